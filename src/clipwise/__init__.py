@@ -1,0 +1,31 @@
+"""clipwise: recognise what happens in a video clip, and find when it happens in a long video.
+
+The public names are imported when they are first used, so that ``import clipwise`` does not pay for torch.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "create_model": "clipwise.models",
+    "list_models": "clipwise.models",
+    "load_model": "clipwise.engine.checkpoint",
+    "load": "clipwise.infer.predictor",
+    "localize": "clipwise.infer.localize",
+    "train": "clipwise.engine.train",
+    "evaluate": "clipwise.engine.evaluate",
+    "list_recipes": "clipwise.recipe",
+    "load_recipe": "clipwise.recipe",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'clipwise' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)
