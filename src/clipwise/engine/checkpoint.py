@@ -1,0 +1,224 @@
+"""Checkpoints: safetensors weights whose header carries a passport, and the training state beside them.
+
+The passport says everything that prediction needs: model and its arguments, class names, preprocessing,
+sampling and test protocol (the recipe holds them), metrics, versions, a fingerprint of the data. ``predict``,
+``test``, ``export`` and ``serve`` read the same passport, so a demo can't disagree with the test.
+
+A resumable checkpoint is two files. The state (optimizer, random states, position) is written first under a
+new name, then the weights atomically replace the old ones and name their state in the passport. A kill at
+any moment therefore leaves either the old pair or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+import clipwise
+from clipwise.errors import CheckpointError
+
+HEADER = "clipwise"
+
+
+@dataclass
+class Passport:
+    """What a checkpoint says about itself."""
+
+    model: str
+    model_args: dict[str, Any] = field(default_factory=dict)
+    """Arguments that rebuild the model, class count included."""
+    classes: list[str] | None = None
+    """Class names in the order of the scores."""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    epoch: int = 0
+    """Finished epochs."""
+    step: int = 0
+    """Optimizer steps taken."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Fingerprint, path and size of the training list."""
+    source: str | None = None
+    """Where converted weights came from."""
+    state: str | None = None
+    """Name of the training state beside this file."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if not self.versions:
+            self.versions = {
+                "clipwise": clipwise.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            }
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that replaces it when the block ends well, and vanishes when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_UMASK)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} can't be written: {error.strerror or error}. The file that was there is untouched."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+def save_weights(path: str | Path, tensors: Mapping[str, torch.Tensor], passport: Passport) -> None:
+    """Write weights and passport to one safetensors file, atomically."""
+    plain = {k: v.detach().to("cpu").contiguous() for k, v in tensors.items()}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(
+                plain, temporary, metadata={HEADER: json.dumps(asdict(passport), ensure_ascii=False, default=str)}
+            )
+        except SafetensorError as error:  # safetensors wraps the operating system's error
+            raise OSError(str(error)) from error
+
+
+def read_passport(path: str | Path) -> Passport:
+    """The passport alone; the weights are not read.
+
+    Raises:
+        CheckpointError: not a checkpoint of clipwise, or damaged.
+    """
+    with _open(path) as file:
+        return _passport(file, path)
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], Passport]:
+    """Weights (on the CPU) and passport.
+
+    Raises:
+        CheckpointError: not a checkpoint of clipwise, or damaged.
+    """
+    with _open(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, _passport(file, path)  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _open(path: str | Path):
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist.")
+    if path.suffix in (".pth", ".pt", ".pdparams", ".tar", ".pkl"):
+        raise CheckpointError(
+            f"{path} is not a clipwise checkpoint. Convert it first: clipwise convert {path} --recipe RECIPE --out NAME.safetensors"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} can't be read: it is damaged or not a safetensors file ({error}).") from None
+
+
+def _passport(file, path) -> Passport:
+    text = (file.metadata() or {}).get(HEADER)
+    if text is None:
+        raise CheckpointError(
+            f"{path} is a safetensors file without a clipwise passport, so its model, classes and preprocessing are unknown. "
+            f"Convert it first: clipwise convert {path} --recipe RECIPE --out NAME.safetensors"
+        )
+    values = json.loads(text)
+    return Passport(**{k: v for k, v in values.items() if k in Passport.__dataclass_fields__})
+
+
+def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: str | Path) -> None:
+    """Load strictly: every key must match in name and shape.
+
+    Raises:
+        CheckpointError: lists the keys that do not match.
+    """
+    own = model.state_dict()
+    missing = [k for k in own if k not in tensors]
+    unused = [k for k in tensors if k not in own]
+    shapes = [
+        f"{k} {tuple(tensors[k].shape)} instead of {tuple(own[k].shape)}"
+        for k in own
+        if k in tensors and tensors[k].shape != own[k].shape
+    ]
+    if missing or unused or shapes:
+
+        def some(keys):
+            return f"{len(keys)} ({', '.join(keys[:4])}{', …' if len(keys) > 4 else ''})" if keys else "0"
+
+        raise CheckpointError(
+            f"{source} does not fit {type(model).__name__}: {some(missing)} keys missing, {some(unused)} unknown, {some(shapes)} of another shape."
+        )
+    model.load_state_dict(dict(tensors), strict=True)
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+    """The checkpoint's model with its weights, in evaluation mode.
+
+    Args:
+        path: a ``.safetensors`` checkpoint.
+        device: where the model goes.
+
+    Raises:
+        CheckpointError: the file can't be used.
+    """
+    return load_model_and_passport(path, device)[0]
+
+
+def load_model_and_passport(path: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Passport]:
+    """:func:`load_model` and the passport that came with it."""
+    from clipwise.models import create_model
+
+    tensors, passport = read_checkpoint(path)
+    model = create_model(passport.model, **passport.model_args)
+    load_tensors(model, tensors, path)
+    return model.eval().to(device), passport
+
+
+def save_state(path: Path, state: dict) -> None:
+    """Write a training state (optimizer, random states, position) atomically."""
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(checkpoint: str | Path, passport: Passport, rank: int = 0) -> dict:
+    """The training state that belongs to a checkpoint.
+
+    Raises:
+        CheckpointError: the checkpoint has none, or it can't be read.
+    """
+    if passport.state is None:
+        raise CheckpointError(
+            f"{checkpoint} has no training state beside it, so a run can't resume from it. Use --init {checkpoint} to start from its weights."
+        )
+    path = Path(checkpoint).parent / passport.state.format(rank=rank)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path}, the training state of {checkpoint}, is not there. Use --init {checkpoint} to start from the weights alone."
+        ) from None
+    except Exception as error:
+        raise CheckpointError(f"{path} can't be read: {error}") from None

@@ -1,0 +1,138 @@
+"""Where a run computes: device, processes, mixed precision, seeds. No device type is named anywhere else.
+
+Accelerate finds the accelerator (CUDA, Ascend NPU, Intel XPU, Apple MPS) and the process group that
+``torchrun`` announces; without one the run is on the CPU.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from clipwise.errors import ClipwiseError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def default_device() -> torch.device:
+    """The machine's accelerator, or the CPU where there is none."""
+    return (torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None) or torch.device(
+        "cpu"
+    )
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The device of a user's ``--device`` (``cpu``, ``cuda:1``, ``npu``), or the default one.
+
+    Raises:
+        ClipwiseError: the name is not a device, or there is no such device here.
+    """
+    if name is None:
+        return default_device()
+    try:
+        device = torch.device(name)
+        if device.type != "meta":
+            torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        here = default_device().type
+        raise ClipwiseError(
+            f"device {name!r} can't be used here ({str(error).splitlines()[0]}). This machine has: {here}."
+        ) from None
+    return device
+
+
+def make_accelerator(
+    amp: str = "no", *, device: str | None = None, trackers: list[str] | None = None, folder=None
+) -> Accelerator:
+    """The run's Accelerator: one process, or as many as ``torchrun`` started.
+
+    Args:
+        amp: ``no``, ``bf16`` or ``fp16``.
+        device: ``cpu`` to keep off an accelerator that is there.
+        trackers: names of experiment trackers.
+        folder: where trackers write.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+
+    if device is not None:
+        pick_device(device)
+    on_cpu = device == "cpu" or (device is None and default_device().type == "cpu")
+    if amp == "fp16" and on_cpu:
+        raise ClipwiseError("amp fp16 needs an accelerator; on a CPU use --amp bf16 or --amp no.")
+    # broadcast_buffers=False: batch norm statistics stay each process's own until validation, as MMAction2's runs.
+    ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+    try:
+        return Accelerator(
+            mixed_precision=amp,
+            cpu=on_cpu,
+            log_with=trackers or None,
+            project_config=ProjectConfiguration(project_dir=None if folder is None else str(folder)),
+            kwargs_handlers=[ddp],
+        )
+    except ValueError as error:
+        raise ClipwiseError(f"the run can't start: {error}") from None
+
+
+def world() -> tuple[int, int]:
+    """(rank, number of processes) of this process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def seed_everything(seed: int, deterministic: bool = False) -> None:
+    """Seed python, numpy and torch on all devices; a rank adds its number, so dropout masks differ between ranks."""
+    seed = seed + world()[0]
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+
+
+def random_state() -> dict:
+    """All random states of this process, as values that ``torch.load(weights_only=True)`` reads back."""
+    python = random.getstate()
+    numpy = np.random.get_state(legacy=False)
+    state: dict = {
+        "python": [python[0], list(python[1]), python[2]],
+        "numpy": {
+            "key": numpy["state"]["key"].tolist(),
+            "pos": numpy["state"]["pos"],
+            "gauss": [numpy["has_gauss"], numpy["gauss"]],
+        },
+        "torch": torch.get_rng_state(),
+    }
+    if torch.accelerator.is_available():
+        state["device"] = torch.get_device_module().get_rng_state()
+    return state
+
+
+def set_random_state(state: dict) -> None:
+    """Undo of :func:`random_state`."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    n = state["numpy"]
+    np.random.set_state(("MT19937", np.array(n["key"], np.uint32), n["pos"], n["gauss"][0], n["gauss"][1]))
+    torch.set_rng_state(state["torch"])
+    if "device" in state and torch.accelerator.is_available():
+        torch.get_device_module().set_rng_state(state["device"])
+
+
+def peak_memory_mb() -> int:
+    """Largest memory in MB that tensors took on the accelerator, or this process took on a CPU machine."""
+    if torch.accelerator.is_available():
+        return int(torch.accelerator.max_memory_allocated() / 2**20)
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

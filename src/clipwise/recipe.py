@@ -1,0 +1,587 @@
+"""The recipe: one flat, strict YAML file that is the whole truth of a run.
+
+There is no inheritance and no hidden default file: what is not written in the YAML has the default that
+stands in the class below. An unknown key stops the run and names the nearest known one, with file and line
+(MMAction2 1.2 accepts ``total_epochs`` or ``optim_wraper`` silently).
+
+``RecognitionRecipe`` describes TSN, TSM, SlowOnly and TPN runs, ``LocalizationRecipe`` BMN runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from clipwise.errors import RecipeError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Size = Count | tuple[Count, Count] | None
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_assignment=True)
+
+
+class Published(Strict):
+    """What the authors or MMAction2 reported for this recipe; facts, never used by a run."""
+
+    top1: float | None = None
+    """Top-1 accuracy in percent."""
+    top5: float | None = None
+    """Top-5 accuracy in percent."""
+    mean_class_accuracy: float | None = None
+    """Mean class accuracy in percent."""
+    auc: float | None = None
+    """Area under the AR-AN curve in percent (proposals)."""
+    gpus: str | None = None
+    """Devices behind the published number, as the table writes it (nodes x devices)."""
+    resolution: str | None = None
+    """How the videos were stored."""
+    checkpoint: str | None = None
+    """Name of the published weights in the zoo (``clipwise.models.zoo``)."""
+    gpu_memory_mb: int | None = None
+    """Training memory of one device as the table states it."""
+    inference_videos_per_s: float | None = None
+    """Speed as the table states it (one device, batch 1, model only)."""
+
+
+class Source(Strict):
+    """An auxiliary training source beside the main list (OmniSource)."""
+
+    name: str
+    """Suffix of this source's log lines."""
+    kind: Literal["video", "image", "untrimmed", "rawframes"] = "video"
+    """`image`: a picture repeated to a clip; `untrimmed`: one positive clip of a cut web video a visit."""
+    data: str
+    """List file or folder."""
+    data_root: str | None = None
+    """Prepended to the paths in the list."""
+    every: Count = 1
+    """One step on this source after every so many steps of the main source."""
+    batch_size: Count | None = None
+    """Clips a device; the main batch size if not given."""
+    class_power: Fraction | None = None
+    """Class probability is proportional to (its share)^power: 1 natural, 0 uniform; none: plain shuffling."""
+    list_format: str = "auto"
+    """As the key of the main list."""
+
+
+class RunRecipe(Strict):
+    """Keys that every run has: data, optimisation, bookkeeping."""
+
+    # -- the run
+    name: str = ""
+    """Name of the run; the file's name if not given."""
+    paper: str | None = None
+    """Where the method comes from."""
+    published: Published = Published()
+    """Published figures."""
+    notes: list[str] = []
+    """What is surprising in the original, and what we chose; printed by ``clipwise explain``."""
+    seed: int = 0
+    """Seed of all random numbers."""
+    deterministic: bool = False
+    """Ask torch for deterministic kernels."""
+
+    # -- data
+    train_data: str | None = None
+    """List file or folder (one sub-folder a class) to train on."""
+    val_data: str | None = None
+    """List or folder for validation during training."""
+    test_data: str | None = None
+    """List or folder for ``clipwise test``; the validation list if not given."""
+    data_root: str | None = None
+    """Prepended to the paths in the lists; the list's own folder if not given."""
+    num_train_samples: Count | None = None
+    """Size of the published training list, for ``explain`` without data."""
+    num_workers: Annotated[int, Field(ge=0)] = 2
+    """Loader processes a device."""
+
+    # -- optimisation
+    epochs: Count = 1
+    """Passes over the training list."""
+    batch_size: Count = 8
+    """Samples a device and step."""
+    accumulate: Count = 1
+    """Steps whose gradients are summed before the optimizer moves."""
+    base_batch_size: Count | None = None
+    """Global batch for which `lr` is meant; used by `auto_scale_lr`."""
+    auto_scale_lr: bool = False
+    """Multiply `lr` by (global batch) / `base_batch_size`."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """Optimizer."""
+    lr: Positive = 0.01
+    """Learning rate at `base_batch_size`."""
+    momentum: Fraction = 0.9
+    """Momentum of SGD."""
+    nesterov: bool = False
+    """Nesterov form of SGD's momentum."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """Moments of Adam and AdamW."""
+    weight_decay: NonNegative = 1e-4
+    """Weight decay."""
+    param_groups: Literal["all", "no_norm_bias", "tsm"] = "all"
+    """`all`: decay hits everything (SlowOnly, TSN, TPN); `no_norm_bias`: not norms and biases; `tsm`: TSM's seven groups."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Learning rate of a stage is multiplied by this for each stage between it and the head."""
+    grad_clip: Positive | None = None
+    """Largest total L2 norm of the gradients."""
+    lr_schedule: Literal["constant", "step", "cosine"] = "step"
+    """How the learning rate falls."""
+    milestones: list[NonNegative] = []
+    """Epochs after which `step` multiplies by `gamma`."""
+    gamma: Positive = 0.1
+    """Factor of `step`."""
+    min_lr: NonNegative = 0.0
+    """Where `cosine` ends."""
+    schedule_by: Literal["epoch", "iteration"] = "epoch"
+    """How often the schedule (not the warm-up) moves."""
+    warmup_epochs: NonNegative = 0.0
+    """Length of the linear warm-up."""
+    warmup_start: Fraction = 0.1
+    """Factor at which the warm-up starts."""
+    shift_schedule: bool = False
+    """Start the schedule after the warm-up (MMAction2 1.x) instead of under it (0.x)."""
+    amp: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision."""
+    compile: bool = False
+    """Use torch.compile."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Keep an exponential moving average of the weights, and validate and save it."""
+
+    # -- bookkeeping
+    validate_every: Count = 1
+    """Epochs between validations (the last epoch is always validated)."""
+    checkpoint_every: Count = 1
+    """Epochs between checkpoints."""
+    checkpoint_every_steps: Count | None = None
+    """Also write the resumable checkpoint every so many steps."""
+    keep_checkpoints: Annotated[int, Field(ge=0)] = 0
+    """How many of the epochs' checkpoints stay beside `last` and `best`."""
+    log_every: Count = 20
+    """Steps between two log lines."""
+    trackers: list[str] = []
+    """Where the figures go besides the run's own files: tensorboard, wandb, mlflow, swanlab."""
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.milestones and self.lr_schedule != "step":
+            raise ValueError(
+                f"milestones are given, but lr_schedule is {self.lr_schedule!r}; milestones need lr_schedule: step"
+            )
+        if self.nesterov and self.optimizer != "sgd":
+            raise ValueError(f"nesterov: true needs optimizer: sgd, not {self.optimizer}")
+        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be shorter than epochs ({self.epochs})")
+        return self
+
+
+class RecognitionRecipe(RunRecipe):
+    """A recogniser: what happens in a clip."""
+
+    task: Literal["recognition"] = "recognition"
+    """Which kind of recipe this is."""
+
+    # -- model
+    model: str
+    """Name of a function in ``clipwise.models`` (``clipwise info MODEL``)."""
+    model_args: dict[str, Any] = {}
+    """Its keyword arguments."""
+    num_classes: Annotated[int, Field(ge=2)] | None = None
+    """Number of classes; read from the data if not given."""
+    init: str | None = None
+    """Weights to start from: a checkpoint, a 2-D ImageNet ResNet file, a name in the zoo, or `imagenet`."""
+    init_first_conv: Literal["average", "random"] = "average"
+    """A first convolution with other input channels: `average` the RGB filters and repeat (the papers), or leave it `random` (MMAction2)."""
+    grad_checkpointing: bool = False
+    """Compute activations twice to save memory."""
+    sync_bn: bool = False
+    """Batch statistics over all devices."""
+    precise_bn_samples: Annotated[int, Field(ge=0)] = 0
+    """Recompute the batch norm statistics on so many training samples before each validation."""
+
+    # -- what the data is
+    list_format: str = "auto"
+    """How the lists are written (``clipwise.data.lists``)."""
+    multi_label: bool = False
+    """Samples may have several labels."""
+    modality: Literal["rgb", "flow"] = "rgb"
+    """Flow needs frame folders."""
+    filename_tmpl: str | None = None
+    """Name of a frame in a folder; `img_{:05}.jpg` for RGB and `{}_{:05d}.jpg` for flow if not given."""
+    start_index: Annotated[int, Field(ge=0)] = 1
+    """Number of the first frame file."""
+    decode_timeout_s: Positive | None = 60.0
+    """Give up on a file after so many seconds."""
+    mean: list[float] = [123.675, 116.28, 103.53]
+    """Subtracted from the pixels (0-255), one value a channel."""
+    std: list[Positive] = [58.395, 57.12, 57.375]
+    """Divides the pixels."""
+
+    # -- which frames
+    sampling: Literal["uniform", "dense", "paddle"] = "uniform"
+    """`uniform`: MMAction2's SampleFrames; `dense`: starts within 64 frames; `paddle`: seed TSN's reader."""
+    clip_len: Count = 1
+    """Frames of a clip, or of a segment (stacked in the channels for flow TSN)."""
+    frame_interval: Count = 1
+    """Frames from one sampled frame to the next."""
+    num_segments: Count | None = None
+    """TSN and TSM: segments of a sample, which make the T axis. None: T is `clip_len` (SlowOnly)."""
+    keep_tail_frames: bool = False
+    """Let training clips reach the last frames."""
+    target_fps: Positive | None = None
+    """Sample as if every video had this frame rate."""
+    out_of_bound: Literal["loop", "repeat_last"] = "loop"
+    """What follows the end of a short video."""
+    test_rule: Literal["mmaction2_0.x", "mmaction2_1.x"] = "mmaction2_0.x"
+    """How clips are spread at test; the published 0.x numbers belong to the first."""
+    test_num_segments: Count | None = None
+    """Segments at test; as in training if not given."""
+    test_num_clips: Count = 1
+    """Clips of a video at test."""
+    twice_sample: bool = False
+    """At test also sample at the segments' starts."""
+
+    # -- pixels in training
+    train_resize: Size = 256
+    """Short side, or [width, height], or null for the stored size."""
+    train_crop: Literal["random_resized", "multi_scale", "random", "center"] = "random_resized"
+    """How a training crop is drawn."""
+    crop_size: Size = 224
+    """Side of the network's input in training, or [width, height]."""
+    crop_area: tuple[Fraction, Fraction] = (0.08, 1.0)
+    """Share of the picture that `random_resized` keeps."""
+    crop_ratio: tuple[Positive, Positive] = (0.75, 4 / 3)
+    """Its aspect ratios."""
+    crop_scales: list[Fraction] = [1, 0.875, 0.75, 0.66]
+    """Scales of `multi_scale`."""
+    num_fixed_crops: Literal[5, 13] = 13
+    """Places of `multi_scale`."""
+    max_scale_gap: Annotated[int, Field(ge=0)] = 1
+    """How far the two scales of `multi_scale` may differ."""
+    flip: Fraction = 0.5
+    """Probability of a mirrored training clip."""
+    flip_label_map: Literal["sthv1", "sthv2", "jester"] | dict[int, int] | None = None
+    """Labels that change places in a mirror."""
+    color_jitter: Literal["mmaction2_0.24", "mmaction2_0.16"] | None = None
+    """Colour changes: the generation of MMAction2 that defines them."""
+    rand_augment: tuple[Count, NonNegative] | None = None
+    """RandAugment's (operations, magnitude)."""
+    random_erasing: Fraction = 0.0
+    """Probability of an erased rectangle."""
+    mixup: NonNegative = 0.0
+    """Alpha of Mixup; 0 is off."""
+    cutmix: NonNegative = 0.0
+    """Alpha of CutMix; 0 is off."""
+    label_smoothing: Fraction = 0.0
+    """Share of the label that is spread over all classes."""
+    interpolation: Literal["antialias", "opencv"] = "antialias"
+    """`opencv` is MMAction2's bilinear resize without anti-aliasing, bit for bit."""
+    fused_resize: bool = True
+    """Resize once, from the crop's box in the stored picture; false: resize, crop, resize as MMAction2."""
+
+    # -- pixels in validation and test
+    val_resize: Size = 256
+    """As `train_resize`, in validation."""
+    val_crop: Literal["center", "three", "ten"] = "center"
+    """Crops of a video in validation."""
+    val_crop_size: Size = 224
+    """Side of a validation crop."""
+    test_resize: Size = 256
+    """As `train_resize`, at test."""
+    test_crop: Literal["center", "three", "ten"] = "center"
+    """Crops of a video at test."""
+    test_crop_size: Size = 224
+    """Side of a test crop."""
+    average_clips: Literal["prob", "score", "none"] = "prob"
+    """Average the views' softmax, their raw scores, or nothing."""
+    eval_batch_size: Count | None = None
+    """Videos a step in validation; as in training if not given."""
+    max_views: Count | None = None
+    """Views that go through the network at once at test; chosen by the input's size if not given."""
+    allow_missing: bool = False
+    """At test count files that can't be decoded as wrong instead of failing."""
+
+    # -- more sources, more teachers
+    sources: list[Source] = []
+    """Auxiliary sources (OmniSource)."""
+    class_power: Fraction | None = None
+    """As in a source, for the main list."""
+    distill_from: str | None = None
+    """Checkpoint of a teacher."""
+    distill_weight: Fraction = 0.5
+    """Share of the teacher's term in the loss."""
+    distill_temperature: Positive = 1.0
+    """Softens both sides of the teacher's term."""
+
+    @model_validator(mode="after")
+    def _consistent_recognition(self):
+        channels = self.model_args.get("in_channels", 3 if self.modality == "rgb" else None)
+        expected = (2 if self.modality == "flow" else 3) * (self.clip_len if self.num_segments else 1)
+        if channels is not None and channels != expected:
+            raise ValueError(
+                f"model_args.in_channels is {channels}, but modality {self.modality} with clip_len {self.clip_len}"
+                f"{' stacked in each segment' if self.num_segments else ''} gives {expected} channels"
+            )
+        if len(self.mean) != len(self.std) or len(self.mean) != (2 if self.modality == "flow" else 3):
+            raise ValueError(
+                f"mean and std need {2 if self.modality == 'flow' else 3} values each for modality {self.modality}"
+            )
+        if self.modality == "flow" and (self.color_jitter or self.rand_augment):
+            raise ValueError("color_jitter and rand_augment change colours; with modality: flow they must be off")
+        if self.test_num_clips > 1 and self.num_segments and self.sampling == "uniform":
+            raise ValueError(
+                "test_num_clips needs clips (SlowOnly) or dense sampling; for segments use test_num_segments or twice_sample"
+            )
+        return self
+
+
+class LocalizationRecipe(RunRecipe):
+    """A proposal network: when something happens in a long video."""
+
+    task: Literal["localization"]
+    """Which kind of recipe this is."""
+    model: Literal["bmn"] = "bmn"
+    """The network."""
+    model_args: dict[str, Any] = {}
+    """Its keyword arguments."""
+    init: str | None = None
+    """Checkpoint to start from (the seed's --finetune)."""
+    feat_dim: Count = 400
+    """Channels of a feature position."""
+    temporal_dim: Count = 100
+    """Positions of a video after rescaling."""
+    features: str | None = None
+    """Folder with one feature file a video, or one .npz with all."""
+    feature_format: Literal["auto", "csv", "npy", "npz", "pkl", "pt"] = "auto"
+    """How they are stored."""
+    rescale: Literal["linear", "pool", "none"] = "linear"
+    """How a longer or shorter sequence becomes `temporal_dim` positions."""
+    in_memory: bool = False
+    """Read all features once instead of at each visit."""
+    annotations: str | None = None
+    """Annotation file (ActivityNet's or BSN's JSON) when `train_data` and `val_data` name subsets of it."""
+    video_info: str | None = None
+    """CSV with the subsets and durations, for BSN's form."""
+    train_subset: str = "training"
+    """Name of the subset to train on."""
+    val_subset: str = "validation"
+    """Name of the subset to validate on."""
+    targets: Literal["mmaction2", "jjboy"] = "mmaction2"
+    """Whose label convention."""
+    loss_weights: tuple[NonNegative, NonNegative, NonNegative] = (1.0, 10.0, 1.0)
+    """Weights of the boundary, regression and classification terms."""
+    candidates: Literal["peaks", "all"] = "peaks"
+    """Which start-end pairs become proposals: peaks and values above half the maximum, or all valid pairs."""
+    soft_nms_alpha: Positive = 0.4
+    """Width of soft-NMS's Gaussian."""
+    soft_nms_low: Fraction = 0.5
+    """Overlap threshold for long proposals' neighbours (short videos)."""
+    soft_nms_high: Fraction = 0.9
+    """Overlap threshold for the longest ones."""
+    num_proposals: Count = 100
+    """Proposals kept for a video."""
+
+
+Recipe = RecognitionRecipe | LocalizationRecipe
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """``, did you mean 'x'?`` for a mistyped key, or an empty string when nothing is near."""
+    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def list_recipes() -> list[str]:
+    """Names of the packaged recipes, sorted."""
+    return sorted(path.stem for path in RECIPES.rglob("*.yaml"))
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The file of a packaged recipe's name or of a path. MMAction2's ``configs/…/NAME.py`` finds the recipe NAME.
+
+    Raises:
+        RecipeError: no such file or name; the nearest names are given.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise RecipeError(f"recipe file {path} does not exist. Give a YAML file, or a name from `clipwise recipes`.")
+    stem = path.stem if path.suffix == ".py" else path.name
+    matches = [p for p in RECIPES.rglob("*.yaml") if p.stem == stem]
+    if matches:
+        return matches[0]
+    raise RecipeError(
+        f"recipe {str(name)!r} is not known{nearest(stem, list_recipes())}. Give a YAML file, or a name from `clipwise recipes`."
+    )
+
+
+def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe strictly.
+
+    Args:
+        name: a packaged recipe's name or a YAML file.
+        overrides: ``key=value`` strings; the value is YAML, a dot reaches into a dictionary
+            (``model_args.dropout=0.2``).
+
+    Raises:
+        RecipeError: an unknown key (with the nearest known one, file and line), a wrong value, or keys that
+            contradict each other.
+    """
+    path = find_recipe(name)
+    text = path.read_text(encoding="utf-8")
+    try:
+        values = yaml.safe_load(text)
+        node = yaml.compose(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(values, dict):
+        raise RecipeError(
+            f"{path}: a recipe is a list of `key: value` lines, but this file holds {type(values).__name__}."
+        )
+    lines = {}
+    for key_node, _ in node.value:
+        if key_node.value in lines:
+            raise RecipeError(f"{path}:{key_node.start_mark.line + 1}: key {key_node.value!r} is given twice.")
+        lines[key_node.value] = key_node.start_mark.line + 1
+    where = {key: f"{path}:{line}" for key, line in lines.items()}
+    values.setdefault("name", path.stem)
+    for item in overrides:
+        key, equals, raw = item.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"override {item!r} is not of the form key=value (for example lr=0.02).")
+        try:
+            value = yaml.safe_load(raw) if raw.strip() else None
+        except yaml.YAMLError:
+            raise RecipeError(f"override {item!r}: the value is not valid YAML.") from None
+        target, *parts = values, *key.split(".")
+        for part in parts[:-1]:
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise RecipeError(f"override {item!r}: {part} is not a dictionary.")
+        target[parts[-1]] = value
+        where[parts[0]] = f"command line, {item}"
+    return make_recipe(values, where, str(path))
+
+
+def make_recipe(values: Mapping[str, Any], where: Mapping[str, str] | None = None, source: str = "recipe") -> Recipe:
+    """Validate a dictionary (a recipe file's content, or the one in a checkpoint's passport).
+
+    Raises:
+        RecipeError: all problems at once, each with its place.
+    """
+    where = where or {}
+    kind = LocalizationRecipe if values.get("task") == "localization" else RecognitionRecipe
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        problems = []
+        for e in error.errors():
+            place = [str(part) for part in e["loc"]]
+            key = place[0] if place else ""
+            at = where.get(key, source)
+            if e["type"] == "extra_forbidden":
+                owner: Any = kind
+                if len(place) > 1:
+                    owner = {"published": Published, "sources": Source}.get(key, kind)
+                problems.append(f"{at}: unknown key {place[-1]!r}{nearest(place[-1], owner.model_fields)}")
+            elif e["type"] == "missing":
+                problems.append(f"{at}: key {'.'.join(place)!r} is missing")
+            else:
+                message = re.sub(r"^Value error, ", "", e["msg"])
+                given = "" if not place or e["type"] == "value_error" else f", given {e['input']!r}"
+                problems.append(f"{at}: {'.'.join(place) + ': ' if place else ''}{message}{given}")
+        raise RecipeError("\n".join(dict.fromkeys(problems))) from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, every key written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+
+
+def diff_recipes(a: Recipe, b: Recipe) -> list[tuple[str, Any, Any]]:
+    """Keys whose values differ, as (key, value in a, value in b); a key that one lacks has None there."""
+    left, right = a.model_dump(mode="json"), b.model_dump(mode="json")
+    skip = {"name", "paper", "notes", "published"}
+    keys = [*left, *(k for k in right if k not in left)]
+    return [(k, left.get(k), right.get(k)) for k in keys if k not in skip and left.get(k) != right.get(k)]
+
+
+def scaled_lr(recipe: Recipe, num_devices: int) -> float:
+    """Learning rate after the linear scaling rule (Goyal et al. 2017), if the recipe asks for it."""
+    if not recipe.auto_scale_lr:
+        return recipe.lr
+    if recipe.base_batch_size is None:
+        raise RecipeError("auto_scale_lr needs base_batch_size: the global batch for which lr is meant.")
+    return recipe.lr * recipe.batch_size * recipe.accumulate * num_devices / recipe.base_batch_size
+
+
+def explain_recipe(recipe: Recipe, num_devices: int = 1, num_samples: int | None = None) -> dict[str, Any]:
+    """What a run of this recipe will do, in plain figures.
+
+    Args:
+        num_devices: devices that train together.
+        num_samples: size of the training list; the published list's if not given.
+    """
+    global_batch = recipe.batch_size * recipe.accumulate * num_devices
+    samples = num_samples or recipe.num_train_samples
+    facts: dict[str, Any] = {"recipe": recipe.name, "task": recipe.task, "model": recipe.model}
+    facts["devices"] = num_devices
+    facts["effective batch"] = (
+        f"{global_batch} = {recipe.batch_size} x {recipe.accumulate} accumulated x {num_devices} devices"
+    )
+    lr = scaled_lr(recipe, num_devices)
+    if recipe.auto_scale_lr:
+        facts["learning rate"] = f"{lr:g} = {recipe.lr:g} x {global_batch} / {recipe.base_batch_size}"
+    elif recipe.base_batch_size and recipe.base_batch_size != global_batch:
+        scaled = recipe.lr * global_batch / recipe.base_batch_size
+        facts["learning rate"] = (
+            f"{lr:g}, meant for a global batch of {recipe.base_batch_size}; the linear rule gives {scaled:g} (--auto-scale-lr)"
+        )
+    else:
+        facts["learning rate"] = f"{lr:g}"
+    schedule = recipe.lr_schedule + (f" at epochs {recipe.milestones}" if recipe.milestones else "")
+    if recipe.warmup_epochs:
+        schedule += f", linear warm-up over {recipe.warmup_epochs:g} epochs from x{recipe.warmup_start:g}"
+    facts["schedule"] = f"{recipe.epochs} epochs, {schedule}, by {recipe.schedule_by}"
+    if samples:
+        steps = -(-samples // (recipe.batch_size * num_devices))
+        facts["steps"] = f"{steps} an epoch, {steps * recipe.epochs} in all ({samples} samples)"
+    if isinstance(recipe, RecognitionRecipe):
+        facts.update(_explain_views(recipe))
+    published = {k: v for k, v in recipe.published.model_dump().items() if v is not None}
+    if published:
+        facts["published"] = ", ".join(f"{k} {v}" for k, v in published.items())
+    if recipe.notes:
+        facts["differs from the published run or surprises"] = list(recipe.notes)
+    return facts
+
+
+def _explain_views(recipe: RecognitionRecipe) -> dict[str, str]:
+    crops = {"center": 1, "three": 3, "ten": 10}[recipe.test_crop]
+    if recipe.num_segments:
+        train = f"{recipe.num_segments} segments" + (f" x {recipe.clip_len} frames" if recipe.clip_len > 1 else "")
+        frames = recipe.test_num_segments or recipe.num_segments
+        clips = recipe.test_num_clips * (2 if recipe.twice_sample else 1)
+    else:
+        train = f"{recipe.clip_len} frames, every {recipe.frame_interval}."
+        frames, clips = recipe.clip_len, recipe.test_num_clips * (2 if recipe.twice_sample else 1)
+    return {
+        "training input": f"{train}, {recipe.crop_size} px",
+        "test views": f"{clips * crops} = {clips} clips x {crops} crops of {frames} frames at {recipe.test_crop_size} px, "
+        f"averaged as {recipe.average_clips}; clips placed by the rule of {recipe.test_rule}",
+    }
