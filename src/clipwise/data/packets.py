@@ -1,0 +1,150 @@
+"""The packet table: which frames a video file really holds, and where decoding may start.
+
+A container's header says how many frames there should be; the packets say how many there are. One pass over the packets
+(no decoding, about a millisecond for ten seconds of video) gives the presentation time stamps, whose order is the order of the
+frames, and the time stamps of the keyframes. Everything that random access needs follows from these two lists.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+# Containers whose time stamps can be trusted for seeking. AVI has no presentation time stamps, transport streams seek coarsely.
+SEEKABLE_CONTAINERS = frozenset({"mov", "mp4", "matroska", "webm"})
+
+CACHE_MAX_FRAMES = 2_000_000  # frames of all cached tables together: 16 MB per process
+
+
+@dataclass(frozen=True)
+class PacketTable:
+    """The frames of one video stream.
+
+    Attributes:
+        pts: (n,) int64, time stamps in display order, in units of the stream's time base; frame number = position.
+        keys: (k,) int64, sorted time stamps of the packets at which decoding can start.
+        seekable: frames can be found by their time stamp. Where not, frames are counted from the start of the file.
+        damage: what is wrong with the file, or None.
+    """
+
+    pts: np.ndarray
+    keys: np.ndarray
+    seekable: bool
+    damage: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    def key_before(self, pts: np.ndarray) -> np.ndarray:
+        """(m,) time stamps -> (m,) time stamps of the keyframe to start at for each."""
+        return self.keys[np.maximum(np.searchsorted(self.keys, pts, side="right") - 1, 0)]
+
+    def keyframe_indices(self) -> np.ndarray:
+        """(k,) frame numbers of the keyframes."""
+        return np.searchsorted(self.pts, self.keys)
+
+
+def scan_packets(container, stream) -> PacketTable:
+    """Reads every packet of ``stream`` once, without decoding.
+
+    ``damage`` is set where a packet is flagged as cut off or is no longer a well-formed sequence of H.264/HEVC units, or where the
+    file does not begin with a keyframe: then only decoding can tell how many frames there are.
+    """
+    pts: list[int] = []
+    keys: list[int] = []
+    timed, damage, number = True, None, -1
+    prefix = _unit_length_bytes(stream.codec_context)
+    for packet in container.demux(stream):
+        size = packet.size
+        if not size:
+            continue
+        number += 1
+        if damage is None:
+            if packet.is_corrupt:
+                damage = f"packet {number} is cut off"
+            elif prefix and not _well_formed(packet, size, prefix):
+                damage = f"packet {number} is damaged"
+        stamp = packet.pts
+        if stamp is None:
+            timed = False
+            stamp = number
+        elif packet.is_keyframe:
+            keys.append(stamp)
+        if not packet.is_discard:  # an edit list hides packets that are still needed to decode others
+            pts.append(stamp)
+    stamps = np.sort(np.asarray(pts, dtype=np.int64))
+    timed = timed and len(keys) > 0 and (len(stamps) < 2 or bool((np.diff(stamps) > 0).all()))
+    seekable = timed and not SEEKABLE_CONTAINERS.isdisjoint(container.format.name.split(","))
+    if damage is None and seekable and len(stamps) and min(keys) > stamps[0]:
+        damage = "the first packet is not a keyframe"
+    if not timed:
+        stamps = np.arange(len(stamps), dtype=np.int64)
+    return PacketTable(stamps, np.sort(np.asarray(keys, dtype=np.int64)), seekable, damage)
+
+
+def _unit_length_bytes(codec) -> int:
+    """Bytes of the length before each H.264/HEVC unit (mp4 and Matroska store them so), 0 where units are stored otherwise."""
+    position = {"h264": 4, "hevc": 21}.get(codec.name)
+    extra = codec.extradata if position is not None else None
+    if position is None or extra is None or len(extra) <= position or extra[0] != 1:
+        return 0
+    return (extra[position] & 3) + 1
+
+
+def _well_formed(packet, size: int, prefix: int) -> bool:
+    data = memoryview(packet)
+    at = 0
+    while at < size:
+        head = at + prefix
+        length = int.from_bytes(data[at:head], "big")
+        if length == 0 or head + length > size or data[head] & 0x80:  # the first bit of a unit is always 0
+            return False
+        at = head + length
+    return True
+
+
+class TableCache:
+    """Least recently used packet tables of this process, found by path, size and modification time."""
+
+    def __init__(self, max_frames: int = CACHE_MAX_FRAMES):
+        self.max_frames = max_frames
+        self._tables: OrderedDict[tuple, PacketTable] = OrderedDict()
+        self._frames = 0
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def key(path: str) -> tuple:
+        status = os.stat(path)
+        return (os.path.abspath(path), status.st_size, status.st_mtime_ns)
+
+    def get(self, key: tuple) -> PacketTable | None:
+        with self._lock:
+            table = self._tables.get(key)
+            if table is not None:
+                self._tables.move_to_end(key)
+            return table
+
+    def put(self, key: tuple, table: PacketTable) -> None:
+        if len(table) > self.max_frames:
+            return
+        with self._lock:
+            old = self._tables.pop(key, None)
+            self._frames += len(table) - (len(old) if old is not None else 0)
+            self._tables[key] = table
+            while self._frames > self.max_frames:
+                self._frames -= len(self._tables.popitem(last=False)[1])
+
+    def clear(self) -> None:
+        with self._lock:
+            self._tables.clear()
+            self._frames = 0
+
+
+TABLES = TableCache()
+# A fork while another thread holds the lock would leave the child's copy locked for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: setattr(TABLES, "_lock", threading.Lock()))
