@@ -1,0 +1,136 @@
+"""All initialisation of the recognition models: from scratch, and from 2-D ImageNet weights."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from clipwise.errors import CheckpointError, RecipeError
+from clipwise.models.non_local import NonLocal, initialise_non_local
+from clipwise.models.recognizer import Recognizer
+from clipwise.models.resnet import Block, ResNet
+
+log = logging.getLogger("clipwise")
+
+
+@torch.no_grad()
+def initialise_backbone(backbone: ResNet, *, zero_init_residual: bool) -> None:
+    """Weights of a body that is trained from scratch.
+
+    | what | value |
+    |---|---|
+    | convolutions | Kaiming normal, fan out, gain of ReLU |
+    | norms | weight 1, bias 0 |
+    | norm that closes a residual branch | weight 0 if ``zero_init_residual`` (SlowOnly; MMAction2's 2-D nets do not) |
+    | non-local blocks | see ``initialise_non_local`` |
+    """
+    for module in backbone.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    for module in backbone.modules():
+        if isinstance(module, NonLocal):
+            initialise_non_local(module)
+        elif isinstance(module, Block) and zero_init_residual:
+            nn.init.zeros_(module.closing_norm.weight)
+
+
+@dataclass(frozen=True)
+class ImageNetReport:
+    """What ``load_imagenet`` did: names of tensors, and how the first convolution was made."""
+
+    loaded: list[str] = field(default_factory=list)
+    inflated: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    first_conv: str = "copied"
+
+    def summary(self) -> str:
+        return (
+            f"ImageNet weights: {len(self.loaded)} tensors loaded ({len(self.inflated)} inflated over time), first convolution "
+            f"{self.first_conv}, {len(self.kept)} kept as initialised, {len(self.unused)} of the file unused"
+        )
+
+
+@torch.no_grad()
+def load_imagenet(
+    model: Recognizer, state_dict: Mapping[str, Tensor], first_conv: str = "average"
+) -> ImageNetReport:
+    """Start the body of a video model from a 2-D ResNet with torchvision's (or timm's) names.
+
+    A kernel that spans k frames gets the 2-D kernel divided by k in each of them (I3D; MMAction2's ``inflate``), so a still
+    video gives the image network's response. Non-local blocks, neck and classifier keep their initialisation.
+
+    Args:
+        model: any recognition model.
+        state_dict: 2-D weights; a dictionary with 'state_dict' in it is opened. The file's ``fc`` is not used.
+        first_conv: what to do when the model's first convolution takes another number of channels (optical flow):
+            "average" repeats the mean over the RGB channels, as the TSN and TSM papers do; "random" keeps the
+            initialisation, as MMAction2 does.
+
+    Returns:
+        What was loaded; the summary also goes to the log.
+
+    Raises:
+        CheckpointError: weights are missing, or a shape does not fit (another depth).
+        RecipeError: unknown ``first_conv``.
+    """
+    # differs: MMAction2 leaves the first convolution random and says so only in a warning; the papers' average is the default
+    # here (tests/parity/test_recognition_init.py).
+    if first_conv not in ("average", "random"):
+        raise RecipeError(f"first_conv: {first_conv!r} is not allowed; choose 'average' or 'random'")
+    source = dict(state_dict.get("state_dict", state_dict))
+    own = model.backbone.state_dict()
+    report: dict[str, list[str]] = {"loaded": [], "inflated": [], "kept": []}
+    how_first, missing, misfits = "copied", [], []
+
+    for name, target in own.items():
+        if ".non_local." in name:
+            report["kept"].append(name)
+            continue
+        if name not in source:
+            if not name.endswith("num_batches_tracked"):
+                missing.append(name)
+            continue
+        value = source[name]
+        if name == "conv1.weight" and value.shape[1] != target.shape[1]:
+            if first_conv == "random":
+                how_first = f"left random ({target.shape[1]} input channels; the file has {value.shape[1]})"
+                report["kept"].append(name)
+                continue
+            how_first = f"averaged over {value.shape[1]} channels and repeated {target.shape[1]} times"
+            value = value.mean(1, keepdim=True).expand(-1, target.shape[1], -1, -1)
+        elif value.dim() == 4 and value.shape != target.shape:
+            inflated = _inflate(value, target)
+            if inflated is None:
+                misfits.append(f"{name}: file {tuple(value.shape)}, model {tuple(target.shape)}")
+                continue
+            value = inflated
+            report["inflated"].append(name)
+        if value.shape != target.shape:
+            misfits.append(f"{name}: file {tuple(value.shape)}, model {tuple(target.shape)}")
+            continue
+        target.copy_(value)
+        report["loaded"].append(name)
+
+    if missing or misfits:
+        raise CheckpointError(
+            f"these ImageNet weights do not fit the model's ResNet-{model.backbone.depth}: {len(missing)} names missing "
+            f"({', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}), {len(misfits)} of another shape "
+            f"({'; '.join(misfits[:3])}). Give the weights of a ResNet of that depth, with torchvision's names"
+        )
+    result = ImageNetReport(**report, unused=sorted(set(source) - set(own)), first_conv=how_first)
+    log.info(result.summary())
+    return result
+
+
+def _inflate(value: Tensor, target: Tensor) -> Tensor | None:
+    """(O, I, k, k) -> (O, I, t, 1) or (O, I, t, k, k), divided by t; None if it is no inflation of it."""
+    outer, k = value.shape[:2], value.shape[2]
+    time = target.shape[2]
+    if k == 1 and tuple(target.shape) == (*outer, time, 1):
+        return value.expand(-1, -1, time, -1) / time
+    if tuple(target.shape) == (*outer, time, k, k):
+        return value.unsqueeze(2).expand(-1, -1, time, -1, -1) / time
+    return None

@@ -1,0 +1,433 @@
+"""One ResNet body for TSN, TSM and SlowOnly (He et al., CVPR 2016; stride on the 3×3 convolution).
+
+The three papers differ only in how a block mixes time:
+
+* TSN: not at all; TSM: ``TemporalShift`` moves channels by one frame before the first convolution;
+  SlowOnly: the first convolution of late stages spans three frames (``TemporalConv``)
+* activations stay folded, (B·T, C, H, W): every frame is an image for the spatial convolutions. A temporal operation
+  views the same memory as (B, C, T, H·W), so that a (3, 1) 2-D kernel runs along time; with channels last no copy is made
+* parameter names and shapes are torchvision's (an inflated kernel has a third extent), so ImageNet weights load by name
+
+Letters: B batch, T frames, C channels, H W space.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from clipwise.errors import RecipeError
+from clipwise.models.non_local import NonLocal
+
+# name -> (block, blocks of the four stages, channels of the stem and of the four stages before expansion)
+DEPTHS = {
+    "18": ("basic", (2, 2, 2, 2), (64, 64, 128, 256, 512)),
+    "34": ("basic", (3, 4, 6, 3), (64, 64, 128, 256, 512)),
+    "50": ("bottleneck", (3, 4, 6, 3), (64, 64, 128, 256, 512)),
+    "101": ("bottleneck", (3, 4, 23, 3), (64, 64, 128, 256, 512)),
+    "152": ("bottleneck", (3, 8, 36, 3), (64, 64, 128, 256, 512)),
+    "tiny": ("basic", (2, 2, 2, 2), (32, 32, 64, 128, 256)),
+}
+# Where the papers put non-local blocks: stage index -> block indices.
+NON_LOCAL_BLOCKS = {1: (0, 2), 2: (0, 2, 4)}
+INFLATE_STYLES = ("3x1x1", "3x3x3")
+SHIFT_PLACES = ("blockres", "block")
+
+
+def to_time(x: Tensor, num_frames: int) -> Tensor:
+    """(B·T, C, H, W) -> (B, C, T, H·W): a view, whether channels come first or last in memory."""
+    return x.unflatten(0, (-1, num_frames)).transpose(1, 2).flatten(3)
+
+
+def from_time(x: Tensor, height: int, width: int) -> Tensor:
+    """(B, C, T, H·W) -> (B·T, C, H, W)."""
+    return x.unflatten(3, (height, width)).transpose(1, 2).flatten(0, 1)
+
+
+class SpatialConv(nn.Conv2d):
+    """(1, k, k) convolution: each frame by itself. Weight (O, I, k, k)."""
+
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:  # type: ignore[override]
+        return super().forward(x)
+
+
+class TemporalConv(nn.Conv2d):
+    """(k, 1, 1) convolution along time. Weight (O, I, k, 1)."""
+
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:  # type: ignore[override]
+        return from_time(super().forward(to_time(x, num_frames)), x.shape[2], x.shape[3])
+
+
+class SpaceTimeConv(nn.Conv3d):
+    """(k, k, k) convolution. Weight (O, I, k, k, k)."""
+
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:  # type: ignore[override]
+        x = super().forward(x.unflatten(0, (-1, num_frames)).transpose(1, 2))  # (B, C, T, H, W)
+        return x.transpose(1, 2).flatten(0, 1)
+
+
+def conv(in_channels: int, out_channels: int, *, space: int, time: int = 1, stride: int = 1) -> nn.Module:
+    """Bias-free convolution over ``space`` pixels squared and ``time`` frames, padded to keep the size at stride 1."""
+    pad_s, pad_t = space // 2, time // 2
+    if time == 1:
+        return SpatialConv(in_channels, out_channels, space, stride, pad_s, bias=False)
+    if space == 1 and stride == 1:
+        return TemporalConv(in_channels, out_channels, (time, 1), padding=(pad_t, 0), bias=False)
+    pad = (pad_t, pad_s, pad_s)
+    return SpaceTimeConv(
+        in_channels, out_channels, (time, space, space), (1, stride, stride), pad, bias=False
+    )
+
+
+class TemporalShift(nn.Module):
+    """Move 1/``div`` of the channels one frame towards the past and as many towards the future; zeros fill the ends.
+
+    Source: TSM (Lin et al., ICCV 2019), the zero-padded offline shift. The first fold brings the *next* frame's channels,
+    the second the *previous* frame's; Paddle's operator has them the other way round (``reverse``).
+    """
+
+    def __init__(self, div: int = 8, *, reverse: bool = False):
+        super().__init__()
+        self.div = div
+        self.reverse = reverse
+
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        fold = x.shape[1] // self.div
+        t = to_time(x, num_frames)
+        first, second, rest = t[:, :fold], t[:, fold : 2 * fold], t[:, 2 * fold :]
+        if self.reverse:
+            shifted = [_previous(first), _next(second), rest]
+        else:
+            shifted = [_next(first), _previous(second), rest]
+        return from_time(torch.cat(shifted, dim=1), x.shape[2], x.shape[3])
+
+    def extra_repr(self) -> str:
+        return f"div={self.div}, reverse={self.reverse}"
+
+
+def _next(t: Tensor) -> Tensor:
+    return F.pad(t[:, :, 1:], (0, 0, 0, 1))
+
+
+def _previous(t: Tensor) -> Tensor:
+    return F.pad(t[:, :, :-1], (0, 0, 1, 0))
+
+
+class Block(nn.Module):
+    """What basic block and bottleneck share: shift, shortcut, stochastic depth, non-local attention.
+
+    Args:
+        in_channels: channels of the input.
+        channels: the stage's width before expansion.
+        stride: spatial stride.
+        inflate: None, or "3x1x1" / "3x3x3": which convolution spans three frames.
+        shift: the temporal shift, or None.
+        shift_place: "blockres" shifts the input of the first convolution only; "block" shifts the shortcut too.
+        shift_downsample: let the shortcut's projection see the shifted input, as TPN's own code does.
+        drop_path: probability of skipping the residual branch for a clip while training.
+    """
+
+    expansion = 1
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        *,
+        inflate: str | None = None,
+        shift: TemporalShift | None = None,
+        shift_place: str = "blockres",
+        shift_downsample: bool = False,
+        drop_path: float = 0.0,
+    ):
+        super().__init__()
+        self.build(in_channels, channels, stride, inflate)
+        out_channels = channels * self.expansion
+        self.downsample: nn.Module | None = None
+        if stride != 1 or in_channels != out_channels:
+            projection = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+            self.downsample = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
+        self.shift = shift
+        self.shift_place = shift_place
+        self.shift_downsample = shift_downsample
+        self.drop_path = drop_path
+        self.non_local: NonLocal | None = None
+
+    def build(self, in_channels: int, channels: int, stride: int, inflate: str | None) -> None:
+        """Make the convolutions and norms of the residual branch."""
+        raise NotImplementedError
+
+    @property
+    def closing_norm(self) -> nn.BatchNorm2d:
+        """The norm at the end of the residual branch."""
+        raise NotImplementedError
+
+    def residual(self, x: Tensor, num_frames: int) -> Tensor:
+        """The branch up to the sum."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        shifted = x if self.shift is None else self.shift(x, num_frames)
+        if self.shift_place == "block":
+            x = shifted
+        branch = self.residual(shifted, num_frames)
+        if self.downsample is not None:
+            x = self.downsample(shifted if self.shift_downsample else x)
+        if self.drop_path and self.training:
+            branch = branch * self._keep_mask(branch, num_frames)
+        x = F.relu(x + branch)
+        return x if self.non_local is None else self.non_local(x, num_frames)
+
+    def _keep_mask(self, x: Tensor, num_frames: int) -> Tensor:
+        """One draw a clip (not a frame), scaled to keep the expectation: (B·T, 1, 1, 1)."""
+        keep = 1.0 - self.drop_path
+        mask = torch.empty(x.shape[0] // num_frames, device=x.device, dtype=x.dtype).bernoulli_(keep) / keep
+        return mask.repeat_interleave(num_frames).view(-1, 1, 1, 1)
+
+
+class BasicBlock(Block):
+    """Two 3×3 convolutions (ResNet-18/34). Inflated, the first ("3x1x1") or both ("3x3x3") span three frames.
+
+    differs: MMAction2 inflates both whatever the style; its files are read with ``inflate_style="3x3x3"``.
+    """
+
+    def build(self, in_channels: int, channels: int, stride: int, inflate: str | None) -> None:
+        time1 = 3 if inflate else 1
+        time2 = 3 if inflate == "3x3x3" else 1
+        self.conv1 = conv(in_channels, channels, space=3, time=time1, stride=stride)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = conv(channels, channels, space=3, time=time2)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    @property
+    def closing_norm(self) -> nn.BatchNorm2d:
+        return self.bn2
+
+    def residual(self, x: Tensor, num_frames: int) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x, num_frames)))
+        return self.bn2(self.conv2(x, num_frames))
+
+
+class Bottleneck(Block):
+    """1×1, 3×3, 1×1 (ResNet-50 and deeper). Inflated, the 1×1 becomes 3×1×1, or the 3×3 becomes 3×3×3."""
+
+    expansion = 4
+
+    def build(self, in_channels: int, channels: int, stride: int, inflate: str | None) -> None:
+        time1 = 3 if inflate == "3x1x1" else 1
+        time2 = 3 if inflate == "3x3x3" else 1
+        self.conv1 = conv(in_channels, channels, space=1, time=time1)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = conv(channels, channels, space=3, time=time2, stride=stride)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = conv(channels, channels * self.expansion, space=1)
+        self.bn3 = nn.BatchNorm2d(channels * self.expansion)
+
+    @property
+    def closing_norm(self) -> nn.BatchNorm2d:
+        return self.bn3
+
+    def residual(self, x: Tensor, num_frames: int) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x, num_frames)))
+        x = F.relu(self.bn2(self.conv2(x, num_frames)))
+        return self.bn3(self.conv3(x, num_frames))
+
+
+class ResNet(nn.Module):
+    """The body: clips in, feature maps of one or more stages out, frames folded into the batch.
+
+    Args:
+        depth: a key of ``DEPTHS`` ("18", "50", "101", "tiny", …).
+        in_channels: 3 for RGB; 2 or 10 for optical flow.
+        inflate: for each stage, whether its blocks convolve over time (SlowOnly: (0, 0, 1, 1)).
+        inflate_style: "3x1x1" or "3x3x3".
+        shift_div: fraction of channels that TSM shifts, or 0 for no shift.
+        shift_place, shift_downsample, reverse_shift: see ``Block`` and ``TemporalShift``.
+        temporal_pool: halve T before the second stage by max pooling over three frames (TSM).
+        with_pool1: spatial max pooling after the stem.
+        with_pool2: halve T after the first stage by max pooling over two frames (SlowOnly).
+        non_local: mode of the non-local blocks, or None.
+        non_local_sub_sample, non_local_use_scale: see ``NonLocal``.
+        partial_bn: freeze all norms but the first (TSN).
+        norm_eval: keep running statistics fixed while training.
+        frozen_stages: -1 none, 0 the stem, i the stem and the first i stages.
+        grad_checkpointing: recompute blocks in the backward pass; less memory, more time.
+        drop_path: stochastic depth of the last block; earlier blocks less, linearly.
+        out_stages: which stages' maps are returned.
+    """
+
+    def __init__(
+        self,
+        depth: str,
+        in_channels: int = 3,
+        *,
+        inflate: Sequence[int] = (0, 0, 0, 0),
+        inflate_style: str = "3x1x1",
+        shift_div: int = 0,
+        shift_place: str = "blockres",
+        shift_downsample: bool = False,
+        reverse_shift: bool = False,
+        temporal_pool: bool = False,
+        with_pool1: bool = True,
+        with_pool2: bool = False,
+        non_local: str | None = None,
+        non_local_sub_sample: bool = True,
+        non_local_use_scale: bool = True,
+        partial_bn: bool = False,
+        norm_eval: bool = False,
+        frozen_stages: int = -1,
+        grad_checkpointing: bool = False,
+        drop_path: float = 0.0,
+        out_stages: Sequence[int] = (3,),
+    ):
+        super().__init__()
+        _check("inflate_style", inflate_style, INFLATE_STYLES)
+        _check("shift_place", shift_place, SHIFT_PLACES)
+        _check("frozen_stages", frozen_stages, range(-1, 5))
+        if len(inflate) != 4:
+            raise RecipeError(
+                f"inflate: {inflate!r} has {len(inflate)} entries; give one 0 or 1 for each of the 4 stages"
+            )
+        if shift_div < 0 or shift_div == 1:
+            raise RecipeError(f"shift_div: {shift_div} is not allowed; give 2 or more (8 in the paper)")
+        if not 0.0 <= drop_path < 1.0:
+            raise RecipeError(f"drop_path: {drop_path} is not a probability in [0, 1)")
+        kind, num_blocks, (stem, *widths) = DEPTHS[depth]
+        block: type[Block] = Bottleneck if kind == "bottleneck" else BasicBlock
+
+        self.depth = depth
+        self.in_channels = in_channels
+        self.out_stages = tuple(out_stages)
+        self.with_pool1, self.with_pool2, self.temporal_pool = with_pool1, with_pool2, temporal_pool
+        self.partial_bn, self.norm_eval, self.frozen_stages = partial_bn, norm_eval, frozen_stages
+        self.grad_checkpointing = grad_checkpointing
+        self.stage_channels = tuple(width * block.expansion for width in widths)
+
+        self.conv1 = nn.Conv2d(in_channels, stem, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+        # ResNet-101 and deeper shift every second block only (TSM's published models).
+        shift_every = 2 if num_blocks[2] >= 23 else 1
+        drop_rates = iter(torch.linspace(0.0, drop_path, sum(num_blocks)).tolist())
+        channels = stem
+        for stage, (count, width) in enumerate(zip(num_blocks, widths)):
+            blocks = []
+            for i in range(count):
+                shifts = bool(shift_div) and i % shift_every == 0
+                blocks.append(
+                    block(
+                        channels,
+                        width,
+                        stride=2 if stage > 0 and i == 0 else 1,
+                        inflate=inflate_style if inflate[stage] else None,
+                        shift=TemporalShift(shift_div, reverse=reverse_shift) if shifts else None,
+                        shift_place=shift_place,
+                        shift_downsample=shift_downsample,
+                        drop_path=next(drop_rates),
+                    )
+                )
+                channels = width * block.expansion
+                if non_local and i in NON_LOCAL_BLOCKS.get(stage, ()):
+                    attention = partial(
+                        NonLocal, sub_sample=non_local_sub_sample, use_scale=non_local_use_scale
+                    )
+                    blocks[-1].non_local = attention(channels, non_local)
+            self.add_module(f"layer{stage + 1}", nn.ModuleList(blocks))
+        self._freeze_parameters()
+
+    def stages(self) -> list[nn.ModuleList]:
+        """layer1 … layer4."""
+        return [self.get_submodule(f"layer{i}") for i in (1, 2, 3, 4)]  # type: ignore[misc]
+
+    def forward(self, clips: Tensor) -> tuple[list[Tensor], int]:
+        """Feature maps of ``out_stages``.
+
+        Args:
+            clips: (B, C, T, H, W).
+
+        Returns:
+            The maps, each (B·T', C_stage, H', W'), and T' (T, or about T/2 after temporal pooling).
+        """
+        num_frames = clips.shape[2]
+        x = clips.transpose(1, 2).flatten(0, 1)  # (B·T, C, H, W)
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = F.relu(self.bn1(self.conv1(x)))
+        if self.with_pool1:
+            x = F.max_pool2d(x, 3, 2, 1)
+        maps = []
+        for stage, blocks in enumerate(self.stages()):
+            if stage == 1 and self.with_pool2:
+                x, num_frames = _pool_time(x, num_frames, kernel=2, padding=0)
+            if stage == 1 and self.temporal_pool:
+                x, num_frames = _pool_time(x, num_frames, kernel=3, padding=1)
+            for block in blocks:
+                if self.grad_checkpointing and self.training and torch.is_grad_enabled():
+                    recompute = partial(_checkpoint_contexts, block)
+                    x = checkpoint(block, x, num_frames, use_reentrant=False, context_fn=recompute)
+                else:
+                    x = block(x, num_frames)
+            if stage in self.out_stages:
+                maps.append(x)
+        return maps, num_frames
+
+    def train(self, mode: bool = True) -> "ResNet":
+        """As always, but norms that a setting holds fixed stay in eval mode."""
+        super().train(mode)
+        if mode:
+            for norm in self._fixed_norms():
+                norm.eval()
+        return self
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        return [self.conv1, self.bn1, *self.stages()[: self.frozen_stages]]
+
+    def _fixed_norms(self) -> Iterator[nn.Module]:
+        norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
+        if self.norm_eval:
+            yield from norms
+        if self.partial_bn:
+            yield from norms[1:]
+        for module in self._frozen_modules():
+            yield from (m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
+
+    def _freeze_parameters(self) -> None:
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
+        if self.partial_bn:
+            for norm in [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)][1:]:
+                norm.requires_grad_(False)
+
+
+def _pool_time(x: Tensor, num_frames: int, *, kernel: int, padding: int) -> tuple[Tensor, int]:
+    t = F.max_pool2d(to_time(x, num_frames), (kernel, 1), (2, 1), (padding, 0))
+    return from_time(t, x.shape[2], x.shape[3]), t.shape[2]
+
+
+def _checkpoint_contexts(block: nn.Module):
+    """The second pass of a checkpointed block must not update running statistics a second time."""
+    return nullcontext(), _statistics_held(block)
+
+
+@contextmanager
+def _statistics_held(block: nn.Module) -> Iterator[None]:
+    norms = [
+        m for m in block.modules() if isinstance(m, nn.BatchNorm2d) and m.training and m.track_running_stats
+    ]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+def _check(name: str, value: object, allowed: Sequence) -> None:
+    if value not in allowed:
+        raise RecipeError(f"{name}: {value!r} is not allowed; choose one of {', '.join(map(str, allowed))}")

@@ -1,0 +1,99 @@
+"""SlowOnly: the slow pathway of SlowFast alone (Feichtenhofer et al., ICCV 2019).
+
+* few frames, far apart (4 every 16th, or 8 every 8th); no temporal stride: T reaches the head
+* the first two stages look at single frames; in the last two each block's first convolution spans three frames
+* starts from ImageNet weights, inflated: the 2-D kernel divided by three in each of three frames
+
+Letters: B batch, T frames, C channels, H W space.
+"""
+
+from collections.abc import Sequence
+
+from clipwise.models.init import initialise_backbone
+from clipwise.models.recognizer import Recognizer, initialise_linear
+from clipwise.models.resnet import ResNet
+
+
+class SlowOnly(Recognizer):
+    """Clips (B, C, T, H, W), any T -> logits (B, num_classes). Views' probabilities are averaged.
+
+    Args:
+        depth: "18", "34", "50", "101", "152" or "tiny".
+        num_classes: number of classes.
+        in_channels: 3 for RGB, 2 for optical flow (x and y as channels, T flow fields).
+        inflate: for each stage 0 or 1: do its blocks convolve over time.
+        inflate_style: "3x1x1" (published models) or "3x3x3".
+        with_pool1: spatial max pooling after the stem; off for small pictures.
+        with_pool2: halve T after the first stage.
+        non_local: None, or the pairwise function of five non-local blocks.
+        non_local_sub_sample, non_local_use_scale: see ``NonLocal``; the published models use both.
+        dropout: on the pooled feature.
+        fc_std: standard deviation of the classifier's initial weights.
+        partial_bn, norm_eval, frozen_stages, grad_checkpointing, drop_path: see ``ResNet``.
+    """
+
+    def __init__(
+        self,
+        depth: str = "50",
+        *,
+        num_classes: int = 400,
+        in_channels: int = 3,
+        inflate: Sequence[int] = (0, 0, 1, 1),
+        inflate_style: str = "3x1x1",
+        with_pool1: bool = True,
+        with_pool2: bool = False,
+        non_local: str | None = None,
+        non_local_sub_sample: bool = True,
+        non_local_use_scale: bool = True,
+        dropout: float = 0.5,
+        fc_std: float = 0.01,
+        partial_bn: bool = False,
+        norm_eval: bool = False,
+        frozen_stages: int = -1,
+        grad_checkpointing: bool = False,
+        drop_path: float = 0.0,
+    ):
+        backbone = ResNet(
+            depth,
+            in_channels,
+            inflate=inflate,
+            inflate_style=inflate_style,
+            with_pool1=with_pool1,
+            with_pool2=with_pool2,
+            non_local=non_local,
+            non_local_sub_sample=non_local_sub_sample,
+            non_local_use_scale=non_local_use_scale,
+            partial_bn=partial_bn,
+            norm_eval=norm_eval,
+            frozen_stages=frozen_stages,
+            grad_checkpointing=grad_checkpointing,
+            drop_path=drop_path,
+        )
+        super().__init__(backbone, num_classes=num_classes, dropout=dropout, fc_std=fc_std)
+        initialise_backbone(backbone, zero_init_residual=True)
+        initialise_linear(self.fc, fc_std)
+
+
+def slowonly_tiny(**model_args) -> SlowOnly:
+    """SlowOnly on an eight-block net of 32 to 256 channels, for small pictures and CPUs."""
+    return SlowOnly("tiny", **model_args)
+
+
+def slowonly_r18(**model_args) -> SlowOnly:
+    """SlowOnly on ResNet-18."""
+    return SlowOnly("18", **model_args)
+
+
+def slowonly_r50(**model_args) -> SlowOnly:
+    """SlowOnly on ResNet-50."""
+    return SlowOnly("50", **model_args)
+
+
+def slowonly_r101(**model_args) -> SlowOnly:
+    """SlowOnly on ResNet-101."""
+    return SlowOnly("101", **model_args)
+
+
+def slowonly_r50_nl(**model_args) -> SlowOnly:
+    """SlowOnly on ResNet-50 with five non-local blocks, scaled embedded Gaussian unless told otherwise."""
+    return SlowOnly("50", **{"non_local": "embedded_gaussian", **model_args})
