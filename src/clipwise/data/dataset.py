@@ -1,0 +1,207 @@
+"""Samples: which frames of which video, as which pixels.
+
+``ClipSpec`` is built from the recipe's keys (or from the same keys in a checkpoint's passport), so training,
+validation, test and prediction differ in nothing but its ``mode``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from clipwise.data.decode import VideoReader, open_frames, open_video
+from clipwise.data.lists import VideoList
+from clipwise.data.sampling import dense_sample_frames, paddle_sample_frames, sample_frames
+from clipwise.data.transforms import ClipTransform
+from clipwise.errors import DataError
+
+Mode = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """How a sample is cut from a video."""
+
+    mode: Mode
+    modality: str
+    sampling: str
+    clip_len: int
+    frame_interval: int
+    num_segments: int | None
+    num_clips: int
+    twice_sample: bool
+    keep_tail_frames: bool
+    out_of_bound: str
+    target_fps: float | None
+    test_rule: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    transform: ClipTransform
+    filename_tmpl: str | None
+    start_index: int
+    decode_timeout_s: float | None
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any], mode: Mode) -> ClipSpec:
+        """Read the keys of a recognition recipe (a dictionary with every key) for one of its three uses."""
+        train = mode == "train"
+        prefix = "train" if train else mode
+        segments = recipe["num_segments"]
+        if segments and mode == "test":
+            segments = recipe["test_num_segments"] or segments
+        transform = ClipTransform(
+            resize=recipe[f"{prefix}_resize"],
+            crop=recipe[f"{prefix}_crop"],
+            crop_size=recipe["crop_size"] if train else recipe[f"{mode}_crop_size"],
+            area_range=tuple(recipe["crop_area"]),
+            aspect_range=tuple(recipe["crop_ratio"]),
+            scales=tuple(recipe["crop_scales"]),
+            num_fixed_crops=recipe["num_fixed_crops"],
+            max_scale_gap=recipe["max_scale_gap"],
+            flip_prob=recipe["flip"] if train else 0.0,
+            flip_label_map=recipe["flip_label_map"] if train else None,
+            modality=recipe["modality"],
+            interpolation=recipe["interpolation"],
+            fused=recipe["fused_resize"],
+        )
+        same = ("sampling", "clip_len", "frame_interval", "modality", "keep_tail_frames", "out_of_bound", "target_fps")
+        more = ("test_rule", "filename_tmpl", "start_index", "decode_timeout_s")
+        return cls(
+            mode=mode,
+            num_segments=segments,
+            num_clips=recipe["test_num_clips"] if mode == "test" else 1,
+            twice_sample=recipe["twice_sample"] and mode == "test",
+            mean=tuple(recipe["mean"]),
+            std=tuple(recipe["std"]),
+            transform=transform,
+            **{key: recipe[key] for key in (*same, *more)},
+        )
+
+    def indices(self, num_frames: int, rng: np.random.Generator, fps: float | None = None) -> np.ndarray:
+        """Frame numbers, 0-based: (clips or segments, clip_len)."""
+        mode = "train" if self.mode == "train" else "test"
+        count = self.num_segments or self.num_clips
+        if self.sampling == "dense":
+            return dense_sample_frames(
+                num_frames,
+                clip_len=self.clip_len,
+                frame_interval=self.frame_interval,
+                num_clips=count,
+                num_sample_positions=self.num_clips if self.num_segments else 10,
+                mode=mode,
+                out_of_bound=self.out_of_bound,
+                rng=rng,
+            )
+        if self.sampling == "paddle":
+            return paddle_sample_frames(
+                num_frames, num_segments=count, segment_len=self.clip_len, mode=mode, source="mp4", rng=rng
+            )
+        return sample_frames(
+            num_frames,
+            clip_len=self.clip_len,
+            frame_interval=self.frame_interval,
+            num_clips=count,
+            mode=mode,
+            rule=self.test_rule,
+            twice_sample=self.twice_sample,
+            keep_tail_frames=self.keep_tail_frames,
+            out_of_bound=self.out_of_bound,
+            target_fps=self.target_fps,
+            fps=fps if self.target_fps else None,
+            rng=rng,
+        )
+
+    def read(self, reader: VideoReader, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+        """Cut a sample from an open video.
+
+        Returns:
+            uint8 (V, T, H, W, C), V = crops x clips with the crops outermost, and whether it was mirrored.
+            T = segments for TSN and TSM, whose clip_len frames lie in C (x0 y0 x1 y1 … for flow).
+        """
+        clips = self.indices(reader.num_frames, rng, reader.fps)
+        plan = self.transform.draw(reader.height, reader.width, rng)
+        frames = reader.frames(clips.ravel(), transform=plan.apply)  # (clips·clip_len, crops, h, w, C)
+        _, crops, h, w, channels = frames.shape
+        frames = frames.reshape(*clips.shape, crops, h, w, channels)
+        if not self.num_segments:
+            return np.ascontiguousarray(
+                frames.transpose(2, 0, 1, 3, 4, 5).reshape(-1, self.clip_len, h, w, channels)
+            ), plan.flipped
+        # (clips, L, crops, h, w, C) -> (crops, clips / S, S, h, w, L·C)
+        frames = frames.transpose(2, 0, 3, 4, 1, 5).reshape(-1, self.num_segments, h, w, self.clip_len * channels)
+        return np.ascontiguousarray(frames), plan.flipped
+
+
+def open_entry(videos: VideoList, index: int, spec: ClipSpec) -> VideoReader:
+    """Open the video or frame folder of a list's entry."""
+    path = videos.path(index)
+    if videos.num_frames(index) is None:
+        if spec.modality == "flow":
+            raise DataError(f"{path}: flow is read from frame folders; extract it with `clipwise prepare flow`.")
+        return open_video(path, timeout_s=spec.decode_timeout_s)
+    return open_frames(
+        path,
+        num_frames=videos.num_frames(index),
+        modality=spec.modality,
+        template=spec.filename_tmpl,
+        start_index=spec.start_index,
+        offset=videos.offset(index),
+    )
+
+
+class ClipDataset(Dataset):
+    """Videos of a list as uint8 clips.
+
+    Training keys are (epoch, index), from which all of a sample's random numbers come. A training video that
+    can't be decoded is tried twice, then another one is drawn in its place and its name is reported; in
+    evaluation it is never replaced: the sample says what went wrong.
+    """
+
+    MAX_SUBSTITUTES = 8
+
+    def __init__(self, videos: VideoList, spec: ClipSpec, seed: int = 0):
+        self.videos, self.spec, self.seed = videos, spec, seed
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        """A sample: frames uint8 (V, T, H, W, C) or None, label, index, error; in training also ``failed``, pairs of path and reason."""
+        if not isinstance(key, tuple):
+            sample, error = self._try(key, np.random.default_rng((self.seed, key)))
+            return {**(sample or {"frames": None, "label": self.videos.label(key)}), "index": key, "error": error}
+        epoch, index = key
+        failed = []
+        for attempt in range(self.MAX_SUBSTITUTES):
+            rng = np.random.default_rng((self.seed, epoch, key[1], attempt))
+            if attempt:
+                index = int(rng.integers(len(self)))
+            sample, error = self._try(index, rng, attempts=2)
+            if sample is not None:
+                return {**sample, "index": index, "failed": failed}
+            failed.append((self.videos.path(index), error))
+        raise DataError(
+            f"{self.MAX_SUBSTITUTES} training videos in a row can't be decoded; the first: {failed[0][1]}. Run `clipwise check` on the data."
+        )
+
+    def _try(self, index: int, rng: np.random.Generator, attempts: int = 1) -> tuple[dict[str, Any] | None, str | None]:
+        label = self.videos.label(index)
+        for attempt in range(attempts):
+            try:
+                with open_entry(self.videos, index, self.spec) as reader:
+                    frames, flipped = self.spec.read(reader, rng)
+            except (DataError, OSError, MemoryError) as error:
+                message = str(error) or type(error).__name__
+                if attempt + 1 == attempts:
+                    return None, message
+                continue
+            if flipped:
+                label = self.spec.transform.flip_label(label)
+            label = torch.as_tensor(label) if label is not None else torch.tensor(-1)
+            return {"frames": torch.from_numpy(frames), "label": label}, None
+        raise AssertionError("unreachable")

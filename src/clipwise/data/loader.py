@@ -1,0 +1,151 @@
+"""Batches for the training loop: an order that can resume anywhere, workers, and copies that run ahead.
+
+The order is a pure function of (seed, epoch), cut into global batches first and then among processes, so the
+same global batch gives the same order on one process or many, and a run can resume at any batch. Random
+numbers of a sample come from (seed, epoch, index): neither the number of workers nor a restart changes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """Yields this process's batches of (epoch, index) keys, from any position of an epoch on.
+
+    Args:
+        num_samples: size of the training list.
+        batch_size: samples of one process and batch.
+        seed: seed of the order.
+        rank, world: this process, and how many there are.
+        drop_last: leave out the last, smaller global batch. Otherwise it is filled up from the epoch's start,
+            so that all processes take the same number of steps.
+        labels, class_power: draw with replacement, class probability proportional to (its share)^class_power
+            (MMAction2's ClassSpecificDistributedSampler).
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        drop_last: bool = False,
+        labels: np.ndarray | None = None,
+        class_power: float | None = None,
+    ):
+        self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
+        self.rank, self.world, self.drop_last = rank, world, drop_last
+        self.epoch, self.start = 0, 0
+        self.probabilities = None
+        if class_power is not None and labels is not None:
+            counts = np.bincount(labels)
+            share = counts / counts.sum()
+            of_class = np.where(counts > 0, share**class_power, 0.0)
+            each = (of_class / of_class.sum() / np.maximum(counts, 1))[labels]
+            self.probabilities = each / each.sum()
+
+    def set_position(self, epoch: int, batch: int = 0) -> None:
+        """The next iteration gives this epoch's batches from ``batch`` on."""
+        self.epoch, self.start = epoch, batch
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The epoch's order of indices, before it is cut into batches."""
+        rng = np.random.default_rng((self.seed, epoch))
+        if self.probabilities is not None:
+            return rng.choice(self.num_samples, self.num_samples, p=self.probabilities)
+        return rng.permutation(self.num_samples)
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
+        whole = self.batch_size * self.world
+        return max(self.num_samples // whole, 1) if self.drop_last else -(-self.num_samples // whole)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = self.order(self.epoch)
+        whole = self.batch_size * self.world
+        # The smallest filling gives every process as many samples as the others, and at least one.
+        tail = self.num_samples % whole
+        filling = 0 if self.drop_last and self.num_samples >= whole else -tail % self.world
+        order = np.concatenate([order, np.resize(order, filling)]) if filling else order
+        for batch in range(self.start, len(self)):
+            part = order[batch * whole : (batch + 1) * whole]
+            yield [(self.epoch, int(i)) for i in part[self.rank :: self.world]]
+
+
+class ShardSampler(Sampler[int]):
+    """Every ``world``-th index from ``rank`` on: each sample exactly once over all processes, for evaluation."""
+
+    def __init__(self, num_samples: int, rank: int = 0, world: int = 1):
+        self.indices = range(rank, num_samples, world)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+
+def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stack the tensors of samples; everything else becomes a list."""
+    batch: dict[str, Any] = {}
+    for key, first in samples[0].items():
+        values = [sample[key] for sample in samples]
+        same = isinstance(first, torch.Tensor) and all(
+            isinstance(v, torch.Tensor) and v.shape == first.shape for v in values
+        )
+        batch[key] = torch.stack(values) if same else values
+    return batch
+
+
+def _one_thread(worker: int) -> None:
+    # Workers share the cores with each other and the main process; their own threads only get in the way.
+    torch.set_num_threads(1)
+
+
+def make_loader(
+    dataset: Dataset,
+    *,
+    batch_sampler: Sampler | None = None,
+    sampler: Sampler | None = None,
+    batch_size: int = 1,
+    num_workers: int = 2,
+    pin_memory: bool = False,
+    collate_fn: Callable = collate,
+) -> DataLoader:
+    """A DataLoader for training (``batch_sampler``) or evaluation (``sampler`` and ``batch_size``)."""
+    common: dict[str, Any] = dict(
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        collate_fn=collate_fn,
+        worker_init_fn=_one_thread,
+        persistent_workers=num_workers > 0 and batch_sampler is not None,
+        prefetch_factor=3 if num_workers else None,
+    )
+    if batch_sampler is not None:
+        return DataLoader(dataset, batch_sampler=batch_sampler, **common)
+    return DataLoader(dataset, sampler=sampler, batch_size=batch_size, **common)
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Copy a batch's tensors; from pinned memory the copy runs beside the computation."""
+    return {k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+
+
+def prefetch(loader: Any, device: torch.device) -> Iterator[dict[str, Any]]:
+    """Yield batches on the device, the next one's copy started before this one is used."""
+    ahead = None
+    for batch in loader:
+        moved = to_device(batch, device)
+        if ahead is not None:
+            yield ahead
+        ahead = moved
+    if ahead is not None:
+        yield ahead

@@ -1,0 +1,242 @@
+"""Score every video of a list exactly once, on one process or many, and measure the result.
+
+``score_clip`` is the one path from pixels to logits: validation, ``test`` and ``predict`` all call it, video by
+video at test, so the same file gets the same scores from each of them, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from clipwise.data.dataset import ClipDataset, ClipSpec
+from clipwise.data.loader import ShardSampler, make_loader, prefetch
+from clipwise.data.transforms import normalize_clips
+from clipwise.engine.checkpoint import atomic_path
+from clipwise.engine.device import world
+from clipwise.errors import ClipwiseError
+from clipwise.tasks import metrics
+from clipwise.tasks.recognition import average_views
+
+METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision", "mmit_mean_average_precision")
+_VIEW_BUDGET = 2**27  # pixels of input that go through the network at once unless the user says otherwise
+
+
+def autocast(device: torch.device, amp: str):
+    """Mixed precision of a forward pass; ``no`` leaves everything in fp32."""
+    if amp == "no":
+        return nullcontext()
+    return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[amp])
+
+
+@torch.inference_mode()
+def score_clip(
+    model: nn.Module, frames: torch.Tensor, spec: ClipSpec, *, max_views: int | None = None, amp: str = "no"
+) -> torch.Tensor:
+    """Logits of all views, in bounded memory.
+
+    Args:
+        frames: uint8 (B, V, T, H, W, C) on the model's device.
+        spec: gives mean and std.
+        max_views: views that go through the network at once; None chooses by their size.
+
+    Returns:
+        float32 (B, V, num_classes).
+    """
+    batch, views = frames.shape[:2]
+    flat = frames.flatten(0, 1)
+    chunk = max_views or max(1, _VIEW_BUDGET // flat[0].numel())
+    logits = []
+    for part in flat.split(chunk):
+        clips = normalize_clips(part, spec.mean, spec.std)
+        with autocast(frames.device, amp):
+            logits.append(model(clips).float())
+    return torch.cat(logits).view(batch, views, -1)
+
+
+@dataclass
+class TestResult:
+    """Scores of a list, in its order, with everything that failed."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    paths: list[str]
+    labels: list[Any]
+    scores: list[np.ndarray]
+    """(num_classes,) a video, or (V, num_classes) with average ``none``; NaN where the video failed."""
+    classes: list[str] | None
+    failures: dict[str, str] = field(default_factory=dict)
+    """Path and reason of each video that could not be decoded."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def compute(
+        self, names: Sequence[str] = ("top_k_accuracy", "mean_class_accuracy"), topk: Sequence[int] = (1, 5)
+    ) -> dict[str, float]:
+        """Measure; videos that failed count as wrong."""
+        scores = np.stack([s if s.ndim == 1 else s.mean(0) for s in self.scores])
+        self.metrics = measure(scores, self.labels, names, topk)
+        return self.metrics
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat dictionary a video: path, label, prediction, score and whether it was right."""
+        rows = []
+        for path, label, score in zip(self.paths, self.labels, self.scores):
+            one = score if score.ndim == 1 else score.mean(0)
+            failed = bool(np.isnan(one).any())
+            best = -1 if failed else int(one.argmax())
+            row: dict[str, Any] = {
+                "path": path,
+                "label": label if np.ndim(label) == 0 else np.flatnonzero(label).tolist(),
+            }
+            row["prediction"] = None if failed else best
+            if self.classes:
+                row["label_name"] = self.classes[label] if np.ndim(label) == 0 and label is not None else None
+                row["prediction_name"] = None if failed else self.classes[best]
+            row["score"] = None if failed else float(one[best])
+            row["correct"] = bool(best == label) if np.ndim(label) == 0 else None
+            row["error"] = self.failures.get(path)
+            rows.append(row)
+        return rows
+
+    def save(self, path: str | Path) -> None:
+        """Write to ``.json`` (everything), ``.csv`` (a row a video with its scores) or ``.pkl`` (MMAction2's list of arrays)."""
+        path = Path(path)
+        with atomic_path(path) as temporary:
+            if path.suffix == ".json":
+                content = {
+                    "classes": self.classes,
+                    "metrics": self.metrics,
+                    "failures": self.failures,
+                    "results": [
+                        {**row, "scores": None if row["prediction"] is None else s.tolist()}
+                        for row, s in zip(self.rows(), self.scores)
+                    ],
+                }
+                temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+            elif path.suffix == ".csv":
+                text = io.StringIO()
+                rows = self.rows()
+                width = self.scores[0].shape[-1] if self.scores else 0
+                names = [f"score_{self.classes[i]}" if self.classes else f"score_{i}" for i in range(width)]
+                writer = csv.writer(text)
+                writer.writerow([*rows[0], *names] if rows else names)
+                for row, score in zip(rows, self.scores):
+                    writer.writerow([*row.values(), *(score if score.ndim == 1 else score.mean(0)).tolist()])
+                temporary.write_text(text.getvalue(), encoding="utf-8")
+            else:
+                temporary.write_bytes(pickle.dumps([s.astype(np.float32) for s in self.scores]))
+
+
+def check_result_path(path: str | Path) -> Path:
+    """Refuse a result file of an unknown kind before the work starts, not after it."""
+    path = Path(path)
+    if path.suffix not in (".json", ".csv", ".pkl"):
+        raise ClipwiseError(f"--out {path}: results can be written as .json, .csv or .pkl.")
+    if path.is_dir():
+        raise ClipwiseError(f"--out {path} is a folder; give a file name.")
+    return path
+
+
+def measure(
+    scores: np.ndarray, labels: Sequence[Any], names: Sequence[str], topk: Sequence[int] = (1, 5)
+) -> dict[str, float]:
+    """Metrics by the names that MMAction2's ``--eval`` takes; rows of NaN count as wrong.
+
+    Args:
+        scores: (N, num_classes).
+        labels: N class indices, or N multi-hot vectors.
+    """
+    unknown = [n for n in names if n not in METRICS]
+    if unknown:
+        raise ClipwiseError(f"metric {unknown[0]!r} is not known; there are: {', '.join(METRICS)}.")
+    failed = np.isnan(scores).any(axis=1)
+    multi = bool(len(labels)) and np.ndim(labels[0]) > 0
+    label_array = np.asarray(labels)
+    if multi != any("average_precision" in n for n in names) and names:
+        kind = "several labels a video" if multi else "one label a video"
+        raise ClipwiseError(f"the data has {kind}, which {', '.join(names)} can't measure.")
+    figures: dict[str, float] = {}
+    known, known_labels = scores[~failed], label_array[~failed]
+    # A failed video's row says that every class but the true one is equally likely: wrong by any measure.
+    full = np.where(failed[:, None], 0.0, scores)
+    if not multi:
+        full[failed, label_array[failed]] = -1.0
+    for name in names:
+        if name == "top_k_accuracy":
+            share = (len(scores) - failed.sum()) / len(scores)
+            values = metrics.top_k_accuracy(known, known_labels, tuple(topk)) if len(known) else [0.0] * len(topk)
+            figures.update({f"top{k}_acc": float(v) * float(share) for k, v in zip(topk, values)})
+        elif name == "mean_class_accuracy":
+            figures[name] = float(metrics.mean_class_accuracy(full, label_array))
+        else:
+            figures[name] = float(getattr(metrics, name)(full, label_array))
+    return figures
+
+
+def score_list(
+    model: nn.Module,
+    dataset: ClipDataset,
+    *,
+    device: torch.device,
+    average: str = "prob",
+    batch_size: int = 1,
+    max_views: int | None = None,
+    num_workers: int = 2,
+    amp: str = "no",
+    progress: Callable[[], None] = lambda: None,
+) -> TestResult:
+    """Score each video of a dataset once; processes share the list and every one gets the whole result.
+
+    Files that can't be decoded are never replaced or dropped: their scores are NaN and ``failures`` says why.
+    """
+    rank, processes = world()
+    started = time.perf_counter()
+    model.eval()
+    sampler = ShardSampler(len(dataset), rank, processes)
+    loader = make_loader(
+        dataset, sampler=sampler, batch_size=batch_size, num_workers=num_workers, pin_memory=device.type != "cpu"
+    )
+    scores: dict[int, np.ndarray] = {}
+    failures: dict[str, str] = {}
+    first = getattr(model, "views_before_softmax", False)
+    for batch in prefetch(loader, device):
+        for index, error in zip(batch["index"], batch["error"]):
+            if error is not None:
+                failures[dataset.videos.path(int(index))] = error
+        good = [i for i, error in enumerate(batch["error"]) if error is None]
+        frames = batch["frames"]
+        if good:
+            kept = frames if isinstance(frames, torch.Tensor) else torch.stack([frames[i].to(device) for i in good])
+            rows = average_views(score_clip(model, kept, dataset.spec, max_views=max_views, amp=amp), average, first)
+            for i, row in zip(good, rows.cpu().numpy()):
+                scores[int(batch["index"][i])] = row
+        for _ in batch["error"]:
+            progress()
+    if processes > 1:
+        parts: list[Any] = [None] * processes
+        torch.distributed.all_gather_object(parts, (scores, failures))
+        scores = {k: v for part in parts for k, v in part[0].items()}
+        failures = {k: v for part in parts for k, v in part[1].items()}
+    width = next((s.shape for s in scores.values()), (dataset.videos.num_classes or 1,))
+    rows = [scores.get(i, np.full(width, np.nan, np.float32)) for i in range(len(dataset))]
+    return TestResult(
+        paths=[dataset.videos.path(i) for i in range(len(dataset))],
+        labels=[dataset.videos.label(i) for i in range(len(dataset))],
+        scores=rows,
+        classes=dataset.videos.classes,
+        failures=failures,
+        seconds=time.perf_counter() - started,
+    )

@@ -1,0 +1,159 @@
+"""What a run writes while it works: ``log.jsonl``, ``log.csv``, lines or a progress bar, and trackers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class Averages:
+    """Means of figures since the last log line, kept on the device so that no step waits for a copy."""
+
+    def __init__(self):
+        self.sums: dict[str, Any] = {}
+        self.count = 0
+
+    def add(self, figures: dict[str, Any], weight: int) -> None:
+        for key, value in figures.items():
+            value = value.detach() if isinstance(value, torch.Tensor) else value
+            self.sums[key] = self.sums.get(key, 0.0) + value * weight
+        self.count += weight
+
+    def take(self) -> dict[str, float]:
+        means = {k: float(v) / max(self.count, 1) for k, v in self.sums.items()}
+        self.__init__()  # type: ignore[misc]
+        return means
+
+
+class RunLog:
+    """Writes a run's figures. Only the main process writes; the others hold a silent one.
+
+    Args:
+        folder: the run's folder; None writes no files.
+        active: False on all but the main process.
+        quiet: no lines on the terminal.
+        tracker: called with (figures, step) for each line, for experiment trackers.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        active: bool = True,
+        quiet: bool = False,
+        tracker=None,
+        after_step: int | None = None,
+    ):
+        self.active, self.quiet, self.tracker = active, quiet, tracker
+        self.folder = folder if active else None
+        self.terminal = sys.stderr.isatty()
+        self.bar: Any = None
+        self.epoch_started = time.perf_counter()
+        if self.folder is not None and after_step is not None:
+            self._forget_after(after_step)
+
+    def _forget_after(self, step: int) -> None:
+        """A resumed run goes on from its checkpoint: drop lines that the killed run wrote later than that."""
+        path = self.folder / "log.jsonl"  # type: ignore[operator]
+        if not path.is_file():
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line).get("step", 0) <= step:
+                    kept.append(line)
+            except json.JSONDecodeError:  # the kill cut the last line
+                continue
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self._rewrite_csv()
+
+    def write(self, mode: str, figures: dict[str, Any], step: int) -> None:
+        """One line of figures: into log.jsonl and log.csv, to the terminal, to the trackers."""
+        if not self.active:
+            return
+        line = {
+            "mode": mode,
+            **{k: round(v, 7) if isinstance(v, float) else v for k, v in figures.items()},
+            "step": step,
+        }
+        if self.folder is not None:
+            with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._rewrite_csv(line)
+        if self.tracker is not None:
+            self.tracker({f"{mode}/{k}": v for k, v in figures.items() if isinstance(v, (int, float))}, step)
+        self.say(self._words(mode, figures))
+
+    def _rewrite_csv(self, new: dict[str, Any] | None = None) -> None:
+        # Appends while the columns stay the same; a new column (the first validation) rewrites the small file.
+        path = self.folder / "log.csv"  # type: ignore[operator]
+        if new is not None and path.is_file():
+            with open(path, newline="", encoding="utf-8") as file:
+                columns = next(csv.reader(file), [])
+            if set(new) <= set(columns):
+                with open(path, "a", newline="", encoding="utf-8") as file:
+                    csv.DictWriter(file, columns).writerow(new)
+                return
+        lines = read_log(self.folder / "log.jsonl")  # type: ignore[operator]
+        columns = list(dict.fromkeys(k for line in lines for k in line))
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(lines)
+
+    @staticmethod
+    def _words(mode: str, figures: dict[str, Any]) -> str:
+        shown = {k: v for k, v in figures.items() if k not in ("epoch", "iter", "epochs", "iters")}
+        place = f"epoch {figures.get('epoch', '?')}/{figures.get('epochs', '?')}"
+        if mode == "train":
+            place += f" step {figures.get('iter', '?')}/{figures.get('iters', '?')}"
+        return f"{place} {mode}: " + ", ".join(
+            f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()
+        )
+
+    def say(self, text: str) -> None:
+        """One line for people, on stderr."""
+        if not self.active or self.quiet:
+            return
+        if self.bar is not None:
+            self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def progress(self, total: int, title: str, start: int = 0) -> Iterator[Any]:
+        """A progress bar on a terminal; yields a function to call after each item."""
+        if not (self.active and self.terminal and not self.quiet):
+            yield lambda: None
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        from rich.console import Console
+
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(title, total=total, completed=start)
+            self.bar = bar
+            try:
+                yield lambda: bar.advance(task)
+            finally:
+                self.bar = None
+
+
+def read_log(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a ``log.jsonl``; a last line that a kill cut in half is left out."""
+    lines = []
+    for text in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines

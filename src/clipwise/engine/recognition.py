@@ -1,0 +1,250 @@
+"""A recognition run's parts: lists, model with its first weights, the loss of a batch, validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from clipwise.data.augment import BatchAugment
+from clipwise.data.dataset import ClipDataset, ClipSpec
+from clipwise.data.lists import VideoList, read_list
+from clipwise.data.loader import EpochSampler, make_loader
+from clipwise.data.splits import find_splits
+from clipwise.data.transforms import normalize_clips
+from clipwise.engine.checkpoint import Passport, load_model, load_tensors, read_checkpoint
+from clipwise.engine.evaluate import TestResult, autocast, score_list
+from clipwise.engine.log import RunLog
+from clipwise.errors import CheckpointError, DataError, RecipeError
+from clipwise.models import create_model
+from clipwise.recipe import RecognitionRecipe
+from clipwise.tasks.recognition import batch_accuracy, distillation_loss, recognition_loss
+
+
+def build_model(recipe: RecognitionRecipe, num_classes: int) -> nn.Module:
+    """The recipe's model, freshly initialised."""
+    return create_model(recipe.model, **model_args(recipe, num_classes))
+
+
+def model_args(recipe: RecognitionRecipe, num_classes: int) -> dict[str, Any]:
+    """Keyword arguments that build the recipe's model: what follows from the recipe, then its own ``model_args``."""
+    args: dict[str, Any] = {"num_classes": num_classes}
+    if recipe.modality == "flow":
+        args["in_channels"] = 2 * (recipe.clip_len if recipe.num_segments else 1)
+    if recipe.num_segments and "tsm" in recipe.model:
+        args["num_segments"] = recipe.num_segments
+    if recipe.grad_checkpointing:
+        args["grad_checkpointing"] = True
+    return {**args, **recipe.model_args}
+
+
+def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> None:
+    """Start from a checkpoint's weights; a classifier for another class count stays new, and that is said.
+
+    Args:
+        init: a clipwise checkpoint, a name in the zoo, or a file of 2-D ImageNet weights.
+    """
+    from clipwise.models import zoo
+
+    path = zoo.resolve(init)
+    if path.suffix != ".safetensors":
+        from clipwise.models.convert import load_imagenet, read_foreign_checkpoint
+
+        log.say(load_imagenet(model, read_foreign_checkpoint(path), first_conv=first_conv))
+        return
+    tensors, _ = read_checkpoint(path)
+    own = model.state_dict()
+    head = [k for k, v in model.named_modules() if v is getattr(model, "classifier", None)]
+    names = [f"{k}.{p}" for k in head for p in ("weight", "bias")]
+    replaced = [k for k in names if k in tensors and tensors[k].shape != own[k].shape]
+    if replaced:
+        log.say(
+            f"{path.name} has {len(tensors[replaced[0]])} classes, this run {len(own[replaced[0]])}: the classifier starts new."
+        )
+        tensors.update({k: own[k] for k in replaced})
+        # TPN's auxiliary classifier has the class count too.
+        tensors.update({k: own[k] for k in own if "aux" in k and k in tensors and tensors[k].shape != own[k].shape})
+    load_tensors(model, tensors, path)
+    log.say(f"weights from {path}")
+
+
+def check_classes(videos: VideoList, num_classes: int, source: str | Path) -> None:
+    """Refuse to start with labels that the model has no output for."""
+    if videos.num_classes is not None and videos.num_classes > num_classes:
+        raise DataError(
+            f"{source} has {videos.num_classes} classes, but the model has {num_classes} outputs. "
+            f"Set num_classes={videos.num_classes}, or leave num_classes out of the recipe."
+        )
+
+
+class RecognitionTask:
+    """What the training loop asks of a recogniser.
+
+    Attributes:
+        model: the network, on the CPU until the loop places it.
+        sampler, loader: order and batches of the training list.
+        main_metric: the figure by which the best checkpoint is chosen.
+    """
+
+    main_metric = "top1_acc"
+
+    def __init__(
+        self,
+        recipe: RecognitionRecipe,
+        accelerator: Accelerator,
+        log: RunLog,
+        *,
+        data: str | None = None,
+        val_data: str | None = None,
+    ):
+        self.recipe, self.device, self.log = recipe, accelerator.device, log
+        splits = find_splits(data) if data else None
+        train_source = (splits and splits.train) or recipe.train_data
+        val_source = val_data or (splits and splits.val) or recipe.val_data
+        if not train_source:
+            raise DataError("no training data: give --data FOLDER or LIST, or train_data in the recipe.")
+        options = dict(format=recipe.list_format, multi_label=recipe.multi_label, num_classes=recipe.num_classes)
+        self.train_videos = read_list(train_source, root=recipe.data_root, **options)
+        if splits and splits.held_out:
+            self.train_videos, self.val_videos = splits.hold_out(self.train_videos)
+            log.say(f"{data} has no validation part: {len(self.val_videos)} of its videos are held out for it.")
+        elif val_source:
+            self.val_videos = read_list(val_source, root=recipe.data_root, classes=self.train_videos.classes, **options)
+        else:
+            self.val_videos = None
+        num_classes = recipe.num_classes or self.train_videos.num_classes
+        if num_classes is None:
+            raise RecipeError("the number of classes can't be read from the data; set num_classes.")
+        for videos, source in ((self.train_videos, train_source), (self.val_videos, val_source)):
+            if videos is not None:
+                check_classes(videos, num_classes, source)
+        self.num_classes, self.source = num_classes, str(train_source)
+        values = recipe.model_dump()
+        self.spec = ClipSpec.from_recipe(values, "train")
+        self.val_spec = ClipSpec.from_recipe(values, "val")
+        self.model = build_model(recipe, num_classes)
+        dataset = ClipDataset(self.train_videos, self.spec, recipe.seed)
+        self.sampler = EpochSampler(
+            len(dataset),
+            recipe.batch_size,
+            seed=recipe.seed,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            labels=self.train_videos.labels if recipe.class_power is not None else None,
+            class_power=recipe.class_power,
+        )
+        pinned = self.device.type != "cpu"
+        self.loader = make_loader(
+            dataset, batch_sampler=self.sampler, num_workers=recipe.num_workers, pin_memory=pinned
+        )
+        self.augment = BatchAugment(
+            color_jitter=recipe.color_jitter,
+            rand_augment=recipe.rand_augment,
+            random_erasing=recipe.random_erasing,
+            mixup=recipe.mixup,
+            cutmix=recipe.cutmix,
+            num_classes=num_classes,
+        )
+        self.teacher = load_model(recipe.distill_from, self.device) if recipe.distill_from else None
+        self.failed: dict[str, str] = {}
+
+    def loss(
+        self, model: nn.Module, batch: dict[str, Any], key: tuple[int, ...]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Loss and figures of a batch.
+
+        Args:
+            model: the (possibly wrapped) network.
+            batch: ``frames`` uint8 (B, V, T, H, W, C), ``label``, ``failed``.
+            key: numbers that name this step; the batch's random numbers come from them.
+        """
+        for pairs in batch["failed"]:
+            for path, reason in pairs:
+                if path not in self.failed:
+                    self.log.say(f"skipped in training: {reason}")
+                self.failed[path] = reason
+        recipe, labels = self.recipe, batch["label"]
+        frames = batch["frames"].flatten(0, 1)
+        rng = np.random.default_rng((recipe.seed, *key))
+        frames = self.augment.pixels(frames, rng)
+        clips = normalize_clips(frames, self.spec.mean, self.spec.std)
+        clips, targets = self.augment.blend(clips, labels, rng)
+        with autocast(self.device, recipe.amp):
+            outputs = model(clips)
+        logits, aux = outputs if isinstance(outputs, tuple) else (outputs, None)
+        smoothing = recipe.label_smoothing
+        loss = recognition_loss(logits, targets, smoothing, recipe.multi_label)
+        figures = {} if recipe.multi_label else batch_accuracy(logits, labels)
+        figures["loss_cls"] = loss
+        if aux is not None:
+            aux_loss = self.model.aux_weight * recognition_loss(aux, targets, smoothing, recipe.multi_label)
+            figures["loss_aux"] = aux_loss
+            loss = loss + aux_loss
+        if self.teacher is not None:
+            with torch.no_grad(), autocast(self.device, recipe.amp):
+                taught = self.teacher(clips)
+            term = distillation_loss(logits, taught, recipe.distill_temperature)
+            figures["loss_distill"] = term
+            loss = (1 - recipe.distill_weight) * loss + recipe.distill_weight * term
+        figures["loss"] = loss
+        return loss, figures
+
+    def batch_names(self, batch: dict[str, Any]) -> list[str]:
+        """File names of a batch, for error messages."""
+        return [self.train_videos.path(int(i)) for i in batch["index"]]
+
+    def validate(self, model: nn.Module, progress=lambda: None) -> tuple[dict[str, float], TestResult]:
+        """Figures on the validation list, the whole list counted once over all processes."""
+        assert self.val_videos is not None
+        recipe = self.recipe
+        result = score_list(
+            model,
+            ClipDataset(self.val_videos, self.val_spec, recipe.seed),
+            device=self.device,
+            average=recipe.average_clips if recipe.average_clips != "none" else "prob",
+            batch_size=recipe.eval_batch_size or recipe.batch_size,
+            num_workers=recipe.num_workers,
+            amp=recipe.amp,
+            progress=progress,
+        )
+        if len(result.failures) == len(self.val_videos):
+            raise DataError(f"no validation video can be decoded; the first: {next(iter(result.failures.values()))}")
+        for reason in result.failures.values():
+            self.log.say(f"counted as wrong in validation: {reason}")
+        names = ("mean_average_precision",) if recipe.multi_label else ("top_k_accuracy", "mean_class_accuracy")
+        figures = result.compute(names)
+        if recipe.multi_label:
+            figures["top1_acc"] = figures["mean_average_precision"]
+        return figures, result
+
+    def passport(self) -> Passport:
+        """The checkpoint's description, without position and metrics."""
+        return Passport(
+            model=self.recipe.model,
+            model_args=model_args(self.recipe, self.num_classes),
+            classes=self.train_videos.classes,
+            recipe={**self.recipe.model_dump(mode="json"), "num_classes": self.num_classes},
+            data={
+                "train": self.source,
+                "samples": len(self.train_videos),
+                "fingerprint": self.train_videos.fingerprint(),
+            },
+        )
+
+
+def check_resume(passport: Passport, task: Any) -> None:
+    """Refuse to resume on other data or another model than the checkpoint's."""
+    now = task.passport()
+    if (passport.model, passport.model_args) != (now.model, now.model_args):
+        raise CheckpointError(
+            f"the checkpoint is a {passport.model} {passport.model_args}, this run is a {now.model} {now.model_args}. "
+            "Resume with the same recipe, or start anew with --init."
+        )
+    if passport.data.get("fingerprint") != now.data["fingerprint"]:
+        raise CheckpointError(
+            "the training list is not the one that the checkpoint was trained on. Use --init to start anew from its weights."
+        )

@@ -1,0 +1,410 @@
+"""The training loop: one, for every model.
+
+A run is a function of the recipe, the data and the seed. Each step's learning rate, samples and random numbers
+follow from its number, so a run that was killed goes on from its last checkpoint as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from clipwise.data.loader import prefetch
+from clipwise.engine import checkpoint as ckpt
+from clipwise.engine.device import make_accelerator, peak_memory_mb, random_state, seed_everything, set_random_state
+from clipwise.engine.log import Averages, RunLog
+from clipwise.engine.optim import Schedule, make_optimizer, trainable
+from clipwise.engine.recognition import RecognitionTask, check_resume, init_weights
+from clipwise.errors import CheckpointError, WorkError
+from clipwise.recipe import LocalizationRecipe, Recipe, dump_recipe, load_recipe, scaled_lr
+
+
+@dataclass
+class RunResult:
+    """What a run leaves."""
+
+    folder: Path
+    last: Path
+    best: Path | None
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of the last validation."""
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    interrupted: bool = False
+    seconds: float = 0.0
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Training videos that could not be decoded, with the reason."""
+
+
+def train(
+    recipe: Recipe | str,
+    *,
+    data: str | None = None,
+    val_data: str | None = None,
+    work_dir: str | Path | None = None,
+    validate: bool = True,
+    init: str | None = None,
+    resume: str | bool | None = None,
+    device: str | None = None,
+    quiet: bool = False,
+) -> RunResult:
+    """Train a recipe.
+
+    Args:
+        recipe: a recipe object, or its name or file.
+        data: folder or list, instead of the recipe's ``train_data`` and ``val_data``.
+        val_data: validation folder or list.
+        work_dir: the run's folder; ``runs/NAME`` if not given.
+        validate: measure on the validation data during training.
+        init: checkpoint whose weights are the start.
+        resume: True to go on from the run's newest checkpoint, or a checkpoint's path.
+        device: ``cpu`` to keep off an accelerator.
+        quiet: nothing on the terminal.
+
+    Raises:
+        RecipeError, DataError, CheckpointError: something given is wrong; nothing was started.
+        WorkError: the run can't go on (a loss that is not finite).
+    """
+    if isinstance(recipe, str):
+        recipe = load_recipe(recipe)
+    folder = Path(work_dir or Path("runs") / recipe.name)
+    accelerator = make_accelerator(recipe.amp, device=device, trackers=recipe.trackers, folder=folder)
+    main = accelerator.is_main_process
+    resume_from = _find_resume(resume, folder)
+    passport = ckpt.read_passport(resume_from) if resume_from else None
+    log = RunLog(folder, active=main, quiet=quiet)
+    seed_everything(recipe.seed, recipe.deterministic)
+    if isinstance(recipe, LocalizationRecipe):
+        from clipwise.engine.localization import LocalizationTask
+
+        task: Any = LocalizationTask(recipe, accelerator, log, data=data, val_data=val_data)
+    else:
+        task = RecognitionTask(recipe, accelerator, log, data=data, val_data=val_data)
+    if passport:
+        check_resume(passport, task)
+    elif init or recipe.init:
+        init_weights(task.model, init or recipe.init, getattr(recipe, "init_first_conv", "average"), log)
+    lr = scaled_lr(recipe, accelerator.num_processes)
+    if main:
+        _prepare_folder(folder, recipe, resume_from)
+        log = task.log = RunLog(
+            folder, quiet=quiet, tracker=_trackers(accelerator, recipe), after_step=passport.step if passport else None
+        )
+        if lr != recipe.lr:
+            log.say(
+                f"learning rate {recipe.lr:g} -> {lr:g} (linear rule, made for a global batch of {recipe.base_batch_size})"
+            )
+    run = _Run(recipe, task, accelerator, log, folder, lr)
+    if resume_from and passport:
+        run.restore(resume_from, passport)
+        log.say(f"resuming from {resume_from} after epoch {run.epoch}, batch {run.batch}")
+    with _stop_signals() as stop:
+        result = run.fit(stop, validate and task.val_videos is not None)
+    if recipe.trackers:
+        accelerator.end_training()
+    return result
+
+
+class _Run:
+    """State of a run and the loop over it."""
+
+    def __init__(self, recipe: Recipe, task: Any, accelerator: Accelerator, log: RunLog, folder: Path, lr: float):
+        self.recipe, self.task, self.accelerator, self.log, self.folder = recipe, task, accelerator, log, folder
+        self.bare: nn.Module = task.model.to(accelerator.device)
+        if getattr(recipe, "sync_bn", False) and accelerator.num_processes > 1:
+            self.bare = nn.SyncBatchNorm.convert_sync_batchnorm(self.bare)
+        optimizer = make_optimizer(self.bare, recipe, lr)
+        self.model, self.optimizer = accelerator.prepare(self.bare, optimizer)
+        if recipe.compile:
+            self.model.compile()
+        self.ema = (
+            AveragedModel(self.bare, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
+            if recipe.ema_decay
+            else None
+        )
+        self.batches = len(task.sampler)
+        self.schedule = Schedule(recipe, -(-self.batches // recipe.accumulate))
+        self.epoch = self.batch = self.step = 0  # epochs finished, batches of this epoch taken, optimizer steps
+        self.metrics: dict[str, float] = {}
+        self.best: dict[str, float] = {}
+        self.doubtful: tuple[torch.Tensor, dict] | None = None  # the last loss, not yet looked at
+
+    # -- the loop
+
+    def fit(self, stop: threading.Event, validate: bool) -> RunResult:
+        recipe, started = self.recipe, time.perf_counter()
+        while self.epoch < recipe.epochs and not stop.is_set():
+            self.train_epoch(stop)
+            if self.batch < self.batches:  # stopped in the middle
+                break
+            self.epoch, self.batch = self.epoch + 1, 0
+            last = self.epoch == recipe.epochs
+            better = False
+            if validate and (self.epoch % recipe.validate_every == 0 or last):
+                better = self.validate()
+            if better or last or self.epoch % recipe.checkpoint_every == 0:
+                self.save(best=better)
+        interrupted = self.epoch < recipe.epochs
+        if interrupted:
+            self.save()
+            self.log.say(f"stopped after epoch {self.epoch}, batch {self.batch}; go on with --resume")
+        if self.task.failed:
+            self.log.say(
+                f"{len(self.task.failed)} training videos could not be decoded and were skipped: {', '.join(list(self.task.failed)[:5])}"
+            )
+        best = self.folder / "best.safetensors"
+        return RunResult(
+            folder=self.folder,
+            last=self.folder / "last.safetensors",
+            best=best if best.is_file() else None,
+            metrics=self.metrics,
+            best_metrics=self.best,
+            interrupted=interrupted,
+            seconds=time.perf_counter() - started,
+            skipped=self.task.failed,
+        )
+
+    def train_epoch(self, stop: threading.Event) -> None:
+        recipe, accelerator = self.recipe, self.accelerator
+        self.task.sampler.set_position(self.epoch, self.batch)
+        self.model.train()
+        averages, clock = Averages(), time.perf_counter()
+        waited = worked = 0.0
+        taken = 0
+        with self.log.progress(self.batches, f"epoch {self.epoch + 1}/{recipe.epochs}", self.batch) as advance:
+            for batch in prefetch(self.task.loader, accelerator.device):
+                waited += time.perf_counter() - clock
+                lr = self.schedule.set(self.optimizer, self.step)
+                last_of_step = (self.batch + 1) % recipe.accumulate == 0 or self.batch + 1 == self.batches
+                with self._synchronised(last_of_step):
+                    loss, figures = self.task.loss(
+                        self.model, batch, (self.epoch, self.batch, accelerator.process_index)
+                    )
+                    self.check_finite()
+                    accelerator.backward(loss / recipe.accumulate)
+                self.doubtful = loss.detach(), batch
+                if last_of_step:
+                    if recipe.grad_clip:
+                        norm = accelerator.clip_grad_norm_(list(trainable(self.bare)), recipe.grad_clip)
+                        figures["grad_norm"] = norm
+                    self.optimizer.step()
+                    self.optimizer.zero_grad(set_to_none=True)
+                    self.step += 1
+                    if self.ema is not None:
+                        self.ema.update_parameters(self.bare)
+                averages.add(figures, len(batch["index"]))
+                self.batch += 1
+                taken += 1
+                advance()
+                worked += time.perf_counter() - clock
+                clock = time.perf_counter()
+                if self.batch % recipe.log_every == 0 or self.batch == self.batches:
+                    self._log_train(averages, lr, waited / taken, worked / taken)
+                    waited, worked, taken = 0.0, 0.0, 0
+                    clock = time.perf_counter()
+                if self._should_stop(stop):
+                    break
+                if last_of_step and recipe.checkpoint_every_steps and self.step % recipe.checkpoint_every_steps == 0:
+                    if self.batch < self.batches:
+                        self.save()
+        self.check_finite()
+
+    def _should_stop(self, stop: threading.Event) -> bool:
+        """Whether any process was asked to stop; accumulated gradients are not lost, for it stops after a step."""
+        if (self.batch % self.recipe.accumulate) and self.batch < self.batches:
+            return False
+        if self.accelerator.num_processes == 1:
+            return stop.is_set()
+        asked = torch.tensor(float(stop.is_set()), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(asked, reduction="sum").item() > 0)
+
+    @contextmanager
+    def _synchronised(self, last_of_step: bool) -> Iterator[None]:
+        if last_of_step:
+            yield
+        else:
+            with self.accelerator.no_sync(self.model):
+                yield
+
+    def check_finite(self) -> None:
+        """Stop at a loss that is NaN or infinite. It is looked at one step late, so that the device never waits."""
+        if self.doubtful is None:
+            return
+        (loss, batch), self.doubtful = self.doubtful, None
+        if not torch.isfinite(loss).item():
+            names = ", ".join(self.task.batch_names(batch)[:8])
+            raise WorkError(
+                f"the loss is {loss.item()} at epoch {self.epoch + 1}, step {self.step}; the batch: {names}. "
+                "Lower lr, set grad_clip, or use amp: no. The last checkpoint is from before this step."
+            )
+
+    def _log_train(self, averages: Averages, lr: float, data_time: float, step_time: float) -> None:
+        figures: dict[str, Any] = {
+            "epoch": self.epoch + 1,
+            "epochs": self.recipe.epochs,
+            "iter": self.batch,
+            "iters": self.batches,
+        }
+        figures |= {"lr": lr, "memory": peak_memory_mb(), "data_time": data_time, **averages.take(), "time": step_time}
+        self.log.write("train", figures, self.step)
+        if data_time > 0.5 * step_time and step_time > 0.02 and not getattr(self, "_said_slow", False):
+            self._said_slow = True
+            self.log.say(
+                f"the loader is the brake: {data_time:.2f} of {step_time:.2f} s a step is waiting for data. More num_workers, "
+                "or files made for random access (`clipwise prepare resize`), help."
+            )
+
+    def validate(self) -> bool:
+        """Measure; True if this is the best so far."""
+        self._share_buffers()
+        model = self.ema.module if self.ema is not None else self.bare
+        self.model.eval()
+        with self.log.progress(
+            -(-len(self.task.val_videos) // self.accelerator.num_processes), "validation"
+        ) as advance:
+            figures, _ = self.task.validate(model, advance)
+        self.metrics = figures
+        self.log.write("val", {"epoch": self.epoch, "epochs": self.recipe.epochs, **figures}, self.step)
+        key = self.task.main_metric
+        if not self.best or figures[key] > self.best[key]:
+            self.best = dict(figures)
+            return True
+        return False
+
+    def _share_buffers(self) -> None:
+        """All processes take the first one's batch norm statistics, as MMAction2 does before it validates."""
+        if self.accelerator.num_processes > 1:
+            for buffer in self.bare.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    # -- checkpoints
+
+    def save(self, best: bool = False) -> None:
+        """Write ``last`` with its training state, and ``best`` when this is it."""
+        self.check_finite()
+        rank = self.accelerator.process_index
+        name = f"state-{self.epoch}-{self.batch}-rank{{rank}}.pt"
+        state = {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "step": self.step,
+            "best": self.best,
+            "metrics": self.metrics,
+            "random": random_state(),
+            "buffers": dict(self.bare.named_buffers()) if rank else {},
+        }
+        if rank == 0:
+            state["optimizer"] = self.optimizer.state_dict()
+            state["scaler"] = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
+            # The file of weights holds the average when there is one; the run itself goes on from these.
+            state["model"] = self.bare.state_dict() if self.ema is not None else None
+            state["ema"] = self.ema.state_dict() if self.ema is not None else None
+        ckpt.save_state(self.folder / name.format(rank=rank), state)
+        self.accelerator.wait_for_everyone()
+        if rank == 0:
+            passport = self.task.passport()
+            passport.epoch, passport.step, passport.metrics = self.epoch, self.step, dict(self.metrics)
+            weights = (self.ema.module if self.ema is not None else self.bare).state_dict()
+            if best:
+                ckpt.save_weights(self.folder / "best.safetensors", weights, passport)
+            keep = self.recipe.keep_checkpoints
+            if keep and self.batch == 0:
+                ckpt.save_weights(self.folder / f"epoch_{self.epoch:04d}.safetensors", weights, passport)
+                for old in sorted(self.folder.glob("epoch_*.safetensors"))[:-keep]:
+                    old.unlink()
+            passport.state = name
+            ckpt.save_weights(self.folder / "last.safetensors", weights, passport)
+            current = {name.format(rank=r) for r in range(self.accelerator.num_processes)}
+            for old in self.folder.glob("state-*.pt"):
+                if old.name not in current:
+                    old.unlink()
+        self.accelerator.wait_for_everyone()
+
+    def restore(self, path: Path, passport: ckpt.Passport) -> None:
+        """Take everything back from a checkpoint."""
+        tensors, _ = ckpt.read_checkpoint(path)
+        state = ckpt.load_state(path, passport)
+        rank = self.accelerator.process_index
+        ckpt.load_tensors(self.bare, state["model"] or tensors, path)
+        if self.ema is not None and state["ema"] is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"] is not None and self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        own = state
+        if rank:
+            try:
+                own = ckpt.load_state(path, passport, rank)
+                for key, buffer in self.bare.named_buffers():
+                    buffer.copy_(own["buffers"][key])
+            except CheckpointError:
+                self.log.say(
+                    "the checkpoint was made by fewer processes: the new ones take the first one's batch norm statistics."
+                )
+        self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
+        self.best, self.metrics = state["best"], state["metrics"]
+        set_random_state(own["random"])
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """SIGINT and SIGTERM ask the loop to save and end after this step; a second Ctrl-C ends at once."""
+    stop = threading.Event()
+
+    def ask(number, frame):
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _find_resume(resume: str | bool | None, folder: Path) -> Path | None:
+    if not resume:
+        return None
+    if resume is not True:
+        return Path(resume)
+    newest = folder / "last.safetensors"
+    if not newest.is_file():
+        raise CheckpointError(
+            f"--resume: {folder} holds no checkpoint (last.safetensors). Start the run without --resume."
+        )
+    return newest
+
+
+def _prepare_folder(folder: Path, recipe: Recipe, resume_from: Path | None) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"the run's folder {folder} can't be made: {error.strerror}.") from None
+    if resume_from is None:
+        # A new run in a used folder: its log would mix with the old one's.
+        for name in ("log.jsonl", "log.csv"):
+            (folder / name).unlink(missing_ok=True)
+    with ckpt.atomic_path(folder / "recipe.yaml") as path:
+        path.write_text(dump_recipe(recipe), encoding="utf-8")
+
+
+def _trackers(accelerator: Accelerator, recipe: Recipe):
+    if not recipe.trackers:
+        return None
+    accelerator.init_trackers(recipe.name or "clipwise", config={k: str(v) for k, v in recipe.model_dump().items()})
+    return lambda figures, step: accelerator.log(figures, step=step)
