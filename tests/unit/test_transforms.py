@@ -45,7 +45,7 @@ def _transform(name, args):
     if name == "Resize":
         return ClipTransform(resize=tuple(args["scale"]), resize_rule="fit", interpolation="opencv")
     crop = {"CenterCrop": "center", "TenCrop": "ten", "ThreeCrop": "three"}[name]
-    return ClipTransform(crop=crop, size=args["crop_size"], interpolation="opencv")
+    return ClipTransform(crop=crop, crop_size=args["crop_size"], interpolation="opencv")
 
 
 def _random_box(row):
@@ -54,7 +54,10 @@ def _random_box(row):
         legacy = np.random.RandomState(seed)
         return crops.random_resized_crop_box(row["h"], row["w"], legacy, position_rng=PythonRandom(seed))
     if name == "MultiScaleCrop":
-        return crops.multi_scale_crop_box(row["h"], row["w"], PythonRandom(seed), **args)
+        name_of = {"max_wh_scale_gap": "max_scale_gap"}
+        return crops.multi_scale_crop_box(
+            row["h"], row["w"], PythonRandom(seed), **{name_of.get(key, key): value for key, value in args.items()}
+        )
     return crops.random_crop_box(row["h"], row["w"], np.random.RandomState(seed), size=args["size"])
 
 
@@ -70,9 +73,7 @@ def test_boxes_and_pixels_equal_mmaction2(shared, version):
             with pytest.raises(DataError, match="Resize its short side to 256 first"):
                 _transform(name, row["args"]).draw(height, width)
         elif name == "Flip":
-            plan = ClipTransform(flip_prob=0.5).draw(
-                height, width, np.random.RandomState(row["seed_python_and_numpy"])
-            )
+            plan = ClipTransform(flip_prob=0.5).draw(height, width, np.random.RandomState(row["seed_python_and_numpy"]))
             assert sha1(plan.apply(image)) == row["sha1"], row
         elif "seed_python_and_numpy" in row:
             left, top, right, bottom = _random_box(row)
@@ -144,7 +145,7 @@ def test_paddle_stretches_to_four_by_three():
     assert crops.paddle_size(640, 360, 256) == (341, 256)
     assert crops.paddle_size(256, 500, 256) == (256, 500)
     assert crops.paddle_size(300, 300, 256) == (256, 341)
-    plan = ClipTransform(resize=256, resize_rule="paddle_4x3", crop="center", size=224).draw(256, 343)
+    plan = ClipTransform(resize=256, resize_rule="paddle_4x3", crop="center", crop_size=224).draw(256, 343)
     assert plan.boxes == ((60, 16, 284, 240),)  # 59.5 goes to the even number
 
 
@@ -155,11 +156,9 @@ def test_three_crops_come_left_right_middle():
 
 def test_ten_crops_of_flow():
     flow = np.random.default_rng(0).integers(0, 256, (20, 30, 2), dtype=np.uint8)
-    ours = ClipTransform(crop="ten", size=12, modality="flow").draw(20, 30).apply(flow)
+    ours = ClipTransform(crop="ten", crop_size=12, modality="flow").draw(20, 30).apply(flow)
     theirs = (
-        ClipTransform(crop="ten", size=12, modality="flow", invert_ten_crop_flow=False)
-        .draw(20, 30)
-        .apply(flow)
+        ClipTransform(crop="ten", crop_size=12, modality="flow", invert_ten_crop_flow=False).draw(20, 30).apply(flow)
     )
     assert np.array_equal(theirs[1], theirs[0][:, ::-1])
     assert np.array_equal(ours[1, ..., 0], 255 - theirs[1, ..., 0])
@@ -171,7 +170,7 @@ def test_unfused_pixels_are_those_of_two_steps():
     image = recipe_image(100, 176)
     for interpolation in ("antialias", "opencv"):
         transform = ClipTransform(
-            resize=128, crop="random_resized", size=64, interpolation=interpolation, fused=False
+            resize=128, crop="random_resized", crop_size=64, interpolation=interpolation, fused=False
         )
         plan = transform.draw(100, 176, np.random.default_rng(3))
         left, top, right, bottom = plan.boxes[0]
@@ -186,7 +185,7 @@ def test_fused_pixels_are_close_to_two_steps():
         for crop in ("random_resized", "multi_scale"):
             views = []
             for fused in (True, False):
-                transform = ClipTransform(resize=256, crop=crop, size=112, area_range=(0.3, 1), fused=fused)
+                transform = ClipTransform(resize=256, crop=crop, crop_size=112, area_range=(0.3, 1), fused=fused)
                 views.append(transform.draw(240, 320, np.random.default_rng(seed)).apply(image).astype(int))
             assert np.abs(views[0] - views[1]).mean() < 2
 
@@ -195,9 +194,7 @@ def test_a_stack_of_frames_equals_frame_by_frame_and_out_is_filled():
     frames = np.random.default_rng(0).integers(0, 256, (4, 48, 64, 3), dtype=np.uint8)
     for crop in ("none", "random_resized", "multi_scale", "random", "center", "three", "ten"):
         resize = 32 if crop != "random" else 40
-        transform = ClipTransform(
-            resize=resize, crop=crop, size=32 if crop != "none" else None, flip_prob=0.5
-        )
+        transform = ClipTransform(resize=resize, crop=crop, crop_size=32 if crop != "none" else None, flip_prob=0.5)
         plan = transform.draw(48, 64, np.random.default_rng(5))
         together = plan.apply(frames)
         out = np.zeros((plan.num_crops, 4, *plan.output, 3), np.uint8)
@@ -222,7 +219,7 @@ def test_any_box_lies_inside_its_frame(height, width, crop, fixed, anywhere, siz
     transform = ClipTransform(
         resize=size if crop == "three" else 64,
         crop=crop,
-        size=size,
+        crop_size=size,
         flip_prob=0.5,
         num_fixed_crops=fixed,
         random_position=anywhere,
@@ -238,18 +235,25 @@ def test_any_box_lies_inside_its_frame(height, width, crop, fixed, anywhere, siz
 
 
 def test_random_short_side_covers_its_range():
-    transform = ClipTransform(short_side_range=(32, 34), crop="random", size=32)
+    transform = ClipTransform(short_side_range=(32, 34), crop="random", crop_size=32)
     rng = np.random.default_rng(0)
     assert {min(transform.draw(50, 60, rng).resized) for _ in range(60)} == {32, 33, 34}
 
 
 def test_labels_follow_the_mirror():
-    mirrored = ClipTransform(flip_prob=1, flip_label_map=FLIP_LABEL_MAPS["sthv1"]).draw(4, 4)
-    straight = ClipTransform(flip_prob=0, flip_label_map=FLIP_LABEL_MAPS["sthv1"]).draw(4, 4)
-    assert [mirrored.label(label) for label in (2, 4, 30, 41, 52, 66, 3)] == [4, 2, 41, 30, 66, 52, 3]
-    assert straight.label(2) == 2
+    transform = ClipTransform(flip_prob=1, flip_label_map="sthv1")
+    assert transform.draw(4, 4).flipped
+    assert not ClipTransform(flip_label_map="sthv1").draw(4, 4).flipped
+    assert not ClipTransform(crop="ten", crop_size=2).draw(4, 4).flipped
+    assert [transform.flip_label(label) for label in (2, 4, 30, 41, 52, 66, 3)] == [4, 2, 41, 30, 66, 52, 3]
+    several = np.zeros(8, np.float32)
+    several[[0, 3]] = 1
+    assert np.flatnonzero(ClipTransform(flip_label_map={0: 1, 1: 0}).flip_label(several)).tolist() == [1, 3]
+    assert ClipTransform().flip_label(2) == 2
     for mapping in FLIP_LABEL_MAPS.values():
         assert all(mapping[mapping[label]] == label for label in mapping)
+    with pytest.raises(RecipeError, match="sthv1, sthv2"):
+        ClipTransform(flip_label_map="sth")
 
 
 def test_normalisation_matches_the_formula_and_moves_channels():
@@ -271,10 +275,10 @@ def test_normalisation_matches_the_formula_and_moves_channels():
 
 def test_errors_say_what_to_do():
     with pytest.raises(DataError, match="crop of 224 x 224 does not fit into a frame of 100 x 176"):
-        ClipTransform(crop="center", size=224).draw(100, 176)
+        ClipTransform(crop="center", crop_size=224).draw(100, 176)
     with pytest.raises(RecipeError, match="'none', 'random_resized'"):
-        ClipTransform(crop="centre", size=224)
-    with pytest.raises(RecipeError, match="needs a size"):
+        ClipTransform(crop="centre", crop_size=224)
+    with pytest.raises(RecipeError, match="needs crop_size"):
         ClipTransform(crop="center")
     with pytest.raises(RecipeError, match="wants two numbers"):
         ClipTransform(resize=256, resize_rule="fixed")

@@ -41,7 +41,7 @@ def random_resized_crop_box(
     rng: Rng,
     *,
     area_range: tuple[float, float] = (0.08, 1.0),
-    aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
+    aspect_range: tuple[float, float] = (3 / 4, 4 / 3),
     position_rng: Rng | None = None,
 ) -> Box:
     """A box of random area (fraction of the image) and random width/height ratio (log-uniform).
@@ -51,7 +51,7 @@ def random_resized_crop_box(
     Args:
         position_rng: draws the position; MMAction2 uses Python's generator there and numpy's for the sizes.
     """
-    low, high = np.log(aspect_ratio_range[0]), np.log(aspect_ratio_range[1])
+    low, high = np.log(aspect_range[0]), np.log(aspect_range[1])
     ratios = np.exp(rng.uniform(low, high, 10))
     areas = rng.uniform(*area_range, 10) * (height * width)
     widths = np.round(np.sqrt(areas * ratios)).astype(int)
@@ -73,7 +73,7 @@ def multi_scale_crop_box(
     *,
     input_size: int,
     scales: Sequence[float] = (1, 0.875, 0.75, 0.66),
-    max_wh_scale_gap: int = 1,
+    max_scale_gap: int = 1,
     num_fixed_crops: int = 5,
     random_position: bool = False,
 ) -> Box:
@@ -81,19 +81,16 @@ def multi_scale_crop_box(
 
     Args:
         input_size: a side within two pixels of it snaps to it.
-        max_wh_scale_gap: how many steps of ``scales`` width and height may differ.
+        max_scale_gap: how many steps of ``scales`` width and height may differ.
         num_fixed_crops: 5 (corners and centre) or 13 (also edge middles and quarter points).
         random_position: any position instead of the grid.
     """
     if num_fixed_crops not in (5, 13):
         raise RecipeError(f"num_fixed_crops is {num_fixed_crops}; allowed are 5 and 13.")
     sides = [int(min(height, width) * scale) for scale in scales]
-    pairs = [
-        (w, h) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= max_wh_scale_gap
-    ]
+    pairs = [(w, h) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= max_scale_gap]
     box_w, box_h = (
-        input_size if abs(side - input_size) < 3 else side
-        for side in pairs[int(draw_integers(rng, 0, len(pairs)))]
+        input_size if abs(side - input_size) < 3 else side for side in pairs[int(draw_integers(rng, 0, len(pairs)))]
     )
     if random_position:
         left = int(draw_integers(rng, 0, width - box_w + 1))

@@ -55,6 +55,8 @@ def _resize_opencv(frames: np.ndarray, size: Size, region: Box | None) -> np.nda
     """
     height, width = frames.shape[-3:-1]
     left, top, right, bottom = region or (0, 0, size[1], size[0])
+    if (height, width) == size:  # the arithmetic below changes nothing then
+        return frames[..., top:bottom, left:right, :]
     x0, x1, wx0, wx1 = (part[left:right] for part in _opencv_weights(width, size[1], True))
     y0, y1, wy0, wy1 = (part[top:bottom] for part in _opencv_weights(height, size[0], False))
     rows, back = np.unique(np.concatenate([y0, y1]), return_inverse=True)

@@ -3,14 +3,14 @@
 The geometry of a clip is a *plan*: drawn when height and width are known, then applied to each frame as it is decoded,
 so that full-size frames need not be kept. Pixels stay uint8; ``normalize_clips`` runs on the device.
 
-    transform = ClipTransform(resize=256, crop="random_resized", size=224, flip_prob=0.5)
+    transform = ClipTransform(resize=256, crop="random_resized", crop_size=224, flip_prob=0.5)
     plan = transform.draw(height, width, rng)
     views = plan.apply(frame)                # uint8 (H, W, C) -> (num_crops, 224, 224, C)
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ Crop = Literal["none", "random_resized", "multi_scale", "random", "center", "thr
 JESTER_FLIP_LABELS = {0: 1, 1: 0, 6: 7, 7: 6}
 SOMETHING_V1_FLIP_LABELS = {2: 4, 4: 2, 30: 41, 41: 30, 52: 66, 66: 52}
 SOMETHING_V2_FLIP_LABELS = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
+LabelT = TypeVar("LabelT", int, np.ndarray, None)
 FLIP_LABEL_MAPS: dict[str, dict[int, int]] = {
     "jester": JESTER_FLIP_LABELS,
     "sthv1": SOMETHING_V1_FLIP_LABELS,
@@ -48,11 +49,15 @@ class ClipPlan:
     interpolation: Interpolation = "antialias"
     fused: bool = True
     invert_flow_x: bool = False
-    label_map: Mapping[int, int] | None = None
 
     @property
     def num_crops(self) -> int:
         return len(self.boxes)
+
+    @property
+    def flipped(self) -> bool:
+        """Whether the clip as a whole is mirrored (never so for ten crops, half of which are)."""
+        return all(self.flips)
 
     def view_shape(self, channels: int = 3) -> tuple[int, int, int, int]:
         """Shape of what ``apply`` gives for one frame: (num_crops, height, width, channels)."""
@@ -93,10 +98,6 @@ class ClipPlan:
                 np.subtract(255, out[view][..., 0::2], out=out[view][..., 0::2])
         return out
 
-    def label(self, label: int) -> int:
-        """The label of the clip: another one if it was mirrored and its class has a mirror class."""
-        return self.label_map.get(label, label) if self.label_map and any(self.flips) else label
-
     def _single(self, frames: np.ndarray, box: Box) -> np.ndarray:
         box_size = (box[3] - box[1], box[2] - box[0])
         if box_size == self.output:
@@ -131,11 +132,11 @@ class ClipTransform:
             into; "paddle_4x3": PaddleCV's stretch of ``resize`` x 4/3.
         short_side_range: a random short side in this range (both ends included) instead of ``resize``.
         crop: "none", "random_resized", "multi_scale", "random", "center", "three" or "ten".
-        size: side of the square that comes out, or (height, width); for crop "none" it may be left out.
-        area_range, aspect_ratio_range: of "random_resized".
-        scales, max_wh_scale_gap, num_fixed_crops, random_position: of "multi_scale".
+        crop_size: side of the square that comes out, or (width, height); for crop "none" it may be left out.
+        area_range, aspect_range: of "random_resized".
+        scales, max_scale_gap, num_fixed_crops, random_position: of "multi_scale".
         flip_prob: chance that the whole clip is mirrored.
-        flip_label_map: {class: class of the mirrored clip}; see ``FLIP_LABEL_MAPS``.
+        flip_label_map: {class: class of the mirrored clip}, or a name in ``FLIP_LABEL_MAPS``.
         modality: mirroring "flow" also turns the sign of its x components (even channels): 255 - value.
         invert_ten_crop_flow: do so in the mirrored ones of ten crops as well. ``# differs:`` MMAction2 does not
             (a slip; the original TSN does).
@@ -150,15 +151,15 @@ class ClipTransform:
     resize_rule: ResizeRule | None = None
     short_side_range: tuple[int, int] | None = None
     crop: Crop = "none"
-    size: int | tuple[int, int] | None = None
+    crop_size: int | tuple[int, int] | None = None
     area_range: tuple[float, float] = (0.08, 1.0)
-    aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3)
+    aspect_range: tuple[float, float] = (3 / 4, 4 / 3)
     scales: Sequence[float] = (1, 0.875, 0.75, 0.66)
-    max_wh_scale_gap: int = 1
+    max_scale_gap: int = 1
     num_fixed_crops: int = 5
     random_position: bool = False
     flip_prob: float = 0.0
-    flip_label_map: Mapping[int, int] | None = None
+    flip_label_map: Mapping[int, int] | str | None = None
     modality: Literal["rgb", "flow"] = "rgb"
     invert_ten_crop_flow: bool = True
     interpolation: Interpolation = "antialias"
@@ -183,16 +184,33 @@ class ClipTransform:
             raise RecipeError(f"resize is {self.resize!r}, but the rule {rule!r} wants {wanted}.")
         if self.resize is not None and self.short_side_range is not None:
             raise RecipeError("resize and short_side_range were both given; keep one of them.")
-        if self.crop != "none" and self.size is None:
+        if self.crop != "none" and self.crop_size is None:
             raise RecipeError(
-                f"The crop {self.crop!r} needs a size: give the side of the square that the model sees."
+                f"The crop {self.crop!r} needs crop_size: give the side of the square that the model sees."
             )
-        if self.crop in ("three", "ten", "random", "multi_scale") and not isinstance(self.size, int):
+        if self.crop in ("three", "ten", "random", "multi_scale") and not isinstance(self.crop_size, int):
             raise RecipeError(
-                f"The crop {self.crop!r} is a square: its size must be one number, not {self.size!r}."
+                f"The crop {self.crop!r} is a square: crop_size must be one number, not {self.crop_size!r}."
+            )
+        if isinstance(self.flip_label_map, str) and self.flip_label_map not in FLIP_LABEL_MAPS:
+            known = ", ".join(FLIP_LABEL_MAPS)
+            raise RecipeError(
+                f"flip_label_map is {self.flip_label_map!r}; known are {known}, or give {{class: class}}."
             )
         if not 0 <= self.flip_prob <= 1:
             raise RecipeError(f"flip_prob is {self.flip_prob}; it is a probability, from 0 to 1.")
+
+    def flip_label(self, label: LabelT) -> LabelT:
+        """The label of a mirrored clip: a class index, or a multi-hot vector over the classes."""
+        swaps = FLIP_LABEL_MAPS[self.flip_label_map] if isinstance(self.flip_label_map, str) else self.flip_label_map
+        if not swaps or label is None:
+            return label
+        if isinstance(label, np.ndarray):
+            mirrored = label.copy()
+            for source, target in swaps.items():
+                mirrored[target] = label[source]
+            return mirrored
+        return swaps.get(int(label), label)
 
     @property
     def num_crops(self) -> int:
@@ -223,7 +241,6 @@ class ClipTransform:
             interpolation=self.interpolation,
             fused=self.fused,
             invert_flow_x=not keep_sign,
-            label_map=self.flip_label_map if self.num_crops == 1 else None,
         )
 
     def _resized(self, height: int, width: int, rng: Rng | None) -> Size:
@@ -240,7 +257,7 @@ class ClipTransform:
         return self.resize[1], self.resize[0]
 
     def _boxes(self, height: int, width: int, rng: Rng | None) -> tuple[list[Box], list[bool]]:
-        size = self.size if isinstance(self.size, int) else 0
+        size = self.crop_size if isinstance(self.crop_size, int) else 0
         if self.crop == "none":
             return [(0, 0, width, height)], [False]
         if self.crop == "three":
@@ -249,15 +266,13 @@ class ClipTransform:
             return crops.ten_crop_boxes(height, width, size=size)
         if self.crop == "center":
             round_half = self._rule == "paddle_4x3"
-            return [crops.center_crop_box(height, width, size=_pair(self.size), round_half=round_half)], [
-                False
-            ]
+            return [crops.center_crop_box(height, width, size=_pair(self.crop_size), round_half=round_half)], [False]
         assert rng is not None  # draw() has seen to it
         if self.crop == "random":
             return [crops.random_crop_box(height, width, rng, size=size)], [False]
         if self.crop == "random_resized":
             box = crops.random_resized_crop_box(
-                height, width, rng, area_range=self.area_range, aspect_ratio_range=self.aspect_ratio_range
+                height, width, rng, area_range=self.area_range, aspect_range=self.aspect_range
             )
             return [box], [False]
         box = crops.multi_scale_crop_box(
@@ -266,14 +281,14 @@ class ClipTransform:
             rng,
             input_size=size,
             scales=self.scales,
-            max_wh_scale_gap=self.max_wh_scale_gap,
+            max_scale_gap=self.max_scale_gap,
             num_fixed_crops=self.num_fixed_crops,
             random_position=self.random_position,
         )
         return [box], [False]
 
     def _output(self, box: Box) -> Size:
-        return (box[3] - box[1], box[2] - box[0]) if self.size is None else _pair(self.size)
+        return (box[3] - box[1], box[2] - box[0]) if self.crop_size is None else _pair(self.crop_size)
 
 
 def normalize_clips(
@@ -312,4 +327,6 @@ def _cut(frames: np.ndarray, box: Box) -> np.ndarray:
 
 
 def _pair(size: int | tuple[int, int] | None) -> Size:
-    return (size, size) if isinstance(size, int) else tuple(size)  # type: ignore[return-value,arg-type]
+    """(width, height) or a side -> (height, width)."""
+    assert size is not None  # ClipTransform has seen to it
+    return (size, size) if isinstance(size, int) else (size[1], size[0])
