@@ -1,0 +1,193 @@
+"""BMN: Boundary-Matching Network for temporal action proposals (Lin et al., ICCV 2019).
+
+From a sequence of snippet features to a score for every possible proposal at once:
+
+- two curves tell where actions start and end (temporal evaluation module, TEM);
+- a map over all (duration, start) pairs tells how well each proposal fits, once as regressed IoU and once as
+  a classification (proposal evaluation module, PEM);
+- the map is built by sampling every proposal from one feature sequence (the boundary-matching layer), which is where
+  all the arithmetic was; see :mod:`clipwise.models.boundary_matching` for how little of it is needed.
+
+Letters: B batch, F feature dimension, L feature positions, D durations, P valid cells of the map.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clipwise.errors import ClipwiseError
+from clipwise.models.boundary_matching import BoundaryMatching, Layout, Sampling
+
+__all__ = ["BMN", "bmn"]
+
+GROUPS = 4  # of the temporal convolutions of base and TEM
+
+
+class BMN(nn.Module):
+    """Scores of all proposals of a feature sequence.
+
+    Args:
+        feat_dim: F, channels of the features.
+        temporal_dim: L, positions that a video is rescaled to.
+        max_duration: D, longest proposal in positions; L if not given.
+        hidden_dim: channels of base and TEM.
+        matching_dim: channels that enter the boundary-matching layer: 256 in JJBOY's code and MMAction2, 128 in
+            the authors' own code (Paddle) and OpenTAD.
+        map_dim: channels of the map's convolutions; the boundary-matching layer puts out four times as many.
+        boundary_ratio, num_samples, num_samples_per_bin, sampling, layout, method: see
+            :class:`~clipwise.models.boundary_matching.BoundaryMatching`.
+
+    Weights trained with one ``sampling`` or ``layout`` are of no use in another, though all shapes agree.
+    """
+
+    def __init__(
+        self,
+        feat_dim: int = 400,
+        temporal_dim: int = 100,
+        max_duration: int | None = None,
+        hidden_dim: int = 256,
+        matching_dim: int = 256,
+        map_dim: int = 128,
+        boundary_ratio: float = 0.5,
+        num_samples: int = 32,
+        num_samples_per_bin: int = 3,
+        sampling: Sampling = "mmaction2",
+        layout: Layout = "duration_start",
+        method: Literal["auto", "sparse", "dense"] = "auto",
+    ):
+        super().__init__()
+        for name, value in (("feat_dim", feat_dim), ("hidden_dim", hidden_dim)):
+            if value < 1 or value % GROUPS:
+                raise ClipwiseError(
+                    f"{name} was {value}; it must be a multiple of {GROUPS}, because the temporal convolutions work "
+                    f"in {GROUPS} groups. Features of another size can be padded with zero channels"
+                )
+        self.feat_dim, self.temporal_dim = feat_dim, temporal_dim
+        self.max_duration = temporal_dim if max_duration is None else max_duration
+        self.sampling, self.layout = sampling, layout
+        self.base = Base(feat_dim, hidden_dim)
+        self.start = BoundaryCurve(hidden_dim)
+        self.end = BoundaryCurve(hidden_dim)
+        self.proposal = ProposalMap(
+            hidden_dim,
+            matching_dim,
+            map_dim,
+            temporal_dim=temporal_dim,
+            max_duration=self.max_duration,
+            num_samples=num_samples,
+            num_samples_per_bin=num_samples_per_bin,
+            boundary_ratio=boundary_ratio,
+            sampling=sampling,
+            layout=layout,
+            method=method,
+        )
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Score all proposals.
+
+        Args:
+            features: (B, F, L).
+
+        Returns:
+            conf: (B, 2, D, L), or (B, 2, L, L) with layout "start_end"; channel 0 is the regressed IoU, channel 1
+                the classification score. Cells that run past the end of the video hold values without meaning.
+            start, end: (B, L), probability that an action starts or ends at each position.
+            All are probabilities, in float32 even when the network runs in half precision.
+
+        Raises:
+            ClipwiseError: features of another shape than (B, feat_dim, temporal_dim).
+        """
+        if features.dim() != 3 or features.shape[1:] != (self.feat_dim, self.temporal_dim):
+            hint = ""
+            if features.dim() == 3 and features.shape[1:] == (self.temporal_dim, self.feat_dim):
+                hint = "; the last two axes are swapped, use features.transpose(1, 2)"
+            raise ClipwiseError(
+                f"BMN got features of shape {tuple(features.shape)}; it was built for (batch, feat_dim="
+                f"{self.feat_dim}, temporal_dim={self.temporal_dim}){hint}"
+            )
+        hidden = self.base(features)
+        return self.proposal(hidden), self.start(hidden), self.end(hidden)
+
+
+class Base(nn.Module):
+    """(B, F, L) -> (B, H, L)."""
+
+    def __init__(self, feat_dim: int, hidden_dim: int):
+        super().__init__()
+        self.conv1 = nn.Conv1d(feat_dim, hidden_dim, 3, padding=1, groups=GROUPS)
+        self.conv2 = nn.Conv1d(hidden_dim, hidden_dim, 3, padding=1, groups=GROUPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv2(F.relu(self.conv1(x))))
+
+
+class BoundaryCurve(nn.Module):
+    """TEM, one of its two branches: (B, H, L) -> (B, L)."""
+
+    def __init__(self, hidden_dim: int):
+        super().__init__()
+        self.conv = nn.Conv1d(hidden_dim, hidden_dim, 3, padding=1, groups=GROUPS)
+        self.score = nn.Conv1d(hidden_dim, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _probability(self.score(F.relu(self.conv(x))).squeeze(1))
+
+
+class ProposalMap(nn.Module):
+    """PEM: (B, H, L) -> (B, 2, D, L)."""
+
+    def __init__(self, hidden_dim: int, matching_dim: int, map_dim: int, **matching_options):
+        super().__init__()
+        self.reduce = nn.Conv1d(hidden_dim, matching_dim, 3, padding=1)
+        self.matching = BoundaryMatching(matching_dim, 4 * map_dim, **matching_options)
+        self.squeeze = nn.Linear(4 * map_dim, map_dim)  # the papers' 1×1 convolution, valid cells only
+        self.conv1 = nn.Conv2d(map_dim, map_dim, 3, padding=1)
+        self.conv2 = nn.Conv2d(map_dim, map_dim, 3, padding=1)
+        self.score = nn.Conv2d(map_dim, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        matched = F.relu(self.matching(F.relu(self.reduce(x))))  # (B, P, 4·M)
+        cells = F.relu(self.squeeze(matched))  # (B, P, M)
+        # without samples the layer puts out its bias, so all invalid cells hold the same M numbers
+        invalid = F.relu(self.squeeze(F.relu(self.matching.bias)))
+        grid = self.matching.to_map(cells, invalid)  # (B, M, D, L), channels last
+        grid = F.relu(self.conv2(F.relu(self.conv1(grid))))
+        return _probability(self.score(grid))
+
+
+def bmn(
+    feat_dim: int = 400,
+    temporal_dim: int = 100,
+    max_duration: int | None = None,
+    hidden_dim: int = 256,
+    matching_dim: int = 256,
+    map_dim: int = 128,
+    boundary_ratio: float = 0.5,
+    num_samples: int = 32,
+    num_samples_per_bin: int = 3,
+    sampling: Sampling = "mmaction2",
+    layout: Layout = "duration_start",
+    method: Literal["auto", "sparse", "dense"] = "auto",
+) -> BMN:
+    """BMN with MMAction2's sampling and map; ``sampling="jjboy", layout="start_end"`` for JJBOY's network."""
+    return BMN(
+        feat_dim=feat_dim,
+        temporal_dim=temporal_dim,
+        max_duration=max_duration,
+        hidden_dim=hidden_dim,
+        matching_dim=matching_dim,
+        map_dim=map_dim,
+        boundary_ratio=boundary_ratio,
+        num_samples=num_samples,
+        num_samples_per_bin=num_samples_per_bin,
+        sampling=sampling,
+        layout=layout,
+        method=method,
+    )
+
+
+def _probability(logits: Tensor) -> Tensor:
+    """Sigmoid in at least float32: half precision would round scores near 1 to 1, and log(1 - x) to -inf."""
+    return torch.sigmoid(logits if logits.dtype == torch.float64 else logits.float())
