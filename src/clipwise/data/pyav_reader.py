@@ -1,0 +1,460 @@
+"""Random access to video files with PyAV; see :mod:`clipwise.data.decode` for what every reader promises."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from clipwise.data.decode import FrameSink, VideoReader
+from clipwise.data.packets import TABLES, PacketTable, may_be_rotated, scan_packets
+from clipwise.errors import DecodeError
+
+av.logging.set_level(
+    None
+)  # FFmpeg would write to stderr from inside worker processes; errors come as exceptions anyway
+
+# Decoders that can be told packet by packet not to decode a frame that no other frame needs. AV1's must not be told so.
+SKIPS_NON_REFERENCE = frozenset({"h264", "hevc", "mpeg4", "mpeg2video"})
+
+
+class SurpriseError(Exception):
+    """The file does not behave as its packet table says."""
+
+
+class PyAVReader(VideoReader):
+    """Reads a video file with PyAV (FFmpeg inside), the default.
+
+    Seeks to the last keyframe before a wanted frame, does not decode frames that nobody needs, and takes a frame only under the time
+    stamp that the packet table gives it. Whatever does not fit the table makes it decode from the start of the file and count.
+    """
+
+    def __init__(self, source: str | os.PathLike | bytes | io.IOBase, *, timeout_s: float | None = None, rotate: bool = True,
+                 verify: bool = False):  # fmt: skip
+        """
+        Args:
+            source: a path, a URL, the bytes of a file, or a binary file object that can seek.
+            timeout_s: limit for opening and for each call of ``frames``; None: no limit.
+            rotate: honour the rotation tag.
+            verify: decode the whole file once, so that ``num_frames`` is sure even where the damage shows only in decoding.
+        """
+        self._source, self.name = _named_source(source)
+        self._timeout_s, self._rotate = timeout_s, rotate
+        self._reformat = VideoReformatter().reformat
+        self._container: Any = None
+        self._start_clock()
+        self._open()
+        try:
+            self._load_table(verify)
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- opening -------------------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self.close()
+        source = io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source
+        if isinstance(source, io.IOBase):
+            source.seek(0)
+        timeout = None if self._timeout_s is None else (self._timeout_s, self._timeout_s)
+        try:
+            self._container = av.open(source, timeout=timeout)
+        except (av.error.FFmpegError, OSError, ValueError, EOFError) as error:
+            raise DecodeError(f"{self.name}: {self._why_not_opened(error)}") from error
+        streams = [s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not streams or streams[0].codec_context is None:
+            kinds = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
+            what = (
+                f"has no video stream, only {kinds}"
+                if not streams
+                else "holds video of a kind that FFmpeg cannot decode"
+            )
+            self.close()
+            raise DecodeError(f"{self.name}: {what}")
+        self._stream = streams[0]
+        self._codec = self._stream.codec_context
+        self._codec.thread_count = 1  # one decoder thread costs the least CPU time; loaders run many processes
+        self._codec.thread_type = "NONE"
+        self._fresh = True
+
+    def _load_table(self, verify: bool) -> None:
+        key = TABLES.key(self._path) if self._path is not None else None
+        table = TABLES.get(key) if key is not None else None
+        if table is None:
+            try:
+                table = scan_packets(self._container, self._stream)
+            except (av.error.FFmpegError, OSError) as error:
+                raise DecodeError(f"{self.name}: cannot be read to its end: {_reason(error)}") from error
+            self._fresh = False
+            source = self._source if self._path is None else self._path
+            if may_be_rotated(source, self._container.format.name):
+                table = replace(table, rotation=self._first_rotation())
+            verify = verify or table.damage is not None
+            if not verify and key is not None:
+                TABLES.put(key, table)
+        self._key = key
+        self._use_table(table)
+        stream = self._stream
+        self.fps = float(stream.average_rate or stream.guessed_rate or 0)
+        self.header_frames = stream.frames
+        if verify:
+            self._count_by_decoding()
+        if not len(self._table):
+            raise DecodeError(f"{self.name}: has a video stream, but no frame of it can be decoded")
+
+    def _first_rotation(self) -> int:
+        angles: list[int] = []
+
+        def take(frame) -> bool:
+            angles.append(round(frame.rotation / 90) * 90)
+            return True
+
+        self._decode_on(take)
+        return angles[0] if angles else 0
+
+    def _use_table(self, table: PacketTable) -> None:
+        self._table = table
+        self.num_frames, self.damage = len(table), table.damage
+
+    def _count_by_decoding(self) -> None:
+        """Replaces the packets' table by what a decode from the start gives."""
+        pts: list[int | None] = []
+        error = self._decode_on(lambda frame: pts.append(frame.pts))
+        damage = self._table.damage
+        if error is not None:
+            damage = f"after frame {len(pts) - 1}: {_reason(error)}" + (f"; {damage}" if damage else "")
+        stamps = np.asarray([-1 if p is None else p for p in pts], dtype=np.int64)
+        same = len(stamps) == len(self._table) and bool((stamps == self._table.pts).all())
+        # In a damaged file the pictures depend on where decoding began: only a decode from the start is the truth.
+        seekable = self._table.seekable and same and damage is None
+        if not same and damage is None and len(stamps) < len(self._table):
+            damage = f"{len(self._table)} packets give only {len(stamps)} frames"
+        if len(stamps) > 1 and not (np.diff(stamps) > 0).all():
+            stamps, seekable = np.arange(len(stamps)), False
+        self._use_table(replace(self._table, pts=stamps, seekable=seekable, damage=damage))
+        if self._key is not None:
+            TABLES.put(self._key, self._table)
+
+    def _why_not_opened(self, error: Exception) -> str:
+        head = b""
+        try:
+            if isinstance(self._source, bytes):
+                head = self._source[:4096]
+            elif self._path is not None:
+                with open(self._path, "rb") as file:
+                    head = file.read(4096)
+        except OSError:
+            pass
+        start = head.lstrip().lower()
+        if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+            return "is a web page, not a video; the download that made it has failed"
+        if head and all(32 <= byte < 127 or byte in b"\t\r\n\f" for byte in head):
+            return "is a text file, not a video"
+        if head[4:8] == b"ftyp":
+            return "has no index (moov box): the file was cut off before its end, or never finished"
+        if isinstance(error, av.error.ExitError):
+            return f"opening took longer than {self._timeout_s} s"
+        return f"is not a video that FFmpeg can read: {_reason(error)}"
+
+    # ---- what the file says --------------------------------------------------------------------------------------------------
+
+    @property
+    def _path(self) -> str | None:
+        return (
+            self._source.removeprefix("file:")
+            if isinstance(self._source, str) and self._source.startswith("file:")
+            else None
+        )
+
+    @property
+    def codec(self) -> str:
+        return self._codec.name
+
+    @property
+    def rotation(self) -> int:
+        """Degrees, anticlockwise, by which the container says the frames are to be turned; a multiple of 90."""
+        return self._table.rotation
+
+    @property
+    def height(self) -> int:
+        return self._codec.width if self._turned() else self._codec.height
+
+    @property
+    def width(self) -> int:
+        return self._codec.height if self._turned() else self._codec.width
+
+    def _turned(self) -> bool:
+        return self._rotate and self._table.rotation % 180 != 0
+
+    @property
+    def keyframes(self) -> np.ndarray:
+        """(k,) numbers of the frames at which decoding can start."""
+        if self._table.seekable:
+            return self._table.keyframe_indices()
+        return np.zeros(1, np.int64)
+
+    @property
+    def duration_s(self) -> float:
+        pts = self._table.pts
+        if not self._table.seekable or len(pts) < 2:
+            return super().duration_s
+        span = float((pts[-1] - pts[0]) * self._stream.time_base)
+        return span * len(pts) / (len(pts) - 1)
+
+    def pts_s(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        if not self._table.seekable:
+            return super().pts_s(indices)
+        return (self._table.pts[self._check_indices(indices)] - self._table.pts[0]) * float(self._stream.time_base)
+
+    # ---- reading -------------------------------------------------------------------------------------------------------------
+
+    def _read(self, indices: np.ndarray, sink: FrameSink) -> None:
+        self._start_clock()
+        if self._table.seekable:
+            try:
+                self._read_by_seeking(indices, sink)
+                return
+            except (SurpriseError, av.error.FFmpegError) as error:
+                self._check_clock(error)
+        self._read_from_start(sink)
+
+    def _read_by_seeking(self, indices: np.ndarray, sink: FrameSink) -> None:
+        stamps = self._table.pts[indices]
+        keys = self._table.key_before(stamps).tolist()
+        number = dict(zip(stamps.tolist(), indices.tolist()))  # time stamp -> frame number, of frames still to come
+        wanted = list(number)
+
+        def take(frame) -> None:
+            if frame.pts in number:
+                if frame.is_corrupt:
+                    raise SurpriseError(f"frame {number[frame.pts]} is damaged")
+                sink(number.pop(frame.pts), self._to_array(frame))
+
+        done = 0
+        packets: Any = None
+        packet: Any = None
+        skips = self._codec.name in SKIPS_NON_REFERENCE
+        skipping = False
+        while done < len(wanted):
+            key = keys[done]
+            end = done
+            while end < len(wanted) and keys[end] == key:
+                end += 1
+            unsent = {pts for pts in wanted[done:end] if pts in number}
+            if packet is None or packet.pts != key:  # else the last group's decoding has just arrived at this keyframe
+                packets, packet = self._seek(key, wanted[done])
+            while unsent:
+                self._check_clock()
+                needed = packet.pts in number or not packet.size
+                if skips and skipping == needed:
+                    self._codec.skip_frame = "DEFAULT" if needed else "NONREF"
+                    skipping = not needed
+                for frame in packet.decode():
+                    take(frame)
+                unsent.discard(packet.pts)
+                packet = next(packets, None)
+                if packet is None:
+                    break
+            done = end
+            if done < len(wanted) and packet is not None and packet.pts == keys[done]:
+                continue
+            if packet is not None:  # every wanted packet is in: empty the decoder rather than feed it more
+                for frame in self._codec.decode(None):
+                    take(frame)
+                packet = None
+            if any(pts in number for pts in wanted[:done]):
+                raise SurpriseError("the decoder gave no frame for a packet")
+        if skipping:
+            self._codec.skip_frame = "DEFAULT"
+
+    def _seek(self, key: int, wanted: int):
+        """Packets from the keyframe ``key`` (or an earlier one) on, and the first of them."""
+        self._fresh = False
+        for target in (key, wanted, key):
+            self._container.seek(target, stream=self._stream)
+            packets = self._container.demux(self._stream)
+            packet = next(packets)
+            if packet.pts == key:
+                break
+        if packet.pts is None or packet.pts > key:
+            raise SurpriseError(f"seeking to {key} led to {packet.pts}")
+        return packets, packet
+
+    def _read_from_start(self, sink: FrameSink) -> None:
+        count = 0
+        last = max(sink.missing, default=-1)
+
+        def take(frame) -> bool:
+            nonlocal count
+            if count in sink.missing:
+                sink(count, self._to_array(frame))
+            count += 1
+            return count > last
+
+        error = self._decode_on(take)
+        if sink.missing:
+            frame = min(sink.missing)
+            why = _reason(error) if error is not None else f"the file ends after {count} frames, not {self.num_frames}"
+            damage = self.damage or f"after frame {count - 1}: {why}"
+            self._use_table(replace(self._table, pts=self._table.pts[:count], seekable=False, damage=damage))
+            if self._key is not None:
+                TABLES.put(self._key, self._table)
+            raise DecodeError(
+                f"{self.name}: frame {frame} cannot be decoded; decoding broke off after {count} frames: {why}"
+            ) from error
+
+    def _decode_on(self, take: Callable[[Any], Any]) -> Exception | None:
+        """Decodes from the start until ``take`` returns True; the error that ended it early, or None."""
+        if not self._fresh:
+            self._open()
+        self._fresh = False
+        try:
+            for packet in self._container.demux(self._stream):
+                self._check_clock()
+                for frame in packet.decode():
+                    if take(frame):
+                        return None
+        except av.error.FFmpegError as error:
+            self._check_clock(error)
+            return error
+        return None
+
+    def iterate(self, start: int = 0, step: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+        """See :meth:`VideoReader.iterate`. Uses a file handle of its own, so ``frames`` may be called in between."""
+        if step < 1 or start < 0:
+            raise DecodeError(f"{self.name}: start must be 0 or more and step 1 or more, not {start} and {step}")
+        with self._twin() as twin:
+            expected = start
+            if twin._table.seekable and start < self.num_frames:
+                try:
+                    for index, array in twin._stream_by_pts(start, step):
+                        yield index, array
+                        expected = index + step
+                except (SurpriseError, av.error.FFmpegError) as error:
+                    twin._check_clock(error)
+                else:
+                    return
+            yield from twin._stream_by_count(expected, step)
+
+    def _twin(self) -> PyAVReader:
+        twin = PyAVReader.__new__(PyAVReader)
+        twin.__dict__.update(self.__dict__)
+        twin._container = None
+        twin._reformat = VideoReformatter().reformat
+        if isinstance(self._source, io.IOBase):
+            position = self._source.tell()
+            self._source.seek(0)
+            twin._source = self._source.read()
+            self._source.seek(position)
+        twin._start_clock()
+        twin._open()
+        return twin
+
+    def _stream_by_pts(self, start: int, step: int) -> Iterator[tuple[int, np.ndarray]]:
+        stamps = self._table.pts[start::step].tolist()
+        wanted = set(stamps)
+        packets, packet = self._seek(int(self._table.key_before(self._table.pts[start : start + 1])[0]), stamps[0])
+        skips = step > 1 and self._codec.name in SKIPS_NON_REFERENCE
+        at = 0
+        while packet is not None and at < len(stamps):
+            self._start_clock()
+            if skips:
+                self._codec.skip_frame = "DEFAULT" if packet.pts in wanted or not packet.size else "NONREF"
+            for frame in packet.decode():
+                if frame.pts in wanted and frame.pts >= stamps[0]:
+                    if at >= len(stamps) or frame.pts != stamps[at] or frame.is_corrupt:
+                        raise SurpriseError("a frame is missing")
+                    yield start + at * step, self._to_array(frame).copy()
+                    at += 1
+            packet = next(packets, None)
+        if at < len(stamps):
+            raise SurpriseError("the file ends early")
+
+    def _stream_by_count(self, start: int, step: int) -> Iterator[tuple[int, np.ndarray]]:
+        if start >= self.num_frames:
+            return
+        if not self._fresh:
+            self._open()
+        self._fresh = False
+        count = 0
+        try:
+            for packet in self._container.demux(self._stream):
+                self._start_clock()
+                for frame in packet.decode():
+                    if count >= start and (count - start) % step == 0:
+                        yield count, self._to_array(frame).copy()
+                    count += 1
+                    if count >= self.num_frames:
+                        return
+        except av.error.FFmpegError as error:
+            raise DecodeError(f"{self.name}: frame {count} cannot be decoded: {_reason(error)}") from error
+        if count < self.num_frames:
+            raise DecodeError(
+                f"{self.name}: frame {count} cannot be decoded: the file ends after {count} frames, not {self.num_frames}"
+            )
+
+    def _to_array(self, frame) -> np.ndarray:
+        """A decoded picture as (H, W, 3) uint8 RGB, turned upright; a view into FFmpeg's memory with padded rows."""
+        # A stream may change its picture size half-way: all frames get the size that the header names.
+        rgb = self._reformat(frame, self._codec.width, self._codec.height, "rgb24", threads=1)
+        plane: Any = rgb.planes[0]
+        array = np.ndarray((rgb.height, rgb.width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))
+        if self._rotate and self._table.rotation:
+            array = np.rot90(array, self._table.rotation // 90)
+        return array
+
+    # ---- clock ---------------------------------------------------------------------------------------------------------------
+
+    def _start_clock(self) -> None:
+        self._deadline = float("inf") if self._timeout_s is None else time.monotonic() + self._timeout_s
+
+    def _check_clock(self, error: Exception | None = None) -> None:
+        if time.monotonic() > self._deadline or isinstance(error, av.error.ExitError):
+            raise DecodeError(f"{self.name}: decoding took longer than {self._timeout_s} s") from error
+
+    def close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+
+def _named_source(source: Any) -> tuple[Any, str]:
+    """What to give to FFmpeg, and what to call it in messages."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        if not len(source):
+            raise DecodeError("<bytes>: is empty (0 bytes)")
+        return bytes(source), "<bytes>"
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+        if "://" in path:
+            return path, path
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError) as error:
+            raise DecodeError(f"{path}: there is no such file") from error
+        if stat.S_ISDIR(status.st_mode):
+            raise DecodeError(
+                f"{path}: is a folder, not a video file; folders of frames are read with FrameFolderReader"
+            )
+        if not stat.S_ISREG(status.st_mode):
+            raise DecodeError(f"{path}: is a pipe or a device, not a file")
+        if not status.st_size:
+            raise DecodeError(f"{path}: is empty (0 bytes)")
+        return f"file:{path}", path  # without the prefix FFmpeg takes 'a:b.mp4' for a protocol
+    if hasattr(source, "read") and hasattr(source, "seek"):
+        return source, str(getattr(source, "name", f"<{type(source).__name__}>"))
+    raise DecodeError(f"a video is given as a path, bytes or a file that can seek, not as {type(source).__name__}")
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text)
