@@ -9,6 +9,7 @@ stands in the class below. An unknown key stops the run and names the nearest kn
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 from collections.abc import Iterable, Mapping
@@ -256,6 +257,8 @@ class RecognitionRecipe(RunRecipe):
     # -- pixels in training
     train_resize: Size = 256
     """Short side, or [width, height], or null for the stored size."""
+    resize_rule: Literal["short_side", "paddle_4x3"] = "short_side"
+    """`paddle_4x3`: PaddleCV's stretch to a 4:3 picture; the short sides below are then its short side."""
     train_crop: Literal["random_resized", "multi_scale", "random", "center"] = "random_resized"
     """How a training crop is drawn."""
     crop_size: Size = 224
@@ -460,6 +463,15 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         lines[key_node.value] = key_node.start_mark.line + 1
     where = {key: f"{path}:{line}" for key, line in lines.items()}
     values.setdefault("name", path.stem)
+    values = apply_overrides(values, overrides, where)
+    return make_recipe(values, where, str(path))
+
+
+def apply_overrides(
+    values: Mapping[str, Any], overrides: Iterable[str], where: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """A copy of a recipe's dictionary with ``key=value`` strings applied; ``where`` learns their places."""
+    changed = copy.deepcopy(dict(values))
     for item in overrides:
         key, equals, raw = item.partition("=")
         if not equals or not key:
@@ -468,14 +480,16 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
             value = yaml.safe_load(raw) if raw.strip() else None
         except yaml.YAMLError:
             raise RecipeError(f"override {item!r}: the value is not valid YAML.") from None
-        target, *parts = values, *key.split(".")
-        for part in parts[:-1]:
-            target = target.setdefault(part, {})
+        *owners, last = key.split(".")
+        target = changed
+        for owner in owners:
+            target = target.setdefault(owner, {})
             if not isinstance(target, dict):
-                raise RecipeError(f"override {item!r}: {part} is not a dictionary.")
-        target[parts[-1]] = value
-        where[parts[0]] = f"command line, {item}"
-    return make_recipe(values, where, str(path))
+                raise RecipeError(f"override {item!r}: {owner} is not a dictionary.")
+        target[last] = value
+        if where is not None:
+            where[key.split(".")[0]] = f"command line, {item}"
+    return changed
 
 
 def make_recipe(values: Mapping[str, Any], where: Mapping[str, str] | None = None, source: str = "recipe") -> Recipe:

@@ -6,7 +6,7 @@ validation, test and prediction differ in nothing but its ``mode``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from clipwise.data.decode import VideoReader, open_frames, open_video
+from clipwise.data.backends import FrameFolderReader
+from clipwise.data.decode import VideoReader, open_video
 from clipwise.data.lists import VideoList
 from clipwise.data.sampling import dense_sample_frames, paddle_sample_frames, sample_frames
-from clipwise.data.transforms import ClipTransform
+from clipwise.data.transforms import ClipPlan, ClipTransform
 from clipwise.errors import DataError
 
 Mode = Literal["train", "val", "test"]
@@ -55,9 +56,10 @@ class ClipSpec:
         if segments and mode == "test":
             segments = recipe["test_num_segments"] or segments
         transform = ClipTransform(
-            resize=recipe[f"{prefix}_resize"],
+            resize=_size(recipe[f"{prefix}_resize"]),
+            resize_rule="paddle_4x3" if recipe["resize_rule"] == "paddle_4x3" else None,
             crop=recipe[f"{prefix}_crop"],
-            crop_size=recipe["crop_size"] if train else recipe[f"{mode}_crop_size"],
+            crop_size=_size(recipe["crop_size"] if train else recipe[f"{mode}_crop_size"]),
             area_range=tuple(recipe["crop_area"]),
             aspect_range=tuple(recipe["crop_ratio"]),
             scales=tuple(recipe["crop_scales"]),
@@ -116,11 +118,11 @@ class ClipSpec:
             rng=rng,
         )
 
-    def read(self, reader: VideoReader, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+    def read(self, reader: VideoReader, rng: np.random.Generator) -> tuple[np.ndarray, ClipPlan]:
         """Cut a sample from an open video.
 
         Returns:
-            uint8 (V, T, H, W, C), V = crops x clips with the crops outermost, and whether it was mirrored.
+            uint8 (V, T, H, W, C), V = crops x clips with the crops outermost, and the clip's geometry.
             T = segments for TSN and TSM, whose clip_len frames lie in C (x0 y0 x1 y1 … for flow).
         """
         clips = self.indices(reader.num_frames, rng, reader.fps)
@@ -131,10 +133,14 @@ class ClipSpec:
         if not self.num_segments:
             return np.ascontiguousarray(
                 frames.transpose(2, 0, 1, 3, 4, 5).reshape(-1, self.clip_len, h, w, channels)
-            ), plan.flipped
+            ), plan
         # (clips, L, crops, h, w, C) -> (crops, clips / S, S, h, w, L·C)
         frames = frames.transpose(2, 0, 3, 4, 1, 5).reshape(-1, self.num_segments, h, w, self.clip_len * channels)
-        return np.ascontiguousarray(frames), plan.flipped
+        return np.ascontiguousarray(frames), plan
+
+
+def _size(size: int | Sequence[int] | None) -> int | tuple[int, int] | None:
+    return tuple(size) if isinstance(size, Sequence) else size  # type: ignore[return-value]
 
 
 def open_entry(videos: VideoList, index: int, spec: ClipSpec) -> VideoReader:
@@ -144,7 +150,7 @@ def open_entry(videos: VideoList, index: int, spec: ClipSpec) -> VideoReader:
         if spec.modality == "flow":
             raise DataError(f"{path}: flow is read from frame folders; extract it with `clipwise prepare flow`.")
         return open_video(path, timeout_s=spec.decode_timeout_s)
-    return open_frames(
+    return FrameFolderReader(
         path,
         num_frames=videos.num_frames(index),
         modality=spec.modality,
@@ -194,13 +200,13 @@ class ClipDataset(Dataset):
         for attempt in range(attempts):
             try:
                 with open_entry(self.videos, index, self.spec) as reader:
-                    frames, flipped = self.spec.read(reader, rng)
+                    frames, plan = self.spec.read(reader, rng)
             except (DataError, OSError, MemoryError) as error:
                 message = str(error) or type(error).__name__
                 if attempt + 1 == attempts:
                     return None, message
                 continue
-            if flipped:
+            if plan.flipped:
                 label = self.spec.transform.flip_label(label)
             label = torch.as_tensor(label) if label is not None else torch.tensor(-1)
             return {"frames": torch.from_numpy(frames), "label": label}, None

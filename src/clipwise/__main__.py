@@ -1,0 +1,7 @@
+"""``python -m clipwise`` is ``clipwise``."""
+
+import sys
+
+from clipwise.cli import main
+
+sys.exit(main())

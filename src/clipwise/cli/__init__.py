@@ -1,0 +1,129 @@
+"""The command line: ``clipwise VERB …``.
+
+Each verb is a module with ``add_arguments(parser)`` and ``run(args) -> int``, imported only when it is called, so
+that ``--help`` need not wait for torch. Exit codes: 0 success, 2 wrong use or bad input, 1 failure during work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from clipwise import __version__
+from clipwise.errors import ClipwiseError, WorkError
+
+# verb -> (module, what it does)
+VERBS = {
+    "demo": ("demo", "make a small video set, train, test, predict and write a report (under 3 minutes)"),
+    "train": ("train", "train a recipe on a folder or list of videos"),
+    "test": ("test", "score a test list and measure accuracy"),
+    "predict": ("predict", "name what happens in videos"),
+    "localize": ("localize", "find when things happen in long videos"),
+    "stream": ("stream", "name what happens along a long file, a stream or a camera"),
+    "features": ("features", "extract features of whole videos"),
+    "fuse": ("fuse", "combine score files of several models"),
+    "eval-proposals": ("eval_proposals", "AR@AN and AUC of a proposal file"),
+    "eval-detections": ("eval_detections", "mAP over tIoU of a detection file"),
+    "check": ("check", "audit a data set before it is trained on"),
+    "prepare": ("prepare", "index, resize, extract frames or flow, make lists or shards"),
+    "convert": ("convert", "read checkpoints of MMAction2, TSN, TSM, TPN, BMN, Paddle, torchvision"),
+    "export": ("export", "write ONNX, torch.export or OpenVINO, compared with the original"),
+    "bench": ("bench", "measure speed and memory"),
+    "info": ("info", "describe a model, a recipe or a checkpoint"),
+    "recipes": ("recipes", "list the packaged recipes"),
+    "explain": ("explain", "say in plain figures what a recipe will do"),
+    "diff": ("diff", "show where two recipes differ"),
+    "compare": ("compare", "compare two result files, with a confidence interval"),
+    "analyze": ("analyze", "does the model see motion? shuffled, reversed, frozen frames; Grad-CAM"),
+    "plot": ("plot", "draw curves of runs and analyse their time"),
+    "serve": ("serve", "HTTP server with a page"),
+    "doctor": ("doctor", "describe this machine and what is installed"),
+}
+
+
+def available_verbs() -> dict[str, str]:
+    """Verbs and what they do."""
+    return {verb: text for verb, (_, text) in VERBS.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        print(f"clipwise {__version__}")
+        return 0
+    verb, *rest = argv
+    if verb not in VERBS:
+        import difflib
+
+        close = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        print(f"clipwise: there is no command {verb!r}.{hint} `clipwise --help` lists them.", file=sys.stderr)
+        return 2
+    module_name, text = VERBS[verb]
+    try:
+        module = importlib.import_module(f"clipwise.cli.{module_name}")
+        parser = argparse.ArgumentParser(
+            prog=f"clipwise {verb}",
+            description=module.__doc__ or text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(parser)
+        args = parser.parse_args(rest)
+        return module.run(args) or 0
+    except SystemExit as stop:  # argparse: --help is 0, wrong use is 2
+        return stop.code if isinstance(stop.code, int) else 2
+    except ClipwiseError as error:
+        return _fail(verb, str(error), 2)
+    except WorkError as error:
+        return _fail(verb, str(error), 1)
+    except KeyboardInterrupt:
+        return _fail(verb, "interrupted.", 130)
+    except BrokenPipeError:  # the reader of our output has gone (| head)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _fail(
+                verb, f"the disk is full ({error.filename or 'while writing'}); nothing that was complete is lost.", 1
+            )
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR) and error.filename:
+            return _fail(verb, f"{error.filename}: {error.strerror}.", 2)
+        raise
+
+
+def _fail(verb: str, message: str, code: int) -> int:
+    print(f"clipwise {verb}: {message}", file=sys.stderr)
+    return code
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()]
+    return "\n".join(
+        [
+            f"clipwise {__version__}: recognise what happens in a video clip, and find when it happens in a long video.",
+            "",
+            "usage: clipwise COMMAND …   (clipwise COMMAND --help says more)",
+            "",
+            *lines,
+            "",
+            "From a folder with one sub-folder of videos for each class:",
+            "  clipwise check   my_videos",
+            "  clipwise train   tsm_tiny --data my_videos --work-dir runs/mine",
+            "  clipwise test    runs/mine/best.safetensors --data my_videos",
+            "  clipwise predict runs/mine/best.safetensors new_video.mp4",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""What several commands print and parse."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    json.dump(value, sys.stdout, ensure_ascii=False, indent=2, default=_plain)
+    sys.stdout.write("\n")
+
+
+def _plain(value: Any) -> Any:
+    """numpy values and paths as JSON has them."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def print_table(rows: Iterable[Sequence[Any]], header: Sequence[str] | None = None) -> None:
+    """Aligned columns on stdout; numbers to the right."""
+    body = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    everything = ([list(header)] if header else []) + body
+    if not everything:
+        return
+    widths = [max(_width(row[i]) for row in everything) for i in range(len(everything[0]))]
+    right = [bool(body) and all(_is_number(row[i]) for row in body) for i in range(len(widths))]
+    for n, row in enumerate(everything):
+        cells = [" " * (w - _width(c)) + c if r else c + " " * (w - _width(c)) for c, w, r in zip(row, widths, right)]
+        print("  ".join(cells).rstrip())
+        if header and n == 0:
+            print("  ".join("-" * w for w in widths))
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal; Chinese characters take two."""
+    import unicodedata
+
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).replace("-", "", 1).replace("%", "", 1).replace(" ", "").isdigit()
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON for scripts")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", help="where to compute (cpu, cuda:1, npu, …); the machine's accelerator if not given"
+    )
+
+
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate ``key=value`` words from the others."""
+    overrides = [w for w in words if "=" in w and not w.startswith("-")]
+    return [w for w in words if w not in overrides], overrides
+
+
+class Progress:
+    """A bar on a terminal, a line now and then elsewhere; call it with (done, total, message)."""
+
+    def __init__(self, title: str, quiet: bool = False):
+        self.title, self.quiet = title, quiet
+        self.bar: Any = None
+        self.task: Any = None
+        self.said = 0.0
+
+    def __call__(self, done: int, total: int | None, message: str = "") -> None:
+        if self.quiet:
+            return
+        if not sys.stderr.isatty():
+            import time
+
+            now = time.monotonic()
+            if now - self.said > 10 or (total and done == total):
+                self.said = now
+                print(f"{self.title}: {done}/{total or '?'} {message}".rstrip(), file=sys.stderr, flush=True)
+            return
+        if self.bar is None:
+            from rich.console import Console
+            from rich.progress import Progress as Bar
+
+            self.bar = Bar(console=Console(stderr=True), transient=True)
+            self.bar.start()
+            self.task = self.bar.add_task(self.title, total=total)
+        self.bar.update(self.task, completed=done, total=total)
+        if total and done >= total:
+            self.close()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()

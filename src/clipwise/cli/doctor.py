@@ -1,0 +1,81 @@
+"""Describe this machine and what is installed; the first thing to put into a bug report."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import os
+import platform
+import shutil
+
+from clipwise.cli.common import add_json, print_json, print_table
+
+_OPTIONAL = {
+    "tensorboard": "tb",
+    "matplotlib": "plot",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "openvino": "openvino",
+    "opencv-contrib-python-headless": "flow",
+    "starlette": "serve",
+    "torchcodec": "codec",
+    "ray": "ray",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+
+    import clipwise
+    from clipwise.engine.device import default_device
+
+    device = default_device()
+    facts: dict[str, object] = {
+        "clipwise": clipwise.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "device": str(device),
+        "devices": torch.accelerator.device_count() if torch.accelerator.is_available() else 0,
+        "free disk here (GB)": round(shutil.disk_usage(".").free / 1e9, 1),
+    }
+    shm = shutil.disk_usage("/dev/shm").free / 1e9 if os.path.isdir("/dev/shm") else None
+    if shm is not None:
+        facts["free shared memory (GB)"] = round(shm, 1)
+    advice = []
+    if shm is not None and shm < 1:
+        advice.append(
+            "little shared memory: loader processes may hang or die; enlarge /dev/shm (containers: --shm-size) or set num_workers=0."
+        )
+    for package in ("numpy", "av", "accelerate", "pydantic", "safetensors"):
+        facts[package] = _version(package) or "MISSING"
+        if facts[package] == "MISSING":
+            advice.append(f"{package} is missing: pip install clipwise again.")
+    for package, extra in _OPTIONAL.items():
+        facts[package] = _version(package) or f"not installed (pip install 'clipwise[{extra}]')"
+    if _version("torchvision"):
+        try:
+            importlib.import_module("torchvision")
+        except Exception as error:
+            advice.append(
+                f"torchvision is installed but can't be imported ({error}); clipwise does not need it, other libraries may stumble over it."
+            )
+    if args.json:
+        print_json({**facts, "advice": advice})
+    else:
+        print_table(facts.items())
+        print("\n".join(advice) if advice else "nothing to complain about")
+    return 0
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,107 @@
+"""Name what happens in videos.
+
+clipwise predict runs/mine/best.safetensors video.mp4 more_videos/ list.txt --topk 3
+clipwise predict slowonly_r50_8x8x1_256e_kinetics400_rgb video.mp4       (downloads published weights)
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from pathlib import Path
+
+from clipwise.cli.common import Progress, add_device, add_json, print_json, print_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help="a checkpoint, an exported model, or a name in the zoo")
+    parser.add_argument("inputs", nargs="+", help="files, folders, lists (.txt) or addresses")
+    parser.add_argument("--topk", type=int, default=5, help="classes to show (default 5)")
+    parser.add_argument("--csv", metavar="FILE", help="write a row a video")
+    parser.add_argument("--out", metavar="VIDEO", help="write the (one) video with its prediction drawn into it")
+    parser.add_argument("--max-views", type=int, metavar="N", help="views that go through the network at once")
+    parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
+    parser.add_argument("--shard", metavar="I/N", help="work on the I-th of N parts of the inputs (1/4 … 4/4)")
+    add_device(parser)
+    add_json(parser)
+
+
+def load_any(checkpoint: str, device: str | None, amp: str = "no", max_views: int | None = None):
+    """A predictor for a checkpoint or for an exported model."""
+    suffix = Path(checkpoint).suffix
+    if suffix in (".onnx", ".pt2", ".xml"):
+        from clipwise.export.runtimes import load_exported
+
+        return load_exported(checkpoint, device=device)
+    from clipwise.infer.predictor import load
+
+    return load(checkpoint, device, amp=amp, max_views=max_views)
+
+
+def run(args: argparse.Namespace) -> int:
+    from clipwise.errors import ClipwiseError, DataError
+    from clipwise.infer.predictor import expand_inputs
+
+    inputs = take_shard(list(expand_inputs(args.inputs)), args.shard)
+    if args.topk < 1:
+        raise ClipwiseError(f"--topk {args.topk}: at least 1 class must be shown.")
+    if args.out and len(inputs) != 1:
+        raise ClipwiseError(f"--out draws into one video, but {len(inputs)} were given.")
+    predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views)
+    predictions, failures = [], {}
+    with Progress("predict", quiet=args.json or len(inputs) == 1) as progress:
+        for n, source in enumerate(inputs):
+            try:
+                predictions.append(predictor(source))
+            except (DataError, OSError) as error:
+                failures[source] = str(error)
+            progress(n + 1, len(inputs))
+    if args.csv:
+        _write_csv(args.csv, predictions, failures, args.topk)
+    if args.out and predictions:
+        from clipwise.infer.draw import annotate_video
+
+        annotate_video(inputs[0], args.out, [(0.0, predictions[0].duration_s, predictions[0].top(args.topk))])
+    if args.json:
+        print_json({"predictions": [p.to_dict(args.topk) for p in predictions], "failures": failures})
+    else:
+        rows = []
+        for p in predictions:
+            for rank, (name, score) in enumerate(p.top(args.topk)):
+                rows.append((p.source if rank == 0 else "", name, f"{score:.4f}"))
+        if rows:
+            print_table(rows, ("video", "class", "score"))
+    for source, reason in failures.items():
+        print(f"clipwise predict: {reason if source in reason else source + ': ' + reason}", file=sys.stderr)
+    if failures:
+        return 2 if not predictions else 1
+    return 0
+
+
+def take_shard(items: list[str], shard: str | None) -> list[str]:
+    """The I-th of N equal parts, for ``--shard I/N``."""
+    if shard is None:
+        return items
+    from clipwise.errors import ClipwiseError
+
+    part, slash, parts = shard.partition("/")
+    if not (slash and part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        raise ClipwiseError(f"--shard {shard}: write I/N with 1 <= I <= N, for example 2/8.")
+    return items[int(part) - 1 :: int(parts)]
+
+
+def _write_csv(path: str, predictions, failures: dict[str, str], topk: int) -> None:
+    from clipwise.engine.checkpoint import atomic_path
+
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["video", *(f"{kind}{k + 1}" for k in range(topk) for kind in ("class", "score")), "error"])
+    for p in predictions:
+        cells = [cell for pair in p.top(topk) for cell in pair]
+        writer.writerow([p.source, *cells, *[""] * (2 * topk - len(cells)), ""])
+    for source, reason in failures.items():
+        writer.writerow([source, *[""] * (2 * topk), reason])
+    with atomic_path(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")

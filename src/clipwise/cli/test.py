@@ -1,0 +1,108 @@
+"""Score a test list with a checkpoint and measure accuracy.
+
+  clipwise test runs/mine/best.safetensors --data my_videos/val.txt --out scores.json
+  clipwise test RECIPE CKPT --data k400/val.txt --eval top_k_accuracy mean_class_accuracy
+
+The checkpoint's passport says how clips are sampled and cut; a RECIPE before it replaces that.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from clipwise.cli.common import Progress, add_device, add_json, print_json, split_overrides
+from clipwise.errors import ClipwiseError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "words", nargs="+", metavar="[RECIPE] CKPT [key=value …]", help="checkpoint, a recipe before it if wanted"
+    )
+    parser.add_argument("--data", help="folder or list to test on")
+    parser.add_argument(
+        "--eval",
+        nargs="+",
+        metavar="METRIC",
+        help="top_k_accuracy mean_class_accuracy (default), mean_average_precision, …",
+    )
+    parser.add_argument("--topk", nargs="+", type=int, default=[1, 5], metavar="K", help="the k of top_k_accuracy")
+    parser.add_argument("--out", help="write the scores: .json, .csv or .pkl")
+    parser.add_argument(
+        "--average-clips", choices=("prob", "score", "none"), help="how the views of a video are averaged"
+    )
+    parser.add_argument("--max-views", type=int, metavar="N", help="views that go through the network at once")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="count files that can't be decoded as wrong and exit with 0"
+    )
+    parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
+    parser.add_argument("--report", metavar="DIR", help="write a report to this folder")
+    parser.add_argument("--num-workers", type=int, help="loader processes")
+    add_device(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    words, overrides = split_overrides(args.words)
+    if len(words) > 2:
+        raise ClipwiseError(f"one recipe and one checkpoint are expected, given: {' '.join(words)}")
+    from clipwise.engine.evaluate import check_result_path
+    from clipwise.engine.test import evaluate
+
+    if args.out:
+        check_result_path(args.out)
+    if args.average_clips:
+        overrides.append(f"average_clips={args.average_clips}")
+    if args.num_workers is not None:
+        overrides.append(f"num_workers={args.num_workers}")
+    with Progress("test", quiet=args.json) as progress:
+        result = evaluate(
+            words[-1],
+            recipe=words[0] if len(words) == 2 else None,
+            overrides=overrides,
+            data=args.data,
+            metrics=args.eval,
+            topk=args.topk,
+            max_views=args.max_views,
+            amp=args.amp,
+            device=args.device,
+            progress=progress,
+        )
+    import os
+
+    if int(os.environ.get("RANK", 0)) == 0:
+        if args.out:
+            result.save(args.out)
+        if args.report:
+            from clipwise.report.html import test_report
+
+            test_report(result, args.report)
+        if args.json:
+            print_json(
+                {
+                    "metrics": result.metrics,
+                    "videos": len(result.paths),
+                    "failures": result.failures,
+                    "seconds": round(result.seconds, 2),
+                    "out": args.out,
+                }
+            )
+        else:
+            for name, value in result.metrics.items():
+                print(f"{name}\t{value:.4f}")
+            speed = len(result.paths) / max(result.seconds, 1e-9)
+            print(
+                f"{len(result.paths)} videos in {result.seconds:.1f} s ({speed:.1f} videos/s)"
+                + (f", scores in {args.out}" if args.out else "")
+            )
+    if result.failures:
+        import sys
+
+        for reason in result.failures.values():
+            print(f"could not be decoded: {reason}", file=sys.stderr)
+        if not args.allow_missing:
+            print(
+                f"clipwise test: {len(result.failures)} of {len(result.paths)} videos could not be decoded and count as wrong (--allow-missing accepts that).",
+                file=sys.stderr,
+            )
+            return 1
+    return 0

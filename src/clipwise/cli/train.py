@@ -1,0 +1,107 @@
+"""Train a recipe.
+
+clipwise train tsm_tiny --data my_videos
+clipwise train slowonly_r50_8x8x1_256e_kinetics400_rgb --data k400/train.txt lr=0.02 batch_size=4
+torchrun --nproc-per-node 8 -m clipwise train RECIPE …      several devices
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from clipwise.cli.common import add_device, add_json, print_json
+from clipwise.errors import ClipwiseError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", help="a packaged recipe (`clipwise recipes`) or a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="change keys of the recipe")
+    parser.add_argument(
+        "--data", help="folder (train.txt and val.txt, train/ and val/, or one folder a class) or list file"
+    )
+    parser.add_argument("--val-data", help="validation folder or list, if --data has none")
+    parser.add_argument("--work-dir", help="folder of the run (default runs/NAME)")
+    parser.add_argument(
+        "--validate", action=argparse.BooleanOptionalAction, default=True, help="measure during training"
+    )
+    parser.add_argument("--seed", type=int, help="seed of all random numbers")
+    parser.add_argument("--deterministic", action="store_true", help="ask for deterministic kernels")
+    parser.add_argument("--init", metavar="CKPT", help="start from a checkpoint's weights")
+    parser.add_argument(
+        "--resume", nargs="?", const=True, metavar="CKPT", help="go on exactly where the run (or CKPT) stopped"
+    )
+    parser.add_argument("--amp", choices=("bf16", "fp16", "no"), help="mixed precision")
+    parser.add_argument("--compile", action="store_true", help="use torch.compile")
+    parser.add_argument("--auto-scale-lr", action="store_true", help="scale lr with the global batch")
+    parser.add_argument(
+        "--modern", action="store_true", help="the modern training recipe: see `clipwise explain RECIPE --modern`"
+    )
+    parser.add_argument(
+        "--no-check", action="store_true", help="skip the short audit of the data before the first epoch"
+    )
+    parser.add_argument(
+        "--verify-resume", action="store_true", help="prove on this machine that kill and resume gives the same run"
+    )
+    add_device(parser)
+    add_json(parser)
+
+
+def make_recipe_from(args: argparse.Namespace):
+    """The recipe with its overrides and the options that are keys of it."""
+    from clipwise.recipe import load_recipe
+
+    overrides = list(args.overrides)
+    if args.modern:
+        from clipwise.recipe import modern_overrides
+
+        overrides = [*modern_overrides(load_recipe(args.recipe, overrides)), *overrides]
+    for key in ("seed", "amp"):
+        if getattr(args, key) is not None:
+            overrides.append(f"{key}={getattr(args, key)}")
+    for key in ("deterministic", "compile", "auto_scale_lr"):
+        if getattr(args, key):
+            overrides.append(f"{key}=true")
+    return load_recipe(args.recipe, overrides)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.init and args.resume:
+        raise ClipwiseError("--init starts a new run from weights, --resume goes on with an old one; give one of them.")
+    recipe = make_recipe_from(args)
+    from clipwise.engine.train import train
+
+    if args.verify_resume:
+        from clipwise.engine.verify import verify_resume
+
+        return verify_resume(recipe, data=args.data, val_data=args.val_data, device=args.device)
+    result = train(
+        recipe,
+        data=args.data,
+        val_data=args.val_data,
+        work_dir=args.work_dir,
+        validate=args.validate,
+        init=args.init,
+        resume=args.resume,
+        device=args.device,
+    )
+    import os
+
+    if int(os.environ.get("RANK", 0)) == 0:
+        if args.json:
+            print_json(
+                {
+                    "folder": result.folder,
+                    "last": result.last,
+                    "best": result.best,
+                    "metrics": result.metrics,
+                    "best_metrics": result.best_metrics,
+                    "seconds": round(result.seconds, 1),
+                    "interrupted": result.interrupted,
+                    "skipped": result.skipped,
+                }
+            )
+        else:
+            best = ", ".join(f"{k} {v:.4f}" for k, v in result.best_metrics.items())
+            print(f"{result.folder}: {'best ' + best + ', ' if best else ''}{result.seconds:.0f} s")
+            print(f"checkpoint: {result.best or result.last}")
+    return 130 if result.interrupted else 0

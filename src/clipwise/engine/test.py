@@ -1,0 +1,87 @@
+"""``clipwise test``: a checkpoint, a list, its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from clipwise.data.dataset import ClipDataset, ClipSpec
+from clipwise.data.lists import read_list
+from clipwise.data.splits import test_part
+from clipwise.engine.checkpoint import load_model_and_passport
+from clipwise.engine.device import make_accelerator
+from clipwise.engine.evaluate import TestResult, score_list
+from clipwise.engine.recognition import check_classes
+from clipwise.errors import CheckpointError, DataError
+from clipwise.models import zoo
+from clipwise.recipe import RecognitionRecipe, apply_overrides, load_recipe, make_recipe
+
+
+def evaluate(
+    checkpoint: str | Path,
+    *,
+    data: str | Path | None = None,
+    recipe: str | None = None,
+    overrides: Sequence[str] = (),
+    metrics: Sequence[str] | None = None,
+    topk: Sequence[int] = (1, 5),
+    max_views: int | None = None,
+    amp: str = "no",
+    device: str | None = None,
+    progress: Callable[[int, int | None, str], None] = lambda done, total, message: None,
+) -> TestResult:
+    """Score every video of a list once and measure.
+
+    Args:
+        checkpoint: a file, or a name in the zoo.
+        data: folder or list; the recipe's test or validation list if not given.
+        recipe: replaces the protocol in the checkpoint's passport.
+        overrides: ``key=value`` strings on the recipe.
+        metrics: names as of :data:`clipwise.engine.evaluate.METRICS`.
+
+    Raises:
+        CheckpointError, DataError, RecipeError: something given is wrong.
+    """
+    accelerator = make_accelerator("no", device=device)
+    model, passport = load_model_and_passport(zoo.resolve(checkpoint), accelerator.device)
+    if recipe:
+        protocol = load_recipe(recipe, overrides)
+    else:
+        protocol = make_recipe(apply_overrides(passport.recipe, overrides), source=str(checkpoint))
+    if not isinstance(protocol, RecognitionRecipe):
+        raise CheckpointError(
+            f"{checkpoint} is not a recogniser; `clipwise localize` and `clipwise eval-proposals` are for BMN."
+        )
+    source = data or protocol.test_data or protocol.val_data
+    if source is None:
+        raise DataError("no test data: give --data FOLDER or LIST.")
+    videos = read_list(
+        test_part(source),
+        root=protocol.data_root,
+        format=protocol.list_format,
+        classes=passport.classes,
+        num_classes=model.classifier.out_features,
+        multi_label=protocol.multi_label,
+    )
+    check_classes(videos, model.classifier.out_features, source)
+    spec = ClipSpec.from_recipe(protocol.model_dump(), "test")
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        progress(done, -(-len(videos) // accelerator.num_processes), "")
+
+    result = score_list(
+        model,
+        ClipDataset(videos, spec),
+        device=accelerator.device,
+        average=protocol.average_clips,
+        max_views=max_views or protocol.max_views,
+        num_workers=protocol.num_workers,
+        amp=amp,
+        progress=advance,
+    )
+    default = ("mean_average_precision",) if protocol.multi_label else ("top_k_accuracy", "mean_class_accuracy")
+    result.compute(metrics or default, topk)
+    return result
