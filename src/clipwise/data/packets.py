@@ -30,6 +30,7 @@ class PacketTable:
     Attributes:
         pts: (n,) int64, time stamps in display order, in units of the stream's time base; frame number = position.
         keys: (k,) int64, sorted time stamps of the packets at which decoding can start.
+        timed: ``pts`` are the file's time stamps; otherwise they merely count.
         seekable: frames can be found by their time stamp. Where not, frames are counted from the start of the file.
         damage: what is wrong with the file, or None.
         rotation: degrees by which the container says the pictures are to be turned, anticlockwise.
@@ -37,6 +38,7 @@ class PacketTable:
 
     pts: np.ndarray
     keys: np.ndarray
+    timed: bool
     seekable: bool
     damage: str | None = None
     rotation: int = 0
@@ -88,7 +90,7 @@ def scan_packets(container, stream) -> PacketTable:
         damage = "the first packet is not a keyframe"
     if not timed:
         stamps = np.arange(len(stamps), dtype=np.int64)
-    return PacketTable(stamps, np.sort(np.asarray(keys, dtype=np.int64)), seekable, damage)
+    return PacketTable(stamps, np.sort(np.asarray(keys, dtype=np.int64)), timed, seekable, damage)
 
 
 def _unit_length_bytes(codec) -> int:

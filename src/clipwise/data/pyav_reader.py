@@ -121,8 +121,10 @@ class PyAVReader(VideoReader):
         self._decode_on(take)
         return angles[0] if angles else 0
 
-    def _use_table(self, table: PacketTable) -> None:
+    def _use_table(self, table: PacketTable, keep: bool = False) -> None:
         self._table = table
+        if keep and self._key is not None:
+            TABLES.put(self._key, table)
         self.num_frames, self.damage = len(table), table.damage
 
     def _count_by_decoding(self) -> None:
@@ -135,14 +137,12 @@ class PyAVReader(VideoReader):
         stamps = np.asarray([-1 if p is None else p for p in pts], dtype=np.int64)
         same = len(stamps) == len(self._table) and bool((stamps == self._table.pts).all())
         # In a damaged file the pictures depend on where decoding began: only a decode from the start is the truth.
-        seekable = self._table.seekable and same and damage is None
+        seekable, timed = self._table.seekable and same and damage is None, self._table.timed
         if not same and damage is None and len(stamps) < len(self._table):
             damage = f"{len(self._table)} packets give only {len(stamps)} frames"
         if len(stamps) > 1 and not (np.diff(stamps) > 0).all():
-            stamps, seekable = np.arange(len(stamps)), False
-        self._use_table(replace(self._table, pts=stamps, seekable=seekable, damage=damage))
-        if self._key is not None:
-            TABLES.put(self._key, self._table)
+            stamps, seekable, timed = np.arange(len(stamps)), False, False
+        self._use_table(replace(self._table, pts=stamps, timed=timed, seekable=seekable, damage=damage), keep=True)
 
     def _why_not_opened(self, error: Exception) -> str:
         head = b""
@@ -198,20 +198,20 @@ class PyAVReader(VideoReader):
     @property
     def keyframes(self) -> np.ndarray:
         """(k,) numbers of the frames at which decoding can start."""
-        if self._table.seekable:
+        if self._table.timed:
             return self._table.keyframe_indices()
         return np.zeros(1, np.int64)
 
     @property
     def duration_s(self) -> float:
         pts = self._table.pts
-        if not self._table.seekable or len(pts) < 2:
+        if not self._table.timed or len(pts) < 2:
             return super().duration_s
         span = float((pts[-1] - pts[0]) * self._stream.time_base)
         return span * len(pts) / (len(pts) - 1)
 
     def pts_s(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        if not self._table.seekable:
+        if not self._table.timed:
             return super().pts_s(indices)
         return (self._table.pts[self._check_indices(indices)] - self._table.pts[0]) * float(self._stream.time_base)
 
@@ -225,6 +225,7 @@ class PyAVReader(VideoReader):
                 return
             except (SurpriseError, av.error.FFmpegError) as error:
                 self._check_clock(error)
+                self._use_table(replace(self._table, seekable=False), keep=True)
         self._read_from_start(sink)
 
     def _read_by_seeking(self, indices: np.ndarray, sink: FrameSink) -> None:
@@ -305,9 +306,7 @@ class PyAVReader(VideoReader):
             frame = min(sink.missing)
             why = _reason(error) if error is not None else f"the file ends after {count} frames, not {self.num_frames}"
             damage = self.damage or f"after frame {count - 1}: {why}"
-            self._use_table(replace(self._table, pts=self._table.pts[:count], seekable=False, damage=damage))
-            if self._key is not None:
-                TABLES.put(self._key, self._table)
+            self._use_table(replace(self._table, pts=self._table.pts[:count], seekable=False, damage=damage), keep=True)
             raise DecodeError(
                 f"{self.name}: frame {frame} cannot be decoded; decoding broke off after {count} frames: {why}"
             ) from error
@@ -341,6 +340,7 @@ class PyAVReader(VideoReader):
                         expected = index + step
                 except (SurpriseError, av.error.FFmpegError) as error:
                     twin._check_clock(error)
+                    self._use_table(replace(self._table, seekable=False), keep=True)
                 else:
                     return
             yield from twin._stream_by_count(expected, step)
@@ -380,8 +380,17 @@ class PyAVReader(VideoReader):
             raise SurpriseError("the file ends early")
 
     def _stream_by_count(self, start: int, step: int) -> Iterator[tuple[int, np.ndarray]]:
-        if start >= self.num_frames:
-            return
+        if start < self.num_frames:
+            for index, frame in self._pictures():
+                if index >= start and (index - start) % step == 0:
+                    yield index, self._to_array(frame).copy()
+
+    def pictures(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Streams ``(index, frame)`` as FFmpeg decodes them: unconverted, not turned. For transcoding."""
+        with self._twin() as twin:
+            yield from twin._pictures()
+
+    def _pictures(self) -> Iterator[tuple[int, av.VideoFrame]]:
         if not self._fresh:
             self._open()
         self._fresh = False
@@ -390,17 +399,14 @@ class PyAVReader(VideoReader):
             for packet in self._container.demux(self._stream):
                 self._start_clock()
                 for frame in packet.decode():
-                    if count >= start and (count - start) % step == 0:
-                        yield count, self._to_array(frame).copy()
+                    yield count, frame
                     count += 1
                     if count >= self.num_frames:
                         return
         except av.error.FFmpegError as error:
             raise DecodeError(f"{self.name}: frame {count} cannot be decoded: {_reason(error)}") from error
-        if count < self.num_frames:
-            raise DecodeError(
-                f"{self.name}: frame {count} cannot be decoded: the file ends after {count} frames, not {self.num_frames}"
-            )
+        missing = f"the file ends after {count} frames, not {self.num_frames}"
+        raise DecodeError(f"{self.name}: frame {count} cannot be decoded: {missing}")
 
     def _to_array(self, frame) -> np.ndarray:
         """A decoded picture as (H, W, 3) uint8 RGB, turned upright; a view into FFmpeg's memory with padded rows."""

@@ -1,0 +1,127 @@
+"""Random video files for the tests of the readers: any codec, structure, frame rate and container that FFmpeg writes."""
+
+from __future__ import annotations
+
+import os
+import random
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder writes to the terminal
+
+CELL, BITS = 8, 10
+
+ENCODERS = {
+    "libx264": ("mp4", "mkv", "mov", "avi", "ts", "flv"),
+    "libx265": ("mp4", "mkv"),
+    "mpeg4": ("mp4", "mkv", "avi", "mov"),
+    "mpeg2video": ("mpg", "mkv", "ts", "mp4"),
+    "libvpx": ("webm", "mkv"),
+    "libvpx-vp9": ("webm", "mp4"),
+    "libsvtav1": ("mp4", "mkv"),
+    "mjpeg": ("avi", "mkv", "mov"),
+    "ffv1": ("mkv", "avi"),
+}
+
+
+def picture(index: int, height: int, width: int) -> np.ndarray:
+    """(H, W, 3) uint8: the frame's number as black and white cells, over a slowly moving pattern."""
+    y, x = np.mgrid[:height, :width]
+    image = np.stack([x * 3 + index * 5, y * 4 - index * 3, x + y + index * 2], axis=-1) % 256
+    image = (image // 4 + 96).astype(np.uint8)
+    for bit in range(BITS):
+        image[4 : 4 + CELL, 4 + bit * CELL : 4 + (bit + 1) * CELL] = 235 if index >> bit & 1 else 16
+    return image
+
+
+def number_in(image: np.ndarray) -> int:
+    """The number that :func:`picture` drew."""
+    middle = image[4 + CELL // 2, 4 + CELL // 2 : 4 + BITS * CELL : CELL].astype(int).mean(axis=-1)
+    return int(((middle > 128) << np.arange(BITS)).sum())
+
+
+def encode(path: Path, codec: str, num_frames: int, *, options: dict[str, str] | None = None, fps: Fraction | int = 25,
+           size: tuple[int, int] = (64, 96), gop: int | None = None, b_frames: int | None = None, start: int = 0,
+           steps: list[int] | None = None, pix_fmt: str | None = None, container_options: dict[str, str] | None = None) -> Path:  # fmt: skip
+    """Writes ``num_frames`` numbered pictures; ``steps`` are the distances between time stamps, in frames, cycled (variable rate)."""
+    height, width = size
+    with av.open(str(path), "w", container_options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=fps, options=options or {})
+        stream.width, stream.height = width, height
+        stream.pix_fmt = pix_fmt or ("yuvj420p" if codec == "mjpeg" else "yuv420p")
+        stream.codec_context.thread_count = 1
+        if gop is not None:
+            stream.codec_context.gop_size = gop
+        if b_frames is not None:
+            stream.codec_context.max_b_frames = b_frames
+        base = 1 / Fraction(fps) / 2 if steps else 1 / Fraction(fps)
+        stream.codec_context.time_base = base
+        at = start
+        for index in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(picture(index, height, width), format="rgb24")
+            frame.pts, frame.time_base = at, base
+            at += steps[index % len(steps)] if steps else 1
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def random_file(folder: Path, rng: random.Random, name: str) -> tuple[Path, str] | None:
+    """A file with random settings and what they were, or None where the encoder or the container refuses them."""
+    codec = rng.choices(list(ENCODERS), weights=[10, 3, 3, 2, 2, 2, 1, 1, 1])[0]
+    container = rng.choice(ENCODERS[codec])
+    options: dict[str, str] = {}
+    gop = rng.choice([1, 2, 5, 8, 12, 25, 250])
+    b_frames = None
+    if codec == "libx264":
+        b_frames = rng.choice([0, 1, 2, 3, 5])
+        x264 = [f"open-gop={rng.randint(0, 1)}", f"b-pyramid={rng.choice(['none', 'strict', 'normal'])}", f"ref={rng.choice([1, 3, 6])}"]
+        if rng.random() < 0.15:
+            x264.append("intra-refresh=1")
+        if rng.random() < 0.1:
+            x264.append("interlaced=1")
+        options = {"preset": rng.choice(["ultrafast", "veryfast", "medium"]), "x264-params": ":".join(x264)}
+        if rng.random() < 0.2:
+            options["tune"] = rng.choice(["fastdecode", "zerolatency", "animation"])
+    elif codec == "libx265":
+        b_frames = rng.choice([0, 2, 4])
+        params = f"open-gop={rng.randint(0, 1)}:b-pyramid={rng.randint(0, 1)}:log-level=none:pools=none:frame-threads=1"
+        options = {"preset": "ultrafast", "x265-params": params}
+    elif codec in ("mpeg4", "mpeg2video"):
+        b_frames = rng.choice([0, 0, 2])
+    elif codec.startswith("libvpx"):
+        options = {"deadline": "realtime", "cpu-used": "8", "auto-alt-ref": str(rng.randint(0, 1)), "lag-in-frames": str(rng.choice([0, 12]))}
+    elif codec == "libsvtav1":
+        options = {"preset": "12", "svtav1-params": "lp=1"}
+    fps = rng.choice([Fraction(25), Fraction(30000, 1001), Fraction(10), Fraction(60)])
+    steps = rng.choice([None, None, [2], [2, 2, 4], [1, 3, 2, 6]]) if container in ("mp4", "mkv", "mov", "webm") else None
+    container_options = {"movflags": rng.choice(["faststart", "frag_keyframe+empty_moov", "0"])} if container in ("mp4", "mov") else {}
+    frames = rng.choice([1, 2, 3, 7, 20, 45, 70])
+    size = rng.choice([(64, 96), (50, 98), (96, 88)])
+    start = rng.choice([0, 0, 0, 7, 250])
+    settings = dict(options=options, fps=fps, size=size, gop=gop, b_frames=b_frames, start=start, steps=steps, container_options=container_options)  # noqa: C408
+    path = folder / f"{name}.{container}"
+    try:
+        return encode(path, codec, frames, **settings), f"{codec} {container} {frames} frames, {settings}"
+    except (av.error.FFmpegError, ValueError, OSError):
+        path.unlink(missing_ok=True)
+        return None
+
+
+def decode_all(path: Path) -> list[np.ndarray]:
+    """Every frame of a plain decode from the start up to the first error, turned as the container says."""
+    frames = []
+    with av.open(f"file:{path}") as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        stream.codec_context.thread_type = "NONE"
+        try:
+            for frame in container.decode(stream):
+                image = frame.to_ndarray(format="rgb24")
+                frames.append(np.rot90(image, round(frame.rotation / 90)) if frame.rotation else image)
+        except av.error.FFmpegError:
+            pass
+    return frames
