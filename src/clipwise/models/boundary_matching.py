@@ -39,8 +39,9 @@ class SamplingOperator:
 
     Attributes:
         cell: (P,) position of each valid cell in the flattened map, ascending.
-        index, offsets, values: rows are cells; ``index`` holds t·N + n. Values are float32, as the references round
-            them, so that results agree in every precision.
+        index, offsets, values: rows are cells; ``index`` holds t·N + n. Values are float32, as the references
+            round them, so that results agree in every precision.
+        row: (non-zeros,) the cell of each value.
         index_t, offsets_t, values_t: the transpose; rows are t·N + n, ``index_t`` holds cells.
     """
 
@@ -48,6 +49,7 @@ class SamplingOperator:
     index: Tensor
     offsets: Tensor
     values: Tensor
+    row: Tensor
     index_t: Tensor
     offsets_t: Tensor
     values_t: Tensor
@@ -56,13 +58,12 @@ class SamplingOperator:
         return SamplingOperator(*(getattr(self, f.name).to(device) for f in dataclasses.fields(self)))
 
     def dense(self, dtype: torch.dtype) -> Tensor:
-        """(P, L·N): the matrix itself, half the size of the references' mask, because invalid cells are absent."""
+        """(P, L·N): the matrix itself, half the size of the references' mask, as invalid cells are absent."""
         cells, columns = len(self.cell), len(self.offsets_t)
-        counts = torch.diff(self.offsets, append=self.offsets.new_tensor([len(self.index)]))
-        row = torch.repeat_interleave(torch.arange(cells, device=self.index.device), counts)
+        place = self.row.long() * columns + self.index
         return (
             self.values.new_zeros(cells * columns)
-            .scatter(0, row * columns + self.index, self.values)
+            .scatter(0, place, self.values)
             .view(cells, columns)
             .to(dtype)
         )
@@ -143,6 +144,7 @@ def _compress(cell: np.ndarray, row: np.ndarray, column: np.ndarray, value: np.n
         index=tensor(column),
         offsets=tensor(np.searchsorted(row, np.arange(len(cell)))),
         values=tensor(value, np.float32),
+        row=tensor(row),
         index_t=tensor(row[transposed]),
         offsets_t=tensor(np.searchsorted(column[transposed], np.arange(columns))),
         values_t=tensor(value[transposed], np.float32),
