@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clipwise.errors import CheckpointError, RecipeError
+from clipwise.models.foreign import ForeignCheckpoint, split_checkpoint
 from clipwise.models.non_local import NonLocal, initialise_non_local
 from clipwise.models.recognizer import Recognizer
 from clipwise.models.resnet import Block, ResNet
@@ -46,7 +47,7 @@ class ImageNetReport:
     unused: list[str] = field(default_factory=list)
     first_conv: str = "copied"
 
-    def summary(self) -> str:
+    def __str__(self) -> str:
         return (
             f"ImageNet weights: {len(self.loaded)} tensors loaded ({len(self.inflated)} inflated over time), first convolution "
             f"{self.first_conv}, {len(self.kept)} kept as initialised, {len(self.unused)} of the file unused"
@@ -55,7 +56,7 @@ class ImageNetReport:
 
 @torch.no_grad()
 def load_imagenet(
-    model: Recognizer, state_dict: Mapping[str, Tensor], first_conv: str = "average"
+    model: Recognizer, state_dict: Mapping[str, Tensor] | ForeignCheckpoint, first_conv: str = "average"
 ) -> ImageNetReport:
     """Start the body of a video model from a 2-D ResNet with torchvision's (or timm's) names.
 
@@ -64,13 +65,13 @@ def load_imagenet(
 
     Args:
         model: any recognition model.
-        state_dict: 2-D weights; a dictionary with 'state_dict' in it is opened. The file's ``fc`` is not used.
+        state_dict: 2-D weights, or a file read by ``read_foreign_checkpoint``. The file's ``fc`` is not used.
         first_conv: what to do when the model's first convolution takes another number of channels (optical flow):
             "average" repeats the mean over the RGB channels, as the TSN and TSM papers do; "random" keeps the
             initialisation, as MMAction2 does.
 
     Returns:
-        What was loaded; the summary also goes to the log.
+        What was loaded; ``str()`` of it is one line, which also goes to the log.
 
     Raises:
         CheckpointError: weights are missing, or a shape does not fit (another depth).
@@ -80,7 +81,7 @@ def load_imagenet(
     # here (tests/parity/test_recognition_init.py).
     if first_conv not in ("average", "random"):
         raise RecipeError(f"first_conv: {first_conv!r} is not allowed; choose 'average' or 'random'")
-    source = dict(state_dict.get("state_dict", state_dict))
+    source, _ = split_checkpoint(state_dict)
     own = model.backbone.state_dict()
     report: dict[str, list[str]] = {"loaded": [], "inflated": [], "kept": []}
     how_first, missing, misfits = "copied", [], []
@@ -102,7 +103,7 @@ def load_imagenet(
             how_first = f"averaged over {value.shape[1]} channels and repeated {target.shape[1]} times"
             value = value.mean(1, keepdim=True).expand(-1, target.shape[1], -1, -1)
         elif value.dim() == 4 and value.shape != target.shape:
-            inflated = _inflate(value, target)
+            inflated = inflate_kernel(value, target.shape)
             if inflated is None:
                 misfits.append(f"{name}: file {tuple(value.shape)}, model {tuple(target.shape)}")
                 continue
@@ -121,16 +122,15 @@ def load_imagenet(
             f"({'; '.join(misfits[:3])}). Give the weights of a ResNet of that depth, with torchvision's names"
         )
     result = ImageNetReport(**report, unused=sorted(set(source) - set(own)), first_conv=how_first)
-    log.info(result.summary())
+    log.info("%s", result)
     return result
 
 
-def _inflate(value: Tensor, target: Tensor) -> Tensor | None:
-    """(O, I, k, k) -> (O, I, t, 1) or (O, I, t, k, k), divided by t; None if it is no inflation of it."""
-    outer, k = value.shape[:2], value.shape[2]
-    time = target.shape[2]
-    if k == 1 and tuple(target.shape) == (*outer, time, 1):
+def inflate_kernel(value: Tensor, shape: torch.Size) -> Tensor | None:
+    """(O, I, k, k) -> (O, I, t, 1) or (O, I, t, k, k), divided by t; None if ``shape`` is no inflation of it."""
+    (out_channels, in_channels, k, _), time = value.shape, shape[2]
+    if k == 1 and tuple(shape) == (out_channels, in_channels, time, 1):
         return value.expand(-1, -1, time, -1) / time
-    if tuple(target.shape) == (*outer, time, k, k):
+    if tuple(shape) == (out_channels, in_channels, time, k, k):
         return value.unsqueeze(2).expand(-1, -1, time, -1, -1) / time
     return None

@@ -244,6 +244,7 @@ class ResNet(nn.Module):
     Args:
         depth: a key of ``DEPTHS`` ("18", "50", "101", "tiny", …).
         in_channels: 3 for RGB; 2 or 10 for optical flow.
+        is_3d: a body of the 3-D family (SlowOnly); only told to the converters, the computation follows from ``inflate``.
         inflate: for each stage, whether its blocks convolve over time (SlowOnly: (0, 0, 1, 1)).
         inflate_style: "3x1x1" or "3x3x3".
         shift_div: fraction of channels that TSM shifts, or 0 for no shift.
@@ -266,6 +267,7 @@ class ResNet(nn.Module):
         depth: str,
         in_channels: int = 3,
         *,
+        is_3d: bool = False,
         inflate: Sequence[int] = (0, 0, 0, 0),
         inflate_style: str = "3x1x1",
         shift_div: int = 0,
@@ -303,6 +305,9 @@ class ResNet(nn.Module):
         self.depth = depth
         self.in_channels = in_channels
         self.out_stages = tuple(out_stages)
+        self.is_3d = is_3d
+        self.shift_div, self.shift_place = shift_div, shift_place
+        self.shift_downsample, self.reverse_shift = shift_downsample, reverse_shift
         self.with_pool1, self.with_pool2, self.temporal_pool = with_pool1, with_pool2, temporal_pool
         self.partial_bn, self.norm_eval, self.frozen_stages = partial_bn, norm_eval, frozen_stages
         self.grad_checkpointing = grad_checkpointing

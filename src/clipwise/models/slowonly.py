@@ -56,6 +56,7 @@ class SlowOnly(Recognizer):
         backbone = ResNet(
             depth,
             in_channels,
+            is_3d=True,
             inflate=inflate,
             inflate_style=inflate_style,
             with_pool1=with_pool1,

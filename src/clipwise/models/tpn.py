@@ -255,6 +255,7 @@ def _tpn_slowonly(
     backbone = ResNet(
         depth,
         in_channels,
+        is_3d=True,
         inflate=inflate,
         inflate_style=inflate_style,
         with_pool1=with_pool1,
