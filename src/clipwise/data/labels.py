@@ -1,0 +1,177 @@
+"""Class names: files that list them, and the step from what a list says to a class index."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from clipwise.errors import DataError
+
+_CLASS_FILES = ("classes.txt", "label_map.txt", "labels.txt", "classInd.txt", "class_names.txt", "labels.json")
+_INTEGER = re.compile(r"-?\d+")
+
+
+def natural_key(name: str) -> list[tuple[int, int | str]]:
+    """Sort key under which class_2 comes before class_10."""
+    return [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in re.split(r"(\d+)", name) if part]
+
+
+def is_integer(token: str) -> bool:
+    """Whether a token of a list is a class index rather than a name."""
+    return bool(_INTEGER.fullmatch(token))
+
+
+def read_classes(path: str | Path) -> list[str]:
+    """Read class names in the order of their indices.
+
+    Accepts one name a line; ``name index`` or ``index name`` a line (indices from 0 or 1, in any order); a CSV with the
+    header ``action``, ``name`` or ``label``; a JSON list; a JSON object {name: index}; FineGym's category file.
+
+    Raises:
+        DataError: an empty file, a name that occurs twice, indices with gaps.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: this file of class names does not exist.") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: the class names are not in UTF-8; save the file in that encoding.") from None
+    if path.suffix.lower() == ".json":
+        names = _from_json(text, path)
+    else:
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        if lines and lines[0].lower() in ("action", "name", "label", "class"):
+            lines = lines[1:]
+        names = _indexed(lines, path) or [line.strip("\"'") for line in lines]
+    if not names:
+        raise DataError(f"{path}: there are no class names in it.")
+    seen: set[str] = set()
+    for number, name in enumerate(names):
+        if name in seen:
+            raise DataError(f"{path}: the class name {name!r} occurs twice (the second time as class {number}).")
+        seen.add(name)
+    return names
+
+
+def find_classes(folder: Path, stem: str = "") -> Path | None:
+    """The file of class names beside a list, if there is exactly one candidate of the usual names."""
+    for name in ([f"{stem}_classes.txt"] if stem else []) + list(_CLASS_FILES):
+        if (folder / name).is_file():
+            return folder / name
+    candidates = sorted(folder.glob("label_map*.txt")) if folder.is_dir() else []
+    return candidates[0] if len(candidates) == 1 else None
+
+
+class ClassIndex:
+    """Turns the labels of a list, names or numbers, into checked class indices.
+
+    Args:
+        classes: names in the order of their indices, if known.
+        num_classes: upper bound of indices if names are not known, or more outputs than names.
+        source: list file, for messages.
+    """
+
+    def __init__(self, classes: Sequence[str] | None, num_classes: int | None, source: str):
+        self.source = source
+        self.names: list[str] = list(classes or [])
+        self.known = classes is not None
+        self.limit = max(len(self.names), num_classes or 0) or None
+        self._index = {name: i for i, name in enumerate(self.names)}
+        self._by_name: bool | None = None  # decided by the first label
+
+    def resolve(self, token: str | int, line: int) -> int:
+        """The index of a label.
+
+        Raises:
+            DataError: unknown name, index out of range, or names and numbers mixed.
+        """
+        if isinstance(token, int) or (is_integer(token) and token not in self._index):
+            return self.check(int(token), line)
+        if self._by_name is None:
+            self._by_name = True
+        elif not self._by_name:
+            self._fail(line, f"the label {token!r} is a name, but the labels before are numbers")
+        if token not in self._index:
+            if self.known:
+                near = difflib.get_close_matches(token, self.names, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                self._fail(line, f"the class {token!r} is not among the {len(self.names)} known classes.{hint}", ".")
+            self._index[token] = len(self._index)
+            self.names.append(token)
+        return self._index[token]
+
+    def check(self, label: int, line: int) -> int:
+        """A numeric label, if it is in range."""
+        if self._by_name:
+            self._fail(line, f"the label {label} is a number, but the labels before are names")
+        self._by_name = False
+        if label < 0:
+            self._fail(line, f"the label {label} is negative; classes are counted from 0")
+        if self.limit is not None and label >= self.limit:
+            hint = ""
+            if label == self.limit:
+                hint = " If the list counts classes from 1, subtract 1 from each of its labels."
+            self._fail(
+                line, f"the label {label} is out of range: with {self.limit} classes, 0 to {self.limit - 1}.{hint}", "."
+            )
+        return label
+
+    def sorted_by_name(self) -> list[int] | None:
+        """Once all labels are read: the map from the order of appearance to natural order, if names were found here."""
+        if self.known or not self._by_name:
+            return None
+        order = sorted(range(len(self.names)), key=lambda i: natural_key(self.names[i]))
+        rank = [0] * len(order)
+        for position, old in enumerate(order):
+            rank[old] = position
+        self.names = [self.names[i] for i in order]
+        return rank
+
+    def _fail(self, line: int, problem: str, end: str = ".") -> None:
+        raise DataError(f"{self.source}, line {line}: {problem.removesuffix('.')}{end}")
+
+
+def _indexed(lines: list[str], path: Path) -> list[str] | None:
+    """Names of lines such as ``3 name``, ``name 3`` or ``Clabel: 3; set: 1; Glabel: 5; (VT) name``; else None."""
+    finegym = [re.match(r"Clabel:\s*(\d+);.*?Glabel:\s*\d+;\s*(.+)$", line) for line in lines]
+    if lines and all(finegym):
+        pairs = [(int(m.group(1)), m.group(2)) for m in finegym if m]
+    else:
+        first = [re.match(r"(\d+)[\s,]+(.+)$", line) for line in lines]
+        last = [re.match(r"(.+?)[\s,]+(\d+)$", line) for line in lines]
+        if lines and all(first):
+            pairs = [(int(m.group(1)), m.group(2)) for m in first if m]
+        elif lines and all(last):
+            pairs = [(int(m.group(2)), m.group(1)) for m in last if m]
+        else:
+            return None
+        if len({name for _, name in pairs}) < len(pairs):
+            return None  # "take 1", "take 2": the numbers belong to the names
+    return _in_order(pairs, path)
+
+
+def _in_order(pairs: list[tuple[int, str]], path: Path) -> list[str]:
+    pairs = sorted(pairs)
+    base = pairs[0][0] if pairs else 0
+    if base not in (0, 1) or [number for number, _ in pairs] != list(range(base, base + len(pairs))):
+        raise DataError(f"{path}: the class indices must run from 0 (or 1) without gaps or repetitions.")
+    return [name.strip("\"'") for _, name in pairs]
+
+
+def _from_json(text: str, path: Path) -> list[str]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from None
+    if isinstance(content, list):
+        return [str(name) for name in content]
+    if isinstance(content, dict):
+        try:
+            return _in_order([(int(index), str(name)) for name, index in content.items()], path)
+        except (TypeError, ValueError):
+            pass
+    raise DataError(f"{path}: class names in JSON are a list of names or an object {{name: index}}.")

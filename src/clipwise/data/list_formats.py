@@ -1,0 +1,421 @@
+"""How lists are written: folders, columns of text, CSV with a header, JSON. ``clipwise.data.lists`` is the door."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from clipwise.data.labels import ClassIndex, is_integer, natural_key
+from clipwise.data.videolist import Kind, ListBuilder, VideoList
+from clipwise.errors import DataError
+
+VIDEO_SUFFIXES = frozenset(
+    [
+        ".mp4",
+        ".avi",
+        ".mkv",
+        ".webm",
+        ".mov",
+        ".mpg",
+        ".mpeg",
+        ".m4v",
+        ".wmv",
+        ".flv",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".3gp",
+        ".ogv",
+        ".gif",
+        ".vob",
+        ".asf",
+    ]
+)
+IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".bmp", ".webp"])
+_PATH_KEYS = ("path", "video_path", "video", "filename", "file_name", "file", "frame_dir", "clip", "name", "id")
+_LABEL_KEYS = ("label", "labels", "class", "class_name", "category", "action", "target", "class_id", "label_id")
+_COUNT_KEYS = ("num_frames", "total_frames", "frames", "n_frames")
+_EXTENSION = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES))
+_PATH_THEN_REST = re.compile(rf"(.+?\.(?:{_EXTENSION}))\s+(.+)$", re.IGNORECASE)
+
+
+def detect(path: Path) -> str:
+    """The format of a list by its look; "auto" leaves the meaning of columns to ``read_columns``."""
+    if path.is_dir():
+        return "folder"
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return _detect_json(path)
+    with _open(path) as file:
+        first = next((line.strip() for line in file if line.strip()), "")
+    if re.match(r"Clabel:", first):
+        raise DataError(f"{path}: this is a file of class names, not a list of videos.")
+    if first.lower().endswith((".pkl", ".pickle")) and len(first.split()) == 1:
+        return "paddle_pkl"
+    if re.fullmatch(r"\S{11}_E_\d+_\d+_A_\d+_\d+ \d+", first):
+        return "gym99"
+    header = [cell.strip().strip('"').lower() for cell in re.split(r"[,;\t]", first)]
+    if "youtube_id" in header and "time_start" in header:
+        return "kinetics_csv"
+    if suffix == ".csv" and re.fullmatch(r"\d+;[^;]*", first) and not re.fullmatch(r"\d+;\d+", first):
+        return "jester"
+    if len(header) > 1 and header[0] in _PATH_KEYS and all(re.fullmatch(r"[a-z_ ]+", cell) for cell in header):
+        return "csv"
+    return (
+        "csv" if any(cell in _LABEL_KEYS for cell in header) and any(cell in _PATH_KEYS for cell in header) else "auto"
+    )
+
+
+def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | None, multi_label: bool) -> VideoList:
+    """One sub-folder a class; natural order of names unless ``classes`` gives another. Videos, or frame folders."""
+    names = sorted((e.name for e in os.scandir(path) if e.is_dir() and not e.name.startswith(".")), key=natural_key)
+    if not names:
+        files = sorted((e.name for e in os.scandir(path) if _is_video(e.name)), key=natural_key)
+        if not files:
+            raise DataError(f"{path}: neither class folders nor videos are in it. Expected: one sub-folder a class.")
+        builder = ListBuilder("video", str(path))
+        for name in files:
+            builder.add(name)
+        return builder.build(root=str(path), multi_label=False, classes=None, num_classes=None)
+    if classes is not None and (unknown := [name for name in names if name not in set(classes)]):
+        raise DataError(f"{path}: the folder {unknown[0]!r} is not among the {len(classes)} known classes.")
+    order = list(classes) if classes is not None else names
+    label_of = {name: i for i, name in enumerate(order)}
+    videos: list[tuple[str, int]] = []
+    folders: list[tuple[str, int, int]] = []
+    for name in names:
+        for parent, subfolders, files in os.walk(path / name):
+            subfolders[:] = sorted((s for s in subfolders if not s.startswith(".")), key=natural_key)
+            relative = os.path.relpath(parent, path)
+            videos += [
+                (os.path.join(relative, f), label_of[name]) for f in sorted(files, key=natural_key) if _is_video(f)
+            ]
+            images = sum(os.path.splitext(f)[1].lower() in IMAGE_SUFFIXES for f in files)
+            if images:
+                folders.append((relative, images, label_of[name]))
+    if videos and folders:
+        raise DataError(
+            f"{path}: some class folders hold videos ({videos[0][0]}), others pictures ({folders[0][0]}). Keep one kind."
+        )
+    builder = ListBuilder("rawframes" if folders else "video", str(path))
+    for entry, label in videos:
+        builder.add(entry, [label])
+    for entry, count, label in folders:
+        builder.add(entry, [label], num_frames=count)
+    if not len(builder):
+        raise DataError(
+            f"{path}: its {len(names)} sub-folders hold no videos (known: {' '.join(sorted(VIDEO_SUFFIXES))})."
+        )
+    return builder.build(root=str(path), multi_label=multi_label, classes=order, num_classes=num_classes or len(order))
+
+
+def read_columns(
+    path: Path, root: str | Path | None, index: ClassIndex, multi_label: bool, layout: str | None
+) -> VideoList:
+    """Text columns; ``layout`` None: found from the first lines."""
+    sample = [(number, line) for (number, line), _ in zip(_lines(path), range(200))]
+    if not sample:
+        raise DataError(f"{path}: the list is empty.")
+    separator = _separator([line for _, line in sample])
+    if layout is None:
+        layout = _layout([_cells(line, separator) for _, line in sample], path, root, multi_label)
+    numbers = {"video": 0, "image": 0, "rawframes": 1, "counted": 1, "rawframes_offset": 2, "untrimmed": 0}[layout]
+    kinds: dict[str, Kind] = {"counted": "video", "rawframes_offset": "rawframes"}
+    kind: Kind = kinds.get(layout, layout)  # type: ignore[arg-type]
+    builder = ListBuilder(kind, str(path))
+    fast = separator is None and not multi_label and layout != "untrimmed"
+    resolve, source = index.resolve, str(path)
+    for number, line in _lines(path):
+        # The usual line, numbers after a path, is split from the right: blanks in the path do no harm.
+        cells = line.rsplit(None, numbers + 1) if fast and line[0] not in "\"'" else []
+        if len(cells) != numbers + 2 or not is_integer(cells[-1]):
+            cells = _cells(line, separator)
+        try:
+            values = [int(cell) for cell in cells[1 : 1 + numbers]]
+            if layout == "untrimmed":
+                clips = [int(cell) for cell in cells[2:]]
+                if not clips:
+                    raise ValueError
+                if len(clips) > 1:  # a video without positive clips is left out, as MMAction2 does
+                    builder.add(cells[0], [resolve(cells[1], number)], positives=clips[1:])
+                continue
+        except ValueError:
+            raise DataError(f"{source}, line {number}: {_expected(layout)}, but the line is {line!r}.") from None
+        labels = cells[1 + numbers :]
+        if len(labels) > 1 and not multi_label and separator is None and not all(map(is_integer, labels)):
+            labels = [" ".join(labels)]  # a class name with blanks
+        if len(cells) < 1 + numbers or (not multi_label and len(labels) > 1) or (numbers and not labels):
+            raise DataError(f"{source}, line {number}: {_expected(layout)}, but the line is {line!r}.")
+        resolved = [resolve(label, number) for label in labels]
+        if kind == "rawframes":
+            offset = values[0] if numbers == 2 else None
+            builder.add(cells[0], resolved, num_frames=values[-1], offset=offset)
+            if values[-1] < 1:
+                raise DataError(
+                    f"{source}, line {number}: a folder with {values[-1]} frames cannot be used; remove the line."
+                )
+        else:
+            builder.add(cells[0], resolved)
+    return finish(builder, path, root, index, multi_label)
+
+
+def read_header_csv(path: Path, root: str | Path | None, index: ClassIndex, multi_label: bool) -> VideoList:
+    """CSV with a header; comma, semicolon or tab; several labels in one cell are separated by blanks or ``|``."""
+    with _open(path) as file:
+        first = file.readline()
+        file.seek(0)
+        delimiter = max(",;\t", key=first.count)
+        rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+        header = [cell.strip().lower().lstrip("\ufeff") for cell in next(rows)]
+        path_at = _column(header, _PATH_KEYS)
+        label_at, count_at = _column(header, _LABEL_KEYS), _column(header, _COUNT_KEYS)
+        offset_at, start_at, end_at = (_column(header, (name,)) for name in ("offset", "start_s", "end_s"))
+        if path_at is None:
+            raise DataError(f"{path}, line 1: the header has no column {_PATH_KEYS[0]!r}; it has {', '.join(header)}.")
+        as_frames = count_at is not None and _frame_folders(path, root, rows, path_at)
+        file.seek(0)
+        next(rows)
+        builder = ListBuilder("rawframes" if as_frames else "video", str(path))
+        for row in rows:
+            if not row:
+                continue
+            line = rows.line_num
+            if len(row) != len(header):
+                raise DataError(f"{path}, line {line}: {len(row)} columns, but the header has {len(header)}.")
+            try:
+                builder.add(
+                    row[path_at],
+                    _cell_labels(row[label_at], index, line, multi_label) if label_at is not None else (),
+                    num_frames=int(row[count_at]) if as_frames and count_at is not None else None,
+                    offset=int(row[offset_at]) if offset_at is not None else None,
+                    span_s=_span(row, start_at, end_at),
+                )
+            except ValueError:
+                raise DataError(f"{path}, line {line}: a number was expected in one of the columns: {row}.") from None
+    return finish(builder, path, root, index, multi_label)
+
+
+def read_json(path: Path, root: str | Path | None, index: ClassIndex, multi_label: bool) -> VideoList:
+    """A list of objects, or ``{"classes": […], "videos": […]}``. MMAction2's single-label form uses the first label."""
+    content = load_json(path)
+    if isinstance(content, dict) and isinstance(content.get("classes"), list) and not index.known:
+        index = ClassIndex(content["classes"], index.limit, str(path))
+    rows = content.get("videos", content.get("annotations")) if isinstance(content, dict) else content
+    if not isinstance(rows, list):
+        raise DataError(f'{path}: expected a list of objects such as {{"path": "a.mp4", "label": 0}}.')
+    builder = ListBuilder("rawframes" if rows and "frame_dir" in rows[0] else "video", str(path))
+    for number, row in enumerate(rows, 1):
+        name = next((row[key] for key in _PATH_KEYS if key in row), None) if isinstance(row, dict) else None
+        if name is None:
+            raise DataError(
+                f"{path}, entry {number}: there is no path; expected one of the keys {', '.join(_PATH_KEYS[:7])}."
+            )
+        label: Any = next((row[key] for key in _LABEL_KEYS if key in row), [])
+        labels = list(label) if isinstance(label, list) else [label]
+        labels = [index.resolve(value, number) for value in (labels if multi_label else labels[:1])]
+        count = next((int(row[key]) for key in _COUNT_KEYS if key in row), None)
+        if builder.kind == "rawframes" and count is None:
+            raise DataError(f"{path}, entry {number}: a frame folder needs total_frames.")
+        span = (float(row["start_s"]), float(row["end_s"])) if "start_s" in row and "end_s" in row else None
+        offset = int(row["offset"]) if "offset" in row else None
+        counted = count if builder.kind == "rawframes" else None
+        builder.add(str(name), labels, num_frames=counted, offset=offset, span_s=span)
+    return finish(builder, path, root, index, multi_label)
+
+
+def finish(
+    builder: ListBuilder,
+    path: Path,
+    root: str | Path | None,
+    index: ClassIndex,
+    multi_label: bool,
+    suffix: str | None = None,
+    frame_template: str | None = None,
+) -> VideoList:
+    """Build the list; find its root folder and, for entries without extension, the files' suffix."""
+    rank = index.sorted_by_name()
+    if rank is not None:
+        builder.relabel(rank)
+    first = builder.first_entry()
+    folder = find_root(path, root, first)
+    if suffix is None:
+        suffix = ""
+        if builder.kind == "video" and first is not None and not os.path.exists(os.path.join(folder, first)):
+            suffix = next((s for s in sorted(VIDEO_SUFFIXES) if os.path.isfile(os.path.join(folder, first + s))), "")
+    return builder.build(
+        root=folder,
+        multi_label=multi_label,
+        classes=index.names or None,
+        num_classes=index.limit,
+        suffix=suffix,
+        frame_template=frame_template,
+    )
+
+
+def find_root(path: Path, root: str | Path | None, first: str | None) -> str:
+    """``root``, or the folder of the list or the current one, whichever holds the first entry."""
+    if root is not None:
+        return str(root)
+    beside = str(path.parent)
+    if first is None or os.path.isabs(first) or os.path.exists(os.path.join(beside, first)):
+        return beside
+    return "" if os.path.exists(first) else beside
+
+
+def find_file(folder: Path, *names: str) -> Path | None:
+    """The first of these files that exists in a folder."""
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def load_json(path: Path) -> Any:
+    """Parse a JSON file, or say where it is broken."""
+    try:
+        with _open(path) as file:
+            return json.load(file)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from None
+
+
+def write_rows(path: Path, rows: list[list[Any]], videos: VideoList, as_csv: bool) -> None:
+    """Write the rows of ``write_list``."""
+    if as_csv:
+        header = ["path"]
+        if videos.kind == "rawframes":
+            header += (["offset"] if videos.frame_offsets is not None else []) + ["num_frames"]
+        header += ["label"] if any(videos.label(i) is not None for i in range(len(videos))) else []
+        header += ["start_s", "end_s"] if videos.spans_s is not None else []
+        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            csv.writer(file).writerows([header, *rows])
+        return
+    blanks = any(re.search(r"\s", row[0]) or row[0][0] in "\"'#" for row in rows)
+    separator = "\t" if blanks else " "
+    text = "".join(separator.join(map(str, row)) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def _open(path: Path):
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="" if path.suffix == ".csv" else None)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    with _open(path) as file:
+        for number, line in enumerate(file, 1):
+            line = line.strip()
+            if line and not line.startswith("# "):
+                yield number, line
+
+
+def _separator(lines: Sequence[str]) -> str | None:
+    """Of columns; None stands for blanks."""
+    for mark in "\t,;":
+        if all(re.search(rf"{mark}\s*\"?-?\d+\"?$", line) for line in lines):
+            return mark
+    if all(re.search(r"\s-?\d+$", line) for line in lines) or all(_PATH_THEN_REST.match(line) for line in lines):
+        return "\t" if all("\t" in line for line in lines) else None
+    return next((mark for mark in "\t,;" if all(mark in line for line in lines)), None)
+
+
+def _cells(line: str, separator: str | None) -> list[str]:
+    if separator is not None:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
+    cells: list[str] = []
+    while line:
+        if line[0] in "\"'" and (end := line.find(line[0], 1)) > 0:
+            cells.append(line[1:end])
+            line = line[end + 1 :].lstrip()
+        elif not cells and (match := _PATH_THEN_REST.match(line)):
+            cells.append(match.group(1))
+            line = match.group(2)
+        else:
+            first, _, line = line.replace("\t", " ").partition(" ")
+            cells.append(first)
+            line = line.lstrip()
+    return cells
+
+
+def _layout(rows: list[list[str]], path: Path, root: str | Path | None, multi_label: bool) -> str:
+    """What the columns mean, from the number of numbers behind each path and from what lies on the disk."""
+    numbers = {len(cells) - 1 for cells in rows if all(map(is_integer, cells[1:]))}
+    first = rows[0][0]
+    extension = os.path.splitext(first)[1].lower()
+    if extension in IMAGE_SUFFIXES:
+        return "image"
+    if not numbers or numbers <= {0, 1} or (multi_label and extension in VIDEO_SUFFIXES):
+        where = os.path.join(find_root(path, root, first), first)
+        if os.path.isdir(where) and extension not in VIDEO_SUFFIXES:
+            raise DataError(
+                f"{path}: {where} is a folder, but the list has no frame counts. Expected: folder num_frames label. "
+                "Make such a list with `clipwise prepare lists`."
+            )
+        return "video"
+    if multi_label:
+        return "rawframes"
+    if numbers == {2}:
+        where = os.path.join(find_root(path, root, first), first)
+        files = [where] if extension in VIDEO_SUFFIXES else [where + suffix for suffix in VIDEO_SUFFIXES]
+        return "counted" if extension in VIDEO_SUFFIXES or any(map(os.path.isfile, files)) else "rawframes"
+    if numbers == {3} and extension not in VIDEO_SUFFIXES:
+        return "rawframes_offset"
+    raise DataError(
+        f"{path}: the lines have {', '.join(map(str, sorted(numbers)))} numbers after the path, which can mean several "
+        "things. Say which with list_format (video, rawframes, rawframes_offset, untrimmed …) and multi_label."
+    )
+
+
+def _expected(layout: str) -> str:
+    return {
+        "video": "expected `path label`",
+        "image": "expected `path label`",
+        "rawframes": "expected `folder num_frames label`",
+        "counted": "expected `video num_frames label`",
+        "rawframes_offset": "expected `folder offset num_frames label`",
+        "untrimmed": "expected `folder label num_clips positive_clip …`",
+    }[layout]
+
+
+def _detect_json(path: Path) -> str:
+    content = load_json(path)
+    if isinstance(content, dict):
+        if "database" in content:
+            return "activitynet"
+        values = next(iter(content.values()), None)
+        return "activitynet" if isinstance(values, dict) and "duration_second" in values else "json"
+    first = content[0] if content else None
+    return (
+        "something"
+        if isinstance(first, dict) and "id" in first and ("template" in first or len(first) == 1)
+        else "json"
+    )
+
+
+def _column(header: list[str], names: Sequence[str]) -> int | None:
+    return next((header.index(name) for name in names if name in header), None)
+
+
+def _cell_labels(cell: str, index: ClassIndex, line: int, multi_label: bool) -> list[int]:
+    cell = cell.strip()
+    if not multi_label:
+        return [index.resolve(cell, line)] if cell else []
+    parts = cell.split("|") if "|" in cell else (cell.split() if all(map(is_integer, cell.split())) else [cell])
+    return [index.resolve(part.strip(), line) for part in parts if part.strip()]
+
+
+def _span(row: list[str], start_at: int | None, end_at: int | None) -> tuple[float, float] | None:
+    if start_at is None or end_at is None or not row[start_at].strip():
+        return None
+    return float(row[start_at]), float(row[end_at])
+
+
+def _frame_folders(path: Path, root: str | Path | None, rows: Iterator[list[str]], path_at: int) -> bool:
+    """Whether the first entry is a folder of frames rather than a video whose frames were counted."""
+    first = next((row[path_at] for row in rows if len(row) > path_at), "")
+    return os.path.splitext(first)[1].lower() not in VIDEO_SUFFIXES
+
+
+def _is_video(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith(".")

@@ -1,0 +1,168 @@
+"""Read the list of a data set, whatever its format, into a ``VideoList``; write one.
+
+| format | one entry |
+|---|---|
+| folder | one sub-folder a class, holding videos or frame folders |
+| video | ``path label``; several labels with multi_label; without a label: videos to predict |
+| rawframes | ``folder num_frames label`` (frame folders) |
+| rawframes_offset | ``folder offset num_frames label`` |
+| counted | ``video_id num_frames label``: video files whose frame count is listed (the seeds' Kinetics list) |
+| image | ``path label`` of pictures (OmniSource) |
+| untrimmed | ``folder label num_clips positive_clip …`` (OmniSource) |
+| csv | a header and the columns path, label[, num_frames, offset, start_s, end_s] |
+| json | a list of objects with such keys (also MMAction2's frame_dir, total_frames, filename) |
+| paddle_mp4, paddle_pkl | PaddleCV's ``path label`` and lists of pickled clips |
+| kinetics_csv, something, jester, gym99, activitynet | as published, see clipwise.data.sources |
+
+Columns are separated by blanks, tabs, commas or semicolons. A path or a class name with blanks is quoted, or the list
+uses another separator; a path with blanks before a numeric label needs nothing. Lines that begin with "# " are comments.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from clipwise.data import list_formats as formats
+from clipwise.data import sources
+from clipwise.data.labels import ClassIndex, find_classes, natural_key, read_classes
+from clipwise.data.videolist import Ragged, VideoList
+from clipwise.errors import DataError, RecipeError
+
+__all__ = ["ListFormat", "Ragged", "VideoList", "natural_key", "read_classes", "read_list", "write_list"]
+
+ListFormat = Literal[
+    "auto",
+    "folder",
+    "video",
+    "rawframes",
+    "rawframes_offset",
+    "counted",
+    "image",
+    "untrimmed",
+    "csv",
+    "json",
+    "paddle_mp4",
+    "paddle_pkl",
+    "kinetics_csv",
+    "something",
+    "jester",
+    "gym99",
+    "activitynet",
+]
+
+
+def read_list(
+    source: str | Path,
+    *,
+    root: str | Path | None = None,
+    format: ListFormat | str = "auto",
+    classes: Sequence[str] | str | Path | None = None,
+    num_classes: int | None = None,
+    multi_label: bool = False,
+) -> VideoList:
+    """Read a list file or a folder of classes.
+
+    Args:
+        source: the list or folder.
+        root: prepended to relative paths. Not given: the list's folder if the first entry lies there, else the
+            current folder if it lies there, else the list's folder.
+        format: a name of the table above; "auto" finds out, and asks where two readings are possible.
+        classes: class names in the order of their indices, or a file of them. Not given: ``classes.txt`` or a label map
+            beside the list; else, if labels are names, these in natural order.
+        num_classes: number of classes, if it is more than the list or the names tell.
+        multi_label: entries may have several labels.
+
+    Returns:
+        The entries in the order of the file.
+
+    Raises:
+        DataError: with file and line: no such file, no entries, a label out of range, an unknown class name, columns
+            that do not fit.
+    """
+    path = Path(source)
+    if format not in get_args(ListFormat):
+        raise RecipeError(f"The list format is {format!r}; known are {', '.join(get_args(ListFormat))}.")
+    if not path.exists():
+        raise DataError(
+            f"{path} does not exist. Give a list file, or a folder with one sub-folder a class"
+            + (f" (the current folder is {Path.cwd()})." if not path.is_absolute() else ".")
+        )
+    if isinstance(classes, str | Path):
+        classes = read_classes(classes)
+    found = formats.detect(path) if format == "auto" else format
+    if path.is_dir() != (found == "folder") and not (path.is_dir() and found in ("jester", "gym99")):
+        wanted = "a folder" if found == "folder" else "a file"
+        raise DataError(f"{path}: the list format {found!r} wants {wanted}.")
+    if classes is None and found not in ("activitynet", "something", "jester", "gym99"):
+        beside = find_classes(path if path.is_dir() else path.parent, path.stem)
+        if beside is not None and beside.resolve() != path.resolve():
+            classes = read_classes(beside)
+        elif path.is_dir() and (above := find_classes(path.parent)):
+            # dataset/classes.txt beside dataset/videos/: only if it speaks of these very folders
+            names = {entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+            candidate = read_classes(above)
+            classes = candidate if names and names <= set(candidate) else None
+    if found == "folder":
+        return formats.read_folder(path, classes, num_classes, multi_label)
+    readers = {
+        "kinetics_csv": sources.kinetics_csv,
+        "something": sources.something_something,
+        "jester": sources.jester_csv,
+        "gym99": sources.gym99_list,
+        "activitynet": sources.activitynet_json,
+        "paddle_pkl": sources.paddle_pickles,
+    }
+    if found in readers:
+        return readers[found](path, root=root, classes=classes, num_classes=num_classes)
+    index = ClassIndex(classes, num_classes, str(path))
+    if found == "json":
+        return formats.read_json(path, root, index, multi_label)
+    if found == "csv":
+        return formats.read_header_csv(path, root, index, multi_label)
+    layout = "video" if found == "paddle_mp4" else found
+    return formats.read_columns(path, root, index, multi_label, layout if layout != "auto" else None)
+
+
+def write_list(videos: VideoList, path: str | Path, *, relative_to: str | Path | None = None) -> Path:
+    """Write a list that ``read_list`` reads back: tab-separated where a path holds blanks, and ``classes.txt`` beside it.
+
+    Args:
+        relative_to: write paths relative to this folder; default: the folder of ``path`` if all entries lie below it,
+            else absolute paths.
+
+    Raises:
+        DataError: the list has times, which the text format has no column for; save it as CSV (``.csv``).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    base = os.path.abspath(relative_to if relative_to is not None else path.parent)
+    full = [os.path.abspath(entry) for entry in videos.paths()]
+    inside = relative_to is not None or all(entry.startswith(base + os.sep) for entry in full)
+    entries = [os.path.relpath(entry, base) for entry in full] if inside else full
+    rows = []
+    as_csv = path.suffix.lower() == ".csv"
+    if videos.spans_s is not None and not as_csv:
+        raise DataError(f"{path}: these entries are parts of videos; write them as .csv, which has columns for times.")
+    for i, entry in enumerate(entries):
+        columns: list[str | int | float] = [entry]
+        if videos.kind == "rawframes":
+            columns += [videos.offset(i)] if videos.frame_offsets is not None else []
+            columns += [videos.num_frames(i) or 0]
+        if videos.many_labels is not None:
+            labels = [int(label) for label in videos.many_labels[i]]
+            columns += [" ".join(map(str, labels))] if as_csv else labels
+        elif videos.label(i) is not None:
+            columns.append(int(videos.single_labels[i]))  # type: ignore[index]
+        if videos.kind == "untrimmed":
+            positives = videos.positive_clips(i)
+            columns += [max(positives, default=-1) + 1, *(int(p) for p in positives)]
+        if videos.spans_s is not None:
+            columns += ["" if (span := videos.span(i)) is None else span[0], "" if span is None else span[1]]
+        rows.append(columns)
+    formats.write_rows(path, rows, videos, as_csv)
+    if videos.classes:
+        (path.parent / "classes.txt").write_text("\n".join(videos.classes) + "\n", encoding="utf-8")
+    return path
