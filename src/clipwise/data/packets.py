@@ -46,6 +46,9 @@ class PacketTable:
     def __len__(self) -> int:
         return len(self.pts)
 
+    def __bool__(self) -> bool:
+        return True
+
     def key_before(self, pts: np.ndarray) -> np.ndarray:
         """(m,) time stamps -> (m,) time stamps of the keyframe to start at for each."""
         return self.keys[np.maximum(np.searchsorted(self.keys, pts, side="right") - 1, 0)]
@@ -84,8 +87,9 @@ def scan_packets(container, stream) -> PacketTable:
         if not packet.is_discard:  # an edit list hides packets that are still needed to decode others
             pts.append(stamp)
     stamps = np.sort(np.asarray(pts, dtype=np.int64))
-    timed = timed and len(keys) > 0 and (len(stamps) < 2 or bool((np.diff(stamps) > 0).all()))
-    seekable = timed and not SEEKABLE_CONTAINERS.isdisjoint(container.format.name.split(","))
+    names = set(container.format.name.split(","))
+    timed = timed and "avi" not in names and len(keys) > 0 and (len(stamps) < 2 or bool((np.diff(stamps) > 0).all()))
+    seekable = timed and not SEEKABLE_CONTAINERS.isdisjoint(names)
     if damage is None and seekable and len(stamps) and min(keys) > stamps[0]:
         damage = "the first packet is not a keyframe"
     if not timed:

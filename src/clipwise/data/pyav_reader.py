@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -15,6 +16,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from clipwise.data.decode import FrameSink, VideoReader
+from clipwise.data.packet_index import find_table
 from clipwise.data.packets import TABLES, PacketTable, may_be_rotated, scan_packets
 from clipwise.errors import DecodeError
 
@@ -88,7 +90,7 @@ class PyAVReader(VideoReader):
 
     def _load_table(self, verify: bool) -> None:
         key = TABLES.key(self._path) if self._path is not None else None
-        table = TABLES.get(key) if key is not None else None
+        table = TABLES.get(key) or find_table(key) if key is not None else None
         if table is None:
             try:
                 table = scan_packets(self._container, self._stream)
@@ -180,6 +182,20 @@ class PyAVReader(VideoReader):
         return self._codec.name
 
     @property
+    def table(self) -> PacketTable:
+        return self._table
+
+    @property
+    def rate(self) -> Fraction:
+        """Average frames per second as a fraction; 25 where unknown."""
+        return Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds per unit of the table's time stamps, where the table is ``timed``."""
+        return Fraction(self._stream.time_base)
+
+    @property
     def rotation(self) -> int:
         """Degrees, anticlockwise, by which the container says the frames are to be turned; a multiple of 90."""
         return self._table.rotation
@@ -238,7 +254,7 @@ class PyAVReader(VideoReader):
             if frame.pts in number:
                 if frame.is_corrupt:
                     raise SurpriseError(f"frame {number[frame.pts]} is damaged")
-                sink(number.pop(frame.pts), self._to_array(frame))
+                sink(number.pop(frame.pts), self.upright(frame))
 
         done = 0
         packets: Any = None
@@ -297,7 +313,7 @@ class PyAVReader(VideoReader):
         def take(frame) -> bool:
             nonlocal count
             if count in sink.missing:
-                sink(count, self._to_array(frame))
+                sink(count, self.upright(frame))
             count += 1
             return count > last
 
@@ -373,7 +389,7 @@ class PyAVReader(VideoReader):
                 if frame.pts in wanted and frame.pts >= stamps[0]:
                     if at >= len(stamps) or frame.pts != stamps[at] or frame.is_corrupt:
                         raise SurpriseError("a frame is missing")
-                    yield start + at * step, self._to_array(frame).copy()
+                    yield start + at * step, self.upright(frame).copy()
                     at += 1
             packet = next(packets, None)
         if at < len(stamps):
@@ -383,7 +399,7 @@ class PyAVReader(VideoReader):
         if start < self.num_frames:
             for index, frame in self._pictures():
                 if index >= start and (index - start) % step == 0:
-                    yield index, self._to_array(frame).copy()
+                    yield index, self.upright(frame).copy()
 
     def pictures(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """Streams ``(index, frame)`` as FFmpeg decodes them: unconverted, not turned. For transcoding."""
@@ -408,7 +424,7 @@ class PyAVReader(VideoReader):
         missing = f"the file ends after {count} frames, not {self.num_frames}"
         raise DecodeError(f"{self.name}: frame {count} cannot be decoded: {missing}")
 
-    def _to_array(self, frame) -> np.ndarray:
+    def upright(self, frame: av.VideoFrame) -> np.ndarray:
         """A decoded picture as (H, W, 3) uint8 RGB, turned upright; a view into FFmpeg's memory with padded rows."""
         # A stream may change its picture size half-way: all frames get the size that the header names.
         rgb = self._reformat(frame, self._codec.width, self._codec.height, "rgb24", threads=1)

@@ -1,0 +1,346 @@
+"""Preparing videos once, so that every epoch after is fast: packet index, smaller files, frame folders, lists.
+
+Everything here can be stopped at any time and started again: a file appears under its final name only when it is complete, and what is
+there already is not made twice. For flow see :mod:`clipwise.data.flow`, for shards :mod:`clipwise.data.shards`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from clipwise.data.packet_index import INDEX_NAME, PacketIndex, write_index
+from clipwise.data.packets import PacketTable, TableCache
+from clipwise.data.parallel import Progress, run_jobs
+from clipwise.data.pyav_reader import PyAVReader
+from clipwise.errors import DataError, DecodeError
+
+_SUFFIXES = (
+    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .mts .flv .wmv .asf .3gp .3g2 .ogv .ogg .vob .rm .rmvb .gif"
+)
+VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
+SETTINGS_NAME = ".clipwise-prepare.json"
+
+
+@dataclass
+class PrepareResult:
+    """What became of the files.
+
+    Attributes:
+        done: made now; ``skipped``: there already; ``failed``: (file, reason); ``damaged``: (file, what is wrong), whose readable
+            part was used.
+        outputs: source -> what was made of it.
+    """
+
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    damaged: list[tuple[str, str]] = field(default_factory=list)
+    outputs: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def add(self, source: str, target: str, outcome: Any) -> None:
+        """Sorts in what ``run_jobs`` gave for one file: an exception, None (was there already), or the damage ("" for none)."""
+        if isinstance(outcome, BaseException):
+            self.failed.append((source, str(outcome) or type(outcome).__name__))
+            return
+        self.outputs[source] = target
+        if outcome is None:
+            self.skipped.append(source)
+            return
+        self.done.append(source)
+        if outcome:
+            self.damaged.append((source, outcome))
+
+
+def find_videos(source: str | os.PathLike | Sequence[str | os.PathLike]) -> tuple[list[Path], Path]:
+    """Video files of a folder (with its sub-folders, sorted), of a list of paths, or a single file; and their common folder.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if path.is_dir():
+            files = sorted(
+                p
+                for p in path.rglob("*")
+                if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file() and not p.name.startswith(".")
+            )
+            if not files:
+                raise DataError(f"{path}: holds no video files (looked for {', '.join(sorted(VIDEO_SUFFIXES)[:6])}, …)")
+            return files, path
+        if not path.exists():
+            raise DataError(f"{path}: there is no such file or folder")
+        return [path], path.parent
+    files = [Path(p) for p in source]
+    if not files:
+        raise DataError("the list of videos is empty")
+    parents = {str(p.absolute().parent) for p in files}
+    return files, Path(os.path.commonpath(parents))
+
+
+def index_videos(source: str | os.PathLike | Sequence[str | os.PathLike], *, out: str | os.PathLike | None = None, verify: bool = False,
+                 workers: int | None = None, timeout_s: float | None = 300.0, progress: Progress | None = None) -> PrepareResult:  # fmt: skip
+    """Writes the packet tables of many videos into one file, so that opening a video needs no pass over its packets.
+
+    Args:
+        source: folder, file, or list of files.
+        out: the index file; None: ``clipwise_index.npz`` in the videos' folder, where the list reader finds it.
+        verify: decode every video completely, so that damage which shows only in decoding is known.
+        workers: processes, None: one a core.
+        timeout_s: limit for each video.
+
+    Returns:
+        ``outputs`` maps each video to the index file. Videos that are unchanged since an earlier index are skipped.
+    """
+    files, folder = find_videos(source)
+    target = Path(out) if out is not None else folder / INDEX_NAME
+    result = PrepareResult()
+    tables: dict[str, tuple[tuple, PacketTable]] = {}
+    old = PacketIndex(target) if target.exists() else None
+    todo = []
+    for file in files:
+        key = TableCache.key(str(file))
+        table = old.get(key) if old is not None and not verify else None
+        if table is None:
+            todo.append(str(file))
+        else:
+            tables[str(file)] = (key, table)
+            result.add(str(file), str(target), None)
+    outcomes = run_jobs(_Index(verify, timeout_s), todo, workers=workers, progress=progress)
+    for name, outcome in zip(todo, outcomes):
+        if not isinstance(outcome, BaseException):
+            tables[name] = outcome
+            outcome = outcome[1].damage or ""
+        result.add(name, str(target), outcome)
+    if todo or old is None:
+        write_index(target, list(tables.values()))
+    return result
+
+
+@dataclass(frozen=True)
+class _Index:
+    verify: bool
+    timeout_s: float | None
+
+    def __call__(self, name: str) -> tuple[tuple, PacketTable]:
+        with PyAVReader(name, verify=self.verify, timeout_s=self.timeout_s) as reader:
+            return TableCache.key(name), reader.table
+
+
+def resize_videos(source: str | os.PathLike | Sequence[str | os.PathLike], target: str | os.PathLike, *, short_side: int = 256, gop: int = 8,
+                  crf: int = 20, preset: str = "veryfast", workers: int | None = None, overwrite: bool = False,
+                  timeout_s: float | None = 600.0, progress: Progress | None = None) -> PrepareResult:  # fmt: skip
+    """Transcodes videos to H.264 for random access: a keyframe every ``gop`` frames, no B-frames, cheap to decode, no sound.
+
+    Frame count, time stamps and colours stay as they are; a rotation tag is carried out; a video is never made larger. Every result is
+    checked: all its frames are decoded and counted, and some are compared with the source. Measured on 10 s clips of 340×256: see
+    benchmarks/data.py.
+
+    Args:
+        source: folder (with sub-folders), file, or list of files.
+        target: folder for the ``.mp4`` files, with the source's sub-folders and names.
+        short_side: pixels of the shorter side, rounded to even numbers.
+        gop: frames from one keyframe to the next; 1: keyframes only.
+        crf: x264's quality, 0 to 51, lower is better and larger.
+        preset: x264's speed.
+        workers: processes, None: one a core.
+        overwrite: make files again that are there.
+        timeout_s: limit for reading each video.
+
+    Raises:
+        DataError: two sources would become the same file, or ``target`` holds files made with other settings.
+    """
+    files, folder = find_videos(source)
+    out = Path(target)
+    settings = {"task": "resize", "short_side": short_side, "gop": gop, "crf": crf, "preset": preset}
+    for name, value, low, high in (("short_side", short_side, 16, 4320), ("gop", gop, 1, 1000), ("crf", crf, 0, 51)):
+        if not low <= value <= high:
+            raise DataError(f"{name} must be {low} to {high}, not {value}")
+    targets = _targets(files, folder, out, ".mp4")
+    _claim(out, settings, overwrite)
+    work = _Resize(short_side, gop, crf, preset, overwrite, timeout_s)
+    return _run(work, files, targets, workers, progress)
+
+
+def _run(
+    work: Any, files: list[Path], targets: list[Path], workers: int | None, progress: Progress | None
+) -> PrepareResult:
+    jobs = [(str(f), str(t)) for f, t in zip(files, targets)]
+    result = PrepareResult()
+    for (name, made), outcome in zip(jobs, run_jobs(work, jobs, workers=workers, progress=progress, describe=_first)):
+        result.add(name, made, outcome)
+    return result
+
+
+def _first(job: tuple[str, str]) -> str:
+    return job[0]
+
+
+def _targets(files: list[Path], folder: Path, out: Path, suffix: str) -> list[Path]:
+    """Where each file's result goes; ``suffix`` "" stands for a folder per file. ``a.avi`` beside ``a.mp4`` becomes ``a.avi.mp4``."""
+    relative = []
+    for file in files:
+        try:
+            relative.append(file.absolute().relative_to(folder.absolute()))
+        except ValueError:
+            relative.append(Path(file.name))
+    twins = Counter(path.with_suffix("") for path in relative)
+    targets = []
+    for file, path in zip(files, relative):
+        ambiguous = twins[path.with_suffix("")] > 1 and path.suffix.lower() != suffix
+        targets.append(out / (path.with_name(path.name + suffix) if ambiguous else path.with_suffix(suffix)))
+        if targets[-1].absolute() == file.absolute():
+            raise DataError(f"{file} would be overwritten by its own result; choose another target folder")
+    for target, count in Counter(targets).items():
+        if count > 1:
+            both = " and ".join(str(f) for f, t in zip(files, targets) if t == target)
+            raise DataError(f"{both} would both become {target}; rename one of them")
+    return targets
+
+
+def _claim(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    """Notes the settings in the target folder, and refuses to mix results of different settings there."""
+    out.mkdir(parents=True, exist_ok=True)
+    note = out / SETTINGS_NAME
+    if note.exists() and not overwrite:
+        old = json.loads(note.read_text())
+        if old != settings:
+            differing = ", ".join(f"{k}={old.get(k)}" for k in settings if old.get(k) != settings[k])
+            raise DataError(f"{out}: was made with {differing}; choose another folder, the same settings, or overwrite")
+    part = note.with_name(note.name + ".part")
+    part.write_text(json.dumps(settings))
+    os.replace(part, note)
+
+
+class _DisorderError(Exception):
+    """Time stamps that do not grow from frame to frame, as AVI and broken transport streams have."""
+
+
+@dataclass(frozen=True)
+class _Resize:
+    short_side: int
+    gop: int
+    crf: int
+    preset: str
+    overwrite: bool
+    timeout_s: float | None
+
+    def __call__(self, job: tuple[str, str]) -> str | None:
+        source, target = job[0], Path(job[1])
+        if target.exists() and not self.overwrite:
+            return None
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            with PyAVReader(source, timeout_s=self.timeout_s, verify=False) as reader:
+                try:
+                    count = self._transcode(reader, part, timed=reader.table.timed)
+                except _DisorderError:
+                    count = self._transcode(reader, part, timed=False)
+                self._check(reader, part, count)
+                damage = reader.damage
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+        return damage or ""
+
+    def _transcode(self, reader: PyAVReader, part: Path, timed: bool) -> int:
+        height, width = even_size(reader.height, reader.width, self.short_side)
+        count = 0
+        with av.open(f"file:{part}", "w", format="mp4", options={"movflags": "faststart"}) as container:
+            stream: Any = None
+            convert = VideoReformatter().reformat
+            # fastdecode leaves out CABAC and the deblocking filter; a fixed keyframe distance, so that any frame costs the same.
+            x264 = f"keyint={self.gop}:min-keyint={self.gop}:scenecut=0:open-gop=0"
+            options = {
+                "preset": self.preset,
+                "crf": str(self.crf),
+                "tune": "fastdecode",
+                "x264-params": x264,
+                "bf": "0",
+            }
+            last: int | None = None
+            for count, picture in reader.pictures():
+                frame = picture
+                if reader.rotation:
+                    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(reader.upright(picture)), format="rgb24")
+                    frame.pts, frame.time_base = picture.pts, picture.time_base
+                if stream is None:
+                    rate = reader.rate
+                    stream = container.add_stream("libx264", rate=rate, options=options)
+                    codec = stream.codec_context
+                    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                    codec.thread_count = 1
+                    base = reader.time_base if timed else 1 / rate
+                    codec.time_base = base
+                    if not reader.rotation:
+                        codec.colorspace, codec.color_primaries, codec.color_trc = (
+                            picture.colorspace,
+                            picture.color_primaries,
+                            picture.color_trc,
+                        )
+                    origin = picture.pts or 0
+                pts = (picture.pts or 0) - origin if timed else count
+                if last is not None and pts <= last:
+                    raise _DisorderError
+                last = pts
+                frame = convert(
+                    frame,
+                    width,
+                    height,
+                    "yuv420p",
+                    interpolation=Interpolation.BICUBIC,
+                    dst_color_range="MPEG",
+                    threads=1,
+                )
+                frame.pts, frame.time_base = pts, base
+                frame.pict_type = 0
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        return count + 1
+
+    def _check(self, reader: PyAVReader, part: Path, count: int) -> None:
+        with PyAVReader(part, verify=True) as made:
+            if made.num_frames != count or count != reader.num_frames or made.damage:
+                raise DecodeError(
+                    f"{reader.name}: the result has {made.num_frames} frames, the source {reader.num_frames}: {made.damage}"
+                )
+            far = np.diff(np.append(made.keyframes, count))
+            if far.max() > self.gop:
+                raise DecodeError(f"{reader.name}: the result has keyframes {far.max()} frames apart, not {self.gop}")
+            some = sorted({0, count // 2, count - 1})
+            shape = (made.height, made.width)
+            want = reader.frames(some, transform=coarse)
+            have = made.frames(some, transform=coarse)
+            error = float(np.abs(want - have).mean())
+            if error > 12.0:
+                raise DecodeError(
+                    f"{reader.name}: the result ({shape[1]}x{shape[0]}) differs from the source by {error:.0f} grey levels"
+                )
+
+
+def even_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Height and width with the shorter side at most ``short_side``, aspect ratio kept, both even."""
+    scale = min(1.0, short_side / min(height, width))
+    return max(4, round(height * scale / 2) * 2), max(4, round(width * scale / 2) * 2)
+
+
+def coarse(frame: np.ndarray, cells: int = 4) -> np.ndarray:
+    """(H, W, 3) -> (cells, cells, 3) float32 means, for comparing pictures of different sizes."""
+    rows = np.linspace(0, frame.shape[0], cells + 1).astype(int)
+    columns = np.linspace(0, frame.shape[1], cells + 1).astype(int)
+    sums = np.add.reduceat(np.add.reduceat(frame.astype(np.float32), rows[:-1], axis=0), columns[:-1], axis=1)
+    return sums / np.outer(np.diff(rows), np.diff(columns))[..., None]
