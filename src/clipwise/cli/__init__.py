@@ -77,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             allow_abbrev=False,
         )
         module.add_arguments(parser)
-        args = parser.parse_args(rest)
+        # Intermixed: `train RECIPE --data X lr=0.1` has words before and after options.
+        args = parser.parse_args(rest) if parser._subparsers else parser.parse_intermixed_args(rest)
         return module.run(args) or 0
     except SystemExit as stop:  # argparse: --help is 0, wrong use is 2
         return stop.code if isinstance(stop.code, int) else 2

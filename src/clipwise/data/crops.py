@@ -103,12 +103,13 @@ def multi_scale_crop_box(
     return _box(column * ((width - box_w) // 4), row * ((height - box_h) // 4), box_w, box_h)
 
 
-def random_crop_box(height: int, width: int, rng: Rng, *, size: int) -> Box:
-    """A square of ``size`` pixels anywhere (the last position is never drawn, as in MMAction2)."""
-    _check_fits(height, width, size, size)
-    top = int(draw_integers(rng, 0, height - size)) if height > size else 0
-    left = int(draw_integers(rng, 0, width - size)) if width > size else 0
-    return _box(left, top, size, size)
+def random_crop_box(height: int, width: int, rng: Rng, *, size: int | Size) -> Box:
+    """A square of ``size`` pixels, or a (height, width) box, anywhere (the last position is never drawn, as in MMAction2)."""
+    h, w = (size, size) if isinstance(size, int) else size
+    _check_fits(height, width, h, w)
+    top = int(draw_integers(rng, 0, height - h)) if height > h else 0
+    left = int(draw_integers(rng, 0, width - w)) if width > w else 0
+    return _box(left, top, w, h)
 
 
 def center_crop_box(height: int, width: int, *, size: Size, round_half: bool = False) -> Box:

@@ -188,7 +188,7 @@ class ClipTransform:
             raise RecipeError(
                 f"The crop {self.crop!r} needs crop_size: give the side of the square that the model sees."
             )
-        if self.crop in ("three", "ten", "random", "multi_scale") and not isinstance(self.crop_size, int):
+        if self.crop in ("three", "ten", "multi_scale") and not isinstance(self.crop_size, int):
             raise RecipeError(
                 f"The crop {self.crop!r} is a square: crop_size must be one number, not {self.crop_size!r}."
             )
@@ -269,7 +269,7 @@ class ClipTransform:
             return [crops.center_crop_box(height, width, size=_pair(self.crop_size), round_half=round_half)], [False]
         assert rng is not None  # draw() has seen to it
         if self.crop == "random":
-            return [crops.random_crop_box(height, width, rng, size=size)], [False]
+            return [crops.random_crop_box(height, width, rng, size=_pair(self.crop_size))], [False]
         if self.crop == "random_resized":
             box = crops.random_resized_crop_box(
                 height, width, rng, area_range=self.area_range, aspect_range=self.aspect_range
