@@ -23,6 +23,13 @@ from clipwise.errors import RecipeError
 
 RECIPES = Path(__file__).parent / "recipes"
 
+# Other names under which the field knows a packaged recipe.
+ALIASES = {
+    "slowonly_r50_8x8x1_256e_kinetics400_flow": "slowonly_r50_8x8x1_196e_kinetics400_flow",
+    "slowonly_k400_pretrained_r50_4x16x1_120e_gym99_flow": "slowonly_kinetics_pretrained_r50_4x16x1_120e_gym99_flow",
+    "tsn_r50_dense_1x1x5_50e_kinetics400_rgb": "tsn_r50_dense_1x1x5_100e_kinetics400_rgb",
+}
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -45,6 +52,8 @@ class Published(Strict):
     """Mean class accuracy in percent."""
     auc: float | None = None
     """Area under the AR-AN curve in percent (proposals)."""
+    num_classes: int | None = None
+    """Classes of the published model; a training takes the number in the data."""
     gpus: str | None = None
     """Devices behind the published number, as the table writes it (nodes x devices)."""
     resolution: str | None = None
@@ -104,6 +113,8 @@ class RunRecipe(Strict):
     """List or folder for ``clipwise test``; the validation list if not given."""
     data_root: str | None = None
     """Prepended to the paths in the lists; the list's own folder if not given."""
+    val_data_root: str | None = None
+    """The same for the validation and test lists, if it is another folder."""
     num_train_samples: Count | None = None
     """Size of the published training list, for ``explain`` without data."""
     num_workers: Annotated[int, Field(ge=0)] = 2
@@ -400,6 +411,25 @@ class LocalizationRecipe(RunRecipe):
 Recipe = RecognitionRecipe | LocalizationRecipe
 
 
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.2's scalars: `no` is a word, not false, and `1e-4` a number, not a word."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Yaml.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?)$|^[-+]?\.(inf|nan)$"), list("-+.0123456789")
+)
+
+
+def _parse_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Yaml)  # a SafeLoader
+
+
 def nearest(key: str, known: Iterable[str]) -> str:
     """``, did you mean 'x'?`` for a mistyped key, or an empty string when nothing is near."""
     close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
@@ -423,6 +453,7 @@ def find_recipe(name: str | Path) -> Path:
             return path
         raise RecipeError(f"recipe file {path} does not exist. Give a YAML file, or a name from `clipwise recipes`.")
     stem = path.stem if path.suffix == ".py" else path.name
+    stem = ALIASES.get(stem, stem)
     matches = [p for p in RECIPES.rglob("*.yaml") if p.stem == stem]
     if matches:
         return matches[0]
@@ -446,8 +477,8 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     path = find_recipe(name)
     text = path.read_text(encoding="utf-8")
     try:
-        values = yaml.safe_load(text)
-        node = yaml.compose(text)
+        values = _parse_yaml(text)
+        node = yaml.compose(text, Loader=_Yaml)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -477,7 +508,7 @@ def apply_overrides(
         if not equals or not key:
             raise RecipeError(f"override {item!r} is not of the form key=value (for example lr=0.02).")
         try:
-            value = yaml.safe_load(raw) if raw.strip() else None
+            value = _parse_yaml(raw) if raw.strip() else None
         except yaml.YAMLError:
             raise RecipeError(f"override {item!r}: the value is not valid YAML.") from None
         *owners, last = key.split(".")

@@ -113,7 +113,9 @@ class RecognitionTask:
             self.train_videos, self.val_videos = splits.hold_out(self.train_videos)
             log.say(f"{data} has no validation part: {len(self.val_videos)} of its videos are held out for it.")
         elif val_source:
-            self.val_videos = read_list(val_source, root=recipe.data_root, classes=self.train_videos.classes, **options)
+            self.val_videos = read_list(
+                val_source, root=recipe.val_data_root or recipe.data_root, classes=self.train_videos.classes, **options
+            )
         else:
             self.val_videos = None
         num_classes = recipe.num_classes or self.train_videos.num_classes

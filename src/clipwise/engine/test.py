@@ -57,7 +57,7 @@ def evaluate(
         raise DataError("no test data: give --data FOLDER or LIST.")
     videos = read_list(
         test_part(source),
-        root=protocol.data_root,
+        root=protocol.val_data_root or protocol.data_root,
         format=protocol.list_format,
         classes=passport.classes,
         num_classes=model.classifier.out_features,
