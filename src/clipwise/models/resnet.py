@@ -317,7 +317,8 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(stem)
         # ResNet-101 and deeper shift every second block only (TSM's published models).
         shift_every = 2 if num_blocks[2] >= 23 else 1
-        drop_rates = iter(torch.linspace(0.0, drop_path, sum(num_blocks)).tolist())
+        depth_total = sum(num_blocks) - 1
+        drop_rates = (drop_path * i / depth_total for i in range(depth_total + 1))
         channels = stem
         for stage, (count, width) in enumerate(zip(num_blocks, widths)):
             blocks = []
@@ -421,16 +422,16 @@ def _checkpoint_contexts(block: nn.Module):
 
 @contextmanager
 def _statistics_held(block: nn.Module) -> Iterator[None]:
-    norms = [
-        m for m in block.modules() if isinstance(m, nn.BatchNorm2d) and m.training and m.track_running_stats
-    ]
+    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, count) in zip(norms, before):
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def _check(name: str, value: object, allowed: Sequence) -> None:
