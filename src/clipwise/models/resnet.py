@@ -87,26 +87,29 @@ class TemporalShift(nn.Module):
     """Move 1/``div`` of the channels one frame towards the past and as many towards the future; zeros fill the ends.
 
     Source: TSM (Lin et al., ICCV 2019), the zero-padded offline shift. The first fold brings the *next* frame's channels,
-    the second the *previous* frame's; Paddle's operator has them the other way round (``reverse``).
+    the second the *previous* frame's; Paddle's operator has them the other way round (``reverse``). ``online`` leaves the
+    next frame's channels where they are, so that no frame waits for a later one (section 4.2 of the paper).
     """
 
-    def __init__(self, div: int = 8, *, reverse: bool = False):
+    def __init__(self, div: int = 8, *, reverse: bool = False, online: bool = False):
         super().__init__()
         self.div = div
         self.reverse = reverse
+        self.online = online
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         fold = x.shape[1] // self.div
         t = to_time(x, num_frames)
         first, second, rest = t[:, :fold], t[:, fold : 2 * fold], t[:, 2 * fold :]
+        ahead = (lambda future: future) if self.online else _next
         if self.reverse:
-            shifted = [_previous(first), _next(second), rest]
+            shifted = [_previous(first), ahead(second), rest]
         else:
-            shifted = [_next(first), _previous(second), rest]
+            shifted = [ahead(first), _previous(second), rest]
         return from_time(torch.cat(shifted, dim=1), x.shape[2], x.shape[3])
 
     def extra_repr(self) -> str:
-        return f"div={self.div}, reverse={self.reverse}"
+        return f"div={self.div}, reverse={self.reverse}, online={self.online}"
 
 
 def _next(t: Tensor) -> Tensor:
@@ -248,7 +251,7 @@ class ResNet(nn.Module):
         inflate: for each stage, whether its blocks convolve over time (SlowOnly: (0, 0, 1, 1)).
         inflate_style: "3x1x1" or "3x3x3".
         shift_div: fraction of channels that TSM shifts, or 0 for no shift.
-        shift_place, shift_downsample, reverse_shift: see ``Block`` and ``TemporalShift``.
+        shift_place, shift_downsample, reverse_shift, online_shift: see ``Block`` and ``TemporalShift``.
         temporal_pool: halve T before the second stage by max pooling over three frames (TSM).
         with_pool1: spatial max pooling after the stem.
         with_pool2: halve T after the first stage by max pooling over two frames (SlowOnly).
@@ -274,6 +277,7 @@ class ResNet(nn.Module):
         shift_place: str = "blockres",
         shift_downsample: bool = False,
         reverse_shift: bool = False,
+        online_shift: bool = False,
         temporal_pool: bool = False,
         with_pool1: bool = True,
         with_pool2: bool = False,
@@ -319,6 +323,7 @@ class ResNet(nn.Module):
         shift_every = 2 if num_blocks[2] >= 23 else 1
         depth_total = sum(num_blocks) - 1
         drop_rates = (drop_path * i / depth_total for i in range(depth_total + 1))
+        shift = partial(TemporalShift, shift_div, reverse=reverse_shift, online=online_shift)
         channels = stem
         for stage, (count, width) in enumerate(zip(num_blocks, widths)):
             blocks = []
@@ -330,7 +335,7 @@ class ResNet(nn.Module):
                         width,
                         stride=2 if stage > 0 and i == 0 else 1,
                         inflate=inflate_style if inflate[stage] else None,
-                        shift=TemporalShift(shift_div, reverse=reverse_shift) if shifts else None,
+                        shift=shift() if shifts else None,
                         shift_place=shift_place,
                         shift_downsample=shift_downsample,
                         drop_path=next(drop_rates),

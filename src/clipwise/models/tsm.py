@@ -25,6 +25,7 @@ class TSM(Recognizer):
         shift_place: "blockres", or "block" (the shortcut sees the shifted frames too).
         shift_downsample: the shortcut's projections see the shifted frames; needed for checkpoints of TPN's own code.
         reverse_shift: Paddle's direction.
+        online_shift: shift from the past only, so that a stream can be read frame by frame (``OnlineTSM``).
         temporal_pool: halve T before the second stage.
         non_local: None, or the pairwise function of five non-local blocks ("embedded_gaussian", "gaussian", "dot_product").
         non_local_sub_sample, non_local_use_scale: see ``NonLocal``; the published models use no scale.
@@ -44,6 +45,7 @@ class TSM(Recognizer):
         shift_place: str = "blockres",
         shift_downsample: bool = False,
         reverse_shift: bool = False,
+        online_shift: bool = False,
         temporal_pool: bool = False,
         non_local: str | None = None,
         non_local_sub_sample: bool = True,
@@ -63,6 +65,7 @@ class TSM(Recognizer):
             shift_place=shift_place,
             shift_downsample=shift_downsample,
             reverse_shift=reverse_shift,
+            online_shift=online_shift,
             temporal_pool=temporal_pool,
             non_local=non_local,
             non_local_sub_sample=non_local_sub_sample,
