@@ -10,7 +10,17 @@ import torch
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.models.bmn import bmn
 from clipwise.models.bmn_convert import convert_bmn, export_bmn
+from clipwise.tasks.detections import (
+    ResultWriter,
+    VideoClassScores,
+    name_proposals,
+    name_results,
+    read_class_scores,
+    read_ground_truth,
+    read_results,
+)
 from clipwise.tasks.localization import BMNTargets, bmn_loss, bmn_targets, valid_mask
+from clipwise.tasks.proposals import corrected_duration_s, generate_proposals, soft_nms
 
 BOX_A, BOX_B, BOX_C = [[0.1, 0.35], [0.5, 0.92]], [[0.03, 0.99]], [[0.402, 0.418]]
 
@@ -301,3 +311,247 @@ def test_loss_names_what_does_not_fit():
         bmn_loss(torch.zeros(1, 2, 9, 10), torch.zeros(1, 10), torch.zeros(1, 10), targets)
     with pytest.raises(ClipwiseError, match="use one of 'paddle'"):
         bmn_targets([[]], 10, convention="bsn")
+
+
+# ------------------------------------------------------------------------------------------------ proposals
+
+
+def loop_soft_nms(boxes, scores, top_k, alpha, low, high, mm=False):
+    """One proposal after the other, as the papers describe it."""
+    left = [[a, b, s] for (a, b), s in zip(boxes, scores)]
+    kept = []
+    while left and len(kept) < top_k:
+        best = left.pop(int(np.argmax([p[2] for p in left])))
+        kept.append(tuple(best))
+        for p in left:
+            inter = max(min(p[1], best[1]) - max(p[0], best[0]), 0)
+            width = best[1] - best[0]
+            union = width - inter + p[1] - p[0] if mm else p[1] - p[0] - inter + best[1] - best[0]
+            if inter / union > low + (high - low) * width:
+                p[2] *= np.exp(-np.square(inter / union) / alpha)
+    return np.array(kept)
+
+
+def test_soft_nms_has_the_references_rows(shared):
+    rows = np.load(shared / "golden/pipeline/metric_inputs.npz")["softnms"]
+    facts = json.loads((shared / "golden/pipeline/metrics_1x.json").read_text())
+    for overlap, expected in (
+        ("mmaction2", facts["soft_nms"]["rows"]),
+        ("jjboy", np.load(shared / "golden/bmn_jjboy/golden.npz")["soft_nms"]),
+    ):
+        got = soft_nms(rows[:, :2], rows[:, 2], 101, overlap=overlap)
+        np.testing.assert_allclose(np.column_stack([got.segments[0], got.scores[0]]), expected, atol=3e-16)
+    post = facts["post_processing"]
+    seconds = soft_nms(rows[:, :2], rows[:, 2], 100, overlap="mmaction2")
+    times = seconds.segments[0] * corrected_duration_s(5074, 211.53)
+    np.testing.assert_allclose(np.column_stack([seconds.scores[0], times])[:5], post["first5"], rtol=1e-14)
+    assert seconds.count[0] == post["n"]
+
+
+def test_soft_nms_of_mmaction2s_unit_test():
+    got = soft_nms([[0, 1], [0, 0.4], [0, 0.95]], [0.5, 0.4, 0.6], 2, 0.75, 0.65, 0.9)
+    np.testing.assert_allclose(got.segments[0], [[0, 0.95], [0, 0.4]])
+    np.testing.assert_allclose(got.scores[0], [0.6, 0.4])
+
+
+def test_soft_nms_keeps_the_last_candidate():
+    boxes, scores = [[0, 0.2], [0.3, 0.5], [0.6, 0.9]], [0.3, 0.9, 0.5]
+    got = soft_nms(boxes, scores)
+    assert got.count.tolist() == [3]
+    np.testing.assert_allclose(got.scores[0, :4], [0.9, 0.5, 0.3, 0])
+
+
+@pytest.mark.parametrize("mm", [False, True])
+def test_soft_nms_of_a_ragged_batch_equals_the_loop(mm):
+    rng = np.random.default_rng(0)
+    lists = [
+        ([*np.sort(rng.integers(0, 21, (n, 2)) / 20, 1), 0, 0.05], rng.random(n)) for n in (1, 7, 60, 150)
+    ]
+    boxes, scores = np.zeros((4, 150, 2)), np.full((4, 150), -np.inf)
+    for i, (b, s) in enumerate(lists):
+        boxes[i, : len(b)], scores[i, : len(b)] = b, s
+    got = soft_nms(boxes, scores, 100, overlap="mmaction2" if mm else "jjboy")
+    for (b, s), (segments, values) in zip(lists, got):
+        expected = loop_soft_nms(b, s, 100, 0.4, 0.5, 0.9, mm)
+        np.testing.assert_array_equal(np.column_stack([segments, values]), expected)
+
+
+def test_proposals_equal_mmaction2s(shared):
+    arrays, facts = golden(shared, "bmn_400x100")
+    seconds = corrected_duration_s(facts["meta"]["duration_frame"], facts["meta"]["duration_second"])
+    got = generate_proposals(
+        *(arrays[f"{k}_fp32"] for k in ("conf", "start", "end")), [seconds] * 2, convention="mmaction2"
+    )
+    for i, (segments, scores) in enumerate(got):
+        np.testing.assert_allclose(np.column_stack([scores, segments]), arrays[f"proposals_{i}"], atol=1e-8)
+
+
+def smooth_maps(num_videos, length, seed=0):
+    rng = np.random.default_rng(seed)
+    kernel = np.exp(-0.5 * (np.arange(-3, 4) / 1.5) ** 2)
+    noise = rng.standard_normal((2, num_videos, length + 6))
+    curves = np.stack([[np.convolve(r, kernel / kernel.sum(), "valid") for r in c] for c in noise])
+    start, end = 1 / (1 + np.exp(1 - 4 * curves))
+    conf = rng.uniform(0.001, 0.999, (num_videos, 2, length, length))
+    return conf, start, end
+
+
+def loop_candidates(conf, start, end, convention):
+    """conf[:, s, e] of one video."""
+    length, out = len(start), []
+
+    def wanted(curve, i, always):
+        if convention == "jjboy":
+            return True
+        if convention == "mmaction2":
+            if i in (0, length - 1):
+                return i == always
+            return (curve[i] > curve[i - 1] and curve[i] > curve[i + 1]) or curve[i] > 0.5 * curve.max()
+        before, after = (curve[i - 1] if i else 0), (curve[i + 1] if i + 1 < length else 0)
+        return i == always or (curve[i] > before and curve[i] > after) or curve[i] > 0.5 * curve.max()
+
+    for s in range(length):
+        for e in range(s, length):
+            read = e if convention == "paddle" else e + 1
+            if read < length and wanted(start, s, 0) and wanted(end, read, length - 1):
+                out.append(
+                    (s / length, (e + 1) / length, start[s] * end[read] * conf[1, s, e] * conf[0, s, e])
+                )
+    return np.array(out)
+
+
+@pytest.mark.parametrize("convention", ["paddle", "mmaction2", "jjboy"])
+@pytest.mark.parametrize("length", [12, 40])
+def test_proposals_equal_the_loop_over_cells(convention, length):
+    conf, start, end = smooth_maps(3, length)
+    low = 0.55 if convention == "paddle" else 0.5
+    got = generate_proposals(conf, start, end, [10, 20, 30], convention=convention, layout="start_end")
+    other = generate_proposals(
+        duration_major(torch.from_numpy(conf)), start, end, [10, 20, 30], convention=convention
+    )
+    for i, ((segments, scores), seconds) in enumerate(zip(got, (10, 20, 30))):
+        rows = loop_candidates(conf[i], start[i], end[i], convention)
+        expected = loop_soft_nms(rows[:, :2], rows[:, 2], 100, 0.4, low, 0.9, convention == "mmaction2")
+        np.testing.assert_allclose(segments, expected[:, :2] * seconds, rtol=1e-12)
+        np.testing.assert_allclose(scores, expected[:, 2], rtol=1e-12)
+    np.testing.assert_array_equal(got.segments, other.segments)
+    assert (got.segments[..., 1].max(axis=1) == [10, 20, 30]).all() == (convention == "paddle")
+
+
+def test_looking_at_the_best_candidates_first_changes_nothing(monkeypatch):
+    from clipwise.tasks import proposals
+
+    conf, start, end = smooth_maps(6, 40, seed=3)
+    whole = generate_proposals(conf, start, end, convention="jjboy")
+    for size in (1, 30, 101, 100_000):
+        monkeypatch.setattr(proposals, "_FIRST_ROUND", size)
+        got = generate_proposals(conf, start, end, convention="jjboy")
+        np.testing.assert_array_equal(got.segments, whole.segments)
+        np.testing.assert_array_equal(got.scores, whole.scores)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda c, s, e: generate_proposals(c, s, e[:, :-1]), "(B, 2, D, L), (B, L) and (B, L) are needed"),
+        (lambda c, s, e: generate_proposals(c * np.nan, s, e, convention="jjboy"), "scores of video 0"),
+        (
+            lambda c, s, e: generate_proposals(c, s, e, [1.0]),
+            "one positive number of seconds for each of 2 videos",
+        ),
+        (
+            lambda c, s, e: generate_proposals(c, s, e, convention="mm"),
+            "use one of 'paddle', 'mmaction2', 'jjboy'",
+        ),
+        (lambda c, s, e: generate_proposals(c, s, e, layout="se"), "'duration_start' or 'start_end'"),
+    ],
+)
+def test_wrong_maps_are_explained(call, words):
+    with pytest.raises(ClipwiseError) as error:
+        call(*smooth_maps(2, 8))
+    assert words in str(error.value)
+
+
+# ------------------------------------------------------------------------------------------------ result files
+
+
+def test_result_file_is_written_video_by_video(tmp_path):
+    path = tmp_path / "sub" / "results.json"
+    with ResultWriter(path, {"used": False}) as results:
+        results.add("v_one", [[0, 1.5], [2, 3]], [0.9, 0.25], ["run", "jump"])
+        assert not path.exists()
+        results.add("two", np.zeros((0, 2)), [])
+        with pytest.raises(DataError, match="'one' was written twice"):
+            results.add("one", [[0, 1]], [1])
+        with pytest.raises(DataError, match="NaN or infinite"):
+            results.add("three", [[0, np.nan]], [1])
+    content = json.loads(path.read_text())
+    assert content["version"] == "VERSION 1.3"
+    assert content["external_data"] == {"used": False}
+    assert read_results(path) == {
+        "one": [
+            {"score": 0.9, "segment": [0.0, 1.5], "label": "run"},
+            {"score": 0.25, "segment": [2.0, 3.0], "label": "jump"},
+        ],
+        "two": [],
+    }
+
+
+def test_a_failed_run_leaves_no_result_file(tmp_path):
+    def run():
+        with ResultWriter(tmp_path / "r.json") as results:
+            results.add("one", [[0, 1]], [1])
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run()
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_class_scores_name_proposals(tmp_path):
+    lists = tmp_path / "a.json"
+    lists.write_text(
+        json.dumps({"results": {"v": [{"label": "b", "score": 0.7}, {"label": "a", "score": 0.2}]}})
+    )
+    table = tmp_path / "b.json"
+    table.write_text(json.dumps({"results": {"v": [0.2, 0.7]}, "class": ["a", "b"]}))
+    for path in (lists, table):
+        scores = read_class_scores(path)
+        assert scores.top("v", 2) == [("b", 0.7), ("a", 0.2)]
+        segments, values, labels = name_proposals([[0, 1], [2, 3]], [0.5, 0.1], scores.top("v", 2))
+        assert labels == ["b", "a", "b", "a"]
+        np.testing.assert_allclose(values, [0.35, 0.1, 0.07, 0.02])
+        np.testing.assert_allclose(segments, [[0, 1], [0, 1], [2, 3], [2, 3]])
+    named = name_results({"v": [{"segment": [0, 1], "score": 0.5}]}, scores, top_k=1, score="proposal")
+    assert named == {"v": [{"segment": [0.0, 1.0], "score": 0.5, "label": "b"}]}
+    with pytest.raises(DataError, match="no class scores for video 'w'"):
+        scores.top("w", 1)
+    with pytest.raises(DataError, match="there are 2 classes"):
+        VideoClassScores(["a", "b"], {"v": np.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    ("content", "read", "words"),
+    [
+        ("{", read_results, "is no JSON file"),
+        ('{"results": 3}', read_results, "is no ActivityNet result file"),
+        ('{"results": {}}', read_ground_truth, "has no 'database'"),
+        ('{"database": {"v": {"subset": "training"}}}', read_ground_truth, "it has training"),
+        ('{"results": {"v": [{"name": 1}]}}', read_class_scores, "need 'label' and 'score'"),
+    ],
+)
+def test_broken_files_are_named(tmp_path, content, read, words):
+    path = tmp_path / "broken.json"
+    path.write_text(content)
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert words in str(error.value)
+    assert "broken.json" in str(error.value)
+    with pytest.raises(DataError, match="does not exist"):
+        read(tmp_path / "absent.json")
+
+
+def test_ground_truth_of_the_sentences(shared):
+    truth = read_ground_truth(shared / "data/grid_sentences/color_digit_activitynet_gt.json")
+    assert len(truth) == 100
+    assert all(len(v) == 2 for v in truth.values())

@@ -1,0 +1,282 @@
+"""From BMN's score maps to ranked proposals in seconds, and to a result file.
+
+All videos of a batch go through every step together: the candidates are picked in one tensor operation, and each step of
+soft-NMS keeps one proposal of every video. The code bases differ in which cells are candidates and at which position
+an end score is read:
+
+============== ====================== =============== ==========================
+convention     candidates             end score of    soft-NMS overlap threshold
+============== ====================== =============== ==========================
+``paddle``     peaks of both curves   s+d             0.55 .. 0.9
+``mmaction2``  peaks, inner ones only s+d+1           0.5 .. 0.9
+``jjboy``      all                    s+d+1           0.5 .. 0.9
+============== ====================== =============== ==========================
+
+Reading the end score one position behind the proposal, MMAction2 and JJBOY can never propose a segment that reaches
+the end of the video. The default is therefore ``paddle``, which goes with the labels of the same name.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from clipwise.errors import ClipwiseError
+
+Convention = Literal["paddle", "mmaction2", "jjboy"]
+Layout = Literal["duration_start", "start_end"]
+
+_LOW_THRESHOLD = {"paddle": 0.55, "mmaction2": 0.5, "jjboy": 0.5}
+_FIRST_ROUND = 512  # candidates a video that soft-NMS looks at first
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposals:
+    """Ranked proposals of a batch of videos, best first.
+
+    Attributes:
+        segments: (B, K, 2) start and end, in seconds if durations were given, else as fractions of the video.
+        scores: (B, K), 0 behind a video's last proposal.
+        count: (B,), how many proposals each video has.
+    """
+
+    segments: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    count: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.count)
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Segments (n, 2) and scores (n,) of each video."""
+        for segments, scores, n in zip(self.segments, self.scores, self.count):
+            yield segments[:n], scores[:n]
+
+
+def generate_proposals(
+    conf: Tensor | ArrayLike,
+    start: Tensor | ArrayLike,
+    end: Tensor | ArrayLike,
+    durations_s: ArrayLike | None = None,
+    *,
+    top_k: int = 100,
+    convention: Convention = "paddle",
+    layout: Layout = "duration_start",
+    alpha: float = 0.4,
+    low_threshold: float | None = None,
+    high_threshold: float = 0.9,
+) -> Proposals:
+    """Pick candidates, fuse their scores, and thin them out with soft-NMS.
+
+    A proposal's score is start · end · classification · regression.
+
+    Args:
+        conf: (B, 2, D, L) or (B, 2, L, L), what the model gave.
+        start, end: (B, L).
+        durations_s: (B,) seconds that the L positions of each video cover; segments are fractions without it.
+        top_k: most proposals a video.
+        convention: see the module's table.
+        layout: order of the map's axes, as in the model.
+        alpha, low_threshold, high_threshold: see :func:`soft_nms`; the low threshold is the convention's by default.
+
+    Raises:
+        ClipwiseError: shapes that do not fit, NaN scores, an unknown convention or layout.
+    """
+    conf, start, end = (torch.as_tensor(x).detach() for x in (conf, start, end))
+    if convention not in _LOW_THRESHOLD:
+        raise ClipwiseError(
+            f"convention was {convention!r}; use one of {', '.join(map(repr, _LOW_THRESHOLD))}"
+        )
+    if layout not in ("duration_start", "start_end"):
+        raise ClipwiseError(f"layout was {layout!r}; use 'duration_start' or 'start_end'")
+    batch, length = start.shape if start.dim() == 2 else (-1, -1)
+    rows = conf.shape[2] if conf.dim() == 4 else -1
+    if (
+        conf.shape != (batch, 2, rows, length)
+        or end.shape != start.shape
+        or (layout == "start_end" and rows != length)
+    ):
+        raise ClipwiseError(
+            f"conf, start and end have shapes {tuple(conf.shape)}, {tuple(start.shape)}, {tuple(end.shape)}; "
+            "(B, 2, D, L), (B, L) and (B, L) are needed"
+        )
+    durations = None if durations_s is None else np.asarray(durations_s, dtype=np.float64)
+    if durations is not None and (durations.shape != (batch,) or not (durations > 0).all()):
+        raise ClipwiseError(
+            f"durations_s was {durations_s!r}; one positive number of seconds for each of {batch} videos"
+        )
+    scores, first, last = _candidate_scores(conf, start, end, convention, layout)
+    if scores.isnan().any():
+        raise ClipwiseError(
+            f"scores of video {int(scores.isnan().any(1).int().argmax())} of the batch are NaN"
+        )
+    low = _LOW_THRESHOLD[convention] if low_threshold is None else low_threshold
+    options = _SoftNMS(
+        top_k, alpha, low, high_threshold, "mmaction2" if convention == "mmaction2" else "jjboy"
+    )
+    found = _soft_nms_by_rank(scores, first, last + 1, length, options)
+    if durations is None:
+        return found
+    return Proposals(found.segments * durations[:, None, None], found.scores, found.count)
+
+
+def soft_nms(
+    segments: ArrayLike,
+    scores: ArrayLike,
+    top_k: int = 100,
+    alpha: float = 0.4,
+    low_threshold: float = 0.5,
+    high_threshold: float = 0.9,
+    overlap: Literal["jjboy", "mmaction2"] = "jjboy",
+) -> Proposals:
+    """Gaussian soft-NMS of BSN and BMN, over all videos together.
+
+    Repeatedly keeps the best proposal and multiplies by exp(-IoU² / alpha) the score of every other one whose IoU with
+    it is above low + (high - low) · width, width being the kept proposal's share of the video.
+
+    # differs: JJBOY's and Paddle's loops stop when a single candidate is left and lose it. Here it is kept.
+
+    Args:
+        segments: (B, n, 2) or (n, 2), fractions of the video.
+        scores: (B, n) or (n,); places of a short list are marked with -inf.
+        top_k: most proposals kept a video. Scores fall from one to the next.
+        alpha: width of the Gaussian.
+        low_threshold, high_threshold: threshold for proposals of no width and for those as wide as the video.
+        overlap: whose order of additions in the IoU; ties at the threshold are common when all times are multiples of
+            1/L, and the last bit decides them.
+    """
+    boxes, values = np.asarray(segments, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if boxes.ndim == 2:
+        boxes, values = boxes[None], values[None]
+    if boxes.ndim != 3 or boxes.shape[2] != 2 or boxes.shape[:2] != values.shape:
+        raise ClipwiseError(
+            f"segments {boxes.shape} and scores {values.shape} do not fit; (B, n, 2) and (B, n) do"
+        )
+    if np.isnan(values).any() or np.isnan(boxes).any():
+        raise ClipwiseError("segments or scores hold NaN")
+    order = np.argsort(-values, axis=1, kind="stable")
+    values = np.take_along_axis(values, order, 1)
+    low, high = (np.take_along_axis(boxes[..., i], order, 1) for i in (0, 1))
+    options = _SoftNMS(top_k, alpha, low_threshold, high_threshold, overlap)
+    return _soft_nms_sorted(low, high, values, options)
+
+
+class _SoftNMS(NamedTuple):
+    top_k: int
+    alpha: float
+    low: float
+    high: float
+    overlap: str
+
+
+def _candidate_scores(
+    conf: Tensor, start: Tensor, end: Tensor, convention: str, layout: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fused scores of all valid cells (B, P), -inf where a cell is no candidate; first and last position (P,)."""
+    length = start.shape[1]
+    row = torch.arange(conf.shape[2], device=conf.device)[:, None]
+    column = torch.arange(length, device=conf.device)
+    if layout == "start_end":
+        first, last = row.expand(-1, length), column.expand(length, -1)
+    else:
+        first, last = column.expand(len(row), -1), column + row
+    read_behind = convention != "paddle"
+    cell = ((first <= last) & (last + read_behind < length)).flatten().nonzero().squeeze(1)
+    first, last = first.flatten()[cell], last.flatten()[cell]
+    kind = conf.flatten(2)[:, :, cell]
+    # the order of the factors is the references', down to the last bit
+    scores = start[:, first] * end[:, last + read_behind] * kind[:, 1] * kind[:, 0]
+    if convention != "jjboy":
+        inner_only = convention == "mmaction2"
+        candidate = _boundaries(start, 0, inner_only)[:, first]
+        candidate &= _boundaries(end, length - 1, inner_only)[:, last + read_behind]
+        scores = scores.masked_fill(~candidate, -torch.inf)
+    return scores, first, last
+
+
+def _boundaries(curve: Tensor, always: int, inner_only: bool) -> Tensor:
+    """Positions above both neighbours or above half of the maximum, and the one that is always taken: (B, L)."""
+    padded = torch.nn.functional.pad(curve, (1, 1))
+    peak = (curve > padded[:, 2:]) & (curve > padded[:, :-2])
+    peak |= curve > 0.5 * curve.amax(dim=1, keepdim=True)
+    if inner_only:
+        peak[:, [0, -1]] = False
+    peak[:, always] = True
+    return peak
+
+
+def _soft_nms_by_rank(
+    scores: Tensor, first: Tensor, stop: Tensor, length: int, options: _SoftNMS
+) -> Proposals:
+    """Soft-NMS that looks at the best candidates first, and at more only where that could change the result.
+
+    Decay only lowers scores: once the last kept score is at least the highest score that was left out, the rest cannot
+    matter. Videos where it is not are done again with four times as many candidates.
+    """
+    batch, total = scores.shape
+    left, right = (x.cpu().numpy() / length for x in (first, stop))
+    result = Proposals(
+        np.zeros((batch, options.top_k, 2)), np.zeros((batch, options.top_k)), np.zeros(batch, dtype=np.int64)
+    )
+    todo, size = np.arange(batch), _FIRST_ROUND
+    while len(todo):
+        size = min(size, total)
+        chosen = scores if len(todo) == batch else scores[torch.from_numpy(todo).to(scores.device)]
+        top, place = chosen.topk(min(size + 1, total), dim=1)
+        values, at = top[:, :size].double().cpu().numpy(), place[:, :size].cpu().numpy()
+        found = _soft_nms_sorted(left[at], right[at], values, options)
+        if size == total:
+            done = np.ones(len(todo), dtype=bool)
+        else:
+            next_best = top[:, size].double().cpu().numpy()
+            full = found.count == options.top_k
+            done = np.isneginf(next_best) | (full & (found.scores[:, -1] >= next_best))
+        kept = todo[done]
+        result.segments[kept], result.scores[kept] = found.segments[done], found.scores[done]
+        result.count[kept] = found.count[done]
+        todo, size = todo[~done], size * 4
+    return result
+
+
+def _soft_nms_sorted(left: NDArray, right: NDArray, scores: NDArray, options: _SoftNMS) -> Proposals:
+    """Soft-NMS of (B, n) lists that are sorted by falling score; -inf marks an empty place."""
+    batch, size = scores.shape
+    work = scores.copy()  # -inf once kept
+    steps = min(options.top_k, size)
+    segments, kept = np.zeros((batch, options.top_k, 2)), np.zeros((batch, options.top_k))
+    width = right - left
+    rows = np.arange(batch)
+    threshold = options.low + (options.high - options.low) * width
+    for k in range(steps):
+        best = work.argmax(axis=1)
+        value = work[rows, best]
+        alive = value > -np.inf
+        if not alive.any():
+            break
+        l, r, w = (x[rows, best][:, None] for x in (left, right, width))
+        kept[:, k] = np.where(alive, value, 0)
+        segments[:, k, 0], segments[:, k, 1] = np.where(alive, l[:, 0], 0), np.where(alive, r[:, 0], 0)
+        work[rows, best] = -np.inf
+        inter = np.minimum(right, r)
+        inter -= np.maximum(left, l)
+        np.maximum(inter, 0, out=inter)
+        union = w - inter + right - left if options.overlap == "mmaction2" else width - inter + r - l
+        with np.errstate(invalid="ignore", divide="ignore"):
+            iou = inter / union
+        video, place = np.nonzero(iou > threshold[rows, best][:, None])
+        close = iou[video, place]
+        work[video, place] *= np.exp(-np.square(close) / options.alpha)
+    return Proposals(segments, kept, (scores > -np.inf).sum(axis=1).clip(max=steps).astype(np.int64))
+
+
+def corrected_duration_s(num_frames: Any, duration_s: Any, frames_per_position: int = 16) -> Any:
+    """Seconds covered by whole snippets, which BSN, JJBOY and MMAction2 take as the length of a video.
+
+    Features of one vector for every 16 frames end at the last whole snippet; numbers or arrays.
+    """
+    frames = np.asarray(num_frames)
+    return frames // frames_per_position * frames_per_position / frames * np.asarray(duration_s)
