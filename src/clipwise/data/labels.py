@@ -16,7 +16,7 @@ _INTEGER = re.compile(r"-?\d+")
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
     """Sort key under which class_2 comes before class_10."""
-    return [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in re.split(r"(\d+)", name) if part]
+    return [(0, int(part)) if part.isdecimal() else (1, part.lower()) for part in re.split(r"(\d+)", name) if part]
 
 
 def is_integer(token: str) -> bool:

@@ -179,6 +179,7 @@ def read_header_csv(path: Path, root: str | Path | None, index: ClassIndex, mult
             raise DataError(f"{path}, line 1: the header has no column {_PATH_KEYS[0]!r}; it has {', '.join(header)}.")
         as_frames = count_at is not None and _frame_folders(path, root, rows, path_at)
         file.seek(0)
+        rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
         next(rows)
         builder = ListBuilder("rawframes" if as_frames else "video", str(path))
         for row in rows:

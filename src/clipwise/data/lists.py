@@ -103,8 +103,8 @@ def read_list(
         elif path.is_dir() and (above := find_classes(path.parent)):
             # dataset/classes.txt beside dataset/videos/: only if it speaks of these very folders
             names = {entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
-            candidate = read_classes(above)
-            classes = candidate if names and names <= set(candidate) else None
+            candidate = read_classes(above) if names else []
+            classes = candidate if names <= set(candidate) else None
     if found == "folder":
         return formats.read_folder(path, classes, num_classes, multi_label)
     readers = {
