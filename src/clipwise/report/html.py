@@ -1,0 +1,121 @@
+"""The doors to the reports; each writes one self-contained HTML file and returns its path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clipwise.report import sections as parts
+from clipwise.report.page import Language, render_page, write_page
+from clipwise.report.runs import RunLog, read_run
+from clipwise.report.scores import ScoreTable
+
+
+def run_report(
+    folder: str | Path, result: Any = None, *, name: str | None = None, mistakes: int = 12, language: Language = "en"
+) -> Path:
+    """A run's ``report.html`` beside its log: figures, curves, recipe, and the validation's classes and mistakes.
+
+    Args:
+        folder: with ``log.jsonl`` and ``recipe.yaml``.
+        result: the last validation's ``TestResult``, if there is one.
+        name: of the run; the folder's name if not given.
+        mistakes: film strips to show.
+        language: "en" or "zh", in which the page opens.
+
+    Raises:
+        DataError: the folder has no log.
+    """
+    run = read_run(folder, name)
+    table = ScoreTable.of(result) if result is not None else None
+    content: list[parts.Section | None] = [parts.curves_section([run])]
+    if table is not None:
+        content += _result_parts({"": table}, mistakes)
+    content.append(parts.time_section([run]))
+    if run.recipe:
+        content.append(parts.recipe_section(run.recipe))
+    html = render_page(run.name, content, kind="Training run", lead=parts.run_tiles(run), language=language)
+    return write_page(Path(folder) / "report.html", html)
+
+
+def test_report(
+    result: Any, folder: str | Path, *, title: str = "Test", mistakes: int = 24, language: Language = "en"
+) -> Path:
+    """``index.html`` in a folder for a test result: classes, confusions, mistakes, calibration, time, failures.
+
+    Args:
+        result: a ``TestResult``, or a ``ScoreTable``.
+        mistakes: film strips to show.
+    """
+    table = ScoreTable.of(result)
+    lead = parts.result_tiles(table)
+    html = render_page(title, _result_parts({"": table}, mistakes), kind="Test report", lead=lead, language=language)
+    return write_page(Path(folder) / "index.html", html)
+
+
+test_report.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks of the name
+
+
+def demo_report(
+    out: str | Path,
+    *,
+    runs: Mapping[str, str | Path],
+    results: Mapping[str, Any],
+    title: str = "clipwise demo",
+    story: Sequence[str] = (),
+    facts: Sequence[tuple[str, str, str]] = (),
+    predictions: Sequence[Mapping[str, Any]] = (),
+    timelines: Sequence[Mapping[str, Any]] = (),
+    mistakes: int = 12,
+    language: Language = "en",
+) -> Path:
+    """Several runs and their test results on one page.
+
+    Args:
+        out: the HTML file, or a folder that gets ``index.html``.
+        runs: name -> run folder (or log).
+        results: name -> ``TestResult``; the first one is the one that the classes are sorted by.
+        story: paragraphs that say what is shown.
+        facts: more figures as (label, value, note).
+        predictions: of new files; each with ``source`` and ``top`` (pairs of class and share).
+        timelines: of long videos; see ``sections.timeline_section``.
+        mistakes: film strips a model.
+    """
+    logs: list[RunLog] = [read_run(folder, name) for name, folder in runs.items()]
+    tables = {name: ScoreTable.of(r) for name, r in results.items()}
+    lead = (parts.tiles(facts) if facts else "") + ("<br>" if facts and tables else "")
+    lead += parts.comparison_tiles(tables) if tables else ""
+    content: list[parts.Section | None] = []
+    if story:
+        content.append(parts.words_section("story", "What this shows", story))
+    if tables:
+        content.append(parts.class_section(tables))
+    if logs:
+        content.append(parts.curves_section(logs))
+    for n, (name, table) in enumerate(tables.items()):
+        content.append(parts.confusion_section(name, table, f"confusion-{n}"))
+    for n, (name, table) in enumerate(tables.items()):
+        content.append(parts.mistakes_section(table, f"mistakes-{n}", mistakes, f"Worst mistakes: {name}"))
+    if predictions:
+        content.append(parts.predictions_section(predictions))
+    if timelines:
+        content.append(parts.timeline_section(timelines))
+    content.append(parts.time_section(logs))
+    path = Path(out)
+    path = path if path.suffix == ".html" else path / "index.html"
+    return write_page(path, render_page(title, content, kind="Demo", lead=lead, language=language))
+
+
+def _result_parts(tables: Mapping[str, ScoreTable], mistakes: int) -> list[parts.Section | None]:
+    name, table = next(iter(tables.items()))
+    known = bool((table.class_counts > 0).any())
+    return [
+        parts.class_section(tables) if known else None,
+        parts.confusion_section(name, table),
+        parts.pairs_section(table),
+        parts.mistakes_section(table, limit=mistakes),
+        parts.calibration_section(table),
+        parts.speed_section(table),
+        parts.failures_section(table),
+    ]

@@ -1,0 +1,325 @@
+"""What a test result says: predictions, classes, confusions, mistakes, calibration. Plain numpy, no model.
+
+``ScoreTable.of(result)`` takes the object that ``clipwise test`` makes, ``ScoreTable.read(path)`` the JSON that it
+wrote; reports and ``clipwise compare`` work on either.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipwise.errors import DataError
+from clipwise.tasks import metrics
+
+
+@dataclass
+class ScoreTable:
+    """Scores of a list of videos.
+
+    Attributes:
+        paths: N files.
+        scores: (N, K); NaN where the video failed.
+        labels: (N,) class indices, -1 where unknown; or (N, K) multi-hot.
+        classes: K names; numbers where the list had none.
+        failures: path -> reason.
+        metrics: as measured.
+        seconds: for the whole list, 0 if unknown.
+        video_seconds: (N,) or None.
+    """
+
+    paths: list[str]
+    scores: NDArray[np.float64]
+    labels: NDArray
+    classes: list[str]
+    failures: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    video_seconds: NDArray[np.float64] | None = None
+
+    @classmethod
+    def of(cls, result: Any) -> ScoreTable:
+        """From a ``TestResult`` (or anything with its fields)."""
+        if isinstance(result, ScoreTable):
+            return result
+        rows = [np.asarray(s, np.float64) for s in result.scores]
+        width = max((r.shape[-1] for r in rows), default=1)
+        scores = np.stack([_one_row(r, width) for r in rows]) if rows else np.empty((0, width))
+        labels = _labels(result.labels, width)
+        times = getattr(result, "video_seconds", None)
+        return cls(
+            paths=[str(p) for p in result.paths],
+            scores=scores,
+            labels=labels,
+            classes=_names(result.classes, width),
+            failures=dict(result.failures),
+            metrics={k: float(v) for k, v in result.metrics.items()},
+            seconds=float(result.seconds),
+            video_seconds=None if times is None or not len(times) else np.asarray(times, float),
+        )
+
+    @classmethod
+    def read(cls, path: str | Path) -> ScoreTable:
+        """From a JSON file that ``clipwise test --out`` wrote.
+
+        Raises:
+            DataError: not such a file.
+        """
+        path = Path(path)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"{path} can't be read: {error.strerror}.") from None
+        except ValueError:
+            raise DataError(f"{path} is not JSON. Write it with `clipwise test … --out {path.stem}.json`.") from None
+        rows = content.get("results") if isinstance(content, dict) else None
+        if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and "path" in r for r in rows):
+            raise DataError(f"{path} is not a result of `clipwise test --out`: it has no list 'results' with videos.")
+        try:
+            known = [_row(r["scores"]) for r in rows if r.get("scores") is not None]
+            width = max((r.shape[-1] for r in known), default=len(content.get("classes") or [0]))
+            scores = np.stack(
+                [
+                    _one_row(_row(r["scores"]), width) if r.get("scores") is not None else np.full(width, np.nan)
+                    for r in rows
+                ]
+            )
+            labels = _labels([_multi_hot(r["label"], width) for r in rows], width)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise DataError(f"{path}: a result has no usable label or scores ({error}).") from None
+        return cls(
+            paths=[str(r["path"]) for r in rows],
+            scores=scores,
+            labels=labels,
+            classes=_names(content.get("classes"), width),
+            failures=content.get("failures") or {},
+            metrics=content.get("metrics") or {},
+            seconds=float(content.get("seconds") or 0.0),
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def num_classes(self) -> int:
+        return self.scores.shape[1]
+
+    @property
+    def multi_label(self) -> bool:
+        return self.labels.ndim == 2
+
+    @cached_property
+    def failed(self) -> NDArray[np.bool_]:
+        """(N,)"""
+        return np.isnan(self.scores).any(1)
+
+    @cached_property
+    def usable(self) -> NDArray[np.bool_]:
+        """(N,): scored, and with one known label."""
+        return ~self.failed & (np.ones(len(self), bool) if self.multi_label else self.labels >= 0)
+
+    @cached_property
+    def predictions(self) -> NDArray[np.int64]:
+        """(N,) best class, -1 where the video failed."""
+        best = np.where(self.failed[:, None], 0.0, self.scores).argmax(1)
+        return np.where(self.failed, -1, best)
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        """(N,): the best class is (one of) the true one(s); failed videos are wrong."""
+        if self.multi_label:
+            hit = np.take_along_axis(self.labels, np.maximum(self.predictions, 0)[:, None], 1)[:, 0] > 0
+            return hit & ~self.failed
+        return (self.predictions == self.labels) & self.usable
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float64]:
+        """(N, K): the scores, through a softmax where they are not shares already. NaN where the video failed."""
+        known = self.scores[~self.failed]
+        if len(known) and (known.min() < 0 or abs(known.sum(1) - 1).max() > 1e-2):
+            shifted = np.exp(self.scores - np.nanmax(self.scores, axis=1, keepdims=True, initial=-np.inf))
+            return shifted / shifted.sum(1, keepdims=True)
+        return self.scores
+
+    def in_top(self, k: int) -> NDArray[np.bool_]:
+        """(N,): the true class is among the k best."""
+        good = self.usable
+        hit = np.zeros(len(self), bool)
+        if good.any() and not self.multi_label:
+            own = self.scores[good, self.labels[good]]
+            hit[good] = (self.scores[good] > own[:, None]).sum(1) < k
+        return hit
+
+    @cached_property
+    def confusion(self) -> NDArray[np.int64]:
+        """(K, K) counts, truth in rows, over the usable videos of a single-label list."""
+        if self.multi_label or not self.usable.any():
+            return np.zeros((self.num_classes, self.num_classes), np.int64)
+        return metrics.confusion_matrix(
+            self.predictions[self.usable], self.labels[self.usable], num_classes=self.num_classes
+        ).astype(np.int64)
+
+    @cached_property
+    def class_counts(self) -> NDArray[np.int64]:
+        """(K,) videos a class, the failed ones included."""
+        if self.multi_label:
+            return self.labels.sum(0).astype(np.int64)
+        return np.bincount(self.labels[self.labels >= 0], minlength=self.num_classes)
+
+    @cached_property
+    def class_accuracy(self) -> NDArray[np.float64]:
+        """(K,) accuracy within each class (average precision for several labels a video); NaN without videos."""
+        if self.multi_label:
+            good = ~self.failed
+            values = np.full(self.num_classes, np.nan)
+            for k in np.flatnonzero(self.labels[good].any(0)):
+                values[k] = metrics.mean_average_precision(self.scores[good][:, [k]], self.labels[good][:, [k]])
+            return values
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.bincount(self.labels[self.correct], minlength=self.num_classes) / self.class_counts
+
+    def confused_pairs(self, limit: int = 20) -> list[tuple[int, int, int, int]]:
+        """(i, j, times i was called j, times j was called i), the most confused first."""
+        off = self.confusion - np.diag(self.confusion.diagonal())
+        both = np.triu(off + off.T, 1)
+        order = np.argsort(-both, axis=None, kind="stable")[:limit]
+        pairs = [(int(p) // self.num_classes, int(p) % self.num_classes) for p in order if both.flat[p] > 0]
+        return [(i, j, int(off[i, j]), int(off[j, i])) if off[i, j] >= off[j, i] else (j, i, int(off[j, i]), int(off[i, j]))
+                for i, j in pairs]  # fmt: skip
+
+    def worst_mistakes(self, limit: int = 24, per_class: int = 3) -> list[int]:
+        """Videos whose wrong class beat the true one by most, at most ``per_class`` of a true class."""
+        wrong = np.flatnonzero(self.usable & ~self.correct)
+        if not len(wrong):
+            return []
+        p = self.probabilities
+        if self.multi_label:
+            margin = p[wrong, self.predictions[wrong]] - np.where(self.labels[wrong] > 0, p[wrong], 0).max(1)
+            group = self.predictions[wrong]
+        else:
+            margin = p[wrong, self.predictions[wrong]] - p[wrong, self.labels[wrong]]
+            group = self.labels[wrong]
+        taken: dict[int, int] = {}
+        chosen = []
+        for n in np.argsort(-margin, kind="stable"):
+            if taken.get(int(group[n]), 0) < per_class:
+                taken[int(group[n])] = taken.get(int(group[n]), 0) + 1
+                chosen.append(int(wrong[n]))
+            if len(chosen) == limit:
+                break
+        return chosen
+
+    def label_names(self, index: int) -> str:
+        """The true class or classes of a video, for people."""
+        if self.multi_label:
+            return ", ".join(self.classes[k] for k in np.flatnonzero(self.labels[index])) or "–"
+        label = int(self.labels[index])
+        return self.classes[label] if label >= 0 else "–"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidence can be believed.
+
+    Attributes:
+        edges: (B + 1,) of the confidence bins.
+        counts, accuracy, confidence: (B,); the means are NaN in an empty bin.
+        ece: expected calibration error, the mean distance of confidence and accuracy.
+        brier, nll: mean Brier score and negative log-likelihood of the true class.
+    """
+
+    edges: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    accuracy: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    ece: float
+    overall_confidence: float
+    overall_accuracy: float
+    brier: float
+    nll: float
+
+
+def calibration(table: ScoreTable, bins: int = 15) -> Calibration | None:
+    """Reliability of the best class's probability; None for several labels a video or without usable videos.
+
+    Source: Guo et al., ICML 2017 (ECE with equal bins).
+    """
+    good = table.usable
+    if table.multi_label or not good.any():
+        return None
+    p, labels = table.probabilities[good], table.labels[good]
+    best, right = p.max(1), table.correct[good]
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.clip(np.ceil(best * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        accuracy = np.bincount(place, right, bins) / counts
+        confidence = np.bincount(place, best, bins) / counts
+    gap = np.nan_to_num(abs(accuracy - confidence))
+    own = p[np.arange(len(p)), labels]
+    return Calibration(
+        edges=edges,
+        counts=counts,
+        accuracy=accuracy,
+        confidence=confidence,
+        ece=float((gap * counts).sum() / counts.sum()),
+        overall_confidence=float(best.mean()),
+        overall_accuracy=float(right.mean()),
+        brier=float(((p**2).sum(1) - 2 * own + 1).mean()),
+        nll=float(-np.log(np.maximum(own, 1e-12)).mean()),
+    )
+
+
+def similarity_order(confusion: NDArray) -> NDArray[np.int64]:
+    """An order of the classes that puts those next to each other that are mistaken for one another.
+
+    The Fiedler vector of the symmetrised confusions (spectral seriation: Atkins et al. 1998), within each connected part.
+    """
+    weight = (confusion + confusion.T).astype(float)
+    np.fill_diagonal(weight, 0)
+    scale = np.sqrt(np.maximum(confusion.sum(1), 1))
+    weight /= scale[:, None] * scale[None]
+    weight += 1e-6 * weight.max(initial=1.0)  # keeps separate groups in one piece
+    laplacian = np.diag(weight.sum(1)) - weight
+    return np.argsort(np.linalg.eigh(laplacian)[1][:, 1] if len(weight) > 2 else np.arange(len(weight)), kind="stable")
+
+
+def _row(values: Any) -> NDArray[np.float64]:
+    return np.asarray(values, np.float64)
+
+
+def _one_row(scores: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    if scores.ndim == 1 and len(scores) == width:
+        return scores
+    if np.isnan(scores).any():
+        return np.full(width, np.nan)
+    # the views' logits were kept: their shares are averaged, as the default protocol does
+    shares = np.exp(scores - scores.max(-1, keepdims=True))
+    return (shares / shares.sum(-1, keepdims=True)).mean(0)
+
+
+def _labels(labels: Sequence[Any], width: int) -> NDArray:
+    if any(np.ndim(label) > 0 for label in labels):
+        return np.stack([np.zeros(width) if label is None else np.asarray(label) for label in labels]).astype(np.int64)
+    return np.array([-1 if label is None else int(label) for label in labels], np.int64)
+
+
+def _multi_hot(label: Any, width: int) -> Any:
+    """JSON holds several labels as a list of classes."""
+    if not isinstance(label, list):
+        return label
+    hot = np.zeros(width, np.int64)
+    hot[label] = 1
+    return hot
+
+
+def _names(classes: Sequence[str] | None, width: int) -> list[str]:
+    names = [str(c) for c in classes or []][:width]
+    return names + [str(k) for k in range(len(names), width)]
