@@ -24,3 +24,33 @@ def shared() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory) -> Path:
+    """A small video set: train/ and val/ with six classes of real mp4 files."""
+    from clipwise.data.synthetic import make_clips
+
+    return make_clips(tmp_path_factory.mktemp("clips"), train_per_class=4, val_per_class=2)
+
+
+TINY = [
+    "epochs=2",
+    "warmup_epochs=0",
+    "batch_size=8",
+    "log_every=1",
+    "num_workers=0",
+    "amp=no",
+    "model_args.dropout=0.5",
+]
+"""Overrides that make a packaged tiny recipe run in a second or two."""
+
+
+@pytest.fixture(scope="session")
+def trained(clips, tmp_path_factory) -> Path:
+    """A trained checkpoint of tsm_tiny (two epochs: its scores are real, not good)."""
+    from clipwise.engine.train import train
+    from clipwise.recipe import load_recipe
+
+    folder = tmp_path_factory.mktemp("trained")
+    return train(load_recipe("tsm_tiny", TINY), data=str(clips), work_dir=folder, quiet=True).last

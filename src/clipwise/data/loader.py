@@ -128,6 +128,9 @@ def make_loader(
         worker_init_fn=_one_thread,
         persistent_workers=num_workers > 0 and batch_sampler is not None,
         prefetch_factor=3 if num_workers else None,
+        # A generator of its own: making an iterator would else draw from the run's random numbers, and a resumed
+        # run makes one where the undisturbed run does not.
+        generator=torch.Generator(),
     )
     if batch_sampler is not None:
         return DataLoader(dataset, batch_sampler=batch_sampler, **common)

@@ -1,0 +1,256 @@
+"""Whole runs: resume after a kill, determinism, test equals predict, and what a run leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import clipwise
+from clipwise.engine.checkpoint import read_checkpoint, read_passport
+from clipwise.engine.log import read_log
+from clipwise.engine.test import evaluate
+from clipwise.engine.train import train
+from clipwise.errors import CheckpointError, DataError, WorkError
+from clipwise.recipe import load_recipe
+
+TINY = [
+    "epochs=2",
+    "warmup_epochs=0",
+    "batch_size=8",
+    "log_every=1",
+    "num_workers=0",
+    "amp=no",
+    "model_args.dropout=0.5",
+]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    left, right = read_checkpoint(a)[0], read_checkpoint(b)[0]
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def losses(folder: Path) -> list[tuple]:
+    return [
+        (line["epoch"], line["iter"], line["loss"])
+        for line in read_log(folder / "log.jsonl")
+        if line["mode"] == "train"
+    ]
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "clipwise", *map(str, words)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(clips, tmp_path_factory) -> Path:
+    """A run from beginning to end, in a process of its own."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    subprocess.run(
+        command("train", "tsm_tiny", "--data", clips, "--work-dir", folder, "--seed", 0, "--deterministic", *TINY),
+        check=True, capture_output=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    return folder
+
+
+def test_same_seed_gives_identical_weights(clips, undisturbed, tmp_path):
+    arguments = command(
+        "train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path, "--seed", 0, "--deterministic", *TINY
+    )
+    subprocess.run(arguments, check=True, capture_output=True, env=ENVIRONMENT)
+    assert same_weights(tmp_path / "last.safetensors", undisturbed / "last.safetensors")
+    assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_another_seed_gives_other_weights(clips, undisturbed, tmp_path):
+    arguments = command("train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path, "--seed", 1, *TINY)
+    subprocess.run(arguments, check=True, capture_output=True, env=ENVIRONMENT)
+    assert not same_weights(tmp_path / "last.safetensors", undisturbed / "last.safetensors")
+
+
+def test_sigkill_in_mid_epoch_and_resume_is_the_same_run(clips, undisturbed, tmp_path):
+    """Killed with SIGKILL in the middle of an epoch; resumed with another number of workers."""
+    arguments = command(
+        "train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path, "--seed", 0, "--deterministic", *TINY, "checkpoint_every_steps=1"
+    )  # fmt: skip
+    process = subprocess.Popen(arguments, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if (
+            "step 2/3" in line
+        ):  # the second step is logged before its checkpoint is written: killed at some point of that
+            time.sleep(0.05)
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    passport = read_passport(tmp_path / "last.safetensors")
+    assert passport.epoch == 0
+    assert passport.step in (1, 2)
+    subprocess.run([*arguments, "num_workers=1", "--resume"], check=True, capture_output=True, env=ENVIRONMENT)
+    assert losses(tmp_path) == losses(undisturbed)
+    assert same_weights(tmp_path / "last.safetensors", undisturbed / "last.safetensors")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_a_resumable_checkpoint(clips, undisturbed, tmp_path, number):
+    arguments = command(
+        "train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path, "--seed", 0, "--deterministic", *TINY
+    )
+    process = subprocess.Popen(arguments, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "epoch 2/2 step 1/3" in line:
+            process.send_signal(number)
+            break
+    rest = process.stderr.read()
+    assert process.wait() == 130
+    assert "go on with --resume" in rest
+    assert read_passport(tmp_path / "last.safetensors").epoch == 1
+    subprocess.run([*arguments, "--resume"], check=True, capture_output=True, env=ENVIRONMENT)
+    assert same_weights(tmp_path / "last.safetensors", undisturbed / "last.safetensors")
+
+
+def test_accumulation_ema_and_adamw_resume_exactly(clips, tmp_path):
+    """What lies beside the weights (averaged weights, moments, half-taken epochs) comes back too."""
+    overrides = [
+        *TINY,
+        "accumulate=2",
+        "ema_decay=0.9",
+        "batch_size=4",
+        "mixup=0.2",
+        "checkpoint_every_steps=1",
+        "epochs=2",
+    ]
+    recipe = load_recipe("tsm_tiny", overrides)
+    whole = train(recipe, data=str(clips), work_dir=tmp_path / "whole", quiet=True)
+    half = load_recipe("tsm_tiny", [*overrides, "lr_schedule=cosine"])
+
+    class StopError(Exception):
+        pass
+
+    from clipwise.engine import train as module
+
+    original, saved = module._Run.save, []
+
+    def save(self, best=False):
+        original(self, best)
+        saved.append(self.step)
+        if len(saved) == 2:
+            raise StopError
+
+    module._Run.save = save
+    try:
+        with pytest.raises(StopError):
+            train(half, data=str(clips), work_dir=tmp_path / "half", quiet=True)
+    finally:
+        module._Run.save = original
+    resumed = train(half, data=str(clips), work_dir=tmp_path / "half", quiet=True, resume=True)
+    assert same_weights(whole.last, resumed.last)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "half")
+
+
+def test_predict_gives_the_scores_of_test(clips, trained):
+    result = evaluate(trained, data=clips)
+    predictor = clipwise.load(trained, device="cpu")
+    assert len(result.paths) == 12
+    for path, score in zip(result.paths, result.scores):
+        np.testing.assert_array_equal(predictor(path).scores, score)
+
+
+def test_a_run_leaves_its_story(clips, trained):
+    folder = trained.parent
+    lines = read_log(folder / "log.jsonl")
+    train_keys = {"mode", "epoch", "iter", "lr", "loss", "top1_acc", "top5_acc", "data_time", "time", "memory"}
+    assert train_keys <= lines[0].keys()
+    assert {"top1_acc", "top5_acc", "mean_class_accuracy"} <= next(x for x in lines if x["mode"] == "val").keys()
+    assert load_recipe(folder / "recipe.yaml").epochs == 2
+    assert (folder / "log.csv").read_text().count("\n") == len(lines) + 1
+    passport = read_passport(folder / "last.safetensors")
+    assert passport.classes == ["cross", "grows", "moves left", "moves right", "ring", "shrinks"]
+    assert passport.data["samples"] == 24
+    assert passport.model_args["num_classes"] == 6
+    assert passport.metrics.keys() >= {"top1_acc"}
+    assert len(list(folder.glob("state-*.pt"))) == 1
+
+
+def test_init_replaces_a_head_of_another_size_and_says_so(clips, trained, tmp_path, capsys):
+    (tmp_path / "list.txt").write_text("".join(f"{p} {i % 2}\n" for i, p in enumerate(sorted(clips.rglob("*.mp4")))))
+    recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1", "train_data=" + str(tmp_path / "list.txt")])
+    train(recipe, work_dir=tmp_path / "run", init=str(trained), validate=False)
+    assert "last.safetensors has 6 classes, this run 2: the classifier starts new." in capsys.readouterr().err
+    assert clipwise.load_model(tmp_path / "run" / "last.safetensors").classifier.out_features == 2
+
+
+def test_resume_on_other_data_is_refused(clips, trained, tmp_path):
+    (tmp_path / "list.txt").write_text(
+        "".join(f"{p} {i % 6}\n" for i, p in enumerate(sorted(clips.rglob("*.mp4"))[:12]))
+    )
+    with pytest.raises(CheckpointError, match="not the one that the checkpoint was trained on"):
+        train(
+            load_recipe("tsm_tiny", [*TINY, f"train_data={tmp_path / 'list.txt'}"]),
+            work_dir=tmp_path,
+            resume=str(trained),
+            quiet=True,
+        )
+
+
+def test_nan_loss_stops_with_file_names(clips, tmp_path):
+    with pytest.raises(WorkError, match=r"the loss is nan at epoch 1, step \d+; the batch: .*mp4"):
+        train(
+            load_recipe("tsm_tiny", [*TINY, "lr=1e30", "grad_clip=null", "optimizer=sgd"]),
+            data=str(clips),
+            work_dir=tmp_path,
+            quiet=True,
+        )
+
+
+def test_a_broken_training_video_is_skipped_by_name_and_a_broken_test_video_counts_as_wrong(clips, trained, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"not a video")
+    videos = sorted((clips / "train").rglob("*.mp4"))
+    names = ["cross", "grows", "moves left", "moves right", "ring", "shrinks"]
+    lines = [f'"{p}" {names.index(p.parent.name)}' for p in videos] + [f"{broken} 0"]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1"])
+    result = train(
+        recipe, data=str(tmp_path / "list.txt"), val_data=str(clips / "val"), work_dir=tmp_path / "run", quiet=True
+    )
+    assert list(result.skipped) == [str(broken)]
+    scored = evaluate(trained, data=tmp_path / "list.txt")
+    assert len(scored.scores) == 25
+    assert list(scored.failures) == [str(broken)]
+    assert np.isnan(scored.scores[-1]).all()
+    clean = evaluate(trained, data=clips / "train")
+    assert scored.metrics["top1_acc"] == pytest.approx(clean.metrics["top1_acc"] * 24 / 25)
+    process = subprocess.run(
+        command("test", trained, "--data", tmp_path / "list.txt", "--json"),
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    assert process.returncode == 1
+    assert json.loads(process.stdout)["videos"] == 25
+    assert "1 of 25 videos could not be decoded" in process.stderr
+    process = subprocess.run(
+        command("test", trained, "--data", tmp_path / "list.txt", "--allow-missing"),
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    assert process.returncode == 0
+
+
+def test_too_many_classes_are_refused(clips, tmp_path):
+    (tmp_path / "list.txt").write_text("".join(f"{p} {i}\n" for i, p in enumerate(sorted(clips.rglob("*.mp4"))[:4])))
+    recipe = load_recipe("tsm_tiny", [*TINY, "num_classes=2", f"train_data={tmp_path / 'list.txt'}"])
+    with pytest.raises(DataError, match=r"label|classes"):
+        train(recipe, work_dir=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run" / "last.safetensors").exists()
