@@ -16,45 +16,27 @@ from clipwise.data.lists import VideoList, read_list
 from clipwise.data.loader import EpochSampler, make_loader
 from clipwise.data.splits import find_splits
 from clipwise.data.transforms import normalize_clips
+from clipwise.engine import zoo
+from clipwise.engine.build import build_model, model_args
 from clipwise.engine.checkpoint import Passport, load_model, load_tensors, read_checkpoint
 from clipwise.engine.evaluate import TestResult, autocast, score_list
 from clipwise.engine.log import RunLog
 from clipwise.errors import CheckpointError, DataError, RecipeError
-from clipwise.models import create_model
+from clipwise.models.zoo import imagenet_name
 from clipwise.recipe import RecognitionRecipe
 from clipwise.tasks.recognition import batch_accuracy, distillation_loss, recognition_loss
-
-
-def build_model(recipe: RecognitionRecipe, num_classes: int) -> nn.Module:
-    """The recipe's model, freshly initialised."""
-    return create_model(recipe.model, **model_args(recipe, num_classes))
-
-
-def model_args(recipe: RecognitionRecipe, num_classes: int) -> dict[str, Any]:
-    """Keyword arguments that build the recipe's model: what follows from the recipe, then its own ``model_args``."""
-    args: dict[str, Any] = {"num_classes": num_classes}
-    if recipe.modality == "flow":
-        args["in_channels"] = 2 * (recipe.clip_len if recipe.num_segments else 1)
-    if recipe.num_segments and "tsm" in recipe.model:
-        args["num_segments"] = recipe.num_segments
-    if recipe.grad_checkpointing:
-        args["grad_checkpointing"] = True
-    return {**args, **recipe.model_args}
 
 
 def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> None:
     """Start from a checkpoint's weights; a classifier for another class count stays new, and that is said.
 
     Args:
-        init: a clipwise checkpoint, a name in the zoo, or a file of 2-D ImageNet weights.
+        init: a clipwise checkpoint, a name in the zoo, ``imagenet``, or another project's file: of 2-D ImageNet
+            weights, or of a recogniser.
     """
-    from clipwise.models import zoo
-
-    path = zoo.resolve(init)
+    path = zoo.resolve(imagenet_name(model.backbone.depth) if init == "imagenet" else init)
     if path.suffix != ".safetensors":
-        from clipwise.models.convert import load_imagenet, read_foreign_checkpoint
-
-        log.say(load_imagenet(model, read_foreign_checkpoint(path), first_conv=first_conv))
+        log.say(zoo.load_start(model, path, first_conv))
         return
     tensors, _ = read_checkpoint(path)
     own = model.state_dict()

@@ -8,12 +8,12 @@ from pathlib import Path
 from clipwise.data.dataset import ClipDataset, ClipSpec
 from clipwise.data.lists import read_list
 from clipwise.data.splits import test_part
+from clipwise.engine import zoo
 from clipwise.engine.checkpoint import load_model_and_passport
 from clipwise.engine.device import make_accelerator
 from clipwise.engine.evaluate import TestResult, score_list
 from clipwise.engine.recognition import check_classes
 from clipwise.errors import CheckpointError, DataError
-from clipwise.models import zoo
 from clipwise.recipe import RecognitionRecipe, apply_overrides, load_recipe, make_recipe
 
 
@@ -33,7 +33,7 @@ def evaluate(
     """Score every video of a list once and measure.
 
     Args:
-        checkpoint: a file, or a name in the zoo.
+        checkpoint: a file, or a name in the zoo; with a recipe also another project's file.
         data: folder or list; the recipe's test or validation list if not given.
         recipe: replaces the protocol in the checkpoint's passport.
         overrides: ``key=value`` strings on the recipe.
@@ -43,10 +43,10 @@ def evaluate(
         CheckpointError, DataError, RecipeError: something given is wrong.
     """
     accelerator = make_accelerator("no", device=device)
-    model, passport = load_model_and_passport(zoo.resolve(checkpoint), accelerator.device)
-    if recipe:
-        protocol = load_recipe(recipe, overrides)
-    else:
+    protocol = load_recipe(recipe, overrides) if recipe else None
+    network = load_recipe(recipe, [o for o in overrides if o.startswith("model")]) if recipe else None
+    model, passport = load_model_and_passport(zoo.resolve(checkpoint, network), accelerator.device)
+    if protocol is None:
         protocol = make_recipe(apply_overrides(passport.recipe, overrides), source=str(checkpoint))
     if not isinstance(protocol, RecognitionRecipe):
         raise CheckpointError(

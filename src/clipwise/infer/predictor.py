@@ -17,11 +17,11 @@ import torch
 
 from clipwise.data.dataset import ClipSpec
 from clipwise.data.decode import VideoReader, open_video
+from clipwise.engine import zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device
 from clipwise.engine.evaluate import score_clip
 from clipwise.errors import CheckpointError, DataError
-from clipwise.models import zoo
 from clipwise.tasks.recognition import average_views
 
 VIDEO_SUFFIXES = {
