@@ -52,11 +52,13 @@ def line_chart(
     """
     points = [(s, *_finite(s, log)) for s in series]
     points = [(s, x, y) for s, x, y in points if len(x)]
-    left, right, top, bottom = 52, 14, 34, 40
+    entries = [(s.name, s.colour, s.style) for s, _, _ in points if s.style != "faint"]
+    beside = sum(_text_width(_cut(name)) + 32 for name, _, _ in entries) + _text_width(title) * 1.25 < width - 20
+    left, right, top, bottom = 52, 14, 34 if beside or len(entries) < 2 else 50, 40
     inner_w, inner_h = width - left - right, height - top - bottom
     all_x = np.concatenate([x for _, x, _ in points]) if points else np.array([0.0, 1.0])
     all_y = np.concatenate([y for _, _, y in points]) if points else np.array([0.0, 1.0])
-    x_ticks = _ticks(float(all_x.min()), float(all_x.max()), 6)
+    x_ticks = round_ticks(float(all_x.min()), float(all_x.max()), 6)
     x0, x1 = float(all_x.min()), float(all_x.max())
     if x1 <= x0:
         x0, x1 = x0 - 0.5, x1 + 0.5
@@ -67,7 +69,7 @@ def line_chart(
     else:
         low = float(all_y.min()) if y_min is None else y_min
         high = float(all_y.max()) if y_max is None else y_max
-        y_ticks = _ticks(low, high if high > low else low + 1, 5)
+        y_ticks = round_ticks(low, high if high > low else low + 1, 5)
         y0, y1 = min(low, y_ticks[0]), max(high, y_ticks[-1])
 
     def sx(x):
@@ -116,7 +118,7 @@ def line_chart(
             for s, x, y in shown
         ],
     }
-    legend = _legend([(s.name, s.colour, s.style) for s, _, _ in shown], width) if len(shown) > 1 else ""
+    legend = _legend(entries, width, 16 if beside else 33) if len(entries) > 1 else ""
     heading = f'<text class="chart-title" x="{left - 40}" y="16">{escape(title)}</text>'
     if standalone:
         from clipwise.report.page import CHART_CSS
@@ -180,7 +182,7 @@ def interval_chart(rows: Sequence[tuple[str, float, float, float]], width: int =
         return left + (v + reach) / (2 * reach) * inner
 
     out = []
-    for tick in _ticks(-reach, reach, 6):
+    for tick in round_ticks(-reach, reach, 6):
         if -reach <= tick <= reach:
             zero = "axis" if abs(tick) < 1e-12 else "grid"
             out.append(f'<line class="{zero}" x1="{sx(tick):.1f}" x2="{sx(tick):.1f}" y1="4" y2="{height - 26}"/>')
@@ -206,24 +208,30 @@ def _finite(s: Series, log: bool) -> tuple[NDArray, NDArray]:
     return x, y
 
 
-def _legend(entries: Sequence[tuple[str, int, str]], width: int) -> str:
-    """Names with a stroke of their colour, right-aligned in the title's line."""
+def _legend(entries: Sequence[tuple[str, int, str]], width: int, y: int) -> str:
+    """Names with a stroke of their colour, right-aligned beside or below the title."""
     out: list[str] = []
     x = width - 14.0
     for name, colour, style in reversed(entries):
-        text = name if len(name) <= 28 else name[:27] + "…"
+        text = _cut(name)
         x -= _text_width(text)
-        out.append(f'<text class="legend" x="{x:.0f}" y="16">{escape(text)}</text>')
-        out.append(f'<line class="series {style} s{colour % 8}" x1="{x - 20:.0f}" x2="{x - 6:.0f}" y1="12" y2="12"/>')
+        out.append(f'<text class="legend" x="{x:.0f}" y="{y}">{escape(text)}</text>')
+        out.append(
+            f'<line class="series {style} s{colour % 8}" x1="{x - 20:.0f}" x2="{x - 6:.0f}" y1="{y - 4}" y2="{y - 4}"/>'
+        )
         x -= 32
     return "".join(out)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= 26 else name[:25] + "…"
 
 
 def _text_width(text: str) -> float:
     return sum(11 if ord(c) > 0x2E80 else 6.3 for c in text)
 
 
-def _ticks(low: float, high: float, wanted: int) -> list[float]:
+def round_ticks(low: float, high: float, wanted: int) -> list[float]:
     """Round numbers that cover low to high."""
     span = max(high - low, 1e-12)
     raw = span / max(wanted - 1, 1)

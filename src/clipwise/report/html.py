@@ -1,11 +1,14 @@
 """The doors to the reports; each writes one self-contained HTML file and returns its path."""
 
+# ruff: noqa: PT028 - test_report is a report of a test, not a test
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clipwise.report import result_sections as result_parts
+from clipwise.report import run_sections as run_parts
 from clipwise.report import sections as parts
 from clipwise.report.page import Language, render_page, write_page
 from clipwise.report.runs import RunLog, read_run
@@ -29,13 +32,13 @@ def run_report(
     """
     run = read_run(folder, name)
     table = ScoreTable.of(result) if result is not None else None
-    content: list[parts.Section | None] = [parts.curves_section([run])]
+    content: list[parts.Section | None] = [run_parts.curves_section([run])]
     if table is not None:
         content += _result_parts({"": table}, mistakes)
-    content.append(parts.time_section([run]))
+    content.append(run_parts.time_section([run]))
     if run.recipe:
-        content.append(parts.recipe_section(run.recipe))
-    html = render_page(run.name, content, kind="Training run", lead=parts.run_tiles(run), language=language)
+        content.append(run_parts.recipe_section(run.recipe))
+    html = render_page(run.name, content, kind="Training run", lead=run_parts.run_tiles(run), language=language)
     return write_page(Path(folder) / "report.html", html)
 
 
@@ -49,7 +52,7 @@ def test_report(
         mistakes: film strips to show.
     """
     table = ScoreTable.of(result)
-    lead = parts.result_tiles(table)
+    lead = result_parts.result_tiles(table)
     html = render_page(title, _result_parts({"": table}, mistakes), kind="Test report", lead=lead, language=language)
     return write_page(Path(folder) / "index.html", html)
 
@@ -85,37 +88,36 @@ def demo_report(
     logs: list[RunLog] = [read_run(folder, name) for name, folder in runs.items()]
     tables = {name: ScoreTable.of(r) for name, r in results.items()}
     lead = (parts.tiles(facts) if facts else "") + ("<br>" if facts and tables else "")
-    lead += parts.comparison_tiles(tables) if tables else ""
+    lead += result_parts.comparison_tiles(tables) if tables else ""
     content: list[parts.Section | None] = []
     if story:
         content.append(parts.words_section("story", "What this shows", story))
     if tables:
-        content.append(parts.class_section(tables))
+        content.append(result_parts.class_section(tables))
     if logs:
-        content.append(parts.curves_section(logs))
+        content.append(run_parts.curves_section(logs))
+    content.append(result_parts.confusion_section(tables))
     for n, (name, table) in enumerate(tables.items()):
-        content.append(parts.confusion_section(name, table, f"confusion-{n}"))
-    for n, (name, table) in enumerate(tables.items()):
-        content.append(parts.mistakes_section(table, f"mistakes-{n}", mistakes, f"Worst mistakes: {name}"))
+        content.append(result_parts.mistakes_section(table, f"mistakes-{n}", mistakes, f"Worst mistakes: {name}"))
     if predictions:
         content.append(parts.predictions_section(predictions))
     if timelines:
         content.append(parts.timeline_section(timelines))
-    content.append(parts.time_section(logs))
+    content.append(run_parts.time_section(logs))
     path = Path(out)
     path = path if path.suffix == ".html" else path / "index.html"
     return write_page(path, render_page(title, content, kind="Demo", lead=lead, language=language))
 
 
 def _result_parts(tables: Mapping[str, ScoreTable], mistakes: int) -> list[parts.Section | None]:
-    name, table = next(iter(tables.items()))
+    table = next(iter(tables.values()))
     known = bool((table.class_counts > 0).any())
     return [
-        parts.class_section(tables) if known else None,
-        parts.confusion_section(name, table),
-        parts.pairs_section(table),
-        parts.mistakes_section(table, limit=mistakes),
-        parts.calibration_section(table),
-        parts.speed_section(table),
-        parts.failures_section(table),
+        result_parts.class_section(tables) if known else None,
+        result_parts.confusion_section(tables),
+        result_parts.pairs_section(table),
+        result_parts.mistakes_section(table, limit=mistakes),
+        result_parts.calibration_section(table),
+        result_parts.speed_section(table),
+        result_parts.failures_section(table),
     ]

@@ -53,7 +53,7 @@ def render_page(
         + f"{s.body}</section>"
         for s in present
     )
-    from clipwise.report.sections import _json
+    from clipwise.report.sections import json_text
     from clipwise.report.words import CHINESE
 
     return (
@@ -65,7 +65,7 @@ def render_page(
         f'<h1 data-keep>{escape(title)}</h1>{lead}<nav aria-label="sections">{contents}</nav></header>'
         f'<main id="main">{parts}</main>'
         f"<footer><span data-keep>clipwise {clipwise.__version__}</span> · <span data-keep>{time.strftime('%Y-%m-%d %H:%M')}</span></footer>"
-        f'<script type="application/json" id="words">{_json(CHINESE)}</script><script>{script}</script></body></html>'
+        f'<script type="application/json" id="words">{json_text(CHINESE)}</script><script>{script}</script></body></html>'
     )
 
 

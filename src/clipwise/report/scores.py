@@ -123,7 +123,7 @@ class ScoreTable:
     @cached_property
     def usable(self) -> NDArray[np.bool_]:
         """(N,): scored, and with one known label."""
-        return ~self.failed & (np.ones(len(self), bool) if self.multi_label else self.labels >= 0)
+        return np.asarray(~self.failed if self.multi_label else ~self.failed & (self.labels >= 0))
 
     @cached_property
     def predictions(self) -> NDArray[np.int64]:

@@ -83,11 +83,11 @@ def jpeg_bytes(picture: NDArray[np.uint8], quality: int = 5) -> bytes:
 
     height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
     codec = av.CodecContext.create("mjpeg", "w")
-    codec.width, codec.height, codec.pix_fmt, codec.time_base = width, height, "yuvj420p", Fraction(1, 25)  # type: ignore[attr-defined]
+    codec.width, codec.height, codec.pix_fmt, codec.time_base = width, height, "yuvj420p", Fraction(1, 25)
     codec.options = {"qmin": str(quality), "qmax": str(quality)}
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
     frame = frame.reformat(format="yuvj420p", dst_colorspace="ITU601", dst_color_range="JPEG")
-    packets = codec.encode(frame) + codec.encode(None)  # type: ignore[attr-defined]
+    packets = codec.encode(frame) + codec.encode(None)
     return b"".join(bytes(p) for p in packets)
 
 
