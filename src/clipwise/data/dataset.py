@@ -17,9 +17,9 @@ from torch.utils.data import Dataset
 from clipwise.data.backends import FrameFolderReader
 from clipwise.data.decode import VideoReader, open_video
 from clipwise.data.lists import VideoList
-from clipwise.data.sampling import dense_sample_frames, paddle_sample_frames, sample_frames
+from clipwise.data.sampling import OutOfBound, Rule, dense_sample_frames, paddle_sample_frames, sample_frames
 from clipwise.data.transforms import ClipPlan, ClipTransform
-from clipwise.errors import DataError
+from clipwise.errors import DataError, RecipeError
 
 Mode = Literal["train", "val", "test"]
 
@@ -30,16 +30,16 @@ class ClipSpec:
 
     mode: Mode
     modality: str
-    sampling: str
+    sampling: Literal["uniform", "dense", "paddle"]
     clip_len: int
     frame_interval: int
     num_segments: int | None
     num_clips: int
     twice_sample: bool
     keep_tail_frames: bool
-    out_of_bound: str
+    out_of_bound: OutOfBound
     target_fps: float | None
-    test_rule: str
+    test_rule: Rule
     mean: tuple[float, ...]
     std: tuple[float, ...]
     transform: ClipTransform
@@ -84,9 +84,21 @@ class ClipSpec:
             **{key: recipe[key] for key in (*same, *more)},
         )
 
+    @property
+    def view_shape(self) -> tuple[int, int, int, int]:
+        """(T, H, W, C) of one view that :meth:`read` gives, whatever the video's size."""
+        size = self.transform.crop_size
+        if size is None:
+            raise RecipeError("the recipe crops nothing, so the size of its clips depends on the video.")
+        width, height = (size, size) if isinstance(size, int) else size
+        channels = 3 if self.modality == "rgb" else 2
+        if self.num_segments:
+            return self.num_segments, height, width, channels * self.clip_len
+        return self.clip_len, height, width, channels
+
     def indices(self, num_frames: int, rng: np.random.Generator, fps: float | None = None) -> np.ndarray:
         """Frame numbers, 0-based: (clips or segments, clip_len)."""
-        mode = "train" if self.mode == "train" else "test"
+        mode: Literal["train", "test"] = "train" if self.mode == "train" else "test"
         count = self.num_segments or self.num_clips
         if self.sampling == "dense":
             return dense_sample_frames(
@@ -182,7 +194,7 @@ class ClipDataset(Dataset):
             sample, error = self._try(key, np.random.default_rng((self.seed, key)))
             return {**(sample or {"frames": None, "label": self.videos.label(key)}), "index": key, "error": error}
         epoch, index = key
-        failed = []
+        failed: list[tuple[str, str | None]] = []
         for attempt in range(self.MAX_SUBSTITUTES):
             rng = np.random.default_rng((self.seed, epoch, key[1], attempt))
             if attempt:
@@ -207,7 +219,7 @@ class ClipDataset(Dataset):
                     return None, message
                 continue
             if plan.flipped:
-                label = self.spec.transform.flip_label(label)
-            label = torch.as_tensor(label) if label is not None else torch.tensor(-1)
-            return {"frames": torch.from_numpy(frames), "label": label}, None
+                label = self.spec.transform.flip_label(label)  # type: ignore[type-var]
+            target = torch.tensor(-1) if label is None else torch.as_tensor(label)
+            return {"frames": torch.from_numpy(frames), "label": target}, None
         raise AssertionError("unreachable")

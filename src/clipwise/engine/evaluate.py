@@ -48,6 +48,7 @@ def score_clip(
     """Logits of all views, in bounded memory.
 
     Args:
+        model: takes normalised clips; or uint8 frames, if its ``takes_frames`` says so (exported models).
         frames: uint8 (B, V, T, H, W, C) on the model's device.
         spec: gives mean and std.
         max_views: views that go through the network at once; None chooses by their size.
@@ -58,9 +59,10 @@ def score_clip(
     batch, views = frames.shape[:2]
     flat = frames.flatten(0, 1)
     chunk = max_views or max(1, _VIEW_BUDGET // flat[0].numel())
+    takes_frames = getattr(model, "takes_frames", False)
     logits = []
     for part in flat.split(chunk):
-        clips = normalize_clips(part, spec.mean, spec.std)
+        clips = part if takes_frames else normalize_clips(part, spec.mean, spec.std)
         with autocast(frames.device, amp):
             logits.append(model(clips).float())
     return torch.cat(logits).view(batch, views, -1)
@@ -220,8 +222,8 @@ def score_list(
         frames = batch["frames"]
         if good:
             kept = frames if isinstance(frames, torch.Tensor) else torch.stack([frames[i].to(device) for i in good])
-            rows = average_views(score_clip(model, kept, dataset.spec, max_views=max_views, amp=amp), average, first)
-            for i, row in zip(good, rows.cpu().numpy()):
+            averaged = average_views(score_clip(model, kept, dataset.spec, max_views=max_views, amp=amp), average, first)
+            for i, row in zip(good, averaged.cpu().numpy()):
                 scores[int(batch["index"][i])] = row
         for _ in batch["error"]:
             progress()
