@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from clipwise.data.augment import BatchAugment, color_jitter, cutmix, lighting_jitter, mixup, random_erasing
+from clipwise.data.colors import _reciprocal, rotate_hue
 from clipwise.data.randaugment import OPERATIONS, apply_operation, rand_augment
 from clipwise.errors import RecipeError
 
@@ -31,6 +32,20 @@ def test_color_jitter_equals_mmaction2(shared, version):
         order = legacy.permutation(4).tolist()
         ours = color_jitter(torch.from_numpy(image)[None, None], legacy, order=order).numpy()[0]
         assert hashlib.sha1(ours.tobytes()).hexdigest()[:16] == row["sha1"], row
+
+
+def test_quotients_equal_opencv_s_tables():
+    numbers = np.arange(1, 256)
+    for numerator in (255 * 4096, 180 * 4096 // 6):
+        ours = _reciprocal(numerator, torch.from_numpy(numbers))
+        assert ours.tolist() == np.rint(numerator / numbers).astype(int).tolist()
+
+
+def test_hue_turns_pure_colours_around_the_circle():
+    pure = torch.tensor([[255.0, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]]).reshape(1, 1, 4, 3)
+    turned = rotate_hue(pure, torch.tensor([60]))  # a third of the circle
+    assert turned[0, 0].tolist() == [[0, 255, 0], [0, 0, 255], [255, 0, 0], [9, 9, 9]]
+    assert torch.equal(rotate_hue(turned, torch.tensor([-60])), pure)
 
 
 def _lighting_by_the_book(frame, delta, contrast, saturation, angle, coins, contrast_first, noise):
@@ -60,7 +75,11 @@ def _lighting_by_the_book(frame, delta, contrast, saturation, angle, coins, cont
 @pytest.mark.parametrize("contrast_first", [True, False])
 def test_lighting_jitter_follows_the_specification(contrast_first):
     source = rng(3)
-    delta, contrast, saturation = source.uniform(-32, 32, 4), source.uniform(0.6, 1.4, 4), source.uniform(0.6, 1.4, 4)
+    delta, contrast, saturation = (
+        source.uniform(-32, 32, 4),
+        source.uniform(0.6, 1.4, 4),
+        source.uniform(0.6, 1.4, 4),
+    )
     angle = source.uniform(-18, 18, 4) * np.pi
     coins = source.random((4, 4, 3)) > 0.5
     values, vectors = (

@@ -1,8 +1,5 @@
 """Colour arithmetic on tensors: gray, and hue as OpenCV's 8-bit HSV has it."""
 
-from functools import lru_cache
-
-import numpy as np
 import torch
 
 
@@ -33,48 +30,37 @@ def widest(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-@lru_cache(maxsize=8)
-def _division_tables(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fixed-point (12 bits) 255 / v and 180 / (6 d) for v, d from 0 to 255; entry 0 is 0."""
-    numbers = np.arange(1, 256)
-    tables = [np.concatenate([[0], np.rint(factor / numbers)]) for factor in (255 * 4096.0, 180 * 4096.0 / 6)]
-    saturation, hue = (torch.as_tensor(table.astype(np.int32), device=device) for table in tables)
-    return saturation, hue
-
-
 def _rgb_to_hsv(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """int32 (..., 3) -> hue 0 to 179, saturation and value 0 to 255, int32 (...)."""
     red, green, blue = pixels.unbind(-1)
-    value = pixels.amax(-1)
-    spread = value - pixels.amin(-1)
-    for_saturation, for_hue = _division_tables(pixels.device)
-    saturation = (spread * for_saturation[value] + 2048) >> 12
-    sector = torch.where(
-        value == red, green - blue, torch.where(value == green, blue - red + 2 * spread, red - green + 4 * spread)
-    )
-    hue = (sector * for_hue[spread] + 2048) >> 12
-    return torch.where(hue < 0, hue + 180, hue), saturation, value
+    value = torch.maximum(torch.maximum(red, green), blue)
+    spread = value - torch.minimum(torch.minimum(red, green), blue)
+    saturation = (spread * _reciprocal(255 * 4096, value)).add_(2048).bitwise_right_shift_(12)
+    sector = torch.where(value == green, (blue - red).add_(spread, alpha=2), (red - green).add_(spread, alpha=4))
+    sector = torch.where(value == red, green - blue, sector)
+    hue = (sector * _reciprocal(180 * 4096 // 6, spread)).add_(2048).bitwise_right_shift_(12)
+    return hue.add_(hue < 0, alpha=180), saturation, value
+
+
+def _reciprocal(numerator: int, numbers: torch.Tensor) -> torch.Tensor:
+    """OpenCV's tables of rounded quotients, numerator / n, for n from 1 to 255 (single precision suffices; 0 is unused)."""
+    # A tensor as numerator makes it one true division; a plain number would become a rounded reciprocal, multiplied.
+    return (torch.tensor(float(numerator)) / numbers.to(torch.float32).clamp_(min=1)).round_().to(torch.int32)
 
 
 def _hsv_to_rgb(hue: torch.Tensor, saturation: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Integers (..., W) in, float32 integers (..., W, 3) out; float32 arithmetic between, as OpenCV."""
-    position = hue.to(torch.float32) * (6.0 / 180.0)
+    position = hue.to(torch.float32) * (6.0 / 180.0)  # 0 to 6 around the circle
     level = value.to(torch.float32) * (1 / 255.0)
-    depth = saturation.to(torch.float32) * (1 / 255.0)
-    sector = position.floor()
-    part = position - sector
-    low = level * (1 - depth)
     # OpenCV's vector code rounds 1 - depth * x once (fused multiply-add): double precision gives the same.
-    wide = depth.to(widest(depth.device))
-    falling = level * (1 - wide * part).to(torch.float32)
-    rising = level * (1 - wide * (1 - part)).to(torch.float32)
-    table = torch.stack([level, low, falling, rising], -1)
-    # Which of these four red, green and blue take in each sixth of the circle.
-    places = torch.tensor(
-        [[0, 3, 1], [2, 0, 1], [1, 0, 3], [1, 2, 0], [3, 1, 0], [0, 1, 2]], device=hue.device, dtype=torch.int64
+    depth = (saturation.to(torch.float32) * (1 / 255.0)).to(widest(hue.device))
+    # How far each colour falls from ``level`` towards its minimum: 0 near its place on the circle, 1 far from it.
+    falls = (
+        torch.minimum(position - 1, 5 - position),
+        torch.maximum(1 - position, position - 3),
+        torch.maximum(3 - position, position - 5),
     )
-    colors = table.gather(-1, places[sector.long() % 6])
-    colors *= 255
+    colors = torch.stack([level * (1 - depth * fall.clamp_(0, 1)).to(torch.float32) for fall in falls], -1).mul_(255)
     # OpenCV's vector code cuts to integers; the rest of a row behind the last 32 pixels is rounded.
     whole = colors.shape[-2] // 32 * 32
     colors[..., :whole, :].floor_()
