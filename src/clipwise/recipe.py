@@ -487,14 +487,14 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         node = yaml.compose(text, Loader=_Yaml)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        at = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise RecipeError(f"{at}: not valid YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(values, dict):
         raise RecipeError(
             f"{path}: a recipe is a list of `key: value` lines, but this file holds {type(values).__name__}."
         )
     lines = {}
-    for key_node, _ in node.value:
+    for key_node, _ in node.value if node else ():
         if key_node.value in lines:
             raise RecipeError(f"{path}:{key_node.start_mark.line + 1}: key {key_node.value!r} is given twice.")
         lines[key_node.value] = key_node.start_mark.line + 1

@@ -222,7 +222,9 @@ def score_list(
         frames = batch["frames"]
         if good:
             kept = frames if isinstance(frames, torch.Tensor) else torch.stack([frames[i].to(device) for i in good])
-            averaged = average_views(score_clip(model, kept, dataset.spec, max_views=max_views, amp=amp), average, first)
+            averaged = average_views(
+                score_clip(model, kept, dataset.spec, max_views=max_views, amp=amp), average, first
+            )
             for i, row in zip(good, averaged.cpu().numpy()):
                 scores[int(batch["index"][i])] = row
         for _ in batch["error"]:

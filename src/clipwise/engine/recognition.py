@@ -22,7 +22,6 @@ from clipwise.engine.checkpoint import Passport, load_model, load_tensors, read_
 from clipwise.engine.evaluate import TestResult, autocast, score_list
 from clipwise.engine.log import RunLog
 from clipwise.errors import CheckpointError, DataError, RecipeError
-from clipwise.models.zoo import imagenet_name
 from clipwise.recipe import RecognitionRecipe
 from clipwise.tasks.recognition import batch_accuracy, distillation_loss, recognition_loss
 
@@ -34,7 +33,7 @@ def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> N
         init: a clipwise checkpoint, a name in the zoo, ``imagenet``, or another project's file: of 2-D ImageNet
             weights, or of a recogniser.
     """
-    path = zoo.resolve(imagenet_name(model.backbone.depth) if init == "imagenet" else init)
+    path = zoo.resolve_start(model, init)
     if path.suffix != ".safetensors":
         log.say(zoo.load_start(model, path, first_conv))
         return
@@ -89,7 +88,10 @@ class RecognitionTask:
         val_source = val_data or (splits and splits.val) or recipe.val_data
         if not train_source:
             raise DataError("no training data: give --data FOLDER or LIST, or train_data in the recipe.")
-        options = dict(format=recipe.list_format, multi_label=recipe.multi_label, num_classes=recipe.num_classes)
+        options: dict[str, Any] = dict(
+            format=recipe.list_format, multi_label=recipe.multi_label, num_classes=recipe.num_classes
+        )
+        self.val_videos: VideoList | None = None
         self.train_videos = read_list(train_source, root=recipe.data_root, **options)
         if splits and splits.held_out:
             self.train_videos, self.val_videos = splits.hold_out(self.train_videos)
@@ -98,19 +100,17 @@ class RecognitionTask:
             self.val_videos = read_list(
                 val_source, root=recipe.val_data_root or recipe.data_root, classes=self.train_videos.classes, **options
             )
-        else:
-            self.val_videos = None
         num_classes = recipe.num_classes or self.train_videos.num_classes
         if num_classes is None:
             raise RecipeError("the number of classes can't be read from the data; set num_classes.")
         for videos, source in ((self.train_videos, train_source), (self.val_videos, val_source)):
             if videos is not None:
-                check_classes(videos, num_classes, source)
+                check_classes(videos, num_classes, str(source))
         self.num_classes, self.source = num_classes, str(train_source)
         values = recipe.model_dump()
         self.spec = ClipSpec.from_recipe(values, "train")
         self.val_spec = ClipSpec.from_recipe(values, "val")
-        self.model = build_model(recipe, num_classes)
+        self.model: Any = build_model(recipe, num_classes)
         dataset = ClipDataset(self.train_videos, self.spec, recipe.seed)
         self.sampler = EpochSampler(
             len(dataset),

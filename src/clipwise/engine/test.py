@@ -55,15 +55,16 @@ def evaluate(
     source = data or protocol.test_data or protocol.val_data
     if source is None:
         raise DataError("no test data: give --data FOLDER or LIST.")
+    num_classes = int(getattr(model, "num_classes", len(passport.classes or ())))
     videos = read_list(
         test_part(source),
         root=protocol.val_data_root or protocol.data_root,
         format=protocol.list_format,
         classes=passport.classes,
-        num_classes=model.classifier.out_features,
+        num_classes=num_classes,
         multi_label=protocol.multi_label,
     )
-    check_classes(videos, model.classifier.out_features, source)
+    check_classes(videos, num_classes, source)
     spec = ClipSpec.from_recipe(protocol.model_dump(), "test")
     done = 0
 

@@ -93,7 +93,7 @@ def train(
     if passport:
         check_resume(passport, task)
     elif init or recipe.init:
-        init_weights(task.model, init or recipe.init, getattr(recipe, "init_first_conv", "average"), log)
+        init_weights(task.model, str(init or recipe.init), getattr(recipe, "init_first_conv", "average"), log)
     lr = scaled_lr(recipe, accelerator.num_processes)
     if main:
         _prepare_folder(folder, recipe, resume_from)
