@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clipwise.report import compare_sections as compare_parts
 from clipwise.report import result_sections as result_parts
 from clipwise.report import run_sections as run_parts
 from clipwise.report import sections as parts
+from clipwise.report.comparison import Comparison
 from clipwise.report.page import Language, render_page, write_page
 from clipwise.report.runs import RunLog, read_run
 from clipwise.report.scores import ScoreTable
@@ -58,6 +60,29 @@ def test_report(
 
 
 test_report.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks of the name
+
+
+def curves_report(
+    runs: Sequence[RunLog], out: str | Path, *, keys: Sequence[str] | None = None, weight: float | None = None
+) -> Path:
+    """Curves and times of runs on one page."""
+    content = [run_parts.curves_section(runs, keys=keys, weight=weight), run_parts.time_section(runs)]
+    lead = run_parts.run_tiles(runs[0]) if len(runs) == 1 else ""
+    return write_page(out, render_page(", ".join(r.name for r in runs), content, kind="Curves", lead=lead))
+
+
+def compare_report(comparison: Comparison, folder: str | Path, *, language: Language = "en") -> Path:
+    """``index.html`` in a folder for two results of the same videos."""
+    a, b = comparison.names
+    content = [
+        compare_parts.verdict_section(comparison),
+        compare_parts.flips_section(comparison),
+        compare_parts.changed_section(comparison),
+        result_parts.confusion_section({a: comparison.a, b: comparison.b}),
+    ]
+    lead = compare_parts.compare_tiles(comparison)
+    html = render_page(f"{a} → {b}", content, kind="Comparison", lead=lead, language=language)
+    return write_page(Path(folder) / "index.html", html)
 
 
 def demo_report(

@@ -11,9 +11,11 @@ from clipwise.report.runs import RunLog, analyze_time, figure_order, smooth
 from clipwise.report.sections import FIGURE_NAMES, Section, seconds, table, tiles
 
 
-def curves_section(runs: Sequence[RunLog], anchor: str = "curves") -> Section:
+def curves_section(
+    runs: Sequence[RunLog], anchor: str = "curves", keys: Sequence[str] | None = None, weight: float | None = None
+) -> Section:
     """Loss, accuracy, learning rate and time of one or more runs."""
-    drawings = [run_chart(runs, key) for key in chart_keys(runs)]
+    drawings = [run_chart(runs, key, weight) for key in keys or chart_keys(runs)]
     note = "Thin lines are every logged value, strong ones their moving average, dots are the validation."
     return Section(anchor, "Curves", f'<div class="charts">{"".join(drawings)}</div>', note)
 
@@ -31,41 +33,52 @@ def run_chart(runs: Sequence[RunLog], key: str, weight: float | None = None, sta
 
     Args:
         weight: of the moving average, 0 for none; chosen by the number of points if not given.
+        standalone: a complete SVG document instead of a part of a page.
     """
-    series = []
     share = "acc" in key or "precision" in key
+    return line_chart(
+        FIGURE_NAMES.get(key, key),
+        curve_series(runs, key, weight),
+        percent=share,
+        y_min=0.0 if share or key in ("time", "lr") else None,
+        y_max=1.0 if share else None,
+        standalone=standalone,
+    )
+
+
+def curve_series(runs: Sequence[RunLog], key: str, weight: float | None = None) -> list[Series]:
+    """The lines of :func:`run_chart`, for any way of drawing them."""
+    series = []
+    several = len(runs) > 1
     for n, run in enumerate(runs):
+        prefix = f"{run.name} " if several else ""
         x, y = run.curve(key)
-        in_val = len(run.curve(key, "val")[0]) > 0
-        prefix = f"{run.name} " if len(runs) > 1 else ""
+        val_x, val_y = run.curve(key, "val")
         if len(x):
             noisy = key not in ("lr", "time") and len(x) > 20
             w = weight if weight is not None else (0.6 if len(x) < 100 else 0.9) if noisy else 0.0
             if w:
                 series.append(Series("", x, y, n, "faint"))
-            name = f"{prefix}training" if in_val or len(runs) == 1 else run.name
-            series.append(Series(name, x, smooth(y, w), n, "dashed" if in_val and len(runs) > 1 else "line"))
-        x, y = run.curve(key, "val")
-        if len(x):
-            colour = n if len(runs) > 1 else 1
-            series.append(
-                Series(
-                    f"{prefix}validation" if len(runs) == 1 or len(run.curve(key)[0]) else run.name,
-                    x,
-                    y,
-                    colour,
-                    "dots",
-                )
-            )
-    lowest = 0.0 if share or key in ("time", "lr") else None
-    return line_chart(
-        FIGURE_NAMES.get(key, key),
-        series,
-        percent=share,
-        y_min=lowest,
-        y_max=1.0 if share else None,
-        standalone=standalone,
+            name = run.name if several and not len(val_x) else f"{prefix}training"
+            series.append(Series(name, x, smooth(y, w), n, "dashed" if several and len(val_x) else "line"))
+        if len(val_x):
+            name = run.name if several and not len(x) else f"{prefix}validation"
+            series.append(Series(name, val_x, val_y, n if several else 1, "dots"))
+    return series
+
+
+def sheet(charts: Sequence[str], columns: int = 2, width: int = 560, height: int = 270, gap: int = 24) -> str:
+    """Several standalone charts in one SVG document."""
+    columns = min(columns, len(charts))
+    rows = -(-len(charts) // columns)
+    w, h = columns * (width + gap) + gap, rows * (height + gap) + gap
+    placed = "".join(
+        chart.replace(
+            "<svg ", f'<svg x="{gap + n % columns * (width + gap)}" y="{gap + n // columns * (height + gap)}" ', 1
+        )
+        for n, chart in enumerate(charts)
     )
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}"><rect width="100%" height="100%" fill="#fff"/>{placed}</svg>'
 
 
 def run_tiles(run: RunLog) -> str:

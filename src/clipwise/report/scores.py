@@ -123,7 +123,10 @@ class ScoreTable:
     @cached_property
     def usable(self) -> NDArray[np.bool_]:
         """(N,): scored, and with one known label."""
-        return np.asarray(~self.failed if self.multi_label else ~self.failed & (self.labels >= 0))
+        known = ~self.failed
+        if not self.multi_label:
+            known &= self.labels >= 0
+        return known
 
     @cached_property
     def predictions(self) -> NDArray[np.int64]:

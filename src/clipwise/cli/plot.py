@@ -1,0 +1,176 @@
+"""Draw the curves of runs and analyse their time.
+
+  clipwise plot runs/a runs/b --out curves.html          every figure, to point at
+  clipwise plot runs/a --keys loss top1_acc --out a.svg  chosen figures
+  clipwise plot runs/a runs/b --time                     slowest and fastest epoch, average iteration
+
+A RUN is a folder or a log: clipwise's log.jsonl, MMAction2's *.log.json (0.x) or vis_data/scalars.json (1.x).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipwise.cli.common import add_json, print_json, print_table
+
+if TYPE_CHECKING:
+    from clipwise.report.runs import RunLog
+
+KINDS = (".html", ".svg", ".png", ".pdf")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder or log of a run")
+    parser.add_argument("--out", metavar="FILE", help=".html or .svg (drawn by clipwise), .png or .pdf (by matplotlib)")
+    parser.add_argument("--keys", nargs="+", metavar="KEY", help="figures to draw (default: all)")
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="what to call the runs (default: their folders)")
+    parser.add_argument(
+        "--smooth", type=float, metavar="W", help="weight of the moving average, 0 to below 1 (default: by length)"
+    )
+    parser.add_argument("--time", action="store_true", help="analyse the time of iterations")
+    parser.add_argument(
+        "--include-outliers", action="store_true", help="with --time: keep the first line of each epoch"
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from clipwise.errors import ClipwiseError
+    from clipwise.report.run_sections import chart_keys
+    from clipwise.report.runs import read_run
+
+    out = Path(args.out) if args.out else None
+    if out is not None and out.suffix not in KINDS:
+        raise ClipwiseError(f"--out {out}: the picture can be {', '.join(KINDS)}.")
+    if args.names and len(args.names) != len(args.runs):
+        raise ClipwiseError(f"--names gives {len(args.names)} names for {len(args.runs)} runs.")
+    if args.smooth is not None and not 0 <= args.smooth < 1:
+        raise ClipwiseError(f"--smooth {args.smooth}: give a weight from 0 to below 1.")
+    runs = [read_run(path, args.names[n] if args.names else None) for n, path in enumerate(args.runs)]
+    _distinct(runs)
+    keys = args.keys or chart_keys(runs)
+    known = {k for r in runs for mode in ("train", "val") for k in r.keys(mode)}
+    for key in keys:
+        if key not in known:
+            raise ClipwiseError(f"--keys {key}: no run has it. There are: {', '.join(sorted(known))}.")
+    if out is not None:
+        _draw(runs, keys, out, args.smooth)
+    summary = [_summary(r, args.include_outliers) for r in runs]
+    if args.json:
+        print_json({"runs": summary, "out": str(out) if out else None})
+        return 0
+    if args.time:
+        for entry in summary:
+            _print_time(entry)
+    else:
+        _print_runs(summary)
+    if out is not None:
+        print(f"\n{out}")
+    return 0
+
+
+def _summary(run: RunLog, include_outliers: bool) -> dict[str, Any]:
+    from clipwise.report.runs import analyze_time
+
+    timing = analyze_time(run, include_outliers)
+    figures: dict[str, Any] = {}
+    for key in run.keys("val"):
+        at, values = run.curve(key, "val")
+        lower = "loss" in key
+        best = values.argmin() if lower else values.argmax()
+        figures[key] = {"best": float(values[best]), "epoch": float(at[best]), "last": float(values[-1])}
+    loss = run.curve("loss")[1]
+    return {
+        "name": run.name,
+        "log": str(run.source),
+        "epochs": max((int(line["at"] + 0.999) for line in run.train + run.val), default=0),
+        "last_loss": float(loss[-1]) if len(loss) else None,
+        "validation": figures,
+        "time": timing.to_dict() if timing else None,
+    }
+
+
+def _print_runs(summary: Sequence[dict[str, Any]]) -> None:
+    keys = list(dict.fromkeys(k for s in summary for k in s["validation"]))[:4]
+    rows = []
+    for s in summary:
+        best = [f"{s['validation'][k]['best']:.4f}" if k in s["validation"] else "" for k in keys]
+        loss = "" if s["last_loss"] is None else f"{s['last_loss']:.4f}"
+        step = f"{s['time']['average_s_per_iter']:.4f}" if s["time"] else ""
+        rows.append((s["name"], s["epochs"], loss, *best, step))
+    print_table(rows, ("run", "epochs", "last loss", *(f"best {k}" for k in keys), "s/iter"))
+
+
+def _print_time(entry: dict[str, Any]) -> None:
+    t = entry["time"]
+    print(f"{entry['name']}  ({entry['log']})")
+    if t is None:
+        print("  the log has no times")
+        return
+    print(f"  slowest epoch {t['slowest_epoch']}, average time is {t['slowest_epoch_s_per_iter']:.4f} s/iter")
+    print(f"  fastest epoch {t['fastest_epoch']}, average time is {t['fastest_epoch_s_per_iter']:.4f} s/iter")
+    print(f"  time std over epochs is {t['std_over_epochs']:.4f}")
+    print(f"  average iter time: {t['average_s_per_iter']:.4f} s/iter")
+    if t["waiting_for_data"] is not None:
+        print(f"  waiting for data: {t['waiting_for_data']:.0%} of the time")
+    if t["total_s"] is not None:
+        print(f"  all iterations: {t['total_s']:.0f} s")
+
+
+def _draw(runs: Sequence[RunLog], keys: Sequence[str], out: Path, weight: float | None) -> None:
+    from clipwise.report.page import write_page
+    from clipwise.report.run_sections import run_chart, sheet
+
+    if out.suffix == ".html":
+        from clipwise.report.html import curves_report
+
+        curves_report(runs, out, keys=keys, weight=weight)
+    elif out.suffix == ".svg":
+        drawing = sheet([run_chart(runs, key, weight, standalone=True) for key in keys])
+        write_page(out, drawing)
+    else:
+        _draw_with_matplotlib(runs, keys, out, weight)
+
+
+def _draw_with_matplotlib(runs: Sequence[RunLog], keys: Sequence[str], out: Path, weight: float | None) -> None:
+    from clipwise.engine.checkpoint import atomic_path
+    from clipwise.errors import MissingExtraError
+    from clipwise.report.run_sections import curve_series
+    from clipwise.report.sections import FIGURE_NAMES
+
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError(
+            "matplotlib", "plot", f"a {out.suffix} picture (.svg and .html need nothing more)"
+        ) from None
+    columns = 2 if len(keys) > 1 else 1
+    rows = -(-len(keys) // columns)
+    figure = Figure(figsize=(6.4 * columns, 3.4 * rows), layout="constrained")
+    styles = {
+        "faint": {"alpha": 0.3, "linewidth": 1},
+        "dashed": {"linestyle": "--"},
+        "dots": {"marker": "o", "markersize": 3},
+    }
+    for n, key in enumerate(keys):
+        axes = figure.add_subplot(rows, columns, n + 1)
+        for s in curve_series(runs, key, weight):
+            axes.plot(s.x, s.y, color=f"C{s.colour}", label=s.name or "_hidden", **styles.get(s.style, {}))
+        axes.set_title(FIGURE_NAMES.get(key, key), loc="left", fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8)
+    with atomic_path(out) as temporary:
+        figure.savefig(temporary, format=out.suffix[1:], dpi=150)
+
+
+def _distinct(runs: Sequence[RunLog]) -> None:
+    """Runs of the same name get numbers, so that a legend can tell them apart."""
+    names = [r.name for r in runs]
+    for n, run in enumerate(runs):
+        if names.count(run.name) > 1 and run.name == names[n]:
+            run.name = f"{run.name} ({n + 1})"

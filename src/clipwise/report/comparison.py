@@ -1,0 +1,208 @@
+"""Two results of the same videos: which is better, for which classes, on which videos, and is it more than luck?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipwise.errors import DataError
+from clipwise.report.scores import ScoreTable
+from clipwise.tasks.paired import Interval, accuracy_difference, class_accuracy_difference, sign_test
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed from ``a`` to ``b``.
+
+    Attributes:
+        a, b: the results over the common videos, in one order.
+        names: of the two.
+        left_out: videos that only one of the two has.
+        intervals: measure -> difference b - a with its interval.
+        values: measure -> (a, b).
+        gained, lost: (N,): b right where a was wrong, and the reverse.
+        p_value: exact McNemar (sign) test over gained and lost videos.
+    """
+
+    a: ScoreTable
+    b: ScoreTable
+    names: tuple[str, str]
+    left_out: int
+    intervals: dict[str, Interval]
+    values: dict[str, tuple[float, float]]
+    gained: NDArray[np.bool_]
+    lost: NDArray[np.bool_]
+    p_value: float
+
+    @property
+    def verdict(self) -> str:
+        """One sentence for people."""
+        change = self.intervals["top1_acc"]
+        points = abs(change.difference) * 100
+        if change.clear and self.p_value < 0.05:
+            better = self.names[1] if change.difference > 0 else self.names[0]
+            return f"{better} is better by {points:.2f} points of top-1 accuracy, more than chance explains."
+        if not self.gained.any() and not self.lost.any():
+            return "Both are right and wrong on the same videos."
+        return f"No clear winner: a difference of {points:.2f} points on {len(self.a)} videos can be chance."
+
+    def class_flips(self) -> list[dict[str, Any]]:
+        """Per class: videos, gained, lost, accuracy of both; the largest change first."""
+        labels, k = self.a.labels, self.a.num_classes
+        gained, lost = np.bincount(labels[self.gained], minlength=k), np.bincount(labels[self.lost], minlength=k)
+        rows = [
+            {
+                "class": self.a.classes[c],
+                "videos": int(self.a.class_counts[c]),
+                "gained": int(gained[c]),
+                "lost": int(lost[c]),
+                "a": float(self.a.class_accuracy[c]),
+                "b": float(self.b.class_accuracy[c]),
+            }
+            for c in np.flatnonzero(self.a.class_counts)
+        ]
+        return sorted(rows, key=lambda r: (-abs(r["gained"] - r["lost"]), -(r["gained"] + r["lost"]), r["class"]))
+
+    def changed(self) -> list[dict[str, Any]]:
+        """Videos that one of the two gets right: the surest change of the true class's probability first."""
+        own_a, own_b = (t.probabilities[np.arange(len(t)), np.maximum(t.labels, 0)] for t in (self.a, self.b))
+        delta = np.nan_to_num(own_b) - np.nan_to_num(own_a)
+        chosen = np.flatnonzero(self.gained | self.lost)
+        return [
+            {
+                "path": self.a.paths[n],
+                "label": self.a.label_names(n),
+                "a": self._said(self.a, n),
+                "b": self._said(self.b, n),
+                "change": "gained" if self.gained[n] else "lost",
+                "probability_a": None if np.isnan(own_a[n]) else float(own_a[n]),
+                "probability_b": None if np.isnan(own_b[n]) else float(own_b[n]),
+            }
+            for n in chosen[np.argsort(-abs(delta[chosen]), kind="stable")]
+        ]
+
+    @staticmethod
+    def _said(table: ScoreTable, n: int) -> str:
+        return "could not be decoded" if table.failed[n] else table.classes[table.predictions[n]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "a": self.names[0],
+            "b": self.names[1],
+            "videos": len(self.a),
+            "left_out": self.left_out,
+            "verdict": self.verdict,
+            "measures": {
+                key: {
+                    "a": self.values[key][0],
+                    "b": self.values[key][1],
+                    "difference": i.difference,
+                    "low": i.low,
+                    "high": i.high,
+                    "confidence": i.confidence,
+                }
+                for key, i in self.intervals.items()
+            },
+            "gained": int(self.gained.sum()),
+            "lost": int(self.lost.sum()),
+            "p_value": self.p_value,
+            "classes": self.class_flips(),
+            "changed": self.changed(),
+        }
+
+
+def compare(
+    a: ScoreTable,
+    b: ScoreTable,
+    names: tuple[str, str] = ("A", "B"),
+    *,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two results of single-label videos; videos are matched by path, else by file name.
+
+    Raises:
+        DataError: no common videos, other classes, other labels, or several labels a video.
+    """
+    if a.multi_label or b.multi_label:
+        raise DataError("compare works on results with one label a video; these have several.")
+    if a.num_classes != b.num_classes:
+        raise DataError(
+            f"{names[0]} has {a.num_classes} classes and {names[1]} has {b.num_classes}: they are not of the same task."
+        )
+    if a.classes != b.classes and a.classes[0] != "0" and b.classes[0] != "0":
+        raise DataError(f"{names[0]} and {names[1]} have other class names, or the same in another order.")
+    rows_a, rows_b = _matched(a, b, names)
+    left_out = len(a) + len(b) - 2 * len(rows_a)
+    a, b = _subset(a, rows_a), _subset(b, rows_b)
+    if (a.labels != b.labels).any():
+        n = int((a.labels != b.labels).argmax())
+        raise DataError(
+            f"the two files disagree on what is true: {a.paths[n]} is {a.label_names(n)} in one, {b.label_names(n)} in the other."
+        )
+    if (a.labels < 0).all():
+        raise DataError("the results have no labels, so there is no right and wrong to compare.")
+    known = a.labels >= 0
+    a, b = _subset(a, np.flatnonzero(known)), _subset(b, np.flatnonzero(known))
+    options: dict[str, Any] = dict(confidence=confidence, seed=seed)
+    intervals = {"top1_acc": accuracy_difference(a.correct, b.correct, resamples=resamples, **options)}
+    values = {"top1_acc": (float(a.correct.mean()), float(b.correct.mean()))}
+    if a.num_classes > 5:
+        five_a, five_b = a.in_top(5), b.in_top(5)
+        intervals["top5_acc"] = accuracy_difference(five_a, five_b, resamples=resamples, **options)
+        values["top5_acc"] = (float(five_a.mean()), float(five_b.mean()))
+    intervals["mean_class_accuracy"] = class_accuracy_difference(
+        a.correct, b.correct, a.labels, resamples=min(resamples, 2000), **options
+    )
+    values["mean_class_accuracy"] = (float(np.nanmean(a.class_accuracy)), float(np.nanmean(b.class_accuracy)))
+    gained, lost = b.correct & ~a.correct, a.correct & ~b.correct
+    p = sign_test(int(gained.sum()), int(lost.sum()))
+    return Comparison(a, b, names, left_out, intervals, values, gained, lost, p)
+
+
+def _matched(a: ScoreTable, b: ScoreTable, names: tuple[str, str]) -> tuple[NDArray, NDArray]:
+    """Rows of the common videos in ``a`` and in ``b``. Lists that were moved are matched by the ends of their paths."""
+    for parts in (None, 3, 2, 1):
+        keys_a, keys_b = ([_end(p, parts) for p in t.paths] for t in (a, b))
+        if len(set(keys_a)) < len(keys_a) or len(set(keys_b)) < len(keys_b):
+            if parts is None:
+                # a list may name a file more than once; the occurrences are matched in their order
+                keys_a, keys_b = _numbered(keys_a), _numbered(keys_b)
+            else:
+                continue
+        place = {key: n for n, key in enumerate(keys_b)}
+        pairs = [(n, place[key]) for n, key in enumerate(keys_a) if key in place]
+        if pairs:
+            rows = np.array(pairs)
+            return rows[:, 0], rows[:, 1]
+    raise DataError(f"{names[0]} and {names[1]} have no video in common ({a.paths[0]} … and {b.paths[0]} …).")
+
+
+def _end(path: str, parts: int | None) -> str:
+    return path if parts is None else "/".join(path.replace("\\", "/").split("/")[-parts:])
+
+
+def _numbered(keys: list[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    out = []
+    for key in keys:
+        seen[key] = seen.get(key, 0) + 1
+        out.append(f"{key}#{seen[key]}")
+    return out
+
+
+def _subset(table: ScoreTable, rows: NDArray) -> ScoreTable:
+    return ScoreTable(
+        paths=[table.paths[n] for n in rows],
+        scores=table.scores[rows],
+        labels=table.labels[rows],
+        classes=table.classes,
+        failures=table.failures,
+        metrics=table.metrics,
+        seconds=table.seconds,
+    )
