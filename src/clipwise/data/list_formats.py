@@ -1,4 +1,4 @@
-"""How lists are written: folders, columns of text, CSV with a header, JSON. ``clipwise.data.lists`` is the door."""
+"""Class folders and columns of text, and what all formats share. ``clipwise.data.lists`` is the door."""
 
 from __future__ import annotations
 
@@ -14,32 +14,13 @@ from clipwise.data.labels import ClassIndex, is_integer, natural_key
 from clipwise.data.videolist import Kind, ListBuilder, VideoList
 from clipwise.errors import DataError
 
-VIDEO_SUFFIXES = frozenset(
-    [
-        ".mp4",
-        ".avi",
-        ".mkv",
-        ".webm",
-        ".mov",
-        ".mpg",
-        ".mpeg",
-        ".m4v",
-        ".wmv",
-        ".flv",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".3gp",
-        ".ogv",
-        ".gif",
-        ".vob",
-        ".asf",
-    ]
-)
+VIDEO_SUFFIXES = frozenset((
+    ".mp4", ".avi", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp",
+    ".ogv", ".gif", ".vob", ".asf",
+))  # fmt: skip
 IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".bmp", ".webp"])
-_PATH_KEYS = ("path", "video_path", "video", "filename", "file_name", "file", "frame_dir", "clip", "name", "id")
-_LABEL_KEYS = ("label", "labels", "class", "class_name", "category", "action", "target", "class_id", "label_id")
-_COUNT_KEYS = ("num_frames", "total_frames", "frames", "n_frames")
+PATH_KEYS = ("path", "video_path", "video", "filename", "file_name", "file", "frame_dir", "clip", "name", "id")
+LABEL_KEYS = ("label", "labels", "class", "class_name", "category", "action", "target", "class_id", "label_id")
 _EXTENSION = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES))
 _PATH_THEN_REST = re.compile(rf"(.+?\.(?:{_EXTENSION}))\s+(.+)$", re.IGNORECASE)
 
@@ -51,7 +32,7 @@ def detect(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix == ".json":
         return _detect_json(path)
-    with _open(path) as file:
+    with open_text(path) as file:
         first = next((line.strip() for line in file if line.strip()), "")
     if re.match(r"Clabel:", first):
         raise DataError(f"{path}: this is a file of class names, not a list of videos.")
@@ -64,11 +45,9 @@ def detect(path: Path) -> str:
         return "kinetics_csv"
     if suffix == ".csv" and re.fullmatch(r"\d+;[^;]*", first) and not re.fullmatch(r"\d+;\d+", first):
         return "jester"
-    if len(header) > 1 and header[0] in _PATH_KEYS and all(re.fullmatch(r"[a-z_ ]+", cell) for cell in header):
+    if len(header) > 1 and header[0] in PATH_KEYS and all(re.fullmatch(r"[a-z_ ]+", cell) for cell in header):
         return "csv"
-    return (
-        "csv" if any(cell in _LABEL_KEYS for cell in header) and any(cell in _PATH_KEYS for cell in header) else "auto"
-    )
+    return "csv" if any(cell in LABEL_KEYS for cell in header) and any(cell in PATH_KEYS for cell in header) else "auto"
 
 
 def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | None, multi_label: bool) -> VideoList:
@@ -164,71 +143,6 @@ def read_columns(
     return finish(builder, path, root, index, multi_label)
 
 
-def read_header_csv(path: Path, root: str | Path | None, index: ClassIndex, multi_label: bool) -> VideoList:
-    """CSV with a header; comma, semicolon or tab; several labels in one cell are separated by blanks or ``|``."""
-    with _open(path) as file:
-        first = file.readline()
-        file.seek(0)
-        delimiter = max(",;\t", key=first.count)
-        rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-        header = [cell.strip().lower().lstrip("\ufeff") for cell in next(rows)]
-        path_at = _column(header, _PATH_KEYS)
-        label_at, count_at = _column(header, _LABEL_KEYS), _column(header, _COUNT_KEYS)
-        offset_at, start_at, end_at = (_column(header, (name,)) for name in ("offset", "start_s", "end_s"))
-        if path_at is None:
-            raise DataError(f"{path}, line 1: the header has no column {_PATH_KEYS[0]!r}; it has {', '.join(header)}.")
-        as_frames = count_at is not None and _frame_folders(path, root, rows, path_at)
-        file.seek(0)
-        rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-        next(rows)
-        builder = ListBuilder("rawframes" if as_frames else "video", str(path))
-        for row in rows:
-            if not row:
-                continue
-            line = rows.line_num
-            if len(row) != len(header):
-                raise DataError(f"{path}, line {line}: {len(row)} columns, but the header has {len(header)}.")
-            try:
-                builder.add(
-                    row[path_at],
-                    _cell_labels(row[label_at], index, line, multi_label) if label_at is not None else (),
-                    num_frames=int(row[count_at]) if as_frames and count_at is not None else None,
-                    offset=int(row[offset_at]) if offset_at is not None else None,
-                    span_s=_span(row, start_at, end_at),
-                )
-            except ValueError:
-                raise DataError(f"{path}, line {line}: a number was expected in one of the columns: {row}.") from None
-    return finish(builder, path, root, index, multi_label)
-
-
-def read_json(path: Path, root: str | Path | None, index: ClassIndex, multi_label: bool) -> VideoList:
-    """A list of objects, or ``{"classes": […], "videos": […]}``. MMAction2's single-label form uses the first label."""
-    content = load_json(path)
-    if isinstance(content, dict) and isinstance(content.get("classes"), list) and not index.known:
-        index = ClassIndex(content["classes"], index.limit, str(path))
-    rows = content.get("videos", content.get("annotations")) if isinstance(content, dict) else content
-    if not isinstance(rows, list):
-        raise DataError(f'{path}: expected a list of objects such as {{"path": "a.mp4", "label": 0}}.')
-    builder = ListBuilder("rawframes" if rows and "frame_dir" in rows[0] else "video", str(path))
-    for number, row in enumerate(rows, 1):
-        name = next((row[key] for key in _PATH_KEYS if key in row), None) if isinstance(row, dict) else None
-        if name is None:
-            raise DataError(
-                f"{path}, entry {number}: there is no path; expected one of the keys {', '.join(_PATH_KEYS[:7])}."
-            )
-        label: Any = next((row[key] for key in _LABEL_KEYS if key in row), [])
-        labels = list(label) if isinstance(label, list) else [label]
-        labels = [index.resolve(value, number) for value in (labels if multi_label else labels[:1])]
-        count = next((int(row[key]) for key in _COUNT_KEYS if key in row), None)
-        if builder.kind == "rawframes" and count is None:
-            raise DataError(f"{path}, entry {number}: a frame folder needs total_frames.")
-        span = (float(row["start_s"]), float(row["end_s"])) if "start_s" in row and "end_s" in row else None
-        offset = int(row["offset"]) if "offset" in row else None
-        counted = count if builder.kind == "rawframes" else None
-        builder.add(str(name), labels, num_frames=counted, offset=offset, span_s=span)
-    return finish(builder, path, root, index, multi_label)
-
-
 def finish(
     builder: ListBuilder,
     path: Path,
@@ -276,35 +190,18 @@ def find_file(folder: Path, *names: str) -> Path | None:
 def load_json(path: Path) -> Any:
     """Parse a JSON file, or say where it is broken."""
     try:
-        with _open(path) as file:
+        with open_text(path) as file:
             return json.load(file)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from None
 
 
-def write_rows(path: Path, rows: list[list[Any]], videos: VideoList, as_csv: bool) -> None:
-    """Write the rows of ``write_list``."""
-    if as_csv:
-        header = ["path"]
-        if videos.kind == "rawframes":
-            header += (["offset"] if videos.frame_offsets is not None else []) + ["num_frames"]
-        header += ["label"] if any(videos.label(i) is not None for i in range(len(videos))) else []
-        header += ["start_s", "end_s"] if videos.spans_s is not None else []
-        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            csv.writer(file).writerows([header, *rows])
-        return
-    blanks = any(re.search(r"\s", row[0]) or row[0][0] in "\"'#" for row in rows)
-    separator = "\t" if blanks else " "
-    text = "".join(separator.join(map(str, row)) + "\n" for row in rows)
-    path.write_text(text, encoding="utf-8", errors="surrogateescape")
-
-
-def _open(path: Path):
+def open_text(path: Path):
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="" if path.suffix == ".csv" else None)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with _open(path) as file:
+    with open_text(path) as file:
         for number, line in enumerate(file, 1):
             line = line.strip()
             if line and not line.startswith("# "):
@@ -392,30 +289,6 @@ def _detect_json(path: Path) -> str:
         if isinstance(first, dict) and "id" in first and ("template" in first or len(first) == 1)
         else "json"
     )
-
-
-def _column(header: list[str], names: Sequence[str]) -> int | None:
-    return next((header.index(name) for name in names if name in header), None)
-
-
-def _cell_labels(cell: str, index: ClassIndex, line: int, multi_label: bool) -> list[int]:
-    cell = cell.strip()
-    if not multi_label:
-        return [index.resolve(cell, line)] if cell else []
-    parts = cell.split("|") if "|" in cell else (cell.split() if all(map(is_integer, cell.split())) else [cell])
-    return [index.resolve(part.strip(), line) for part in parts if part.strip()]
-
-
-def _span(row: list[str], start_at: int | None, end_at: int | None) -> tuple[float, float] | None:
-    if start_at is None or end_at is None or not row[start_at].strip():
-        return None
-    return float(row[start_at]), float(row[end_at])
-
-
-def _frame_folders(path: Path, root: str | Path | None, rows: Iterator[list[str]], path_at: int) -> bool:
-    """Whether the first entry is a folder of frames rather than a video whose frames were counted."""
-    first = next((row[path_at] for row in rows if len(row) > path_at), "")
-    return os.path.splitext(first)[1].lower() not in VIDEO_SUFFIXES
 
 
 def _is_video(name: str) -> bool:

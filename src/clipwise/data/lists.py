@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from clipwise.data import list_formats as formats
-from clipwise.data import sources
+from clipwise.data import list_tables, sources
 from clipwise.data.labels import ClassIndex, find_classes, natural_key, read_classes
 from clipwise.data.videolist import Ragged, VideoList
 from clipwise.errors import DataError, RecipeError
@@ -119,9 +119,9 @@ def read_list(
         return readers[found](path, root=root, classes=classes, num_classes=num_classes)
     index = ClassIndex(classes, num_classes, str(path))
     if found == "json":
-        return formats.read_json(path, root, index, multi_label)
+        return list_tables.read_json(path, root, index, multi_label)
     if found == "csv":
-        return formats.read_header_csv(path, root, index, multi_label)
+        return list_tables.read_header_csv(path, root, index, multi_label)
     layout = "video" if found == "paddle_mp4" else found
     return formats.read_columns(path, root, index, multi_label, layout if layout != "auto" else None)
 
@@ -162,7 +162,7 @@ def write_list(videos: VideoList, path: str | Path, *, relative_to: str | Path |
         if videos.spans_s is not None:
             columns += ["" if (span := videos.span(i)) is None else span[0], "" if span is None else span[1]]
         rows.append(columns)
-    formats.write_rows(path, rows, videos, as_csv)
+    list_tables.write_rows(path, rows, videos, as_csv)
     if videos.classes:
         (path.parent / "classes.txt").write_text("\n".join(videos.classes) + "\n", encoding="utf-8")
     return path
