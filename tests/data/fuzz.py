@@ -78,7 +78,11 @@ def random_file(folder: Path, rng: random.Random, name: str) -> tuple[Path, str]
     b_frames = None
     if codec == "libx264":
         b_frames = rng.choice([0, 1, 2, 3, 5])
-        x264 = [f"open-gop={rng.randint(0, 1)}", f"b-pyramid={rng.choice(['none', 'strict', 'normal'])}", f"ref={rng.choice([1, 3, 6])}"]
+        x264 = [
+            f"open-gop={rng.randint(0, 1)}",
+            f"b-pyramid={rng.choice(['none', 'strict', 'normal'])}",
+            f"ref={rng.choice([1, 3, 6])}",
+        ]
         if rng.random() < 0.15:
             x264.append("intra-refresh=1")
         if rng.random() < 0.1:
@@ -93,16 +97,34 @@ def random_file(folder: Path, rng: random.Random, name: str) -> tuple[Path, str]
     elif codec in ("mpeg4", "mpeg2video"):
         b_frames = rng.choice([0, 0, 2])
     elif codec.startswith("libvpx"):
-        options = {"deadline": "realtime", "cpu-used": "8", "auto-alt-ref": str(rng.randint(0, 1)), "lag-in-frames": str(rng.choice([0, 12]))}
+        options = {
+            "deadline": "realtime",
+            "cpu-used": "8",
+            "auto-alt-ref": str(rng.randint(0, 1)),
+            "lag-in-frames": str(rng.choice([0, 12])),
+        }
     elif codec == "libsvtav1":
         options = {"preset": "12", "svtav1-params": "lp=1"}
     fps = rng.choice([Fraction(25), Fraction(30000, 1001), Fraction(10), Fraction(60)])
-    steps = rng.choice([None, None, [2], [2, 2, 4], [1, 3, 2, 6]]) if container in ("mp4", "mkv", "mov", "webm") else None
-    container_options = {"movflags": rng.choice(["faststart", "frag_keyframe+empty_moov", "0"])} if container in ("mp4", "mov") else {}
+    steps = (
+        rng.choice([None, None, [2], [2, 2, 4], [1, 3, 2, 6]]) if container in ("mp4", "mkv", "mov", "webm") else None
+    )
+    container_options = (
+        {"movflags": rng.choice(["faststart", "frag_keyframe+empty_moov", "0"])} if container in ("mp4", "mov") else {}
+    )
     frames = rng.choice([1, 2, 3, 7, 20, 45, 70])
     size = rng.choice([(64, 96), (50, 98), (96, 88)])
     start = rng.choice([0, 0, 0, 7, 250])
-    settings = dict(options=options, fps=fps, size=size, gop=gop, b_frames=b_frames, start=start, steps=steps, container_options=container_options)  # noqa: C408
+    settings = dict(
+        options=options,
+        fps=fps,
+        size=size,
+        gop=gop,
+        b_frames=b_frames,
+        start=start,
+        steps=steps,
+        container_options=container_options,
+    )
     path = folder / f"{name}.{container}"
     try:
         return encode(path, codec, frames, **settings), f"{codec} {container} {frames} frames, {settings}"
@@ -120,8 +142,16 @@ def decode_all(path: Path) -> list[np.ndarray]:
         stream.codec_context.thread_type = "NONE"
         try:
             for frame in container.decode(stream):
-                image = frame.to_ndarray(format="rgb24")
+                image = frame.to_ndarray(format="rgb24", threads=1)
                 frames.append(np.rot90(image, round(frame.rotation / 90)) if frame.rotation else image)
         except av.error.FFmpegError:
             pass
     return frames
+
+
+def read_37(path: str) -> int:
+    """The number drawn in frame 37, for tests with spawned processes."""
+    from clipwise.data.decode import open_video
+
+    with open_video(path) as reader:
+        return number_in(reader.frames([37])[0])

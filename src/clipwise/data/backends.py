@@ -34,7 +34,7 @@ class PictureDecoder:
     """Decodes JPEG, PNG, WebP, BMP and TIFF from bytes, without opening a container for each. Not to be shared by threads."""
 
     def __init__(self) -> None:
-        self._codecs: dict[str, Any] = {}
+        self._jpeg: Any = None
         self._reformat = VideoReformatter().reformat
 
     def rgb(self, data: bytes, name: str = "<bytes>") -> np.ndarray:
@@ -54,18 +54,20 @@ class PictureDecoder:
         if codec_name is None:
             what = "is empty (0 bytes)" if not data else "is not a JPEG, PNG, WebP, BMP or TIFF picture"
             raise DecodeError(f"{name}: {what}")
-        codec: Any = self._codecs.get(codec_name)
+        codec: Any = self._jpeg if codec_name == "mjpeg" else None
         if codec is None:
-            codec = self._codecs.setdefault(codec_name, av.CodecContext.create(codec_name, "r"))
+            codec = av.CodecContext.create(codec_name, "r")
             codec.thread_count = 1
             codec.thread_type = "NONE"
+            if codec_name == "mjpeg":  # a PNG decoder that is used again mixes its pictures
+                self._jpeg = codec
         try:
             frames = codec.decode(av.Packet(data))
         except (av.error.FFmpegError, ValueError) as error:
-            self._codecs.pop(codec_name)
+            self._jpeg = None
             raise DecodeError(f"{name}: cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
         if len(frames) != 1:
-            self._codecs.pop(codec_name)
+            self._jpeg = None
             raise DecodeError(f"{name}: cannot be decoded: the file holds no complete picture")
         return frames[0]
 

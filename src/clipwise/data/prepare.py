@@ -141,7 +141,7 @@ class _Index:
 
 
 def resize_videos(source: str | os.PathLike | Sequence[str | os.PathLike], target: str | os.PathLike, *, short_side: int = 256, gop: int = 8,
-                  crf: int = 20, preset: str = "veryfast", workers: int | None = None, overwrite: bool = False,
+                  crf: int = 23, preset: str = "veryfast", workers: int | None = None, overwrite: bool = False,
                   timeout_s: float | None = 600.0, progress: Progress | None = None) -> PrepareResult:  # fmt: skip
     """Transcodes videos to H.264 for random access: a keyframe every ``gop`` frames, no B-frames, cheap to decode, no sound.
 

@@ -86,6 +86,8 @@ class PyAVReader(VideoReader):
         self._codec = self._stream.codec_context
         self._codec.thread_count = 1  # one decoder thread costs the least CPU time; loaders run many processes
         self._codec.thread_type = "NONE"
+        # A stream may change its picture size half-way: all frames get the size that the header names.
+        self._size = (self._codec.width, self._codec.height)
         self._fresh = True
 
     def _load_table(self, verify: bool) -> None:
@@ -202,11 +204,11 @@ class PyAVReader(VideoReader):
 
     @property
     def height(self) -> int:
-        return self._codec.width if self._turned() else self._codec.height
+        return self._size[0] if self._turned() else self._size[1]
 
     @property
     def width(self) -> int:
-        return self._codec.height if self._turned() else self._codec.width
+        return self._size[1] if self._turned() else self._size[0]
 
     def _turned(self) -> bool:
         return self._rotate and self._table.rotation % 180 != 0
@@ -426,8 +428,7 @@ class PyAVReader(VideoReader):
 
     def upright(self, frame: av.VideoFrame) -> np.ndarray:
         """A decoded picture as (H, W, 3) uint8 RGB, turned upright; a view into FFmpeg's memory with padded rows."""
-        # A stream may change its picture size half-way: all frames get the size that the header names.
-        rgb = self._reformat(frame, self._codec.width, self._codec.height, "rgb24", threads=1)
+        rgb = self._reformat(frame, *self._size, "rgb24", threads=1)
         plane: Any = rgb.planes[0]
         array = np.ndarray((rgb.height, rgb.width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))
         if self._rotate and self._table.rotation:
