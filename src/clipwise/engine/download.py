@@ -80,7 +80,7 @@ def download(url: str, target: Path, sha256: str, progress: Progress | None = No
                 _fetch(address, target, sha256, report)
                 return target
             except (urllib.error.URLError, OSError, http.client.HTTPException, _WrongFileError) as error:
-                if isinstance(error, OSError) and getattr(error, "filename", None):
+                if not isinstance(error, urllib.error.URLError) and getattr(error, "filename", None):
                     raise  # the cache can't be written: no mirror will help
                 problems.append(f"{address}: {_reason(error)}")
     listed = "\n  ".join(problems)
@@ -131,7 +131,8 @@ def _fetch(url: str, target: Path, sha256: str, progress: Progress) -> None:
             continue
         after = part.stat().st_size if part.exists() else 0
         tries = 0 if after > before else tries + 1
-        if tries >= ATTEMPTS or (not after and isinstance(failure, urllib.error.URLError) and tries >= 2):
+        unreachable = isinstance(failure, urllib.error.URLError) and not isinstance(failure, urllib.error.HTTPError)
+        if tries >= (2 if unreachable and not after else ATTEMPTS):
             raise failure
         time.sleep(min(0.2 * 2**tries, 10))
 

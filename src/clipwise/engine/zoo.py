@@ -19,7 +19,8 @@ from clipwise.engine.checkpoint import Passport, read_passport, save_weights
 from clipwise.engine.download import cache_folder, download
 from clipwise.errors import CheckpointError
 from clipwise.models import create_model
-from clipwise.models.zoo import ALIASES, CATALOGUE, Weights, find_weights
+from clipwise.models.recognizer import Recognizer
+from clipwise.models.zoo import ALIASES, CATALOGUE, Weights, find_weights, imagenet_name
 from clipwise.recipe import LocalizationRecipe, Recipe, load_recipe
 
 FOREIGN_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".pdparams")
@@ -115,6 +116,15 @@ def convert_checkpoint(
     return report
 
 
+def resolve_start(model: nn.Module, init: str | Path) -> Path:
+    """As ``resolve``, for ``init``: here ``imagenet`` means the ImageNet weights of the model's own depth."""
+    if init != "imagenet":
+        return resolve(init)
+    if not isinstance(model, Recognizer):
+        raise CheckpointError(f"init: imagenet is for recognisers; {type(model).__name__} has no ImageNet weights.")
+    return resolve(imagenet_name(model.backbone.depth))
+
+
 def load_start(model: nn.Module, path: Path, first_conv: str) -> str:
     """Start a model from another project's file: ImageNet weights, or a recogniser whose classifier may differ.
 
@@ -134,7 +144,7 @@ def load_start(model: nn.Module, path: Path, first_conv: str) -> str:
     )
 
     foreign = read_foreign_checkpoint(path)
-    if recognise_format(foreign.tensors).name == TORCHVISION:
+    if isinstance(model, Recognizer) and recognise_format(foreign.tensors).name == TORCHVISION:
         return str(load_imagenet(model, foreign, first_conv=first_conv))
     report = convert_state_dict(foreign, model)
     heads = [text for text in report.mismatched if " -> fc." in text or " -> aux_head.fc." in text]
