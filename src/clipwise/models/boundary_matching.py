@@ -348,6 +348,13 @@ class BoundaryMatching(nn.Module):
             matrix = self.operator.dense(grid.dtype)
         return matrix @ grid + self.bias.to(grid.dtype)
 
+    @property
+    def valid(self) -> Tensor:
+        """(D, L) or (L, L), True where a cell's proposal ends within the video."""
+        rows = self.temporal_dim if self.layout == "start_end" else self.max_duration
+        mask = torch.zeros(rows * self.temporal_dim, dtype=torch.bool, device=self.operator.cell.device)
+        return mask.index_fill(0, self.operator.cell, True).view(rows, self.temporal_dim)
+
     def to_map(self, cells: Tensor, invalid: Tensor) -> Tensor:
         """Put (B, P, M) valid cells and one (M,) vector for all others into a (B, M, D, L) map, channels last."""
         rows = self.temporal_dim if self.layout == "start_end" else self.max_duration
