@@ -138,7 +138,7 @@ def test_404_says_what_to_do_by_hand(host, tmp_path):
 
 def test_offline(host, tmp_path):
     address = f"http://127.0.0.1:1/path/{NAME}"
-    with pytest.raises(CheckpointError, match="(?s)no connection.*put it at"):
+    with pytest.raises(CheckpointError, match=r"(?s)no connection.*put it at"):
         dl.download(address, tmp_path / NAME, DIGEST, progress=lambda *_: None)
 
 

@@ -21,8 +21,31 @@ from clipwise.recipe import list_recipes, load_recipe
 COUNTS = {"kinetics400": 400, "kinetics700": 700, "sthv1": 174, "jester": 27, "gym99": 99}
 REPEATED = {"gym99": 1}  # "(BB) salto backward tucked": on the beam, and as its dismount
 # The hashes at the end of the seeds' links (and of TPN's files, which the seed table does not link).
-SEED_HASHES = """bea7701f c9cdc656 75851a7d a69556c6 a79c555a 1e8fc736 3f9ce182 0d6e5a69 e8dd9e82 decb8568 6b384243 dadca1a3
-51b1f7ea 0c730aef b5dbb701 81e5153e 9250f662 a9c34b54 66ecdb3c b56a5389 c568e7ad 44362b55 28de4cd5""".split()
+SEED_HASHES = [
+    "bea7701f",
+    "c9cdc656",
+    "75851a7d",
+    "a69556c6",
+    "a79c555a",
+    "1e8fc736",
+    "3f9ce182",
+    "0d6e5a69",
+    "e8dd9e82",
+    "decb8568",
+    "6b384243",
+    "dadca1a3",
+    "51b1f7ea",
+    "0c730aef",
+    "b5dbb701",
+    "81e5153e",
+    "9250f662",
+    "a9c34b54",
+    "66ecdb3c",
+    "b56a5389",
+    "c568e7ad",
+    "44362b55",
+    "28de4cd5",
+]
 
 
 def test_every_published_file_of_the_seeds_is_there():

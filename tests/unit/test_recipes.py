@@ -1,0 +1,315 @@
+"""The packaged recipes against the published tables, and the loader's strictness."""
+
+import pytest
+import yaml
+
+from clipwise.errors import RecipeError
+from clipwise.recipe import (
+    ALIASES,
+    diff_recipes,
+    dump_recipe,
+    explain_recipe,
+    find_recipe,
+    list_recipes,
+    load_recipe,
+    make_recipe,
+)
+
+RECOGNISERS = [n for n in list_recipes() if load_recipe(n).task == "recognition"]
+
+# name: clip_len x frame_interval, classes, init, lr, videos a device, epochs, schedule, warm-up, weight decay, clip, test views.
+# Copied from MMAction2 0.24's config files (specification 3.1 and 3.2), not from our recipes.
+C = "cosine"
+# fmt: off
+SLOWONLY = {
+    "slowonly_r50_256p_4x16x1_256e_kinetics400_rgb": (4, 16, 400, None, 0.1, 8, 256, C, 0, 1e-4, 40, 30),
+    "slowonly_r50_4x16x1_256e_kinetics400_rgb": (4, 16, 400, None, 0.1, 8, 256, C, 0, 1e-4, 40, 30),
+    "slowonly_r50_video_4x16x1_256e_kinetics400_rgb": (4, 16, 400, None, 0.3, 24, 256, C, 0, 1e-4, 40, 30),
+    "slowonly_r50_256p_8x8x1_256e_kinetics400_rgb": (8, 8, 400, None, 0.1, 8, 256, C, 0, 1e-4, 40, 30),
+    "slowonly_r50_8x8x1_256e_kinetics400_rgb": (8, 8, 400, None, 0.1, 8, 256, C, 0, 1e-4, 40, 30),
+    "slowonly_imagenet_pretrained_r50_4x16x1_150e_kinetics400_rgb": (4, 16, 400, "imagenet", 0.01, 8, 150, [90, 130], 10, 1e-4, 40, 30),
+    "slowonly_imagenet_pretrained_r50_8x8x1_150e_kinetics400_rgb": (8, 8, 400, "imagenet", 0.01, 8, 150, [90, 130], 10, 1e-4, 40, 30),
+    "slowonly_nl_embedded_gaussian_r50_4x16x1_150e_kinetics400_rgb": (4, 16, 400, "imagenet", 0.01, 8, 150, [90, 130], 10, 1e-4, 40, 30),
+    "slowonly_nl_embedded_gaussian_r50_8x8x1_150e_kinetics400_rgb": (8, 8, 400, "imagenet", 0.01, 8, 150, [90, 130], 10, 1e-4, 40, 30),
+    "slowonly_r50_4x16x1_256e_kinetics400_flow": (4, 16, 400, "imagenet", 0.06, 24, 256, C, 34, 1e-4, 40, 30),
+    "slowonly_r50_8x8x1_196e_kinetics400_flow": (8, 8, 400, "imagenet", 0.06, 12, 196, C, 34, 1e-4, 40, 30),
+    "slowonly_r101_8x8x1_196e_kinetics400_rgb": (8, 8, 400, None, 0.1, 8, 196, C, 34, 1e-4, 40, 30),
+    "slowonly_r50_randomresizedcrop_340x256_4x16x1_256e_kinetics400_rgb": (4, 16, 400, None, 0.6, 16, 256, C, 0, 1e-4, 40, 30),
+    "slowonly_r50_randomresizedcrop_320p_4x16x1_256e_kinetics400_rgb": (4, 16, 400, None, 0.6, 16, 256, C, 0, 1e-4, 40, 30),
+    "slowonly_r50_randomresizedcrop_256p_4x16x1_256e_kinetics400_rgb": (4, 16, 400, None, 0.6, 16, 256, C, 0, 1e-4, 40, 30),
+    "slowonly_r50_video_8x8x1_256e_kinetics600_rgb": (8, 8, 600, None, 0.15, 12, 256, C, 0, 1e-4, 40, 30),
+    "slowonly_r50_video_8x8x1_256e_kinetics700_rgb": (8, 8, 700, None, 0.15, 12, 256, C, 0, 1e-4, 40, 30),
+    "slowonly_imagenet_pretrained_r50_4x16x1_120e_gym99_rgb": (4, 16, 99, "imagenet", 0.03, 24, 120, [90, 110], 0, 1e-4, 40, 30),
+    "slowonly_kinetics_pretrained_r50_4x16x1_120e_gym99_flow": (4, 16, 99, "slowonly_r50_4x16x1_256e_kinetics400_flow", 0.03, 24, 120, [90, 110], 0, 1e-4, 40, 10),
+    "slowonly_imagenet_pretrained_r50_8x8x1_64e_jester_rgb": (8, 4, 27, "imagenet", 0.1, 8, 64, C, 0, 1e-4, 40, 30),
+    "tpn_slowonly_r50_8x8x1_150e_kinetics_rgb": (8, 8, 400, None, 0.01, 8, 150, [75, 125], 0, 1e-4, 40, 30),
+    "tpn_imagenet_pretrained_slowonly_r50_8x8x1_150e_kinetics_rgb": (8, 8, 400, "imagenet", 0.01, 8, 150, [75, 125], 0, 1e-4, 40, 30),
+}
+# name: segments in training, at test, classes, lr, videos a device, epochs, steps, weight decay, clip, test views, test crop px
+SEGMENTS = {
+    "tpn_tsm_r50_1x1x8_150e_sthv1_rgb": (8, 8, 174, 0.01, 8, 150, [75, 125], 5e-4, 20, 6, 256),
+    "tsn_r50_paddle_3seg_45e_kinetics400_rgb": (3, 3, 400, 0.01, 32, 45, [15, 30], 1e-4, None, 1, 224),
+    "tsn_r50_paddle_7seg_45e_kinetics400_rgb": (3, 7, 400, 0.01, 32, 45, [15, 30], 1e-4, None, 1, 224),
+    "tsn_r50_1x1x3_100e_kinetics400_rgb": (3, 25, 400, 0.01, 32, 100, [40, 80], 1e-4, 40, 10, 224),
+    "tsn_r50_320p_1x1x3_100e_kinetics400_rgb": (3, 25, 400, 0.01, 32, 100, [40, 80], 1e-4, 40, 3, 256),
+    "tsn_r50_320p_1x1x3_110e_kinetics400_flow": (3, 25, 400, 0.005, 32, 110, [70, 100], 1e-4, 40, 10, 224),
+    "tsn_r50_320p_1x1x8_100e_kinetics400_rgb": (8, 25, 400, 0.00375, 12, 100, [40, 80], 1e-4, 40, 3, 256),
+    "tsn_r50_320p_1x1x8_110e_kinetics400_flow": (8, 25, 400, 0.001875, 12, 110, [70, 100], 1e-4, 40, 10, 224),
+    "tsn_r50_video_320p_1x1x3_100e_kinetics400_rgb": (3, 25, 400, 0.01, 32, 100, [40, 80], 1e-4, 40, 3, 256),
+    "tsn_r50_video_1x1x8_100e_kinetics400_rgb": (8, 25, 400, 0.01, 32, 100, [40, 80], 1e-4, 40, 10, 224),
+    "tsn_r50_video_1x1x8_100e_kinetics600_rgb": (8, 25, 600, 0.00375, 12, 100, [40, 80], 1e-4, 40, 3, 256),
+    "tsn_r50_video_1x1x8_100e_kinetics700_rgb": (8, 25, 700, 0.00375, 12, 100, [40, 80], 1e-4, 40, 3, 256),
+    "tsn_r50_dense_1x1x8_100e_kinetics400_rgb": (8, 8, 400, 0.005, 12, 100, [40, 80], 1e-4, 40, 10, 224),
+    "tsn_r50_dense_1x1x5_100e_kinetics400_rgb": (5, 8, 400, 0.03, 16, 100, [40, 80], 1e-4, 20, 10, 224),
+    "tsn_r50_1x1x8_50e_sthv1_rgb": (8, 8, 174, 0.02, 16, 50, [20, 40], 5e-4, 20, 10, 224),
+    "tsn_r50_1x1x3_75e_ucf101_rgb": (3, 25, 101, 0.00128, 32, 75, [], 5e-4, 40, 3, 256),
+    "tsm_r50_1x1x8_50e_sthv1_rgb": (8, 8, 174, 0.01, 8, 50, [20, 40], 5e-4, 20, 6, 256),
+    "tsm_r50_flip_1x1x8_50e_sthv1_rgb": (8, 8, 174, 0.01, 8, 50, [20, 40], 5e-4, 20, 6, 256),
+    "tsm_r50_1x1x16_50e_sthv1_rgb": (16, 16, 174, 0.0075, 6, 50, [20, 40], 5e-4, 20, 6, 256),
+    "tsm_r101_1x1x8_50e_sthv1_rgb": (8, 8, 174, 0.01, 8, 50, [20, 40], 5e-4, 20, 6, 256),
+    "tsm_r50_1x1x8_50e_sthv2_rgb": (8, 8, 174, 0.0075, 6, 50, [20, 40], 5e-4, 20, 6, 256),
+    "tsm_r50_1x1x8_50e_kinetics400_rgb": (8, 8, 400, 0.01, 8, 50, [20, 40], 1e-4, 20, 1, 224),
+    "tsm_r50_1x1x8_100e_kinetics400_rgb": (8, 8, 400, 0.01, 8, 100, [40, 80], 1e-4, 20, 1, 224),
+    "tsm_r50_dense_1x1x8_50e_kinetics400_rgb": (8, 8, 400, 0.01, 8, 50, [20, 40], 1e-4, 20, 100, 224),
+    "tsm_r50_1x1x16_50e_kinetics400_rgb": (16, 16, 400, 0.0075, 6, 50, [20, 40], 1e-4, 20, 10, 224),
+    "tsm_nl_embedded_gaussian_r50_1x1x8_50e_kinetics400_rgb": (8, 8, 400, 0.01, 8, 50, [20, 40], 1e-4, 20, 1, 224),
+    "tsm_nl_gaussian_r50_1x1x8_50e_kinetics400_rgb": (8, 8, 400, 0.01, 8, 50, [20, 40], 1e-4, 20, 1, 224),
+    "tsm_nl_dot_product_r50_1x1x8_50e_kinetics400_rgb": (8, 8, 400, 0.01, 8, 50, [20, 40], 1e-4, 20, 1, 224),
+    "tsm_r50_1x1x8_50e_jester_rgb": (8, 8, 27, 0.01, 8, 50, [20, 40], 5e-4, 20, 6, 256),
+}
+# fmt: on
+# Accuracy in percent as the seeds' tables print it: top-1, top-5 or (GYM99) mean class accuracy.
+PUBLISHED = {
+    "slowonly_r50_256p_4x16x1_256e_kinetics400_rgb": (72.76, 90.51),
+    "slowonly_r50_video_4x16x1_256e_kinetics400_rgb": (72.90, 90.82),
+    "slowonly_r50_256p_8x8x1_256e_kinetics400_rgb": (74.42, 91.49),
+    "slowonly_r50_4x16x1_256e_kinetics400_rgb": (73.02, 90.77),
+    "slowonly_r50_8x8x1_256e_kinetics400_rgb": (74.93, 91.92),
+    "slowonly_imagenet_pretrained_r50_4x16x1_150e_kinetics400_rgb": (73.39, 91.12),
+    "slowonly_imagenet_pretrained_r50_8x8x1_150e_kinetics400_rgb": (75.55, 92.04),
+    "slowonly_nl_embedded_gaussian_r50_4x16x1_150e_kinetics400_rgb": (74.54, 91.73),
+    "slowonly_nl_embedded_gaussian_r50_8x8x1_150e_kinetics400_rgb": (76.07, 92.42),
+    "slowonly_r50_4x16x1_256e_kinetics400_flow": (61.79, 83.62),
+    "slowonly_r50_8x8x1_196e_kinetics400_flow": (65.76, 86.25),
+    "slowonly_r50_randomresizedcrop_340x256_4x16x1_256e_kinetics400_rgb": (71.61, 90.05),
+    "slowonly_r50_randomresizedcrop_320p_4x16x1_256e_kinetics400_rgb": (73.02, 90.77),
+    "slowonly_r50_randomresizedcrop_256p_4x16x1_256e_kinetics400_rgb": (72.76, 90.51),
+    "slowonly_r50_omni_4x16x1_kinetics400_rgb": (76.8, 92.5),
+    "slowonly_r101_8x8x1_196e_kinetics400_rgb": (76.5, 92.7),
+    "slowonly_r101_omni_8x8x1_kinetics400_rgb": (80.4, 94.4),
+    "slowonly_r50_video_8x8x1_256e_kinetics600_rgb": (77.5, 93.7),
+    "slowonly_r50_video_8x8x1_256e_kinetics700_rgb": (65.0, 86.1),
+    "slowonly_imagenet_pretrained_r50_4x16x1_120e_gym99_rgb": (79.3, 70.2),
+    "slowonly_kinetics_pretrained_r50_4x16x1_120e_gym99_flow": (80.3, 71.0),
+    "slowonly_imagenet_pretrained_r50_8x8x1_64e_jester_rgb": (97.2, None),
+    "tpn_slowonly_r50_8x8x1_150e_kinetics_rgb": (73.58, 91.35),
+    "tpn_imagenet_pretrained_slowonly_r50_8x8x1_150e_kinetics_rgb": (76.59, 92.72),
+    "tpn_tsm_r50_1x1x8_150e_sthv1_rgb": (50.80, 79.05),
+    "tsn_r50_paddle_3seg_45e_kinetics400_rgb": (66.0, None),
+    "tsn_r50_paddle_7seg_45e_kinetics400_rgb": (67.0, None),
+}
+
+
+def views(recipe):
+    crops = {"center": 1, "three": 3, "ten": 10}[recipe.test_crop]
+    return crops * recipe.test_num_clips * (2 if recipe.twice_sample else 1)
+
+
+@pytest.mark.parametrize("name", SLOWONLY)
+def test_clips(name):
+    r = load_recipe(name)
+    schedule = r.milestones if r.lr_schedule == "step" else r.lr_schedule
+    found = (r.clip_len, r.frame_interval, r.published.num_classes, r.init, r.lr, r.batch_size, r.epochs, schedule)
+    assert (*found, r.warmup_epochs, r.weight_decay, r.grad_clip, views(r)) == SLOWONLY[name]
+    assert r.base_batch_size == 8 * r.batch_size
+    assert r.num_segments is None
+    assert (r.crop_size, r.test_crop_size, r.average_clips) == (224, 256, "prob")
+
+
+@pytest.mark.parametrize("name", SEGMENTS)
+def test_segments(name):
+    r = load_recipe(name)
+    found = (
+        r.num_segments,
+        r.test_num_segments or r.num_segments,
+        r.published.num_classes,
+        r.lr,
+        r.batch_size,
+        r.epochs,
+    )
+    found = (*found, r.milestones, r.weight_decay, r.grad_clip, views(r), r.test_crop_size)
+    assert found == SEGMENTS[name]
+    assert r.base_batch_size == 8 * r.batch_size
+    assert r.clip_len == (5 if r.modality == "flow" else 1)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_row_of_the_seeds(name):
+    p = load_recipe(name).published
+    assert (p.top1, p.top5 or p.mean_class_accuracy) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", [n for n in RECOGNISERS if not n.endswith("_tiny")])
+def test_family_facts(name):
+    """What holds for all rows of a family (specification 3.0 to 3.4), and the points where rows differ from it."""
+    r = load_recipe(name)
+    family = "tpn" if "tpn" in name else name.split("_")[0]
+    assert r.optimizer == "sgd"
+    assert r.momentum == 0.9
+    assert r.nesterov == (family == "tpn")
+    assert r.param_groups == ("tsm" if family == "tsm" else "all")
+    assert r.schedule_by == ("iteration" if "jester" in name and family == "slowonly" else "epoch")
+    assert r.warmup_start == 0.1
+    assert not r.shift_schedule
+    dropout = {"slowonly": 0.5, "tpn": 0.5, "tsm": 0.5, "tsn": 0.4}[family]
+    if family == "tsn" and ("dense_1x1x5" in name or "sthv1" in name):
+        dropout = 0.5
+    if "paddle" not in name:
+        assert r.model_args["dropout"] == dropout
+        assert (r.interpolation, r.fused_resize, r.test_rule) == ("opencv", False, "mmaction2_0.x")
+    if family == "tsm" or (family == "tsn" and ("dense" in name or "sthv1" in name)):
+        assert r.num_fixed_crops == 13
+    native = (
+        "kinetics600" in name or "kinetics700" in name or family == "tpn" or "jester" in name or "tsn_r50_video" in name
+    )
+    assert r.train_resize == (None if native else 256)
+    if r.modality == "flow":
+        assert (r.mean, r.std) == ([128, 128], [128, 128])
+        assert r.val_crop_size == (224 if family == "tsn" else 256)
+    flips = 0.0 if "sthv" in name and family in ("tsm", "tsn") and "flip" not in name else 0.5
+    assert r.flip == flips
+    assert r.color_jitter == (
+        {True: "mmaction2_0.16", False: "mmaction2_0.24"}["tsm" in name] if family == "tpn" else None
+    )
+
+
+def test_non_local_and_pyramid_settings():
+    for name in list_recipes():
+        if "_nl_" in name:
+            args = load_recipe(name).model_args
+            assert args["non_local"] in name
+            assert args["non_local_use_scale"] == name.startswith("slowonly")
+    assert load_recipe("tpn_slowonly_r50_8x8x1_150e_kinetics_rgb").model_args["flow"] == "cascade"
+
+
+def test_paddle_reader():
+    r = load_recipe("tsn_r50_paddle_7seg_45e_kinetics400_rgb")
+    assert (r.sampling, r.resize_rule, r.train_crop, r.interpolation) == ("paddle", "paddle_4x3", "random", "antialias")
+    assert r.num_train_samples == 224684
+    assert r.model == "tsn_r50_paddle"
+
+
+def test_omnisource_rows_have_sources():
+    for name in ("slowonly_r50_omni_4x16x1_kinetics400_rgb", "slowonly_r101_omni_8x8x1_kinetics400_rgb"):
+        r = load_recipe(name)
+        assert {s.kind for s in r.sources} == {"image", "video", "untrimmed"}
+        assert any("not published" in note for note in r.notes)
+
+
+@pytest.mark.parametrize("name", RECOGNISERS)
+def test_file_reads_well(name):
+    path = find_recipe(name)
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    assert max(map(len, text.splitlines())) <= 130
+    assert "model" in yaml.safe_load(text)
+    if not name.endswith("_tiny"):
+        recipe = load_recipe(name)
+        assert recipe.paper
+        assert recipe.notes
+        assert recipe.published.top1 is not None
+
+
+@pytest.mark.parametrize("name", RECOGNISERS)
+def test_dump_and_explain(name):
+    recipe = load_recipe(name)
+    again = make_recipe(yaml.safe_load(dump_recipe(recipe)))
+    assert again == recipe
+    assert not diff_recipes(recipe, again)
+    facts = explain_recipe(recipe, num_devices=8)
+    assert str(recipe.batch_size * 8) in facts["effective batch"]
+    if recipe.base_batch_size:
+        assert facts["learning rate"] == f"{recipe.lr:g}"
+
+
+def test_names_of_mmaction2_configs_are_found():
+    path = "configs/recognition/tpn/tpn_slowonly_r50_8x8x1_150e_kinetics_rgb.py"
+    assert load_recipe(path).name == "tpn_slowonly_r50_8x8x1_150e_kinetics_rgb"
+    for alias, name in ALIASES.items():
+        assert load_recipe(f"/configs/recognition/slowonly/{alias}.py").name == name
+    with pytest.raises(RecipeError, match="did you mean 'tpn_slowonly_r50_8x8x1_150e_kinetics_rgb'"):
+        load_recipe("tpn_slowonly_r50_8x8x1_150e_kinetic_rgb")
+    with pytest.raises(RecipeError, match="does not exist"):
+        load_recipe("missing.yaml")
+
+
+def write(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_all_problems_at_once_with_their_lines(tmp_path):
+    path = write(
+        tmp_path, "model: tsn_tiny\nnum_segments: 4\ntotal_epochs: 5\nlr: fast\npublished: {topp1: 3}\nflip: 2\n"
+    )
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    lines = str(caught.value).splitlines()
+    assert f"{path}:3: unknown key 'total_epochs'; did you mean 'epochs'?" in lines
+    assert any(line.startswith(f"{path}:4: lr: ") and line.endswith("given 'fast'") for line in lines)
+    assert f"{path}:5: unknown key 'topp1'; did you mean 'top1'?" in lines
+    assert any(line.startswith(f"{path}:6: flip: ") for line in lines)
+    assert len(lines) == 4
+
+
+def test_other_mistakes(tmp_path):
+    for text, message in (
+        ("clip_len: 8\n", "key 'model' is missing"),
+        ("- a\n- b\n", "a recipe is a list of `key: value` lines"),
+        ("model: [1\n", "not valid YAML"),
+        ("model: tsn_tiny\nmodel: tsm_tiny\n", "mine.yaml:2: key 'model' is given twice"),
+        ("model: tsn_tiny\nlr_schedule: cosine\nmilestones: [1]\n", "milestones need lr_schedule: step"),
+        ("model: tsn_tiny\nnesterov: true\noptimizer: adamw\n", "nesterov: true needs optimizer: sgd"),
+        ("model: tsn_tiny\nmodality: flow\n", "mean and std need 2 values"),
+        ("model: tsn_tiny\nmodel_args: {in_channels: 5}\n", "in_channels is 5"),
+        (
+            "model: tsn_tiny\nnum_segments: 3\ntest_num_clips: 10\n",
+            "for segments use test_num_segments or twice_sample",
+        ),
+        ("model: tsn_tiny\nepochs: 5\nwarmup_epochs: 5\n", "must be shorter than epochs"),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(write(tmp_path, text))
+        assert message in str(caught.value)
+
+
+def test_overrides():
+    r = load_recipe(
+        "tsm_tiny", ["lr=0.5", "model_args.dropout=0.2", "train_resize=null", "sources=[]", "init=imagenet"]
+    )
+    assert (r.lr, r.model_args, r.train_resize, r.sources, r.init) == (0.5, {"dropout": 0.2}, None, [], "imagenet")
+    with pytest.raises(RecipeError, match=r"command line, lrr=1: unknown key 'lrr'; did you mean 'lr'"):
+        load_recipe("tsm_tiny", ["lrr=1"])
+    with pytest.raises(RecipeError, match="not of the form key=value"):
+        load_recipe("tsm_tiny", ["lr"])
+    with pytest.raises(RecipeError, match="lr is not a dictionary"):
+        load_recipe("tsm_tiny", ["lr.x=1"])
+
+
+def test_diff():
+    a, b = (load_recipe(f"slowonly_r50_{n}_256e_kinetics400_rgb") for n in ("4x16x1", "8x8x1"))
+    assert diff_recipes(a, b) == [("clip_len", 4, 8), ("frame_interval", 16, 8)]
+
+
+def test_explain_says_what_the_linear_rule_gives():
+    r = load_recipe("slowonly_r50_8x8x1_256e_kinetics400_rgb")
+    facts = explain_recipe(r, num_devices=1)
+    assert (
+        facts["learning rate"] == "0.1, meant for a global batch of 64; the linear rule gives 0.0125 (--auto-scale-lr)"
+    )
+    assert facts["steps"] == "30055 an epoch, 7694080 in all (240436 samples)"
+    assert facts["test views"].startswith("30 = 10 clips x 3 crops of 8 frames at 256 px")
+    assert any("meant for 8 x 8 = 64" in note for note in facts["differs from the published run or surprises"])
+    scaled = explain_recipe(load_recipe(r.name, ["auto_scale_lr=true"]), num_devices=16)
+    assert scaled["learning rate"] == "0.2 = 0.1 x 128 / 64"
