@@ -58,7 +58,9 @@ class PacketIndex:
         damage = str(self._texts[entry["damage"]]) or None
         pts, keys = self._list(entry["pts"]), self._list(entry["keys"])
         flags = int(entry["flags"])
-        return PacketTable(pts, keys, bool(flags & 1), bool(flags & 2), damage, int(entry["rotation"]))
+        return PacketTable(
+            pts, keys, bool(flags & 1), bool(flags & 2), damage, int(entry["rotation"]), int(entry["hidden"])
+        )
 
     def _list(self, packed: np.ndarray) -> np.ndarray:
         first, step, count = (int(value) for value in packed)
@@ -67,7 +69,7 @@ class PacketIndex:
         return first + step * np.arange(count, dtype=np.int64)
 
 
-_ROW = np.dtype([("name", "u8"), ("size", "i8"), ("mtime", "i8"), ("pts", "i8", 3), ("keys", "i8", 3), ("damage", "i4"), ("rotation", "i2"),
+_ROW = np.dtype([("name", "u8"), ("size", "i8"), ("mtime", "i8"), ("pts", "i8", 3), ("keys", "i8", 3), ("damage", "i4"), ("rotation", "i2"), ("hidden", "i4"),
                  ("flags", "u1")])  # fmt: skip
 
 
@@ -88,7 +90,9 @@ def write_index(path: str | os.PathLike, tables: Iterable[tuple[Key, PacketTable
                 length += len(values)
         damage = texts.setdefault(table.damage or "", len(texts))
         flags = table.timed | table.seekable << 1
-        rows.append((_hash(key[0], folder), key[1], key[2], packed[0], packed[1], damage, table.rotation, flags))
+        rows.append(
+            (_hash(key[0], folder), key[1], key[2], packed[0], packed[1], damage, table.rotation, table.hidden, flags)
+        )
     table_rows = np.sort(np.array(rows, dtype=_ROW), order="name")
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:

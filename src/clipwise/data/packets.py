@@ -34,6 +34,7 @@ class PacketTable:
         seekable: frames can be found by their time stamp. Where not, frames are counted from the start of the file.
         damage: what is wrong with the file, or None.
         rotation: degrees by which the container says the pictures are to be turned, anticlockwise.
+        hidden: packets that an edit list hides: in the header's count, but no frames of the video.
     """
 
     pts: np.ndarray
@@ -42,6 +43,7 @@ class PacketTable:
     seekable: bool
     damage: str | None = None
     rotation: int = 0
+    hidden: int = 0
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -66,7 +68,7 @@ def scan_packets(container, stream) -> PacketTable:
     """
     pts: list[int] = []
     keys: list[int] = []
-    timed, damage, number = True, None, -1
+    timed, damage, number, hidden = True, None, -1, 0
     prefix = _unit_length_bytes(stream.codec_context)
     for packet in container.demux(stream):
         size = packet.size
@@ -84,7 +86,9 @@ def scan_packets(container, stream) -> PacketTable:
             stamp = number
         elif packet.is_keyframe:
             keys.append(stamp)
-        if not packet.is_discard:  # an edit list hides packets that are still needed to decode others
+        if packet.is_discard:  # an edit list hides packets that are still needed to decode others
+            hidden += 1
+        else:
             pts.append(stamp)
     stamps = np.sort(np.asarray(pts, dtype=np.int64))
     names = set(container.format.name.split(","))
@@ -94,7 +98,7 @@ def scan_packets(container, stream) -> PacketTable:
         damage = "the first packet is not a keyframe"
     if not timed:
         stamps = np.arange(len(stamps), dtype=np.int64)
-    return PacketTable(stamps, np.sort(np.asarray(keys, dtype=np.int64)), timed, seekable, damage)
+    return PacketTable(stamps, np.sort(np.asarray(keys, dtype=np.int64)), timed, seekable, damage, hidden=hidden)
 
 
 def _unit_length_bytes(codec) -> int:
@@ -107,14 +111,15 @@ def _unit_length_bytes(codec) -> int:
 
 
 def _well_formed(packet, size: int, prefix: int) -> bool:
-    data = memoryview(packet)
+    data = bytes(packet)
     at = 0
     while at < size:
         head = at + prefix
-        length = int.from_bytes(data[at:head], "big")
-        if length == 0 or head + length > size or data[head] & 0x80:  # the first bit of a unit is always 0
+        end = head + int.from_bytes(data[at:head], "big")
+        # The first bit of a unit is 0, and inside a unit there are never three zero bytes in a row: those are holes in the file.
+        if end == head or end > size or data[head] & 0x80 or data.find(b"\0\0\0", head, end) >= 0:
             return False
-        at = head + length
+        at = end
     return True
 
 

@@ -52,6 +52,7 @@ class PyAVReader(VideoReader):
         self._timeout_s, self._rotate = timeout_s, rotate
         self._reformat = VideoReformatter().reformat
         self._container: Any = None
+        self.concealed: set[int] = set()
         self._start_clock()
         self._open()
         try:
@@ -134,10 +135,18 @@ class PyAVReader(VideoReader):
     def _count_by_decoding(self) -> None:
         """Replaces the packets' table by what a decode from the start gives."""
         pts: list[int | None] = []
-        error = self._decode_on(lambda frame: pts.append(frame.pts))
+
+        def take(frame) -> None:
+            if frame.is_corrupt:
+                self.concealed.add(len(pts))
+            pts.append(frame.pts)
+
+        error = self._decode_on(take)
         damage = self._table.damage
         if error is not None:
             damage = f"after frame {len(pts) - 1}: {_reason(error)}" + (f"; {damage}" if damage else "")
+        if damage is None and self.concealed:
+            damage = f"{len(self.concealed)} frames have errors that the decoder has covered up, the first is {min(self.concealed)}"
         stamps = np.asarray([-1 if p is None else p for p in pts], dtype=np.int64)
         same = len(stamps) == len(self._table) and bool((stamps == self._table.pts).all())
         # In a damaged file the pictures depend on where decoding began: only a decode from the start is the truth.
@@ -315,6 +324,8 @@ class PyAVReader(VideoReader):
         def take(frame) -> bool:
             nonlocal count
             if count in sink.missing:
+                if frame.is_corrupt:
+                    self.concealed.add(count)
                 sink(count, self.upright(frame))
             count += 1
             return count > last

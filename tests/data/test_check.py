@@ -1,0 +1,184 @@
+"""``check`` finds what is wrong with a data set, and nothing that is not."""
+
+import random
+import shutil
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from clipwise.data.check import FAULTS, check_dataset, write_clean_lists
+from clipwise.data.lists import read_list
+from clipwise.data.packets import TABLES
+from clipwise.errors import DataError
+
+
+def remux(source: Path, target: Path, frames: int | None = None, faststart: bool = True) -> None:
+    """Copies the packets; with the index in front, so that a cut leaves the file readable."""
+    options = {"movflags": "faststart"} if faststart else {}
+    with av.open(str(source)) as old, av.open(str(target), "w", options=options) as new:
+        stream = old.streams.video[0]
+        copy = new.add_stream_from_template(stream)
+        for number, packet in enumerate(old.demux(stream)):
+            if packet.dts is None or (frames is not None and number >= frames):
+                continue
+            packet.stream = copy
+            new.mux(packet)
+
+
+def sound_only(target: Path) -> None:
+    with av.open(str(target), "w") as container:
+        stream = container.add_stream("aac", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.fixture
+def planted(shared, tmp_path) -> tuple[Path, dict[str, str]]:
+    """A part of grid_digits with ten faults; entry -> kind of fault."""
+    digits = shared / "data/grid_digits"
+    rng = random.Random(0)
+    lists = {name: (digits / f"{name}.txt").read_text().splitlines() for name in ("train", "val")}
+    lists = {"train": rng.sample(lists["train"], 80), "val": rng.sample(lists["val"], 25)}
+    for line in lists["train"] + lists["val"]:
+        target = tmp_path / line.split()[0]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(digits / line.split()[0], target)
+    shutil.copyfile(digits / "classes.txt", tmp_path / "classes.txt")
+    faults: dict[str, str] = {}
+    victims = iter(rng.sample([line.split()[0] for line in lists["train"]], 9))
+
+    def plant(kind: str) -> Path:
+        entry = next(victims)
+        faults[entry] = kind
+        return tmp_path / entry
+
+    plant("missing").unlink()
+    plant("undecodable").write_bytes(b"")
+    plant("undecodable").write_text("not a video at all\n" * 20)
+    plant("undecodable").write_text("<html><body>404</body></html>")
+    path = plant("truncated")  # cut off, but the index is in front
+    remux(path, tmp_path / "whole.mp4")
+    path.write_bytes((tmp_path / "whole.mp4").read_bytes()[: (tmp_path / "whole.mp4").stat().st_size * 9 // 10])
+    path = plant("damaged")  # a hole in the middle of a keyframe
+    remux(path, tmp_path / "whole.mp4")
+    data = bytearray((tmp_path / "whole.mp4").read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 400] = bytes(400)
+    path.write_bytes(data)
+    path = plant("too_short")
+    remux(path, tmp_path / "short.mp4", frames=2)
+    shutil.copyfile(tmp_path / "short.mp4", path)
+    sound_only(plant("undecodable"))
+    bad_label = next(victims)
+    faults[bad_label] = "bad_label"
+    lists["train"] = [f"{line.split()[0]} 10" if line.startswith(bad_label + " ") else line for line in lists["train"]]
+    whole = [line for line in lists["train"] if line.split()[0] not in faults]
+    copied = whole[0].split()
+    shutil.copyfile(tmp_path / copied[0], tmp_path / "videos/renamed copy.mp4")
+    lists["val"].append(f"videos/renamed copy.mp4 {copied[1]}")
+    faults[copied[0]] = "duplicate"
+    for name, lines in lists.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    TABLES.clear()
+    return tmp_path, faults
+
+
+def test_ten_planted_faults_are_all_found(planted):
+    folder, faults = planted
+    parts = {name: read_list(folder / f"{name}.txt", num_classes=11) for name in ("train", "val")}
+    seen = []
+    result = check_dataset(parts, num_classes=10, min_frames=4, workers=2, progress=lambda *step: seen.append(step))
+    found = {(f.part, parts[f.part].entry(f.index)): f.kind for f in result.faults}
+    assert found == {("train", e): k for e, k in faults.items()} | {("val", "videos/renamed copy.mp4"): "duplicate"}
+    assert len(faults) == 10
+    assert not result.ok
+    assert result.counts() == {
+        "missing": 1,
+        "undecodable": 4,
+        "truncated": 1,
+        "damaged": 1,
+        "too_short": 1,
+        "bad_label": 1,
+        "duplicate": 2,
+    }
+    assert seen[-1][:2] == (105, 105)  # all but the missing one
+    details = {f.kind: f.detail for f in result.faults}
+    assert details["too_short"] == "has 2 frames, 4 are needed"
+    assert details["bad_label"] == "has the label 10, but there are 10 classes, 0 to 9"
+    assert sum(result.histograms["train"]) == 79
+    assert result.statistics["sizes"] == {"128x96": 102}
+    assert result.statistics["fps"]["median"] == 25.0
+    assert result.speed["clips_per_s"] > 1
+    as_dict = result.to_dict()
+    assert as_dict["counts"] == result.counts()
+    assert as_dict["faults"][0].keys() == {"part", "index", "path", "kind", "detail"}
+    assert any("in more than one part" in line for line in result.advice)
+
+    left_out = write_clean_lists(parts, result, {"train": folder / "train.clean.txt", "val": folder / "val.clean.txt"})
+    assert left_out == {"train": 10, "val": 0}
+    clean = {name: read_list(folder / f"{name}.clean.txt") for name in ("train", "val")}
+    assert (len(clean["train"]), len(clean["val"])) == (70, 26)
+    again = check_dataset(clean, min_frames=4, workers=1)
+    assert again.ok, again.faults
+    assert again.classes == parts["train"].classes
+    assert not [p for p in folder.iterdir() if "part" in p.name]
+
+
+def test_full_depth_finds_damage_that_only_decoding_shows(tmp_path, shared):
+    folder = tmp_path / "videos" / "a"
+    folder.mkdir(parents=True)
+    odd = shared / "data/odd_videos"
+    whole = folder / "whole.mp4"
+    shutil.copyfile(odd / "h264_baseline_nob.mp4", whole)
+    with av.open(str(whole)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    data = bytearray(whole.read_bytes())
+    position, size = packets[30]
+    for at in range(position + 5, position + size):
+        data[at] = 0xA5  # the unit's length and type stay right
+    (folder / "bits.mp4").write_bytes(data)
+    (tmp_path / "l.txt").write_text("videos/a/whole.mp4 0\nvideos/a/bits.mp4 0\n")
+    videos = read_list(tmp_path / "l.txt", num_classes=2)
+    full = check_dataset({"train": videos}, depth="full", workers=1)
+    assert [(f.index, f.kind) for f in full.faults] == [(1, "truncated")]
+    assert full.faults[0].detail.startswith("after frame 29: ")
+
+
+def test_clean_data_has_no_faults(shared):
+    digits = shared / "data/grid_digits"
+    parts = {"train": read_list(digits / "train.txt"), "val": read_list(digits / "val.txt")}
+    result = check_dataset(parts, depth="short")
+    assert result.ok
+    assert result.opened == 48
+    assert result.entries == {"train": 700, "val": 100}
+    assert sum(result.histograms["train"]) == 700
+    assert len(result.histograms["val"]) == 10
+    assert result.seconds < 10
+
+
+def test_frame_folders_and_repeats(shared, tmp_path):
+    source = shared / "data/rawframes_jumprun/demo_dataset"
+    folders = sorted(p for p in source.glob("*/*") if p.is_dir())[:3]
+    lines = []
+    for number, folder in enumerate(folders):
+        shutil.copytree(folder, tmp_path / f"v{number}")
+        lines.append(f"v{number} {len(list(folder.glob('img_*.jpg')))} {number % 2}")
+    lines[1] = lines[1].replace(lines[1].split()[1], str(int(lines[1].split()[1]) + 5))
+    lines.append(lines[0])
+    (tmp_path / "l.txt").write_text("\n".join(lines) + "\n")
+    videos = read_list(tmp_path / "l.txt", num_classes=2, format="rawframes")
+    result = check_dataset({"train": videos}, workers=1)
+    assert [(f.index, f.kind) for f in result.faults] == [(1, "truncated"), (3, "repeated")]
+    assert result.faults[1].detail == "is listed before, as entry 0"
+
+
+def test_messages(shared):
+    with pytest.raises(DataError, match="there is nothing to check: give at least one list with entries"):
+        check_dataset({})
+    videos = read_list(shared / "data/grid_digits/val.txt")
+    with pytest.raises(DataError, match="depth is 'deep'; allowed are short, normal, full"):
+        check_dataset({"val": videos}, depth="deep")
+    assert next(iter(FAULTS)) == "missing"
