@@ -1,0 +1,107 @@
+"""Read a checkpoint of another project, and write one of ours; or the way back.
+
+  clipwise convert slowonly.pth --recipe slowonly_r50_8x8x1_256e_kinetics400_rgb --out slowonly.safetensors
+  clipwise convert ours.safetensors --to mmaction2 --out theirs.pth
+
+Read are files of MMAction2 0.x and 1.x, of the original TSN, TSM and TPN code, of Paddle, of the original BMN, and ResNets of
+torchvision and timm. The format is recognised by its keys. A partial match is refused unless --partial allows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from clipwise.cli.common import add_json, print_json
+from clipwise.errors import ClipwiseError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "checkpoint", help="file to read (.pth, .pt, .tar, .pdparams, .safetensors), or a name in the zoo"
+    )
+    parser.add_argument("--recipe", help="recipe that the weights are for (a packaged name or a YAML file)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="key=value", help="change keys of the recipe")
+    parser.add_argument("--out", required=True, help="file to write")
+    parser.add_argument("--partial", action="store_true", help="accept missing, unused or misshapen weights")
+    parser.add_argument("--to", choices=("clipwise", "mmaction2"), default="clipwise", help="format to write")
+    parser.add_argument("--classes", metavar="FILE", help="class names, one a line (known data sets have theirs)")
+    parser.add_argument("--source", metavar="TEXT", help="what the passport says about where the weights are from")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.to == "mmaction2":
+        return _to_mmaction2(args)
+    if not args.recipe:
+        raise ClipwiseError(
+            f"--recipe is missing: it says what network {args.checkpoint} is for, and how its clips are cut. "
+            "`clipwise recipes` lists the packaged ones."
+        )
+    if not args.out.endswith(".safetensors"):
+        raise ClipwiseError(f"--out {args.out}: our checkpoints are .safetensors files.")
+    from clipwise.engine.zoo import convert_checkpoint
+    from clipwise.recipe import load_recipe
+
+    classes = None
+    if args.classes:
+        from clipwise.data.labels import read_classes
+
+        classes = read_classes(args.classes)
+    report = convert_checkpoint(
+        args.checkpoint,
+        load_recipe(args.recipe, args.set),
+        args.out,
+        partial=args.partial,
+        source=args.source,
+        classes=classes,
+    )
+    if args.json:
+        print_json(
+            {
+                "out": args.out,
+                "format": report.source_format,
+                "matched": len(report.matched),
+                "missing": report.missing,
+                "unused": report.unused,
+                "mismatched": report.mismatched,
+                "conflicts": report.conflicts,
+                "ignored": report.ignored,
+                "notes": report.notes,
+            }
+        )
+    else:
+        print(report.summary())
+        print(f"written: {args.out}")
+    return 0
+
+
+def _to_mmaction2(args: argparse.Namespace) -> int:
+    for given, name in (
+        (args.recipe, "--recipe"),
+        (args.set, "--set"),
+        (args.classes, "--classes"),
+        (args.partial, "--partial"),
+    ):
+        if given:
+            raise ClipwiseError(
+                f"{name} has no effect with --to mmaction2: the checkpoint's own passport says what it is."
+            )
+    from clipwise.engine.checkpoint import atomic_path, load_model_and_passport
+    from clipwise.engine.zoo import resolve
+    from clipwise.models.convert import save_mmaction2
+
+    model, passport = load_model_and_passport(resolve(args.checkpoint))
+    meta = {
+        "epoch": passport.epoch,
+        "iter": passport.step,
+        "CLASSES": passport.classes,
+        "source": args.source
+        or f"clipwise {passport.versions.get('clipwise', '')}: {passport.source or passport.model}",
+    }
+    with atomic_path(args.out) as temporary:
+        save_mmaction2(temporary, model.state_dict(), model, meta)
+    if args.json:
+        print_json({"out": args.out, "tensors": len(model.state_dict())})
+    else:
+        print(f"written: {args.out}, {len(model.state_dict())} tensors under MMAction2's names")
+    return 0

@@ -1,0 +1,297 @@
+"""Describe a model, a recipe, published weights or a checkpoint: size, cost, and where it comes from.
+
+  clipwise info slowonly_r50 --frames 8 --size 224
+  clipwise info slowonly_r50_8x8x1_256e_kinetics400_rgb       the recipe, its cost, its published weights
+  clipwise info runs/mine/best.safetensors                    the passport
+  clipwise info --zoo                                         all published weights
+
+A MAC is one multiplication with its addition (two FLOPs); convolutions and linear layers are counted, attention apart.
+No weights are loaded or downloaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from clipwise.cli.common import add_json, print_json, print_table
+from clipwise.errors import ClipwiseError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="?", help="model, recipe, name in the zoo, or file")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="keys of the recipe, or settings of the model"
+    )
+    parser.add_argument("--frames", type=int, help="frames of a view (default: the recipe's at test, or the model's)")
+    parser.add_argument("--size", type=int, nargs="+", metavar="PX", help="side of a view, or height and width")
+    parser.add_argument("--views", type=int, help="views of a video (default: the recipe's)")
+    parser.add_argument("--batch", type=int, help="batch for the memory estimate (default: the recipe's, or 8)")
+    parser.add_argument(
+        "--device",
+        default="meta",
+        help="where to count: meta (default) computes nothing; cpu or another also times one view",
+    )
+    parser.add_argument("--zoo", action="store_true", help="list the published weights")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.zoo:
+        return _list_zoo(args)
+    if not args.what:
+        raise ClipwiseError(
+            "say what to describe: a model, a recipe, a name in the zoo or a file; --zoo lists the weights."
+        )
+    facts = describe(args)
+    if args.json:
+        print_json(facts)
+        return 0
+    for title, section in facts.items():
+        print(f"{title}:")
+        rows = section.items() if isinstance(section, dict) else [("", section)]
+        width = max((len(str(key)) for key, _ in rows), default=0)
+        for key, value in rows:
+            print(f"  {key:<{width}}  {_text(value)}".rstrip())
+    return 0
+
+
+def describe(args: argparse.Namespace) -> dict[str, Any]:
+    """Everything known about what was named, in sections."""
+    path = Path(args.what)
+    if path.suffix in (".yaml", ".yml"):
+        return _describe_recipe(args, args.what)
+    if path.is_file():
+        return _describe_file(args, path)
+    from clipwise.models import list_models
+    from clipwise.models.zoo import find_weights
+    from clipwise.recipe import ALIASES, list_recipes
+
+    weights = find_weights(args.what)
+    known = {*list_recipes(), *ALIASES}
+    if args.what in known or (Path(args.what).suffix == ".py" and Path(args.what).stem in known):
+        facts = _describe_recipe(args, args.what)
+    elif weights is not None:
+        facts = _describe_recipe(args, weights.recipe) if weights.recipe else {}
+    elif args.what in list_models():
+        return _describe_model(args)
+    else:
+        import difflib
+
+        near = difflib.get_close_matches(args.what, [*list_models(), *known], n=2, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise ClipwiseError(f"{args.what!r} is neither a file nor a model, a recipe or a name in the zoo.{hint}")
+    if weights is not None:
+        facts["published weights"] = _weights_facts(weights)
+    return facts
+
+
+def _describe_model(args: argparse.Namespace) -> dict[str, Any]:
+    import yaml
+
+    from clipwise.models import create_model, model_arguments
+
+    settings = {}
+    for item in args.overrides:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ClipwiseError(f"{item!r} is not of the form key=value.")
+        settings[key] = yaml.safe_load(value)
+    facts: dict[str, Any] = {"model": {"name": args.what, **{k: v for k, v in settings.items()}}}
+    facts["settings and their defaults"] = model_arguments(args.what)
+
+    def make():
+        return create_model(args.what, **settings)
+
+    shape = _model_shape(make)
+    shape = (shape[0], args.frames or shape[1], *_size(args, shape[2:]))
+    facts["cost"] = _cost(args, make, shape, None, args.views or 1, args.batch or 8, "sgd")
+    return facts
+
+
+def _model_shape(make) -> tuple[int, ...]:
+    import torch
+
+    with torch.device("meta"):
+        model = make()
+    if hasattr(model, "clip_shape"):
+        return model.clip_shape
+    return (model.feat_dim, model.temporal_dim)
+
+
+def _describe_recipe(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    from clipwise.recipe import explain_recipe, load_recipe
+
+    recipe = load_recipe(name, args.overrides)
+    facts: dict[str, Any] = {"recipe": explain_recipe(recipe)}
+    facts["cost"] = _recipe_cost(args, recipe, None)
+    return facts
+
+
+def _recipe_cost(args: argparse.Namespace, recipe, num_classes: int | None) -> dict[str, Any]:
+    from clipwise.engine.build import build_model, model_args
+    from clipwise.recipe import LocalizationRecipe
+
+    batch = args.batch or recipe.batch_size
+    if isinstance(recipe, LocalizationRecipe):
+        shape = (recipe.feat_dim, recipe.temporal_dim)
+        return _cost(args, lambda: build_model(recipe), shape, None, 1, batch, recipe.optimizer)
+    classes = num_classes or recipe.num_classes or recipe.published.num_classes or 400
+    channels = model_args(recipe, classes).get("in_channels", 3)
+    frames = recipe.num_segments or recipe.clip_len
+    test_frames = args.frames or (recipe.test_num_segments or recipe.num_segments or recipe.clip_len)
+    side = recipe.test_crop_size or 224
+    view = (channels, test_frames, *_size(args, (side, side) if isinstance(side, int) else side[::-1]))
+    side = recipe.crop_size or 224
+    clip = (channels, frames, *((side, side) if isinstance(side, int) else side[::-1]))
+    crops = {"center": 1, "three": 3, "ten": 10}[recipe.test_crop]
+    views = args.views or crops * recipe.test_num_clips * (2 if recipe.twice_sample else 1)
+    return _cost(args, lambda: build_model(recipe, classes), view, clip, views, batch, recipe.optimizer)
+
+
+def _size(args: argparse.Namespace, default: tuple[int, ...]) -> tuple[int, ...]:
+    if not args.size:
+        return default
+    if len(args.size) > 2 or not default:
+        raise ClipwiseError(f"--size takes a side, or height and width, not {args.size}.")
+    return (args.size[0], args.size[-1])
+
+
+def _cost(args, make, view, clip, views: int, batch: int, optimizer: str) -> dict[str, Any]:
+    from clipwise.models.cost import measure_cost
+
+    cost = measure_cost(make, view, clip, "cpu" if len(view) == 2 else "meta")
+    facts: dict[str, Any] = {
+        "parameters": cost.parameters,
+        "weights_mb": round(cost.weight_bytes / 1e6, 1),
+        "input_of_a_view": list(view),
+        "gmac_per_view": round(cost.macs / 1e9, 3),
+    }
+    if cost.trainable != cost.parameters:
+        facts["trainable_parameters"] = cost.trainable
+    if cost.attention_macs:
+        facts["gmac_per_view_attention"] = round(cost.attention_macs / 1e9, 3)
+    facts["views"] = views
+    facts["gmac_per_video"] = round(views * (cost.macs + cost.attention_macs) / 1e9, 1)
+    facts["training_batch"] = batch
+    facts["training_memory_at_least_mib"] = round(cost.training_bytes(batch, optimizer) / 2**20)
+    if args.device != "meta":
+        facts[f"seconds_per_view_on_{args.device}"] = _time_view(make, view, args.device)
+    return facts
+
+
+def _time_view(make, view, device: str) -> float:
+    import statistics
+    import time
+
+    import torch
+
+    from clipwise.engine.device import pick_device
+
+    place = pick_device(device)
+    model = make().eval().to(place)
+    clip = torch.zeros(1, *view, device=place)
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(4):
+            started = time.perf_counter()
+            model(clip).sum().item() if len(view) == 4 else model(clip)[0].sum().item()
+            seconds.append(time.perf_counter() - started)
+    return round(statistics.median(seconds[1:]), 4)
+
+
+def _describe_file(args: argparse.Namespace, path: Path) -> dict[str, Any]:
+    from clipwise.engine.zoo import FOREIGN_SUFFIXES
+
+    if path.suffix in FOREIGN_SUFFIXES:
+        return _describe_foreign(path)
+    from clipwise.engine.checkpoint import read_passport
+    from clipwise.recipe import make_recipe
+
+    passport = read_passport(path)
+    facts: dict[str, Any] = {
+        "checkpoint": {
+            "file": str(path),
+            "megabytes": round(path.stat().st_size / 1e6, 1),
+            "model": passport.model,
+            "model_args": passport.model_args,
+            "epoch": passport.epoch,
+            "step": passport.step,
+            "metrics": passport.metrics,
+            "source": passport.source,
+            "data": passport.data,
+            "resumable": passport.state is not None,
+            "versions": passport.versions,
+        }
+    }
+    if passport.classes:
+        facts["classes"] = {"count": len(passport.classes), "names": passport.classes}
+    if passport.recipe:
+        from clipwise.recipe import explain_recipe
+
+        recipe = make_recipe(passport.recipe, source=str(path))
+        facts["recipe"] = explain_recipe(recipe)
+        facts["cost"] = _recipe_cost(args, recipe, passport.model_args.get("num_classes"))
+    return facts
+
+
+def _describe_foreign(path: Path) -> dict[str, Any]:
+    from clipwise.errors import CheckpointError
+    from clipwise.models.convert import guess_model, read_foreign_checkpoint, recognise_format
+
+    foreign = read_foreign_checkpoint(path)
+    facts: dict[str, Any] = {"file": str(path), "megabytes": round(path.stat().st_size / 1e6, 1)}
+    facts["format"] = recognise_format(foreign.tensors).name
+    facts["tensors"] = len(foreign.tensors)
+    facts["numbers"] = sum(t.numel() for t in foreign.tensors.values())
+    try:
+        facts["looks_like"], facts["with"] = guess_model(foreign)
+    except CheckpointError as error:
+        facts["looks_like"] = f"nothing here: {error}"
+    meta = {k: v for k, v in foreign.meta.items() if isinstance(v, str | int | float)}
+    facts["also_in_the_file"] = {k: str(v)[:80] for k, v in meta.items()}
+    return {"another project's checkpoint": facts}
+
+
+def _weights_facts(weights) -> dict[str, Any]:
+    return {
+        "name": weights.name,
+        "address": weights.url,
+        "sha256_begins": weights.sha256,
+        "recipe": weights.recipe,
+        "outputs": weights.num_classes,
+        "published": weights.metrics,
+        "licence": weights.licence,
+        "note": weights.note,
+    }
+
+
+def _list_zoo(args: argparse.Namespace) -> int:
+    from clipwise.models.zoo import CATALOGUE
+
+    entries = [w for w in CATALOGUE.values() if (args.what or "") in w.name]
+    if args.json:
+        print_json([_weights_facts(w) for w in entries])
+    else:
+        rows = [
+            (w.name, w.num_classes, w.metrics.get("top1", ""), w.metrics.get("top5", ""), w.sha256) for w in entries
+        ]
+        print_table(rows, ("weights", "outputs", "top-1", "top-5", "sha256 begins"))
+    return 0
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {_text(v)}" for k, v in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        if value and all(isinstance(v, str) for v in value) and len(value) > 8:
+            return ", ".join(value[:8]) + f", … ({len(value)})"
+        if value and any(isinstance(v, str) and " " in v for v in value):
+            return "".join(f"\n    - {v}" for v in value)
+        return " x ".join(map(str, value)) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and value >= 10_000:
+        return f"{value:,}".replace(",", " ")
+    return "-" if value in (None, "") else str(value)
