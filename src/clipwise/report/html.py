@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clipwise.report import analyze_sections as analyze_parts
 from clipwise.report import compare_sections as compare_parts
 from clipwise.report import result_sections as result_parts
 from clipwise.report import run_sections as run_parts
@@ -85,16 +86,29 @@ def compare_report(comparison: Comparison, folder: str | Path, *, language: Lang
     return write_page(Path(folder) / "index.html", html)
 
 
+def analyze_report(facts: Mapping[str, Any], folder: str | Path, *, language: Language = "en") -> Path:
+    """``index.html`` in a folder for what ``clipwise analyze`` found (its JSON)."""
+    content = [
+        analyze_parts.verdict_section(facts),
+        analyze_parts.importance_section(facts),
+        analyze_parts.class_table_section(facts),
+        analyze_parts.failures_section(facts),
+    ]
+    lead = analyze_parts.analyze_tiles(facts)
+    html = render_page(facts["model"], content, kind="What it looks at", lead=lead, language=language)
+    return write_page(Path(folder) / "index.html", html)
+
+
 def demo_report(
     out: str | Path,
-    *,
     runs: Mapping[str, str | Path],
     results: Mapping[str, Any],
+    timelines: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    *,
     title: str = "clipwise demo",
     story: Sequence[str] = (),
     facts: Sequence[tuple[str, str, str]] = (),
     predictions: Sequence[Mapping[str, Any]] = (),
-    timelines: Sequence[Mapping[str, Any]] = (),
     mistakes: int = 12,
     language: Language = "en",
 ) -> Path:
@@ -104,10 +118,10 @@ def demo_report(
         out: the HTML file, or a folder that gets ``index.html``.
         runs: name -> run folder (or log).
         results: name -> ``TestResult``; the first one is the one that the classes are sorted by.
+        timelines: of one or more long videos; see ``sections.timeline_section``.
         story: paragraphs that say what is shown.
         facts: more figures as (label, value, note).
         predictions: of new files; each with ``source`` and ``top`` (pairs of class and share).
-        timelines: of long videos; see ``sections.timeline_section``.
         mistakes: film strips a model.
     """
     logs: list[RunLog] = [read_run(folder, name) for name, folder in runs.items()]
@@ -127,7 +141,7 @@ def demo_report(
     if predictions:
         content.append(parts.predictions_section(predictions))
     if timelines:
-        content.append(parts.timeline_section(timelines))
+        content.append(parts.timeline_section([timelines] if isinstance(timelines, Mapping) else timelines))
     content.append(run_parts.time_section(logs))
     path = Path(out)
     path = path if path.suffix == ".html" else path / "index.html"

@@ -56,7 +56,7 @@ def curve_series(runs: Sequence[RunLog], key: str, weight: float | None = None) 
         val_x, val_y = run.curve(key, "val")
         if len(x):
             noisy = key not in ("lr", "time") and len(x) > 20
-            w = weight if weight is not None else (0.6 if len(x) < 100 else 0.9) if noisy else 0.0
+            w = weight if weight is not None else (0.5 if len(x) < 100 else 0.8) if noisy else 0.0
             if w:
                 series.append(Series("", x, y, n, "faint"))
             name = run.name if several and not len(val_x) else f"{prefix}training"

@@ -190,13 +190,17 @@ def analyze_time(run: RunLog, include_outliers: bool = False) -> TimeAnalysis | 
 
 
 def smooth(values: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
-    """Exponential moving average without the start's bias; ``weight`` 0 leaves the values."""
+    """Exponential moving average, run forwards and backwards so that it does not lag; ``weight`` 0 leaves the values."""
     if not 0 < weight < 1 or len(values) < 3:
         return values
+    return (_forward(values, weight) + _forward(values[::-1], weight)[::-1]) / 2
+
+
+def _forward(values: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
     out, state = np.empty(len(values)), 0.0
     for n, value in enumerate(values):
         state = weight * state + (1 - weight) * value
-        out[n] = state / (1 - weight ** (n + 1))
+        out[n] = state / (1 - weight ** (n + 1))  # without the start's bias
     return out
 
 

@@ -118,7 +118,7 @@ class ScoreTable:
     @cached_property
     def failed(self) -> NDArray[np.bool_]:
         """(N,)"""
-        return np.isnan(self.scores).any(1)
+        return np.asarray(np.isnan(self.scores).any(1))
 
     @cached_property
     def usable(self) -> NDArray[np.bool_]:

@@ -106,53 +106,56 @@ def timeline_section(
     """Segments along the time of long videos.
 
     Args:
-        videos: each with ``source``, ``duration_s``, ``segments`` (found) and optionally ``truth``; a segment has
-            ``start``, ``end`` (seconds), and ``label`` and ``score`` where known.
+        videos: each with ``video`` (its name), ``segments`` (found), and where known ``truth`` and ``duration_s``; a
+            segment has ``start_s``, ``end_s``, and where known ``class`` and ``score``.
     """
     names: dict[str, int] = {}
     parts = []
     for video in videos:
-        length = max(float(video["duration_s"]), 1e-6)
+        everything = [*video["segments"], *video.get("truth", ())]
+        length = float(video.get("duration_s") or max((float(s["end_s"]) for s in everything), default=1.0)) or 1.0
         rows = []
         for kind, key in (("truth", "truth"), ("found", "segments")):
             if not video.get(key):
                 continue
-            blocks = []
-            for lane, s in _lanes(video[key]):
-                label = str(s.get("label") or "")
-                colour = names.setdefault(label, len(names)) % 8
-                start, end = float(s["start"]), float(s["end"])
-                score = s.get("score")
-                tip = f"{label} {start:.2f}–{end:.2f} s" + (f", {score:.2f}" if score is not None else "")
-                text = f"{label} {score:.2f}" if score is not None else label
-                blocks.append(
-                    f'<div class="block s{colour}" tabindex="0" title="{escape(tip, quote=True)}" style="left:{start / length * 100:.2f}%;width:{max(end - start, 0) / length * 100:.2f}%;'
-                    f'--lane:{lane};--o:{0.35 + 0.65 * float(score if score is not None else 1):.2f}"><span data-keep>{escape(text.strip())}</span></div>'
-                )
-            lanes = 1 + max(lane for lane, _ in _lanes(video[key]))
-            rows.append(
-                f'<div class="lane-name">{kind}</div><div class="lane" style="--lanes:{lanes}">{"".join(blocks)}</div>'
-            )
+            placed = _lanes(video[key])
+            blocks = "".join(_block(s, lane, length, names) for lane, s in placed)
+            lanes = 1 + max(lane for lane, _ in placed)
+            rows.append(f'<div class="lane-name">{kind}</div><div class="lane" style="--lanes:{lanes}">{blocks}</div>')
         marks = "".join(
             f'<span style="left:{t / length * 100:.2f}%">{t:g} s</span>'
             for t in round_ticks(0, length, 8)
             if t <= length * 1.0001
         )
+        name = escape(tail(str(video["video"])))
         parts.append(
-            f'<div class="timeline"><h3 data-keep>{escape(tail(str(video["source"])))}</h3>{"".join(rows)}<div></div><div class="scale">{marks}</div></div>'
+            f'<div class="timeline"><h3 data-keep>{name}</h3>{"".join(rows)}<div></div><div class="scale">{marks}</div></div>'
         )
     return Section(anchor, title, "".join(parts))
+
+
+def _block(segment: Mapping[str, Any], lane: int, length: float, names: dict[str, int]) -> str:
+    label, score = str(segment.get("class") or ""), segment.get("score")
+    start, end = float(segment["start_s"]), float(segment["end_s"])
+    colour = names.setdefault(label, len(names)) % 8
+    shown = f"{label} {float(score):.2f}" if score is not None else label
+    tip = f"{label} {start:.2f}–{end:.2f} s" + (f", {float(score):.2f}" if score is not None else "")
+    strength = 0.35 + 0.65 * min(max(float(score), 0.0), 1.0) if score is not None else 1.0
+    return (
+        f'<div class="block s{colour}" tabindex="0" title="{escape(tip, quote=True)}" style="left:{start / length * 100:.2f}%;'
+        f'width:{max(end - start, 0) / length * 100:.2f}%;--lane:{lane};--o:{strength:.2f}"><span data-keep>{escape(shown.strip())}</span></div>'
+    )
 
 
 def _lanes(segments: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
     """Overlapping segments go below one another."""
     ends: list[float] = []
     placed = []
-    for s in sorted(segments, key=lambda s: float(s["start"])):
-        lane = next((n for n, end in enumerate(ends) if end <= float(s["start"]) + 1e-9), len(ends))
+    for s in sorted(segments, key=lambda s: float(s["start_s"])):
+        lane = next((n for n, end in enumerate(ends) if end <= float(s["start_s"]) + 1e-9), len(ends))
         if lane == len(ends):
             ends.append(0.0)
-        ends[lane] = float(s["end"])
+        ends[lane] = float(s["end_s"])
         placed.append((lane, s))
     return placed
 
