@@ -98,7 +98,7 @@ def _describe_model(args: argparse.Namespace) -> dict[str, Any]:
         if not equals:
             raise ClipwiseError(f"{item!r} is not of the form key=value.")
         settings[key] = yaml.safe_load(value)
-    facts: dict[str, Any] = {"model": {"name": args.what, **{k: v for k, v in settings.items()}}}
+    facts: dict[str, Any] = {"model": {"name": args.what, **settings}}
     facts["settings and their defaults"] = model_arguments(args.what)
 
     def make():

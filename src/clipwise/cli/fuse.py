@@ -1,0 +1,105 @@
+"""Late fusion: combine score files of several models for the same videos.
+
+  clipwise fuse rgb.json flow.json --weights 1 1 --labels val.txt
+  clipwise fuse rgb.pkl flow.pkl --softmax --labels val.txt --search rgb_dev.pkl flow_dev.pkl --search-labels dev.txt
+
+Scores are added with their weights, as they are; --softmax turns raw scores into probabilities first. Files that name their
+videos are brought into one order by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from clipwise.cli.common import add_json, print_json
+from clipwise.errors import ClipwiseError, DataError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scores", nargs="+", help="score files: .json, .csv or .pkl")
+    parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="one a file (default: all 1)")
+    parser.add_argument("--softmax", action="store_true", help="apply a softmax to each file's scores first")
+    parser.add_argument("--labels", metavar="LIST", help="list with the labels, if the files have none")
+    parser.add_argument("--list-format", default="auto", help="how the list is written")
+    parser.add_argument("--topk", nargs="+", type=int, default=[1, 5], metavar="K", help="the k of top-k accuracy")
+    parser.add_argument(
+        "--search",
+        nargs="*",
+        metavar="FILE",
+        help="find the weights by top-1 accuracy on these files (a validation set)",
+    )
+    parser.add_argument("--search-labels", metavar="LIST", help="labels of the --search files, if they have none")
+    parser.add_argument("--out", help="write the fused scores: .json, .csv or .pkl")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from clipwise.engine.evaluate import TestResult, check_result_path
+    from clipwise.infer import fusion
+
+    if args.weights and len(args.weights) != len(args.scores):
+        raise ClipwiseError(f"{len(args.scores)} score files, but {len(args.weights)} weights; give one a file.")
+    if args.weights and args.search is not None:
+        raise ClipwiseError("--weights gives the weights, --search finds them; give one of the two.")
+    if args.out:
+        check_result_path(args.out)
+    files = [fusion.read_scores(path) for path in args.scores]
+    arrays, labels = fusion.align(files, _labels(args.labels, args.list_format))
+    weights, found = args.weights or [1.0] * len(files), None
+    same_videos = False
+    if args.search is not None:
+        if args.search and len(args.search) != len(files):
+            raise ClipwiseError(
+                f"--search needs one file for each of the {len(files)} score files, given {len(args.search)}."
+            )
+        same_videos = not args.search
+        dev_files = [fusion.read_scores(path) for path in args.search] if args.search else files
+        dev_labels = _labels(args.search_labels or (args.labels if same_videos else None), args.list_format)
+        dev, truth = fusion.align(dev_files, dev_labels)
+        if truth is None:
+            raise ClipwiseError("the --search files have no labels; give --search-labels LIST.")
+        weights, found = fusion.search_weights(dev, truth, args.softmax)
+    fused = fusion.fuse(arrays, weights, args.softmax)
+    figures = fusion.measure_fused(fused, labels, args.topk) if labels is not None else {}
+    alone = [fusion.measure_fused(a, labels, args.topk) for a in arrays] if labels is not None else []
+    if args.out:
+        names = next((f.names for f in files if f.names), None) or [str(i) for i in range(len(fused))]
+        classes = next((f.classes for f in files if f.classes), None)
+        result = TestResult(names, labels or [None] * len(fused), list(fused), classes, metrics=figures)
+        result.save(args.out)
+    if args.json:
+        print_json(
+            {
+                "weights": weights,
+                "metrics": figures,
+                "alone": dict(zip(args.scores, alone)),
+                "videos": len(fused),
+                "search_top1_acc": found,
+                "out": args.out,
+            }
+        )
+        return 0
+    for path, weight, own in zip(args.scores, weights, alone or [{}] * len(files)):
+        print(f"{path}\tweight {weight:g}" + "".join(f"\t{k} {v:.4f}" for k, v in own.items()))
+    if found is not None:
+        where = "these same videos: too good to report" if same_videos else "the --search videos"
+        print(f"weights found with top1_acc {found:.4f} on {where}")
+    for name, value in figures.items():
+        print(f"{name}\t{value:.4f}")
+    if not figures:
+        print(f"{len(fused)} videos fused; without --labels there is nothing to measure")
+    if args.out:
+        print(f"scores in {args.out}")
+    return 0
+
+
+def _labels(path: str | None, list_format: str) -> list[tuple[str | None, int]] | None:
+    if path is None:
+        return None
+    from clipwise.data.lists import read_list
+
+    videos = read_list(path, format=list_format)
+    labels = [videos.label(i) for i in range(len(videos))]
+    if not all(isinstance(label, int) for label in labels):
+        raise DataError(f"{path}: fusion needs one label a video.")
+    return [(videos.entry(i), int(label)) for i, label in enumerate(labels)]  # type: ignore[arg-type]
