@@ -34,7 +34,7 @@ def load_any(checkpoint: str, device: str | None, amp: str = "no", max_views: in
     if suffix in (".onnx", ".pt2", ".xml"):
         from clipwise.export.runtimes import load_exported
 
-        return load_exported(checkpoint, device=device)
+        return load_exported(checkpoint, device, amp=amp, max_views=max_views)
     from clipwise.infer.predictor import load
 
     return load(checkpoint, device, amp=amp, max_views=max_views)
