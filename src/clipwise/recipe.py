@@ -183,6 +183,8 @@ class RunRecipe(Strict):
     """How many of the epochs' checkpoints stay beside `last` and `best`."""
     log_every: Count = 20
     """Steps between two log lines."""
+    hang_warning_s: Positive | None = 600.0
+    """Report a process that stands still for so many seconds."""
     trackers: list[str] = []
     """Where the figures go besides the run's own files: tensorboard, wandb, mlflow, swanlab."""
 
@@ -414,7 +416,7 @@ Recipe = RecognitionRecipe | LocalizationRecipe
 class _Yaml(yaml.SafeLoader):
     """YAML 1.2's scalars: `no` is a word, not false, and `1e-4` a number, not a word."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML wants it so
         first: [
             (tag, pattern)
             for tag, pattern in resolvers
@@ -570,6 +572,30 @@ def diff_recipes(a: Recipe, b: Recipe) -> list[tuple[str, Any, Any]]:
     skip = {"name", "paper", "notes", "published"}
     keys = [*left, *(k for k in right if k not in left)]
     return [(k, left.get(k), right.get(k)) for k in keys if k not in skip and left.get(k) != right.get(k)]
+
+
+def modern_overrides(recipe: Recipe) -> list[str]:
+    """The modern training recipe for any recogniser, as overrides (``clipwise train RECIPE --modern``).
+
+    What PP-TSN and PP-TSM added to the old schedules, and what image training does since: a cosine by iteration
+    with a warm-up, Mixup, label smoothing, an average of the weights, no decay on norms and biases, stochastic depth.
+    """
+    if not isinstance(recipe, RecognitionRecipe):
+        raise RecipeError("--modern is for recognisers; a localization recipe has no such variant.")
+    warmup = min(5.0, recipe.epochs / 10)
+    changes = [
+        "lr_schedule=cosine",
+        "milestones=[]",
+        "schedule_by=iteration",
+        f"warmup_epochs={warmup:g}",
+        "warmup_start=0.05",
+    ]
+    changes += ["label_smoothing=0.1", "ema_decay=0.999", "model_args.drop_path=0.1"]
+    if not recipe.multi_label:
+        changes.append("mixup=0.2")
+    if recipe.param_groups == "all":
+        changes.append("param_groups=no_norm_bias")
+    return changes
 
 
 def scaled_lr(recipe: Recipe, num_devices: int) -> float:

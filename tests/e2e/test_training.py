@@ -144,6 +144,7 @@ def test_accumulation_ema_and_adamw_resume_exactly(clips, tmp_path):
         original(self, best)
         saved.append(self.step)
         if len(saved) == 2:
+            self.saver.wait()
             raise StopError
 
     module._Run.save = save
@@ -203,7 +204,7 @@ def test_resume_on_other_data_is_refused(clips, trained, tmp_path):
 
 
 def test_nan_loss_stops_with_file_names(clips, tmp_path):
-    with pytest.raises(WorkError, match=r"the loss is nan at epoch 1, step \d+; the batch: .*mp4"):
+    with pytest.raises(WorkError, match=r"the loss or its gradient is nan at epoch 1, step \d+; the batch: .*mp4"):
         train(
             load_recipe("tsm_tiny", [*TINY, "lr=1e30", "grad_clip=null", "optimizer=sgd"]),
             data=str(clips),

@@ -28,8 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deterministic", action="store_true", help="ask for deterministic kernels")
     parser.add_argument("--init", metavar="CKPT", help="start from a checkpoint's weights")
     parser.add_argument(
-        "--resume", nargs="?", const=True, metavar="CKPT", help="go on exactly where the run (or CKPT) stopped"
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="CKPT",
+        help="go on exactly where the run (or CKPT) stopped; auto: if it has begun",
     )
+    parser.add_argument("--max-steps", type=int, metavar="N", help="stop, resumably, after so many optimizer steps")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), help="mixed precision")
     parser.add_argument("--compile", action="store_true", help="use torch.compile")
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale lr with the global batch")
@@ -82,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         validate=args.validate,
         init=args.init,
         resume=args.resume,
+        max_steps=args.max_steps,
         device=args.device,
     )
     import os

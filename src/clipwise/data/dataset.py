@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from clipwise.data.backends import FrameFolderReader
-from clipwise.data.decode import VideoReader, open_video
+from clipwise.data.decode import VideoReader
+from clipwise.data.entries import PickledFrames, open_entry
 from clipwise.data.lists import VideoList
 from clipwise.data.sampling import OutOfBound, Rule, dense_sample_frames, paddle_sample_frames, sample_frames
 from clipwise.data.transforms import ClipPlan, ClipTransform
@@ -96,8 +96,10 @@ class ClipSpec:
             return self.num_segments, height, width, channels * self.clip_len
         return self.clip_len, height, width, channels
 
-    def indices(self, num_frames: int, rng: np.random.Generator, fps: float | None = None) -> np.ndarray:
-        """Frame numbers, 0-based: (clips or segments, clip_len)."""
+    def indices(
+        self, num_frames: int, rng: np.random.Generator, fps: float | None = None, pickled: bool = False
+    ) -> np.ndarray:
+        """Frame numbers, 0-based: (clips or segments, clip_len). ``pickled``: Paddle's reader of pickles centres otherwise."""
         mode: Literal["train", "test"] = "train" if self.mode == "train" else "test"
         count = self.num_segments or self.num_clips
         if self.sampling == "dense":
@@ -112,8 +114,9 @@ class ClipSpec:
                 rng=rng,
             )
         if self.sampling == "paddle":
+            source: Literal["pkl", "mp4"] = "pkl" if pickled else "mp4"
             return paddle_sample_frames(
-                num_frames, num_segments=count, segment_len=self.clip_len, mode=mode, source="mp4", rng=rng
+                num_frames, num_segments=count, segment_len=self.clip_len, mode=mode, source=source, rng=rng
             )
         return sample_frames(
             num_frames,
@@ -137,7 +140,7 @@ class ClipSpec:
             uint8 (V, T, H, W, C), V = crops x clips with the crops outermost, and the clip's geometry.
             T = segments for TSN and TSM, whose clip_len frames lie in C (x0 y0 x1 y1 … for flow).
         """
-        clips = self.indices(reader.num_frames, rng, reader.fps)
+        clips = self.indices(reader.num_frames, rng, reader.fps, pickled=isinstance(reader, PickledFrames))
         plan = self.transform.draw(reader.height, reader.width, rng)
         frames = reader.frames(clips.ravel(), transform=plan.apply)  # (clips·clip_len, crops, h, w, C)
         _, crops, h, w, channels = frames.shape
@@ -153,23 +156,6 @@ class ClipSpec:
 
 def _size(size: int | Sequence[int] | None) -> int | tuple[int, int] | None:
     return tuple(size) if isinstance(size, Sequence) else size  # type: ignore[return-value]
-
-
-def open_entry(videos: VideoList, index: int, spec: ClipSpec) -> VideoReader:
-    """Open the video or frame folder of a list's entry."""
-    path = videos.path(index)
-    if videos.num_frames(index) is None:
-        if spec.modality == "flow":
-            raise DataError(f"{path}: flow is read from frame folders; extract it with `clipwise prepare flow`.")
-        return open_video(path, timeout_s=spec.decode_timeout_s)
-    return FrameFolderReader(
-        path,
-        num_frames=videos.num_frames(index),
-        modality=spec.modality,
-        template=spec.filename_tmpl,
-        start_index=spec.start_index,
-        offset=videos.offset(index),
-    )
 
 
 class ClipDataset(Dataset):
@@ -207,11 +193,23 @@ class ClipDataset(Dataset):
             f"{self.MAX_SUBSTITUTES} training videos in a row can't be decoded; the first: {failed[0][1]}. Run `clipwise check` on the data."
         )
 
+    def _open(self, index: int, rng: np.random.Generator) -> VideoReader:
+        spec = self.spec
+        return open_entry(
+            self.videos,
+            index,
+            modality=spec.modality,
+            template=spec.filename_tmpl,
+            start_index=spec.start_index,
+            timeout_s=spec.decode_timeout_s,
+            rng=rng if spec.mode == "train" else None,
+        )
+
     def _try(self, index: int, rng: np.random.Generator, attempts: int = 1) -> tuple[dict[str, Any] | None, str | None]:
         label = self.videos.label(index)
         for attempt in range(attempts):
             try:
-                with open_entry(self.videos, index, self.spec) as reader:
+                with self._open(index, rng) as reader:
                     frames, plan = self.spec.read(reader, rng)
             except (DataError, OSError, MemoryError) as error:
                 message = str(error) or type(error).__name__

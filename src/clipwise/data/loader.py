@@ -119,6 +119,7 @@ def make_loader(
     num_workers: int = 2,
     pin_memory: bool = False,
     collate_fn: Callable = collate,
+    persistent: bool = True,
 ) -> DataLoader:
     """A DataLoader for training (``batch_sampler``) or evaluation (``sampler`` and ``batch_size``)."""
     common: dict[str, Any] = dict(
@@ -126,7 +127,7 @@ def make_loader(
         pin_memory=pin_memory,
         collate_fn=collate_fn,
         worker_init_fn=_one_thread,
-        persistent_workers=num_workers > 0 and batch_sampler is not None,
+        persistent_workers=persistent and num_workers > 0 and batch_sampler is not None,
         prefetch_factor=3 if num_workers else None,
         # A generator of its own: making an iterator would else draw from the run's random numbers, and a resumed
         # run makes one where the undisturbed run does not.

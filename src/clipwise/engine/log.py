@@ -50,29 +50,28 @@ class RunLog:
         active: bool = True,
         quiet: bool = False,
         tracker=None,
-        after_step: int | None = None,
     ):
         self.active, self.quiet, self.tracker = active, quiet, tracker
         self.folder = folder if active else None
         self.terminal = sys.stderr.isatty()
         self.bar: Any = None
         self.epoch_started = time.perf_counter()
-        if self.folder is not None and after_step is not None:
-            self._forget_after(after_step)
 
-    def _forget_after(self, step: int) -> None:
-        """A resumed run goes on from its checkpoint: drop lines that the killed run wrote later than that."""
-        path = self.folder / "log.jsonl"  # type: ignore[operator]
-        if not path.is_file():
+    def forget_after(self, epoch: int, batch: int) -> None:
+        """A resumed run goes on from its checkpoint: drop lines that the killed run wrote later than that.
+
+        Args:
+            epoch, batch: finished epochs, and batches taken of the next.
+        """
+        path = self.folder / "log.jsonl" if self.folder else None
+        if path is None or not path.is_file():
             return
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line).get("step", 0) <= step:
-                    kept.append(line)
-            except json.JSONDecodeError:  # the kill cut the last line
-                continue
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        kept = [
+            line
+            for line in read_log(path)
+            if line["epoch"] <= epoch or (line["epoch"] == epoch + 1 and line.get("iter", batch + 1) <= batch)
+        ]
+        path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8")
         self._rewrite_csv()
 
     def write(self, mode: str, figures: dict[str, Any], step: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from torch import nn
 from clipwise.data.augment import BatchAugment
 from clipwise.data.dataset import ClipDataset, ClipSpec
 from clipwise.data.lists import VideoList, read_list
-from clipwise.data.loader import EpochSampler, make_loader
+from clipwise.data.loader import EpochSampler, make_loader, prefetch
 from clipwise.data.splits import find_splits
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine import zoo
@@ -21,6 +23,9 @@ from clipwise.engine.build import build_model, model_args
 from clipwise.engine.checkpoint import Passport, load_model, load_tensors, read_checkpoint
 from clipwise.engine.evaluate import TestResult, autocast, score_list
 from clipwise.engine.log import RunLog
+from clipwise.engine.precise_bn import precise_bn
+from clipwise.engine.sources import SourceStream
+from clipwise.engine.task import Task
 from clipwise.errors import CheckpointError, DataError, RecipeError
 from clipwise.recipe import RecognitionRecipe
 from clipwise.tasks.recognition import batch_accuracy, distillation_loss, recognition_loss
@@ -62,16 +67,8 @@ def check_classes(videos: VideoList, num_classes: int, source: str | Path) -> No
         )
 
 
-class RecognitionTask:
-    """What the training loop asks of a recogniser.
-
-    Attributes:
-        model: the network, on the CPU until the loop places it.
-        sampler, loader: order and batches of the training list.
-        main_metric: the figure by which the best checkpoint is chosen.
-    """
-
-    main_metric = "top1_acc"
+class RecognitionTask(Task):
+    """A recogniser with its lists."""
 
     def __init__(
         self,
@@ -111,7 +108,7 @@ class RecognitionTask:
         self.spec = ClipSpec.from_recipe(values, "train")
         self.val_spec = ClipSpec.from_recipe(values, "val")
         self.model: Any = build_model(recipe, num_classes)
-        dataset = ClipDataset(self.train_videos, self.spec, recipe.seed)
+        self.dataset = dataset = ClipDataset(self.train_videos, self.spec, recipe.seed)
         self.sampler = EpochSampler(
             len(dataset),
             recipe.batch_size,
@@ -133,6 +130,10 @@ class RecognitionTask:
             cutmix=recipe.cutmix,
             num_classes=num_classes,
         )
+        self.sources = [
+            SourceStream(source, n, recipe, accelerator, self.spec, self.train_videos.classes, num_classes)
+            for n, source in enumerate(recipe.sources)
+        ]
         self.teacher = load_model(recipe.distill_from, self.device) if recipe.distill_from else None
         self.failed: dict[str, str] = {}
 
@@ -177,9 +178,38 @@ class RecognitionTask:
         figures["loss"] = loss
         return loss, figures
 
+    def auxiliary(self, position: int) -> Iterator[tuple[SourceStream, dict[str, Any]]]:
+        """Batches of the other sources that follow the main list's batch ``position``, counted from the run's start."""
+        for stream in self.sources:
+            if stream.due(position):
+                batch = stream.next(position)
+                yield stream, {**batch, "videos": stream.videos}
+
+    def before_validation(self, model: nn.Module) -> None:
+        """Recompute the batch norm statistics, if the recipe says so."""
+        wanted = self.recipe.precise_bn_samples
+        if not wanted:
+            return
+        self.sampler.set_position(0)
+        batches = min(len(self.sampler), max(1, wanted // self.recipe.batch_size))
+        loader = make_loader(
+            self.dataset, batch_sampler=self.sampler, num_workers=self.recipe.num_workers, persistent=False
+        )
+        clips = (
+            normalize_clips(batch["frames"].flatten(0, 1), self.spec.mean, self.spec.std)
+            for batch in itertools.islice(prefetch(loader, self.device), batches)
+        )
+
+        def forward(clips: torch.Tensor) -> None:
+            with autocast(self.device, self.recipe.amp):
+                self.model(clips)
+
+        precise_bn(self.model, clips, forward)
+
     def batch_names(self, batch: dict[str, Any]) -> list[str]:
         """File names of a batch, for error messages."""
-        return [self.train_videos.path(int(i)) for i in batch["index"]]
+        videos = batch.get("videos", self.train_videos)
+        return [videos.path(int(i)) for i in batch["index"]]
 
     def validate(self, model: nn.Module, progress=lambda: None) -> tuple[dict[str, float], TestResult]:
         """Figures on the validation list, the whole list counted once over all processes."""

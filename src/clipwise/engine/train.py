@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from clipwise.engine.device import make_accelerator, peak_memory_mb, random_stat
 from clipwise.engine.log import Averages, RunLog
 from clipwise.engine.optim import Schedule, make_optimizer, trainable
 from clipwise.engine.recognition import RecognitionTask, check_resume, init_weights
+from clipwise.engine.saver import Saver
+from clipwise.engine.watchdog import Watchdog
 from clipwise.errors import CheckpointError, WorkError
 from clipwise.recipe import LocalizationRecipe, Recipe, dump_recipe, load_recipe, scaled_lr
 
@@ -55,6 +57,7 @@ def train(
     validate: bool = True,
     init: str | None = None,
     resume: str | bool | None = None,
+    max_steps: int | None = None,
     device: str | None = None,
     quiet: bool = False,
 ) -> RunResult:
@@ -67,7 +70,9 @@ def train(
         work_dir: the run's folder; ``runs/NAME`` if not given.
         validate: measure on the validation data during training.
         init: checkpoint whose weights are the start.
-        resume: True to go on from the run's newest checkpoint, or a checkpoint's path.
+        resume: True to go on from the run's newest checkpoint, ``auto`` to do so if there is one (elastic restarts),
+            or a checkpoint's path.
+        max_steps: stop, resumably, after so many optimizer steps.
         device: ``cpu`` to keep off an accelerator.
         quiet: nothing on the terminal.
 
@@ -97,9 +102,7 @@ def train(
     lr = scaled_lr(recipe, accelerator.num_processes)
     if main:
         _prepare_folder(folder, recipe, resume_from)
-        log = task.log = RunLog(
-            folder, quiet=quiet, tracker=_trackers(accelerator, recipe), after_step=passport.step if passport else None
-        )
+        log = task.log = RunLog(folder, quiet=quiet, tracker=_trackers(accelerator, recipe))
         if lr != recipe.lr:
             log.say(
                 f"learning rate {recipe.lr:g} -> {lr:g} (linear rule, made for a global batch of {recipe.base_batch_size})"
@@ -109,7 +112,7 @@ def train(
         run.restore(resume_from, passport)
         log.say(f"resuming from {resume_from} after epoch {run.epoch}, batch {run.batch}")
     with _stop_signals() as stop:
-        result = run.fit(stop, validate and task.val_videos is not None)
+        result = run.fit(stop, validate and task.val_videos is not None, max_steps)
     if recipe.trackers:
         accelerator.end_training()
     return result
@@ -123,28 +126,27 @@ class _Run:
         self.bare: nn.Module = task.model.to(accelerator.device)
         if getattr(recipe, "sync_bn", False) and accelerator.num_processes > 1:
             self.bare = nn.SyncBatchNorm.convert_sync_batchnorm(self.bare)
+        self.ema = _average(self.bare, recipe.ema_decay) if recipe.ema_decay else None
         optimizer = make_optimizer(self.bare, recipe, lr)
         self.model, self.optimizer = accelerator.prepare(self.bare, optimizer)
         if recipe.compile:
             self.model.compile()
-        self.ema = (
-            AveragedModel(self.bare, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
-            if recipe.ema_decay
-            else None
-        )
+        self.saver = Saver(folder, accelerator, recipe.keep_checkpoints)
+        self.watchdog = Watchdog(recipe.hang_warning_s, accelerator.process_index)
         self.batches = len(task.sampler)
         self.schedule = Schedule(recipe, -(-self.batches // recipe.accumulate))
         self.epoch = self.batch = self.step = 0  # epochs finished, batches of this epoch taken, optimizer steps
         self.metrics: dict[str, float] = {}
         self.best: dict[str, float] = {}
-        self.doubtful: tuple[torch.Tensor, dict] | None = None  # the last loss, not yet looked at
+        self.doubtful: tuple[torch.Tensor, dict] | None = None  # the last loss and gradient, not yet looked at
+        self.said_slow = False
 
     # -- the loop
 
-    def fit(self, stop: threading.Event, validate: bool) -> RunResult:
+    def fit(self, stop: threading.Event, validate: bool, max_steps: int | None = None) -> RunResult:
         recipe, started = self.recipe, time.perf_counter()
-        while self.epoch < recipe.epochs and not stop.is_set():
-            self.train_epoch(stop)
+        while self.epoch < recipe.epochs and not self._should_stop(stop):
+            self.train_epoch(stop, max_steps)
             if self.batch < self.batches:  # stopped in the middle
                 break
             self.epoch, self.batch = self.epoch + 1, 0
@@ -158,6 +160,9 @@ class _Run:
         if interrupted:
             self.save()
             self.log.say(f"stopped after epoch {self.epoch}, batch {self.batch}; go on with --resume")
+        self.saver.wait()
+        self.accelerator.wait_for_everyone()
+        self.watchdog.close()
         if self.task.failed:
             self.log.say(
                 f"{len(self.task.failed)} training videos could not be decoded and were skipped: {', '.join(list(self.task.failed)[:5])}"
@@ -174,50 +179,71 @@ class _Run:
             skipped=self.task.failed,
         )
 
-    def train_epoch(self, stop: threading.Event) -> None:
-        recipe, accelerator = self.recipe, self.accelerator
-        self.task.sampler.set_position(self.epoch, self.batch)
+    def train_epoch(self, stop: threading.Event, max_steps: int | None = None) -> None:
+        recipe, task = self.recipe, self.task
+        task.sampler.set_position(self.epoch, self.batch)
         self.model.train()
-        averages, clock = Averages(), time.perf_counter()
+        averages: dict[str, Averages] = {}
         waited = worked = 0.0
-        taken = 0
+        taken, clock = 0, time.perf_counter()
         with self.log.progress(self.batches, f"epoch {self.epoch + 1}/{recipe.epochs}", self.batch) as advance:
-            for batch in prefetch(self.task.loader, accelerator.device):
+            self.watchdog.enter("waiting for data")
+            for batch in prefetch(task.loader, self.accelerator.device):
                 waited += time.perf_counter() - clock
+                self.watchdog.enter("computing")
                 lr = self.schedule.set(self.optimizer, self.step)
                 last_of_step = (self.batch + 1) % recipe.accumulate == 0 or self.batch + 1 == self.batches
-                with self._synchronised(last_of_step):
-                    loss, figures = self.task.loss(
-                        self.model, batch, (self.epoch, self.batch, accelerator.process_index)
-                    )
-                    self.check_finite()
-                    accelerator.backward(loss / recipe.accumulate)
-                self.doubtful = loss.detach(), batch
+                position = self.epoch * self.batches + self.batch
+                figures = self.learn(batch, (self.epoch, self.batch), recipe.accumulate, last_of_step)
+                averages.setdefault("", Averages()).add(figures, len(batch["index"]))
                 if last_of_step:
-                    if recipe.grad_clip:
-                        norm = accelerator.clip_grad_norm_(list(trainable(self.bare)), recipe.grad_clip)
-                        figures["grad_norm"] = norm
-                    self.optimizer.step()
-                    self.optimizer.zero_grad(set_to_none=True)
                     self.step += 1
-                    if self.ema is not None:
-                        self.ema.update_parameters(self.bare)
-                averages.add(figures, len(batch["index"]))
+                    for source, extra in task.auxiliary(position):
+                        figures = self.learn(extra, (self.epoch, self.batch, source.number + 1), 1, True)
+                        averages.setdefault(f"/{source.source.name}", Averages()).add(figures, len(extra["index"]))
                 self.batch += 1
                 taken += 1
                 advance()
                 worked += time.perf_counter() - clock
-                clock = time.perf_counter()
                 if self.batch % recipe.log_every == 0 or self.batch == self.batches:
                     self._log_train(averages, lr, waited / taken, worked / taken)
                     waited, worked, taken = 0.0, 0.0, 0
-                    clock = time.perf_counter()
+                if max_steps and self.step >= max_steps:
+                    stop.set()
                 if self._should_stop(stop):
                     break
-                if last_of_step and recipe.checkpoint_every_steps and self.step % recipe.checkpoint_every_steps == 0:
-                    if self.batch < self.batches:
-                        self.save()
+                every = recipe.checkpoint_every_steps
+                if last_of_step and every and self.step % every == 0 and self.batch < self.batches:
+                    self.save()
+                self.watchdog.enter("waiting for data")
+                clock = time.perf_counter()
         self.check_finite()
+
+    def learn(self, batch: dict[str, Any], key: tuple[int, ...], parts: int, step: bool) -> dict[str, torch.Tensor]:
+        """Forward and backward of one batch, and the optimizer's step when its gradients are complete.
+
+        Args:
+            key: numbers that name this batch; its random numbers come from them and the process's rank.
+            parts: how many batches make a step.
+            step: whether this is the last of them.
+        """
+        recipe, accelerator = self.recipe, self.accelerator
+        with nullcontext() if step else accelerator.no_sync(self.model):
+            loss, figures = self.task.loss(self.model, batch, (*key, accelerator.process_index))
+            self.check_finite()
+            accelerator.backward(loss / parts)
+        suspect = loss.detach()
+        if step:
+            if recipe.grad_clip:
+                figures["grad_norm"] = accelerator.clip_grad_norm_(list(trainable(self.bare)), recipe.grad_clip)
+                if accelerator.scaler is None:  # with fp16 an overflow is no accident: the scaler skips the step
+                    suspect = suspect + 0 * figures["grad_norm"]
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.ema is not None:
+                self.ema.update_parameters(self.bare)
+        self.doubtful = suspect, batch
+        return figures
 
     def _should_stop(self, stop: threading.Event) -> bool:
         """Whether any process was asked to stop; accumulated gradients are not lost, for it stops after a step."""
@@ -228,14 +254,6 @@ class _Run:
         asked = torch.tensor(float(stop.is_set()), device=self.accelerator.device)
         return bool(self.accelerator.reduce(asked, reduction="sum").item() > 0)
 
-    @contextmanager
-    def _synchronised(self, last_of_step: bool) -> Iterator[None]:
-        if last_of_step:
-            yield
-        else:
-            with self.accelerator.no_sync(self.model):
-                yield
-
     def check_finite(self) -> None:
         """Stop at a loss that is NaN or infinite. It is looked at one step late, so that the device never waits."""
         if self.doubtful is None:
@@ -244,21 +262,17 @@ class _Run:
         if not torch.isfinite(loss).item():
             names = ", ".join(self.task.batch_names(batch)[:8])
             raise WorkError(
-                f"the loss is {loss.item()} at epoch {self.epoch + 1}, step {self.step}; the batch: {names}. "
+                f"the loss or its gradient is {loss.item()} at epoch {self.epoch + 1}, step {self.step}; the batch: {names}. "
                 "Lower lr, set grad_clip, or use amp: no. The last checkpoint is from before this step."
             )
 
-    def _log_train(self, averages: Averages, lr: float, data_time: float, step_time: float) -> None:
-        figures: dict[str, Any] = {
-            "epoch": self.epoch + 1,
-            "epochs": self.recipe.epochs,
-            "iter": self.batch,
-            "iters": self.batches,
-        }
-        figures |= {"lr": lr, "memory": peak_memory_mb(), "data_time": data_time, **averages.take(), "time": step_time}
-        self.log.write("train", figures, self.step)
-        if data_time > 0.5 * step_time and step_time > 0.02 and not getattr(self, "_said_slow", False):
-            self._said_slow = True
+    def _log_train(self, averages: dict[str, Averages], lr: float, data_time: float, step_time: float) -> None:
+        place = {"epoch": self.epoch + 1, "epochs": self.recipe.epochs, "iter": self.batch, "iters": self.batches}
+        means = {f"{key}{suffix}": v for suffix, average in averages.items() for key, v in average.take().items()}
+        costs = {"lr": lr, "memory": peak_memory_mb(), "data_time": data_time}
+        self.log.write("train", {**place, **costs, **means, "time": step_time}, self.step)
+        if data_time > 0.5 * step_time and step_time > 0.02 and not self.said_slow:
+            self.said_slow = True
             self.log.say(
                 f"the loader is the brake: {data_time:.2f} of {step_time:.2f} s a step is waiting for data. More num_workers, "
                 "or files made for random access (`clipwise prepare resize`), help."
@@ -266,6 +280,8 @@ class _Run:
 
     def validate(self) -> bool:
         """Measure; True if this is the best so far."""
+        self.watchdog.enter("validating")
+        self.task.before_validation(self.model)
         self._share_buffers()
         model = self.ema.module if self.ema is not None else self.bare
         self.model.eval()
@@ -292,8 +308,8 @@ class _Run:
     def save(self, best: bool = False) -> None:
         """Write ``last`` with its training state, and ``best`` when this is it."""
         self.check_finite()
-        rank = self.accelerator.process_index
-        name = f"state-{self.epoch}-{self.batch}-rank{{rank}}.pt"
+        self.watchdog.enter("saving")
+        first = self.accelerator.is_main_process
         state = {
             "epoch": self.epoch,
             "batch": self.batch,
@@ -301,34 +317,19 @@ class _Run:
             "best": self.best,
             "metrics": self.metrics,
             "random": random_state(),
-            "buffers": dict(self.bare.named_buffers()) if rank else {},
+            # Batch norm statistics are each process's own; the first one's are among the weights.
+            "buffers": {} if first else dict(self.bare.named_buffers()),
         }
-        if rank == 0:
+        if first:
             state["optimizer"] = self.optimizer.state_dict()
             state["scaler"] = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
             # The file of weights holds the average when there is one; the run itself goes on from these.
             state["model"] = self.bare.state_dict() if self.ema is not None else None
             state["ema"] = self.ema.state_dict() if self.ema is not None else None
-        ckpt.save_state(self.folder / name.format(rank=rank), state)
-        self.accelerator.wait_for_everyone()
-        if rank == 0:
-            passport = self.task.passport()
-            passport.epoch, passport.step, passport.metrics = self.epoch, self.step, dict(self.metrics)
-            weights = (self.ema.module if self.ema is not None else self.bare).state_dict()
-            if best:
-                ckpt.save_weights(self.folder / "best.safetensors", weights, passport)
-            keep = self.recipe.keep_checkpoints
-            if keep and self.batch == 0:
-                ckpt.save_weights(self.folder / f"epoch_{self.epoch:04d}.safetensors", weights, passport)
-                for old in sorted(self.folder.glob("epoch_*.safetensors"))[:-keep]:
-                    old.unlink()
-            passport.state = name
-            ckpt.save_weights(self.folder / "last.safetensors", weights, passport)
-            current = {name.format(rank=r) for r in range(self.accelerator.num_processes)}
-            for old in self.folder.glob("state-*.pt"):
-                if old.name not in current:
-                    old.unlink()
-        self.accelerator.wait_for_everyone()
+        passport = self.task.passport()
+        passport.epoch, passport.step, passport.metrics = self.epoch, self.step, dict(self.metrics)
+        weights = self.ema.module if self.ema is not None else self.bare
+        self.saver.save(state, weights.state_dict(), passport, best=best, whole_epoch=self.batch == 0)
 
     def restore(self, path: Path, passport: ckpt.Passport) -> None:
         """Take everything back from a checkpoint."""
@@ -354,6 +355,7 @@ class _Run:
         self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
         self.best, self.metrics = state["best"], state["metrics"]
         set_random_state(own["random"])
+        self.log.forget_after(self.epoch, self.batch)
 
 
 @contextmanager
@@ -377,12 +379,17 @@ def _stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def _average(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of weights and statistics."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
 def _find_resume(resume: str | bool | None, folder: Path) -> Path | None:
-    if not resume:
-        return None
-    if resume is not True:
-        return Path(resume)
     newest = folder / "last.safetensors"
+    if not resume or (resume == "auto" and not newest.is_file()):
+        return None
+    if resume not in (True, "auto"):
+        return Path(str(resume))
     if not newest.is_file():
         raise CheckpointError(
             f"--resume: {folder} holds no checkpoint (last.safetensors). Start the run without --resume."

@@ -1,0 +1,55 @@
+"""What the training loop asks of a task; recognition and localization answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from clipwise.engine.checkpoint import Passport
+
+
+class Task:
+    """A model with its data and its loss.
+
+    Attributes:
+        model: the network, on the CPU until the loop places it.
+        sampler, loader: order (``EpochSampler``) and batches of the training list.
+        val_videos: what is validated on, or None.
+        main_metric: the figure by which the best checkpoint is chosen; larger is better.
+        failed: training samples that could not be read, with the reason.
+    """
+
+    model: Any
+    sampler: Any
+    loader: Any
+    val_videos: Any = None
+    main_metric = "top1_acc"
+    failed: dict[str, str]
+
+    def loss(
+        self, model: nn.Module, batch: dict[str, Any], key: tuple[int, ...]
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Loss and figures of a batch; its random numbers come from ``key``."""
+        raise NotImplementedError
+
+    def validate(self, model: nn.Module, progress=lambda: None) -> tuple[dict[str, float], Any]:
+        """Figures on the validation data, counted once over all processes, and the result behind them."""
+        raise NotImplementedError
+
+    def passport(self) -> Passport:
+        """The checkpoint's description, without position and metrics."""
+        raise NotImplementedError
+
+    def batch_names(self, batch: dict[str, Any]) -> list[str]:
+        """File names of a batch, for error messages."""
+        raise NotImplementedError
+
+    def auxiliary(self, position: int) -> Iterable[tuple[Any, dict[str, Any]]]:
+        """Batches of other sources that follow the main list's batch ``position``."""
+        return ()
+
+    def before_validation(self, model: nn.Module) -> None:
+        """A last touch before validation."""
