@@ -256,8 +256,9 @@ def guess_model(source: Source) -> tuple[str, dict[str, Any]]:
     if traits["in_channels"] != 3:
         args["in_channels"] = traits["in_channels"]
     if family == "tsm":
+        usual = {"shift_place": "blockres", "num_segments": 8}
         for key in ("shift_place", "shift_downsample", "reverse_shift", "temporal_pool", "num_segments"):
-            if traits.get(key):
+            if traits.get(key) and traits[key] != usual.get(key):
                 args[key] = traits[key]
     if family == "slowonly":
         if tuple(traits["inflate"]) != (0, 0, 1, 1):
@@ -266,7 +267,8 @@ def guess_model(source: Source) -> tuple[str, dict[str, Any]]:
             args["inflate_style"] = traits["inflate_style"]
     if traits["non_local"]:
         args["non_local"] = traits["non_local"]
-        args["non_local_sub_sample"] = traits["non_local_sub_sample"]
+        if not traits["non_local_sub_sample"]:
+            args["non_local_sub_sample"] = False
     prefix = "tpn_" if traits["neck"] else ""
     name = f"{prefix}{family}_{'tiny' if depth == 'tiny' else f'r{depth}'}"
     if name not in list_models():

@@ -5,6 +5,7 @@ arrays, plain containers, and inert stand-ins for the few classes that MMAction2
 """
 
 import pickle
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -107,10 +108,7 @@ _TORCH_ALLOWED: list[Any] = [
     (np._core.multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),  # type: ignore[attr-defined]
     np.ndarray,
     np.dtype,
-    *{
-        type(np.dtype(code))
-        for code in ("?", "b", "B", "h", "H", "i", "I", "q", "Q", "e", "f", "d", "S1", "U1")
-    },
+    *{type(np.dtype(code)) for code in "?bBhHiIlLqQefdSU"},
 ]
 
 
@@ -145,16 +143,14 @@ def _read_torch(path: Path) -> Any:
 
 
 def _asked_for(message: str) -> str | None:
-    """The global that torch's restricted unpickler refused."""
-    for mark in (
-        "Unsupported global: GLOBAL ",
-        "Trying to call reduce for unrecognized function ",
-        "Can not build instance for ",
+    """What torch's restricted unpickler refused to look up or to call; None if it stumbled over something else."""
+    for pattern in (
+        r"GLOBAL ([\w.]+)",
+        r"reduce for unrecognized function (.+)",
+        r"(?:create new object for|build Tensor).* but got (.+)",
     ):
-        if mark in message:
-            return message.split(mark, 1)[1].split()[0].strip(".,")
-    if "Unsupported" in message or "blocklisted" in message or "Trying to" in message:
-        return message.splitlines()[0][:200]
+        if found := re.search(pattern, message):
+            return found.group(1)
     return None
 
 
