@@ -1,0 +1,1 @@
+"""The server: an HTTP API and a page for a trained model. Needs the extra ``serve``."""

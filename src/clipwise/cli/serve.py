@@ -1,0 +1,124 @@
+"""Serve a model over HTTP, with a page for the browser.
+
+clipwise serve runs/mine/best.safetensors                       http://127.0.0.1:8000, for this machine alone
+clipwise serve runs/mine/best.safetensors --localizer runs/bmn/best.safetensors --port 9000
+curl -F file=@video.mp4 http://127.0.0.1:8000/v1/predict
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from clipwise.cli.common import add_device
+
+_LIMIT_HELP = {
+    "max_upload_mb": "size of a request's body in MB",
+    "max_files": "videos in one request",
+    "max_duration_s": "length of a video in seconds",
+    "max_frames": "frames of a video",
+    "max_pixels": "width times height of a video",
+    "upload_timeout_s": "seconds that an upload may take",
+    "idle_timeout_s": "seconds that a request may stand still",
+    "decode_timeout_s": "seconds that the decoder may work on a file",
+    "decode_memory_mb": "memory of the decoder process for a file, in MB",
+    "request_timeout_s": "seconds that a video may take in all",
+    "queue_length": "videos that wait or are worked on; then 503",
+    "per_client": "of them, videos of one client; then 429",
+    "max_windows": "points of a timeline",
+    "result_ttl_s": "seconds that a result can be fetched",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from clipwise.serve.limits import Limits
+
+    parser.add_argument("checkpoint", help="a checkpoint, an exported model, or a name in the zoo")
+    parser.add_argument("--localizer", metavar="CKPT", help="a BMN checkpoint that finds the segments")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine alone)"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="port (default 8000; 0 takes a free one)")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which the server may be called, besides --host and localhost; * takes any",
+    )
+    parser.add_argument("--allow-urls", action="store_true", help="fetch videos from public http(s) addresses")
+    parser.add_argument("--allow-private-urls", action="store_true", help="fetch from private networks as well")
+    parser.add_argument(
+        "--decoders", type=int, metavar="N", help="files that are decoded at once (default: cores, 2 to 8)"
+    )
+    parser.add_argument("--max-batch", type=int, default=16, metavar="N", help="clips of a batch (default 16)")
+    parser.add_argument("--window", type=float, metavar="S", help="length of the timeline's windows in seconds")
+    parser.add_argument("--threshold", type=float, default=0.4, help="score at which a segment begins (default 0.4)")
+    parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
+    parser.add_argument("--max-views", type=int, metavar="N", help="views that go through the network at once")
+    parser.add_argument("--tmp", metavar="DIR", help="where uploads lie while they are worked on")
+    add_device(parser)
+    group = parser.add_argument_group("limits")
+    for item in fields(Limits):
+        option = "--" + item.name.replace("_", "-")
+        kind = type(item.default)
+        group.add_argument(
+            option,
+            type=kind,
+            default=item.default,
+            metavar="N",
+            help=f"{_LIMIT_HELP[item.name]} (default {item.default:,g})",
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    from clipwise.cli.predict import load_any
+    from clipwise.errors import ClipwiseError
+    from clipwise.serve.app import Settings, check_settings, create_app
+    from clipwise.serve.limits import Limits
+    from clipwise.serve.running import bind, is_loopback, make_server
+
+    if not 0 <= args.port <= 65535:
+        raise ClipwiseError(f"--port {args.port}: a port is a number from 0 to 65535.")
+    limits = Limits(**{item.name: getattr(args, item.name) for item in fields(Limits)})
+    host = f"[{args.host}]" if ":" in args.host else args.host
+    settings = Settings(
+        limits=limits,
+        allow_urls=args.allow_urls,
+        allow_private_urls=args.allow_private_urls,
+        hosts=("127.0.0.1", "localhost", "[::1]", host, *args.allow_host),
+        max_batch=args.max_batch,
+        window_s=args.window,
+        threshold=args.threshold,
+        folder=args.tmp,
+        **({} if args.decoders is None else {"decoders": args.decoders}),
+    )
+    check_settings(settings)
+    if args.tmp and not Path(args.tmp).is_dir():
+        raise ClipwiseError(f"--tmp {args.tmp} is not a folder.")
+    listener = bind(args.host, args.port)
+    with listener:
+        predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views)
+        localizer = None
+        if args.localizer:
+            from clipwise.serve.proposals import load_localizer
+
+            localizer = load_localizer(args.localizer, predictor, args.device)
+        app = create_app(predictor, settings, localizer=localizer)
+        server = make_server(app, limits)
+        port = listener.getsockname()[1]
+        if not is_loopback(args.host):
+            print(
+                f"clipwise serve: warning: {args.host} can be reached by other machines, and there is no password. "
+                "Put a proxy with TLS and a login before it, or stay with 127.0.0.1.",
+                file=sys.stderr,
+            )
+        print(
+            f"Serving {app.state.server.model_name} on http://{host}:{port} (Ctrl-C ends it)",
+            file=sys.stderr,
+            flush=True,
+        )
+        server.run(sockets=[listener])
+    return 0
