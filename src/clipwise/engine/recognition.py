@@ -90,7 +90,7 @@ class RecognitionTask(Task):
         )
         self.val_videos: VideoList | None = None
         self.train_videos = read_list(train_source, root=recipe.data_root, **options)
-        if splits and splits.held_out:
+        if splits and splits.held_out and not val_source:
             self.train_videos, self.val_videos = splits.hold_out(self.train_videos)
             log.say(f"{data} has no validation part: {len(self.val_videos)} of its videos are held out for it.")
         elif val_source:
