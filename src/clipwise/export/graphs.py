@@ -147,7 +147,7 @@ def make_graph(model: nn.Module, passport: Passport, *, normalize: bool = True) 
     spec = ClipSpec.from_recipe(passport.recipe, "test")
     t, h, w, c = spec.view_shape
     before = bool(getattr(model, "views_before_softmax", False))
-    about = dict(outputs=["logits"], views_before_softmax=before, passport=asdict(passport))
+    about: dict[str, Any] = dict(outputs=["logits"], views_before_softmax=before, passport=asdict(passport))
     if normalize:
         return FramesToLogits(model, spec).eval(), Description("frames", "uint8", [t, h, w, c], **about)
     return ClipsToLogits(model).eval(), Description("clips", "float32", [c, t, h, w], **about)

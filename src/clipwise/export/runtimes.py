@@ -140,7 +140,9 @@ class TorchExportModel(ExportedModel):
         properties = json.loads(files[f"{KEY}.json"] or "{}")
         super().__init__(Description.from_properties(properties, path), path)
         if device.type != "cpu":
-            program = torch.export.passes.move_to_device_pass(program, device)
+            from torch.export.passes import move_to_device_pass
+
+            program = move_to_device_pass(program, device)
         # in a tuple: as a submodule it would be told to train() or eval(), which an exported graph refuses
         self.graph, self.place = (program.module(),), device
         self.backend = f"torch.export {device.type}"

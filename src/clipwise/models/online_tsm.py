@@ -29,7 +29,9 @@ class CachedShift(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         fold = x.shape[1] // self.div
-        first = 0 if self.reverse else fold  # the channels that the offline shift takes from the previous frame
+        first = (
+            0 if self.reverse else fold
+        )  # the channels that the offline shift takes from the previous frame
         present = x[:, first : first + fold]
         past = torch.zeros_like(present) if self.past is None else self.past
         self.past = present.detach().clone()
@@ -68,8 +70,9 @@ class OnlineTSM(nn.Module):
         self.model = copy.deepcopy(model).eval()
         self.model.num_segments = None  # a step has one frame
         for block in self.model.modules():
-            if isinstance(getattr(block, "shift", None), TemporalShift):
-                block.shift = CachedShift(block.shift)
+            shift = getattr(block, "shift", None)
+            if isinstance(shift, TemporalShift):
+                block.shift = CachedShift(shift)
         self.num_frames = num_frames or model.num_segments or 8
         self.recent: deque[Tensor] = deque(maxlen=self.num_frames)
 

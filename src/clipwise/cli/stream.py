@@ -1,0 +1,169 @@
+"""Name what happens along a long file, a stream or a camera, as it goes and in bounded memory.
+
+  clipwise stream best.safetensors lecture.mp4 --window 4 --stride 1
+  clipwise stream best.safetensors rtsp://camera/1 --reconnect 10 --json
+  clipwise stream best.safetensors 0                                    (the first camera)
+  clipwise stream best.safetensors long.mp4 --srt long.srt --out annotated.mp4
+
+Prints the segments (with --json: each window and each segment as a line of JSON, as it comes), and the speed at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+from clipwise.cli.common import add_device, add_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help="a checkpoint, an exported model, or a name in the zoo")
+    parser.add_argument("source", help="a file of any length, an address (rtsp, http, …) or a camera's number")
+    parser.add_argument(
+        "--window", type=float, metavar="S", help="seconds a window (the span of the model's clip, or 3)"
+    )
+    parser.add_argument("--stride", type=float, metavar="S", help="seconds from window to window (half a window)")
+    parser.add_argument("--fps", type=float, help="look at so many pictures a second (the source's own rate)")
+    parser.add_argument("--clips", type=int, default=1, metavar="N", help="clips a window (default 1)")
+    parser.add_argument("--online", action="store_true", help="TSM trained with online_shift: one picture a step")
+    parser.add_argument("--smooth", type=int, default=3, metavar="N", help="windows averaged for segments (default 3)")
+    parser.add_argument("--threshold", type=float, default=0.5, help="score at which a segment begins (default 0.5)")
+    parser.add_argument("--release", type=float, help="score below which it ends (0.6 of the threshold)")
+    parser.add_argument("--min-duration", type=float, default=0.0, metavar="S", help="leave out shorter segments")
+    parser.add_argument("--topk", type=int, default=3, help="classes of a window that --json prints (default 3)")
+    parser.add_argument("--srt", metavar="FILE", help="write the segments as subtitles")
+    parser.add_argument("--out", metavar="VIDEO", help="write the file with its segments drawn into it")
+    parser.add_argument("--live", action=argparse.BooleanOptionalAction, help="drop pictures rather than fall behind")
+    parser.add_argument("--reconnect", type=int, default=0, metavar="N", help="open a broken stream again N times")
+    parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="wait so long for data (default 10)")
+    parser.add_argument("--source-format", metavar="NAME", help="FFmpeg's input format (v4l2, avfoundation, lavfi, …)")
+    parser.add_argument("--max-seconds", type=float, metavar="S", help="stop after so many seconds of the source")
+    parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
+    add_device(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from clipwise.cli.predict import load_any
+    from clipwise.engine.device import peak_memory_mb
+    from clipwise.errors import ClipwiseError, WorkError
+    from clipwise.infer.source import Source
+    from clipwise.infer.stream import Segment, Segmenter, Streamer, srt_block
+
+    if args.topk < 1 or args.clips < 1:
+        raise ClipwiseError("--topk and --clips must be at least 1.")
+    source = Source(
+        args.source,
+        format=args.source_format,
+        live=args.live,
+        timeout_s=args.timeout,
+        reconnect=args.reconnect,
+        say=lambda line: print(f"clipwise stream: {line}", file=sys.stderr, flush=True),
+    )
+    if args.out:
+        from clipwise.infer.draw import check_video_path
+
+        if source.live or source.scheme:
+            raise ClipwiseError("--out draws into a file in a second pass; a stream or a camera can't be read twice.")
+        check_video_path(args.out)
+    segmenter = Segmenter(smooth=args.smooth, threshold=args.threshold, release=args.release, min_s=args.min_duration)
+    predictor = load_any(args.checkpoint, args.device, args.amp)
+    streamer = Streamer(
+        predictor,
+        window_s=args.window,
+        stride_s=args.stride,
+        fps=args.fps,
+        num_clips=args.clips,
+        online=args.online,
+    )
+    found: list[Segment] = []
+    subtitles = open(args.srt, "w", encoding="utf-8") if args.srt else None  # noqa: SIM115 - grows with the stream
+
+    def name(index: int) -> str:
+        return predictor.classes[index] if predictor.classes else str(index)
+
+    def tell(segments: list[Segment]) -> None:
+        for segment in segments:
+            if args.out:
+                found.append(segment)
+            if subtitles:
+                tell.count += 1  # type: ignore[attr-defined]
+                subtitles.write(srt_block(tell.count, segment, name(segment.class_index)))  # type: ignore[attr-defined]
+                subtitles.flush()
+            if args.json:
+                _line(
+                    type="segment",
+                    start_s=round(segment.start_s, 3),
+                    end_s=round(segment.end_s, 3),
+                    **{"class": name(segment.class_index), "index": segment.class_index},
+                    score=round(segment.score, 4),
+                )
+            else:
+                times = f"{_time(segment.start_s)} - {_time(segment.end_s)}"
+                print(f"{times}  {name(segment.class_index)}  {segment.score:.3f}", flush=True)
+
+    tell.count = 0  # type: ignore[attr-defined]
+    began = time.perf_counter()
+    last_s, broken = 0.0, None
+    try:
+        for window in streamer(source):
+            last_s = window.end_s
+            if args.json:
+                order = (-window.scores).argsort(kind="stable")[: args.topk]
+                top = [{"class": name(int(i)), "score": round(float(window.scores[i]), 4)} for i in order]
+                _line(type="window", start_s=round(window.start_s, 3), end_s=round(window.end_s, 3), top=top)
+            tell(segmenter.update(window))
+            if args.max_seconds is not None and last_s >= args.max_seconds:
+                break
+    except WorkError as error:  # what was seen up to the break is told before the error
+        broken = error
+    except KeyboardInterrupt:
+        pass  # the usual way to end a camera
+    finally:
+        source.close()
+    tell(segmenter.finish())
+    if subtitles:
+        subtitles.close()
+    seconds = time.perf_counter() - began
+    summary = {
+        "windows": streamer.windows,
+        "frames": streamer.frames_read,
+        "source_s": round(last_s, 3),
+        "seconds": round(seconds, 3),
+        "frames_per_s": round(streamer.frames_read / seconds, 1),
+        "times_real_time": round(last_s / seconds, 2),
+        "model_ms_per_window": round(1000 * streamer.seconds_model / max(streamer.windows, 1), 2),
+        "dropped_frames": source.dropped,
+        "damaged_packets": source.damaged,
+        "peak_memory_mb": peak_memory_mb(),
+    }
+    if args.json:
+        _line(type="summary", **summary)
+    else:
+        print(
+            f"{summary['windows']} windows, {summary['frames']} frames ({last_s:.1f} s of video) in {seconds:.1f} s: "
+            f"{summary['frames_per_s']} frames/s, {summary['times_real_time']} x real time, "
+            f"model {summary['model_ms_per_window']} ms a window, {summary['peak_memory_mb']} MB"
+            + (f", {source.dropped} frames dropped" if source.dropped else "")
+            + (f", {source.damaged} damaged packets" if source.damaged else ""),
+            file=sys.stderr,
+        )
+    if broken is not None:
+        raise broken
+    if args.out:
+        from clipwise.infer.draw import annotate_video
+
+        annotate_video(args.source, args.out, [(s.start_s, s.end_s, [(name(s.class_index), s.score)]) for s in found])
+    return 0
+
+
+def _line(**values: Any) -> None:
+    print(json.dumps(values, ensure_ascii=False), flush=True)
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes // 60):02d}:{int(minutes % 60):02d}:{rest:05.2f}"
