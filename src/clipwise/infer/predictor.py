@@ -141,9 +141,13 @@ class Predictor:
         scores = self.score(torch.from_numpy(frames)[None])[0]
         return Prediction(source, scores, self.classes, reader.duration_s, reader.num_frames)
 
+    def logits(self, frames: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, V, T, H, W, C) -> (B, V, num_classes) on the model's device."""
+        return score_clip(self.model, frames.to(self.device), self.spec, max_views=self.max_views, amp=self.amp)
+
     def score(self, frames: torch.Tensor) -> np.ndarray:
         """uint8 (B, V, T, H, W, C) -> (B, num_classes)."""
-        logits = score_clip(self.model, frames.to(self.device), self.spec, max_views=self.max_views, amp=self.amp)
+        logits = self.logits(frames)
         mode = "prob" if self.average == "none" else self.average
         return average_views(logits, mode, getattr(self.model, "views_before_softmax", False)).cpu().numpy()
 
