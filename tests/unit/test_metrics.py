@@ -258,12 +258,9 @@ def loop_hits(truth, predictions, threshold):
 def test_detections_are_matched_as_in_a_plain_loop():
     rng = np.random.default_rng(5)
     for _ in range(20):
-        truth = [*np.sort(rng.random((rng.integers(1, 9), 2)), 1), 0, 0.01]
-        boxes = [
-            *np.sort(truth[rng.integers(len(truth), size=40)] + 0.1 * rng.standard_normal((40, 2)), 1),
-            0,
-            0.01,
-        ]
+        truth = np.sort(rng.random((rng.integers(1, 9), 2)), 1) + np.array([0, 0.01])
+        near = truth[rng.integers(len(truth), size=40)] + 0.1 * rng.standard_normal((40, 2))
+        boxes = np.sort(near, 1) + np.array([0, 0.01])
         labels = {"v": [{"segment": t, "label": "x"} for t in truth.tolist()]}
         scored = {"v": [{"segment": b, "label": "x", "score": -i} for i, b in enumerate(boxes.tolist())]}
         got = m.detection_map(labels, scored, (0.3, 0.6))

@@ -5,6 +5,7 @@ videos, classes and thresholds are gone. What made the scripts stop (a video wit
 truth does not have) is answered here.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -105,26 +106,23 @@ def average_recall_at_avg_proposals(
     Raises:
         DataError: no action or no proposal at all, times or scores that are NaN, another form.
     """
-    truth = {
-        video: _segments(entries, video)[:, :2] for video, entries in ground_truth.items() if len(entries)
-    }
+    truth = {video: entries for video, entries in ground_truth.items() if len(entries)}
     if not truth:
         raise DataError("the ground truth holds no action; recall is not defined")
-    found = {video: _segments(proposals.get(video, ()), video, scored=True) for video in truth}
+    boxes, num_boxes = _rows(truth, truth, scored=False)
+    found, count = _rows(proposals, truth, scored=True)
     if total_num_proposals is None:
         total_num_proposals = sum(len(p) for p in proposals.values())
-    if not total_num_proposals or not any(len(p) for p in found.values()):
+    if not total_num_proposals or not len(found):
         raise DataError("there is no proposal for any video of the ground truth")
     tiou = np.atleast_1d(np.asarray(temporal_iou_thresholds, dtype=np.float64))
 
     # proposals of all videos below each other, best first within each video
     num_videos = len(truth)
-    count = np.array([len(p) for p in found.values()])
     ratio = max_avg_proposals * num_videos / total_num_proposals
     kept = np.minimum((count * ratio).astype(np.int64), count)
-    ranked = _best_first(np.concatenate(list(found.values())), count)
-    boxes = np.concatenate(list(truth.values()))
-    video_of_box = np.repeat(np.arange(num_videos), [len(g) for g in truth.values()])
+    ranked = _best_first(found, count)
+    video_of_box = np.repeat(np.arange(num_videos), num_boxes)
 
     # every action with every kept proposal of its video; then the rank of the first that finds it, for each overlap
     pairs = kept[video_of_box]
@@ -228,7 +226,6 @@ def _match(
     groups, truth_place, num_truth = np.unique(truth_group, return_inverse=True, return_counts=True)
     place = np.searchsorted(groups, group).clip(max=len(groups) - 1)
     candidate = np.flatnonzero(groups[place] == group)
-    candidate = candidate[np.argsort(place[candidate], kind="stable")]
     # groups with 1, 2, up to 4, up to 8 … actions apart, so that a crowded video does not widen the table of all
     size_class = np.ceil(np.log2(num_truth)).astype(np.int64)
     truth_size, candidate_size = size_class[truth_place], size_class[place[candidate]]
@@ -242,7 +239,7 @@ def _match(
 def _match_table(
     truth: NDArray, truth_place: NDArray, boxes: NDArray, place: NDArray, tiou: NDArray
 ) -> NDArray[np.bool_]:
-    """:func:`_match` for groups of similar size; predictions sorted by group, every group has an action."""
+    """:func:`_match` for groups of similar size, each of which has an action."""
     hit = np.zeros((len(tiou), len(boxes)), dtype=bool)
     groups, truth_row = np.unique(truth_place, return_inverse=True)
     order = np.argsort(truth_row, kind="stable")
@@ -259,6 +256,7 @@ def _match_table(
     )  # two segments of no length: 0/0 passes the scripts' test, and so counts as a hit
     iou[~filled[row]] = -1
     near = np.flatnonzero(iou.max(axis=1) >= tiou.min())
+    near = near[np.argsort(row[near], kind="stable")]
     iou, row = iou[near], row[near]
     if table.shape[1] == 1:  # one action: the first prediction that is near enough takes it
         for t, threshold in enumerate(tiou):
@@ -315,35 +313,66 @@ def _best_first(rows: NDArray, count: NDArray) -> NDArray:
 
 def _by_class_best_first(label: NDArray, score: NDArray) -> NDArray[np.int64]:
     """Order by class, then by falling score; ties as in the scripts, which sort class by class."""
-    order = np.argsort(label, kind="stable")
+    order = np.argsort(
+        label.astype(np.int16) if label.max(initial=0) < 1 << 15 else label, kind="stable"
+    )  # radix sort
     edges = np.flatnonzero(np.diff(label[order])) + 1
     parts = [part[np.argsort(score[part])[::-1]] for part in np.split(order, edges)]
     return np.concatenate(parts) if parts else order
 
 
-def _segments(entries: Any, video: str, scored: bool = False) -> NDArray[np.float64]:
-    """(n, 3) start, end, score (0 if not scored) of an array or of a list of dictionaries."""
+def _rows(
+    by_video: Mapping[str, Any], videos: Iterable[str], scored: bool
+) -> tuple[NDArray, NDArray[np.int64]]:
+    """(n, 2) or (n, 3) start, end, score of the given videos below each other, and how many each has."""
+    listed = [by_video.get(video, ()) for video in videos]
+    count = np.array([len(entries) for entries in listed])
+    if all(
+        isinstance(entries, list) and isinstance(entries[0], Mapping) for entries in listed if len(entries)
+    ):
+        try:
+            boxes, score = _columns(list(itertools.chain.from_iterable(listed)), scored)
+            return (np.column_stack([boxes, score]) if scored else boxes), count
+        except DataError:
+            pass  # look again, video by video, for the one to name
+    arrays = [_segments(entries, video, scored) for video, entries in zip(videos, listed)]
+    return np.concatenate(arrays), count
+
+
+def _segments(entries: Any, video: str, scored: bool) -> NDArray[np.float64]:
+    """(n, 2), or (n, 3) with scores, of one video's array or list of dictionaries."""
     columns = 3 if scored else 2
     if len(entries) == 0:
-        return np.zeros((0, 3))
+        return np.zeros((0, columns))
     try:
-        if isinstance(entries, np.ndarray) or not isinstance(entries[0], Mapping):
-            array = np.asarray(entries, dtype=np.float64)
-        else:
-            array = np.array([e["segment"] for e in entries], dtype=np.float64)
-            if scored and array.ndim == 2:
-                array = np.column_stack([array, [e["score"] for e in entries]])
-    except (KeyError, ValueError, TypeError) as error:
-        raise DataError(
-            f"video {video!r}: entries need 'segment' (start, end) and 'score': {error!r}"
-        ) from None
+        if not isinstance(entries, np.ndarray) and isinstance(entries[0], Mapping):
+            boxes, score = _columns(entries, scored)
+            return np.column_stack([boxes, score]) if scored else boxes
+        array = np.asarray(entries, dtype=np.float64)
+    except (DataError, ValueError, TypeError) as error:
+        raise DataError(f"video {video!r}: {error}") from None
     if array.ndim != 2 or array.shape[1] < columns:
         raise DataError(f"video {video!r} has segments of shape {array.shape}; (n, {columns}) is needed")
     if np.isnan(array[:, :columns]).any():
         raise DataError(f"video {video!r} has NaN among its segments or scores")
-    if array.shape[1] == columns:
-        return array if scored else np.column_stack([array, np.zeros(len(array))])
-    return array[:, :3]
+    return array[:, :columns]
+
+
+def _columns(
+    entries: Sequence[Mapping[str, Any]], scored: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Segments (n, 2) and scores (n,), or no scores, of a list of dictionaries."""
+    try:
+        segments = [entry["segment"] for entry in entries]
+        pairs = not set(map(len, segments)) - {2}
+        boxes = np.fromiter(itertools.chain.from_iterable(segments), np.float64).reshape(-1, 2)
+        score = np.fromiter([entry["score"] for entry in entries] if scored else (), np.float64)
+    except (KeyError, ValueError, TypeError) as error:
+        needed = "'segment' (start, end)" + (" and 'score'" if scored else "")
+        raise DataError(f"every entry needs {needed}; one does not have it: {error!r}") from None
+    if not pairs or np.isnan(boxes).any() or np.isnan(score).any():
+        raise DataError("segments or scores hold NaN, or a segment is not a pair of numbers")
+    return boxes, score
 
 
 def _table(
@@ -353,16 +382,13 @@ def _table(
     scored: bool,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """Segments (n, 2), scores, class indices (-1 for unknown ones) and video indices of all videos."""
-    entries = [entry for listed in by_video.values() for entry in listed]
+    entries = list(itertools.chain.from_iterable(by_video.values()))
     count = [len(listed) for listed in by_video.values()]  # type: ignore[arg-type]
     video = np.repeat(np.array([videos[v] for v in by_video], dtype=np.int64), count)
     try:
-        boxes = np.array([entry["segment"] for entry in entries], dtype=np.float64).reshape(-1, 2)
-        label = np.array([classes.get(entry["label"], -1) for entry in entries], dtype=np.int64)
-        score = np.array([entry["score"] for entry in entries] if scored else [], dtype=np.float64)
-    except (KeyError, ValueError, TypeError) as error:
-        needed = "'segment' (start, end), 'label'" + (" and 'score'" if scored else "")
-        raise DataError(f"every entry needs {needed}; one does not have it: {error!r}") from None
-    if len(boxes) != len(entries) or np.isnan(boxes).any() or np.isnan(score).any():
-        raise DataError("segments or scores hold NaN, or a segment is not a pair of numbers")
+        names = [entry["label"] for entry in entries]
+        label = np.fromiter(map(classes.get, names, itertools.repeat(-1)), np.int64)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"every entry needs a 'label'; one does not have it: {error!r}") from None
+    boxes, score = _columns(entries, scored)
     return boxes, score, label, video

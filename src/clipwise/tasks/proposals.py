@@ -32,6 +32,7 @@ Layout = Literal["duration_start", "start_end"]
 
 _LOW_THRESHOLD = {"paddle": 0.55, "mmaction2": 0.5, "jjboy": 0.5}
 _FIRST_ROUND = 512  # candidates a video that soft-NMS looks at first
+_VIDEOS = 16  # videos that take each step of soft-NMS together; their tables stay in the cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,33 +245,47 @@ def _soft_nms_by_rank(
 
 def _soft_nms_sorted(left: NDArray, right: NDArray, scores: NDArray, options: _SoftNMS) -> Proposals:
     """Soft-NMS of (B, n) lists that are sorted by falling score; -inf marks an empty place."""
-    batch, size = scores.shape
-    work = scores.copy()  # -inf once kept
-    steps = min(options.top_k, size)
+    parts = [
+        _soft_nms_chunk(left[i : i + _VIDEOS], right[i : i + _VIDEOS], scores[i : i + _VIDEOS], options)
+        for i in range(0, max(len(scores), 1), _VIDEOS)
+    ]
+    segments, kept, count = (np.concatenate(column) for column in zip(*parts))
+    return Proposals(segments, kept, count)
+
+
+def _soft_nms_chunk(
+    left: NDArray, right: NDArray, scores: NDArray, options: _SoftNMS
+) -> tuple[NDArray, NDArray, NDArray]:
+    batch = len(scores)
     segments, kept = np.zeros((batch, options.top_k, 2)), np.zeros((batch, options.top_k))
+    count = (scores > -np.inf).sum(axis=1).clip(max=options.top_k)
+    work = scores.copy()  # -inf once kept
     width = right - left
     rows = np.arange(batch)
-    threshold = options.low + (options.high - options.low) * width
-    for k in range(steps):
+    inter, other = np.empty_like(work), np.empty_like(work)
+    for k in range(count.max(initial=0)):
         best = work.argmax(axis=1)
-        value = work[rows, best]
-        alive = value > -np.inf
-        if not alive.any():
-            break
-        l, r, w = (x[rows, best][:, None] for x in (left, right, width))
-        kept[:, k] = np.where(alive, value, 0)
-        segments[:, k, 0], segments[:, k, 1] = np.where(alive, l[:, 0], 0), np.where(alive, r[:, 0], 0)
+        l, r, w = left[rows, best], right[rows, best], width[rows, best]
+        alive = k < count
+        kept[alive, k], segments[alive, k] = work[rows, best][alive], np.stack([l, r], axis=1)[alive]
         work[rows, best] = -np.inf
-        inter = np.minimum(right, r)
-        inter -= np.maximum(left, l)
+        l, r, w = l[:, None], r[:, None], w[:, None]
+        np.minimum(right, r, out=inter)
+        inter -= np.maximum(left, l, out=other)
         np.maximum(inter, 0, out=inter)
-        union = w - inter + right - left if options.overlap == "mmaction2" else width - inter + r - l
+        if options.overlap == "mmaction2":
+            np.subtract(w, inter, out=other)
+            other += right
+            other -= left
+        else:
+            np.subtract(width, inter, out=other)
+            other += r
+            other -= l
         with np.errstate(invalid="ignore", divide="ignore"):
-            iou = inter / union
-        video, place = np.nonzero(iou > threshold[rows, best][:, None])
-        close = iou[video, place]
-        work[video, place] *= np.exp(-np.square(close) / options.alpha)
-    return Proposals(segments, kept, (scores > -np.inf).sum(axis=1).clip(max=steps).astype(np.int64))
+            inter /= other  # IoU
+        close = np.flatnonzero(inter > options.low + (options.high - options.low) * w)
+        work.ravel()[close] *= np.exp(-np.square(inter.ravel()[close]) / options.alpha)
+    return segments, kept, count.astype(np.int64)
 
 
 def corrected_duration_s(num_frames: Any, duration_s: Any, frames_per_position: int = 16) -> Any:
