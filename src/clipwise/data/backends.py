@@ -106,7 +106,7 @@ class FrameFolderReader(VideoReader):
         if modality.lower() not in ("rgb", "flow"):
             raise DecodeError(f"{self.name}: modality must be rgb or flow, not {modality!r}")
         self.channels = 2 if self.flow else 3
-        self.template = _braces(template or (FLOW_TEMPLATE if self.flow else RGB_TEMPLATE), self.flow)
+        self.template = brace_template(template or (FLOW_TEMPLATE if self.flow else RGB_TEMPLATE), self.flow)
         self.fps = fps
         if num_frames is None or start_index is None:
             first, count = self._look_around(start_index, offset)
@@ -178,7 +178,7 @@ class FrameFolderReader(VideoReader):
         return self._size
 
 
-def _braces(template: str, flow: bool) -> str:
+def brace_template(template: str, flow: bool) -> str:
     """The template in Python's brace form, checked by filling it in."""
     braces = re.sub(r"%(0\d+)?d", lambda m: "{:" + (m[1] or "") + "d}", template)
     if flow:

@@ -1,16 +1,14 @@
 """Preparing videos once, so that every epoch after is fast: packet index, smaller files, frame folders, lists.
 
 Everything here can be stopped at any time and started again: a file appears under its final name only when it is complete, and what is
-there already is not made twice. For flow see :mod:`clipwise.data.flow`, for shards :mod:`clipwise.data.shards`.
+there already is not made twice. The other tools have modules of their own and are named here for one import.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,77 +16,28 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from clipwise.data.flow import extract_flow
+from clipwise.data.frame_files import extract_frames
+from clipwise.data.make_lists import make_lists
 from clipwise.data.packet_index import INDEX_NAME, PacketIndex, write_index
 from clipwise.data.packets import PacketTable, TableCache
 from clipwise.data.parallel import Progress, run_jobs
+from clipwise.data.prepare_common import PrepareResult, claim_folder, even_size, find_videos, name_targets, run_files
 from clipwise.data.pyav_reader import PyAVReader
+from clipwise.data.shards import read_shards, write_shards
 from clipwise.errors import DataError, DecodeError
 
-_SUFFIXES = (
-    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .mts .flv .wmv .asf .3gp .3g2 .ogv .ogg .vob .rm .rmvb .gif"
-)
-VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
-SETTINGS_NAME = ".clipwise-prepare.json"
-
-
-@dataclass
-class PrepareResult:
-    """What became of the files.
-
-    Attributes:
-        done: made now; ``skipped``: there already; ``failed``: (file, reason); ``damaged``: (file, what is wrong), whose readable
-            part was used.
-        outputs: source -> what was made of it.
-    """
-
-    done: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    damaged: list[tuple[str, str]] = field(default_factory=list)
-    outputs: dict[str, str] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def add(self, source: str, target: str, outcome: Any) -> None:
-        """Sorts in what ``run_jobs`` gave for one file: an exception, None (was there already), or the damage ("" for none)."""
-        if isinstance(outcome, BaseException):
-            self.failed.append((source, str(outcome) or type(outcome).__name__))
-            return
-        self.outputs[source] = target
-        if outcome is None:
-            self.skipped.append(source)
-            return
-        self.done.append(source)
-        if outcome:
-            self.damaged.append((source, outcome))
-
-
-def find_videos(source: str | os.PathLike | Sequence[str | os.PathLike]) -> tuple[list[Path], Path]:
-    """Video files of a folder (with its sub-folders, sorted), of a list of paths, or a single file; and their common folder.
-
-    Raises:
-        DataError: nothing is there.
-    """
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        if path.is_dir():
-            files = sorted(
-                p
-                for p in path.rglob("*")
-                if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file() and not p.name.startswith(".")
-            )
-            if not files:
-                raise DataError(f"{path}: holds no video files (looked for {', '.join(sorted(VIDEO_SUFFIXES)[:6])}, …)")
-            return files, path
-        if not path.exists():
-            raise DataError(f"{path}: there is no such file or folder")
-        return [path], path.parent
-    files = [Path(p) for p in source]
-    if not files:
-        raise DataError("the list of videos is empty")
-    parents = {str(p.absolute().parent) for p in files}
-    return files, Path(os.path.commonpath(parents))
+__all__ = [
+    "PrepareResult",
+    "extract_flow",
+    "extract_frames",
+    "find_videos",
+    "index_videos",
+    "make_lists",
+    "read_shards",
+    "resize_videos",
+    "write_shards",
+]
 
 
 def index_videos(source: str | os.PathLike | Sequence[str | os.PathLike], *, out: str | os.PathLike | None = None, verify: bool = False,
@@ -169,60 +118,10 @@ def resize_videos(source: str | os.PathLike | Sequence[str | os.PathLike], targe
     for name, value, low, high in (("short_side", short_side, 16, 4320), ("gop", gop, 1, 1000), ("crf", crf, 0, 51)):
         if not low <= value <= high:
             raise DataError(f"{name} must be {low} to {high}, not {value}")
-    targets = _targets(files, folder, out, ".mp4")
-    _claim(out, settings, overwrite)
+    targets = name_targets(files, folder, out, ".mp4")
+    claim_folder(out, settings, overwrite)
     work = _Resize(short_side, gop, crf, preset, overwrite, timeout_s)
-    return _run(work, files, targets, workers, progress)
-
-
-def _run(
-    work: Any, files: list[Path], targets: list[Path], workers: int | None, progress: Progress | None
-) -> PrepareResult:
-    jobs = [(str(f), str(t)) for f, t in zip(files, targets)]
-    result = PrepareResult()
-    for (name, made), outcome in zip(jobs, run_jobs(work, jobs, workers=workers, progress=progress, describe=_first)):
-        result.add(name, made, outcome)
-    return result
-
-
-def _first(job: tuple[str, str]) -> str:
-    return job[0]
-
-
-def _targets(files: list[Path], folder: Path, out: Path, suffix: str) -> list[Path]:
-    """Where each file's result goes; ``suffix`` "" stands for a folder per file. ``a.avi`` beside ``a.mp4`` becomes ``a.avi.mp4``."""
-    relative = []
-    for file in files:
-        try:
-            relative.append(file.absolute().relative_to(folder.absolute()))
-        except ValueError:
-            relative.append(Path(file.name))
-    twins = Counter(path.with_suffix("") for path in relative)
-    targets = []
-    for file, path in zip(files, relative):
-        ambiguous = twins[path.with_suffix("")] > 1 and path.suffix.lower() != suffix
-        targets.append(out / (path.with_name(path.name + suffix) if ambiguous else path.with_suffix(suffix)))
-        if targets[-1].absolute() == file.absolute():
-            raise DataError(f"{file} would be overwritten by its own result; choose another target folder")
-    for target, count in Counter(targets).items():
-        if count > 1:
-            both = " and ".join(str(f) for f, t in zip(files, targets) if t == target)
-            raise DataError(f"{both} would both become {target}; rename one of them")
-    return targets
-
-
-def _claim(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
-    """Notes the settings in the target folder, and refuses to mix results of different settings there."""
-    out.mkdir(parents=True, exist_ok=True)
-    note = out / SETTINGS_NAME
-    if note.exists() and not overwrite:
-        old = json.loads(note.read_text())
-        if old != settings:
-            differing = ", ".join(f"{k}={old.get(k)}" for k in settings if old.get(k) != settings[k])
-            raise DataError(f"{out}: was made with {differing}; choose another folder, the same settings, or overwrite")
-    part = note.with_name(note.name + ".part")
-    part.write_text(json.dumps(settings))
-    os.replace(part, note)
+    return run_files(work, files, targets, workers, progress)
 
 
 class _DisorderError(Exception):
@@ -247,7 +146,7 @@ class _Resize:
         try:
             with PyAVReader(source, timeout_s=self.timeout_s, verify=False) as reader:
                 try:
-                    count = self._transcode(reader, part, timed=reader.table.timed)
+                    count = self._transcode(reader, part, timed=reader.table.timed and not even_rate(reader))
                 except _DisorderError:
                     count = self._transcode(reader, part, timed=False)
                 self._check(reader, part, count)
@@ -273,11 +172,9 @@ class _Resize:
                 "bf": "0",
             }
             last: int | None = None
+            turned = reader.rotation % 180 != 0
+            scaling = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
             for count, picture in reader.pictures():
-                frame = picture
-                if reader.rotation:
-                    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(reader.upright(picture)), format="rgb24")
-                    frame.pts, frame.time_base = picture.pts, picture.time_base
                 if stream is None:
                     rate = reader.rate
                     stream = container.add_stream("libx264", rate=rate, options=options)
@@ -286,26 +183,16 @@ class _Resize:
                     codec.thread_count = 1
                     base = reader.time_base if timed else 1 / rate
                     codec.time_base = base
-                    if not reader.rotation:
-                        codec.colorspace, codec.color_primaries, codec.color_trc = (
-                            picture.colorspace,
-                            picture.color_primaries,
-                            picture.color_trc,
-                        )
+                    codec.colorspace = picture.colorspace
+                    codec.color_primaries, codec.color_trc = picture.color_primaries, picture.color_trc
                     origin = picture.pts or 0
                 pts = (picture.pts or 0) - origin if timed else count
                 if last is not None and pts <= last:
                     raise _DisorderError
                 last = pts
-                frame = convert(
-                    frame,
-                    width,
-                    height,
-                    "yuv420p",
-                    interpolation=Interpolation.BICUBIC,
-                    dst_color_range="MPEG",
-                    threads=1,
-                )
+                stored = (height, width) if turned else (width, height)
+                frame = convert(picture, *stored, "yuv420p", interpolation=scaling, dst_color_range="MPEG", threads=1)
+                frame = turn_yuv420p(frame, reader.rotation // 90) if reader.rotation else frame
                 frame.pts, frame.time_base = pts, base
                 frame.pict_type = 0
                 container.mux(stream.encode(frame))
@@ -332,10 +219,28 @@ class _Resize:
                 )
 
 
-def even_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Height and width with the shorter side at most ``short_side``, aspect ratio kept, both even."""
-    scale = min(1.0, short_side / min(height, width))
-    return max(4, round(height * scale / 2) * 2), max(4, round(width * scale / 2) * 2)
+def even_rate(reader: PyAVReader) -> bool:
+    """Whether the frames follow each other at one rate, but for the rounding of the container's time stamps (1 ms in Matroska)."""
+    times = reader.pts_s(np.arange(reader.num_frames))
+    return bool(np.abs(times - np.arange(reader.num_frames) / float(reader.rate)).max() < 0.002)
+
+
+def turn_yuv420p(frame: av.VideoFrame, quarters: int) -> av.VideoFrame:
+    """Turns a picture anticlockwise by quarters, without a detour over RGB."""
+    flat = frame.to_ndarray().ravel()
+    luma, chroma = frame.height * frame.width, (frame.height // 2) * (frame.width // 2)
+    sizes = (
+        (0, luma, frame.height, frame.width),
+        (luma, chroma, frame.height // 2, frame.width // 2),
+        (luma + chroma, chroma, frame.height // 2, frame.width // 2),
+    )
+    planes = [
+        np.rot90(flat[start : start + count].reshape(rows, columns), quarters) for start, count, rows, columns in sizes
+    ]
+    height, width = planes[0].shape
+    return av.VideoFrame.from_ndarray(
+        np.concatenate([plane.ravel() for plane in planes]).reshape(height * 3 // 2, width), format="yuv420p"
+    )
 
 
 def coarse(frame: np.ndarray, cells: int = 4) -> np.ndarray:
