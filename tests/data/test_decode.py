@@ -359,6 +359,24 @@ def test_torchcodec_is_an_extra(plain, monkeypatch):
         open_video(plain, backend="torchcodec")
 
 
+def test_torchcodec_gives_the_same_frames(plain, tmp_path):
+    try:
+        import torchcodec.decoders  # noqa: F401
+    except (ImportError, OSError, RuntimeError):
+        pytest.skip("torchcodec or FFmpeg's shared libraries are not installed")
+    awkward = fuzz.encode(tmp_path / "b.avi", "mpeg4", 40, b_frames=2, gop=12)  # which TorchCodec alone numbers wrongly
+    for path, falls_back in ((plain, False), (awkward, True)):
+        with open_video(path) as pyav, open_video(path, backend="torchcodec") as other:
+            indices = [33, 2, 2, 39, 17]
+            assert np.abs(pyav.frames(indices).astype(int) - other.frames(indices)).max() <= 2
+            assert (other.num_frames, other.height, other.width) == (pyav.num_frames, 64, 96)
+            assert (other.fell_back is not None) == falls_back
+            small = other.frames(indices, transform=lambda frame: frame[::2, ::2])
+            assert np.array_equal(small, other.frames(indices)[:, ::2, ::2])
+    with pytest.raises(DecodeError, match="TorchCodec cannot open it on the device nowhere"):
+        open_video(plain, backend="torchcodec", device="nowhere")
+
+
 # ---- processes and memory -----------------------------------------------------------------------------------------------------------
 
 

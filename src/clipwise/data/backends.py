@@ -271,9 +271,13 @@ class TorchCodecReader(VideoReader):
             self.fell_back = "the file cannot be read by time stamps"
             return
         given = source if isinstance(source, (str, bytes)) or hasattr(source, "read") else os.fspath(source)
-        self._decoder = VideoDecoder(
-            given, dimension_order="NHWC", num_ffmpeg_threads=1, device=device, seek_mode="exact"
-        )
+        try:
+            self._decoder = VideoDecoder(
+                given, dimension_order="NHWC", num_ffmpeg_threads=1, device=device, seek_mode="exact"
+            )
+        except (RuntimeError, ValueError) as error:
+            pyav.close()
+            raise DecodeError(f"{self.name}: TorchCodec cannot open it on the device {device}: {error}") from error
         self._first_s = float(pyav._table.pts[0] * pyav._stream.time_base)
 
     @property
