@@ -31,7 +31,7 @@ def analyze_tiles(facts: Mapping[str, Any]) -> str:
     """The accuracies in a line of figures."""
     items = [("verdict", KINDS[facts["verdict"]], f"{facts['videos']} videos")]
     for v in facts["variants"][:5]:
-        note = f"{-v['lost'] * 100:+.1f} points" if "lost" in v else f"chance {facts['chance']:.0%}"
+        note = f"{_change(v['lost'])} points" if "lost" in v else f"chance {facts['chance']:.0%}"
         items.append((v["variant"], f"{v['accuracy']:.1%}", note))
     return tiles(items)
 
@@ -41,9 +41,9 @@ def verdict_section(facts: Mapping[str, Any]) -> Section:
     words = "".join(f"<p>{escape(w)}</p>" for w in facts["words"])
     rows = []
     for v in facts["variants"]:
-        change = f"{-v['lost'] * 100:+.1f}" if "lost" in v else ""
+        change = _change(v["lost"]) if "lost" in v else ""
         if "low" in v:
-            change += f" ({-v['high'] * 100:+.1f} … {-v['low'] * 100:+.1f})"
+            change += f" ({_change(v['high'])} … {_change(v['low'])})"
         colour = 0 if v["variant"] == "ordered" else 1
         rows.append(
             f'<li><span class="name">{escape(v["variant"])}</span><span class="track"><i class="s{colour}" style="width:{v["accuracy"] * 100:.1f}%"></i></span>'
@@ -64,7 +64,7 @@ def importance_section(facts: Mapping[str, Any]) -> Section | None:
         "lost without this frame (points)",
         [
             Series("accuracy", x, [p["accuracy_lost"] * 100 for p in points], 0, "dots"),
-            Series("confidence in the true class", x, [p["probability_lost"] * 100 for p in points], 1, "dots"),
+            Series("confidence", x, [p["probability_lost"] * 100 for p in points], 1, "dots"),
         ],
         x_label="% of the clip",
     )
@@ -114,3 +114,8 @@ def failures_section(facts: Mapping[str, Any]) -> Section | None:
     return Section(
         "failures", "Files that could not be decoded", table(("file", "reason"), rows), "They are not counted."
     )
+
+
+def _change(lost: float) -> str:
+    """What is lost, as a change in points."""
+    return f"{0.0 - lost * 100:+.1f}".replace("-0.0", "+0.0")
