@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from clipwise.export.compare import FLOAT_TOLERANCE, Comparison, ListSamples, co
 from clipwise.export.graphs import Description, make_graph
 from clipwise.export.runtimes import load_exported_model
 from clipwise.export.writers import SUFFIXES, quantize_onnx, write_onnx, write_openvino, write_torch
+from clipwise.recipe import apply_overrides, make_recipe
 
 Format = Literal["onnx", "torch", "openvino"]
 
@@ -49,14 +50,28 @@ class Export:
         }
 
 
-def export(checkpoint: str | Path, format: Format = "onnx", out: str | Path | None = None, **options: Any) -> Export:
+def export(
+    checkpoint: str | Path,
+    format: Format = "onnx",
+    out: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    **options: Any,
+) -> Export:
     """Export a checkpoint; see :func:`export_model` for the options.
+
+    Args:
+        overrides: ``key=value`` on the recipe, to give the file another test protocol than the checkpoint's.
 
     Raises:
         CheckpointError: the checkpoint can't be used.
+        RecipeError: an override makes no sense.
     """
     source = zoo.resolve(checkpoint)
     model, passport = load_model_and_passport(source)
+    if overrides:
+        values = apply_overrides(passport.recipe, overrides)
+        passport.recipe = make_recipe(values, source=str(checkpoint)).model_dump(mode="json")
     suffix = (".int8" if options.get("int8") else "") + SUFFIXES.get(format, "")
     return export_model(model, passport, out or source.with_name(source.stem + suffix), format, **options)
 
