@@ -1,0 +1,268 @@
+"""The seeds' command lines: MMAction2's and PaddleCV's programs, run as their users run them."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_passport, save_weights
+from clipwise.models import create_model
+from clipwise.models.convert import save_mmaction2
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+TPN = "configs/recognition/tpn/tpn_slowonly_r50_8x8x1_150e_kinetics_rgb.py"
+SMALL = [
+    "model=tpn_slowonly_tiny",
+    "crop_size=32",
+    "val_resize=32",
+    "val_crop_size=32",
+    "test_resize=32",
+    "test_crop_size=32",
+]
+
+
+def call(*words, cwd, **environment):
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=cwd, env={**ENVIRONMENT, **environment}, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def layout(clips, tmp_path_factory):
+    """A folder as MMAction2's users have it: data/kinetics400 with lists and videos_train, videos_val."""
+    home = tmp_path_factory.mktemp("home")
+    data = home / "data" / "kinetics400"
+    data.mkdir(parents=True)
+    for part in ("train", "val"):
+        (data / f"videos_{part}").symlink_to(clips / part)
+        folders = sorted(p for p in (clips / part).iterdir() if p.is_dir())
+        lines = [
+            f'"{folder.name}/{video.name}" {label}'
+            for label, folder in enumerate(folders)
+            for video in sorted(folder.iterdir())[:1]
+        ]
+        (data / f"kinetics400_{part}_list_videos.txt").write_text("\n".join(lines) + "\n")
+    return home
+
+
+@pytest.fixture(scope="module")
+def run(layout):
+    options = [*SMALL, "total_epochs=1", "data.videos_per_gpu=3", "data.workers_per_gpu=0", "optimizer.lr=0.002"]
+    options += ["log_config.interval=1"]
+    words = [TPN, "--work-dir", "work_dirs/tpn", "--validate", "--seed", "0", "--deterministic", "--device", "cpu"]
+    code, out, err = call(ROOT / "tools/train.py", *words, "--cfg-options", *options, cwd=layout)
+    assert code == 0, err
+    return layout, out, err
+
+
+def test_train_with_mmaction2s_command_line(run):
+    layout, _, err = run
+    passport = read_passport(layout / "work_dirs/tpn/last.safetensors")
+    recipe = passport.recipe
+    assert (recipe["epochs"], recipe["batch_size"], recipe["lr"], recipe["seed"]) == (1, 3, 0.002, 0)
+    assert recipe["deterministic"]
+    assert recipe["train_data"] == "data/kinetics400/kinetics400_train_list_videos.txt"
+    assert recipe["val_data_root"] == "data/kinetics400/videos_val"
+    assert "top1_acc" in passport.metrics
+    assert "# clipwise train tpn_slowonly_r50_8x8x1_150e_kinetics_rgb" in err
+
+
+def test_test_with_mmaction2s_command_line(run, tmp_path):
+    layout, _, _ = run
+    model, _ = load_model_and_passport(layout / "work_dirs/tpn/last.safetensors")
+    save_mmaction2(tmp_path / "theirs.pth", model.state_dict(), model)
+    results = []
+    for checkpoint in ("work_dirs/tpn/last.safetensors", tmp_path / "theirs.pth"):
+        out = tmp_path / f"{Path(checkpoint).stem}.json"
+        words = [
+            TPN,
+            checkpoint,
+            "--eval",
+            "top_k_accuracy",
+            "mean_class_accuracy",
+            "--out",
+            out,
+            "--average-clips=prob",
+        ]
+        words += ["--device", "cpu", "--cfg-options", *SMALL, "test_num_clips=2", "data.workers_per_gpu=0"]
+        code, told, err = call(ROOT / "tools/test.py", *words, cwd=layout, CLIPWISE_CACHE=str(tmp_path / "cache"))
+        assert code == 0, err
+        assert "top1_acc\t" in told
+        assert "mean_class_accuracy\t" in told
+        results.append(json.loads(out.read_text())["results"])
+    assert len(results[0]) == 6
+    assert [r["scores"] for r in results[0]] == [r["scores"] for r in results[1]]
+
+
+def load_tool(name):
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    finally:
+        sys.path.pop(0)
+
+
+@pytest.fixture
+def mmaction2(monkeypatch):
+    """The door with the command line behind it replaced by a list of what it was given."""
+    module = load_tool("mmaction2_style")
+    seen = []
+    monkeypatch.setattr(module.cli, "main", lambda words: seen.append(words) or 0)
+    return module, seen
+
+
+def test_options_are_translated(mmaction2):
+    module, seen = mmaction2
+    config = "configs/recognition/slowonly/slowonly_r50_8x8x1_256e_kinetics400_flow.py"
+    options = ["lr_config.policy=CosineAnnealing", "optim_wrapper.optimizer.lr=0.3", "train_cfg.max_epochs=3"]
+    options += ["model.backbone.pretrained=torchvision://resnet50", "lr_config.step=(1,2)", "load_from=x.pth"]
+    assert (
+        module.train([config, "--data", "d", "--amp", "--auto-scale-lr", "--resume", "--cfg-options", *options[:4]])
+        == 0
+    )
+    words = seen[-1]
+    assert words[:2] == ["train", "slowonly_r50_8x8x1_196e_kinetics400_flow"]
+    assert {"lr_schedule=cosine", "lr=0.3", "epochs=3", "init=imagenet", "--auto-scale-lr", "--resume"} <= set(words)
+    assert words[words.index("--amp") + 1] == "bf16"
+    assert words[words.index("--work-dir") + 1] == "work_dirs/slowonly_r50_8x8x1_256e_kinetics400_flow"
+    assert module.train(["tsm_tiny", "--data", "d", "--no-validate", "--test-best", "--cfg-options", *options[4:]]) == 0
+    train, test = seen[-2:]
+    assert {"milestones=[1,2]", "init=x.pth", "--no-validate"} <= set(train)
+    assert test == [
+        "test",
+        "work_dirs/tsm_tiny/best.safetensors",
+        "--data",
+        "d",
+        "--out",
+        "work_dirs/tsm_tiny/best_pred.pkl",
+    ]
+    assert (
+        module.test(
+            ["tsm_tiny", "c.pth", "--data", "d", "--dump", "o.pkl", "--eval-options", "top_k_accuracy.topk=(1,3)"]
+        )
+        == 0
+    )
+    assert seen[-1] == ["test", "tsm_tiny", "c.pth", "--topk", "1", "3", "--data", "d", "--out", "o.pkl"]
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "message"),
+    [
+        (
+            "train",
+            ["tsm_tiny", "--cfg-options", "data.train.pipeline.0.type=X"],
+            "without a counterpart: data.train.pipeline",
+        ),
+        ("train", ["tsm_tiny", "--cfg-options", "optimiser.lr=1"], "near: optimizer.lr"),
+        ("train", ["tsm_tiny", "--gpus", "8"], "torchrun --nproc-per-node 8"),
+        ("train", ["tsm_tiny", "--launcher", "slurm"], "start the processes with torchrun"),
+        (
+            "train",
+            ["configs/recognition/tsm/tsm_r50_1x1x8_50e_sthv1_rgb.py"],
+            "data/sthv1/sthv1_train_list_rawframes.txt",
+        ),
+        ("train", ["configs/recognition/csn/ircsn.py"], "recipe 'ircsn' is not known"),
+        ("test", ["tsm_tiny", "c.pth", "--onnx"], "clipwise export"),
+        ("test", ["tsm_tiny", "c.pth", "--eval-options", "x=1"], "only top_k_accuracy.topk has"),
+    ],
+)
+def test_what_has_no_counterpart_is_refused(mmaction2, capsys, program, words, message, tmp_path, monkeypatch):
+    module, seen = mmaction2
+    monkeypatch.chdir(tmp_path)
+    assert getattr(module, program)(words) == 2
+    assert message in capsys.readouterr().err
+    assert not seen
+
+
+PADDLE_CONFIG = """
+MODEL: {name: "TSN", format: "mp4", num_classes: 6, seg_num: 3, seglen: 1, image_mean: [0.485, 0.456, 0.406],
+        image_std: [0.229, 0.224, 0.225], num_layers: 50, topk: 2}
+TRAIN: {epoch: 3, short_size: 40, target_size: 32, num_reader_threads: 1, buf_size: 1024, batch_size: 6, use_gpu: True,
+        num_gpus: 8, filelist: "train.list", learning_rate: 0.02, learning_rate_decay: 0.1, l2_weight_decay: 1e-4,
+        momentum: 0.9, total_videos: 224684}
+VALID: {short_size: 40, target_size: 32, batch_size: 6, filelist: "val.list"}
+TEST: {seg_num: 7, short_size: 40, target_size: 32, batch_size: 16, filelist: "val.list"}
+INFER: {short_size: 40, target_size: 32, batch_size: 1, filelist: "val.list", video_path: ""}
+"""
+
+
+@pytest.fixture(scope="module")
+def paddle(clips, tmp_path_factory):
+    home = tmp_path_factory.mktemp("paddle")
+    (home / "tsn.yaml").write_text(PADDLE_CONFIG)
+    for part in ("train", "val"):
+        (home / part).mkdir()
+        lines = []
+        for label, folder in enumerate(sorted(p for p in (clips / part).iterdir() if p.is_dir())):
+            video = sorted(folder.iterdir())[0]
+            (home / part / f"{label}.mp4").symlink_to(video)
+            lines.append(f"{part}/{label}.mp4 {label}")
+        (home / f"{part}.list").write_text("\n".join(lines) + "\n")
+    return home
+
+
+def test_paddles_flags(paddle, monkeypatch, capsys):
+    module = load_tool("paddle_style")
+    theirs = module._recipe
+
+    def tiny(*given):  # the flags have no word for a small body
+        name, keys = theirs(*given)
+        return name, {**keys, "model": "tsn_tiny", "model_args": "{dropout: 0.0, fc_std: null}"}
+
+    monkeypatch.setattr(module, "_recipe", tiny)
+    monkeypatch.chdir(paddle)
+    # without a network there are no ImageNet weights: a file of our own stands for --pretrain
+    start = create_model("tsn_tiny", num_classes=400)
+    save_weights("start.safetensors", start.state_dict(), Passport("tsn_tiny", {"num_classes": 400}))
+    flags = ["--model_name=TSN", "--config=./tsn.yaml", "--log_interval=1", "--use_gpu=False"]
+    more = ["--save_dir=./out", "--fix_random_seed=False", "--epoch=1", "--valid_interval=1"]
+    assert module.main(["train", *flags, *more, "--pretrain=start.safetensors"]) == 0
+    passport = read_passport("out/last.safetensors")
+    recipe = passport.recipe
+    assert (recipe["epochs"], recipe["batch_size"], recipe["lr"]) == (1, 6, 0.02)
+    assert recipe["milestones"] == [1 / 3, 2 / 3]
+    assert (recipe["num_segments"], recipe["resize_rule"]) == (3, "paddle_4x3")
+    assert (recipe["train_resize"], recipe["crop_size"], recipe["val_crop_size"]) == (40, 32, 32)
+    assert recipe["mean"] == pytest.approx([123.675, 116.28, 103.53])
+    assert recipe["list_format"] == "paddle_mp4"
+    capsys.readouterr()
+    assert module.main(["eval", "TSN", "./tsn.yaml", "--weights=out/last.safetensors", "--use_gpu=False"]) == 0
+    told = capsys.readouterr()
+    assert "top1_acc\t" in told.out
+    assert "test_num_segments=7" in told.err
+    words = [
+        ROOT / "tools/predict.py",
+        *flags,
+        "--weights=out/last.safetensors",
+        "--video_path=val/0.mp4",
+        "--infer_topk=20",
+    ]
+    code, out, err = call(*words, cwd=paddle)
+    assert code == 0, err
+    assert "video_id val/0.mp4 , topk(2) preds:" in out
+    assert out.count("probability:") == 2
+    assert "--infer_topk has no effect" in err
+
+
+def test_paddles_mistakes(paddle, capsys, monkeypatch):
+    module = load_tool("paddle_style")
+    monkeypatch.chdir(paddle)
+    for words, message in (
+        (["eval", "TSN", "tsn.yaml"], "--weights is missing"),
+        (["train", "TSM", "tsm.yaml"], "tsm_r50_1x1x8_50e_kinetics400_rgb"),
+        (["train", "TSN", "missing.yaml"], "missing.yaml does not exist"),
+        (["train", "TSN", "val.list"], "no MODEL section"),
+        (["train", "--model_name=TSN", "--use_gpu=maybe"], "neither True nor False"),
+        (["inference", "TSN"], "invalid choice"),
+    ):
+        assert module.main(words) == 2
+        assert message in capsys.readouterr().err

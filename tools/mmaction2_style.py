@@ -1,0 +1,326 @@
+"""MMAction2's command lines, turned into clipwise's.
+
+A config's file name finds the recipe of that name, which must not exist as a file. ``--cfg-options`` keys that have a
+counterpart are translated, others refused by name. Where no --data is given, lists are looked for where MMAction2 keeps them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+from pathlib import Path
+
+import _clipwise  # noqa: F401 - puts clipwise on the path
+
+from clipwise import cli
+from clipwise.errors import ClipwiseError
+from clipwise.recipe import RecognitionRecipe, load_recipe
+
+# MMAction2's key (0.x, 1.x) -> ours
+OPTIONS = {
+    "data.videos_per_gpu": "batch_size",
+    "train_dataloader.batch_size": "batch_size",
+    "data.workers_per_gpu": "num_workers",
+    "train_dataloader.num_workers": "num_workers",
+    "data.val_dataloader.videos_per_gpu": "eval_batch_size",
+    "val_dataloader.batch_size": "eval_batch_size",
+    "data.train.ann_file": "train_data",
+    "train_dataloader.dataset.ann_file": "train_data",
+    "ann_file_train": "train_data",
+    "data.train.data_prefix": "data_root",
+    "train_dataloader.dataset.data_prefix.video": "data_root",
+    "train_dataloader.dataset.data_prefix.img": "data_root",
+    "data_root": "data_root",
+    "data.val.ann_file": "val_data",
+    "val_dataloader.dataset.ann_file": "val_data",
+    "ann_file_val": "val_data",
+    "data.val.data_prefix": "val_data_root",
+    "val_dataloader.dataset.data_prefix.video": "val_data_root",
+    "val_dataloader.dataset.data_prefix.img": "val_data_root",
+    "data_root_val": "val_data_root",
+    "data.test.ann_file": "test_data",
+    "test_dataloader.dataset.ann_file": "test_data",
+    "ann_file_test": "test_data",
+    "data.test.data_prefix": "val_data_root",
+    "test_dataloader.dataset.data_prefix.video": "val_data_root",
+    "test_dataloader.dataset.data_prefix.img": "val_data_root",
+    "data.train.filename_tmpl": "filename_tmpl",
+    "train_dataloader.dataset.filename_tmpl": "filename_tmpl",
+    "optimizer.lr": "lr",
+    "optim_wrapper.optimizer.lr": "lr",
+    "optimizer.momentum": "momentum",
+    "optim_wrapper.optimizer.momentum": "momentum",
+    "optimizer.weight_decay": "weight_decay",
+    "optim_wrapper.optimizer.weight_decay": "weight_decay",
+    "optimizer.nesterov": "nesterov",
+    "optim_wrapper.optimizer.nesterov": "nesterov",
+    "optimizer_config.grad_clip.max_norm": "grad_clip",
+    "optim_wrapper.clip_grad.max_norm": "grad_clip",
+    "lr_config.step": "milestones",
+    "lr_config.min_lr": "min_lr",
+    "lr_config.warmup_iters": "warmup_epochs",
+    "lr_config.warmup_ratio": "warmup_start",
+    "total_epochs": "epochs",
+    "runner.max_epochs": "epochs",
+    "train_cfg.max_epochs": "epochs",
+    "evaluation.interval": "validate_every",
+    "train_cfg.val_interval": "validate_every",
+    "checkpoint_config.interval": "checkpoint_every",
+    "default_hooks.checkpoint.interval": "checkpoint_every",
+    "log_config.interval": "log_every",
+    "default_hooks.logger.interval": "log_every",
+    "load_from": "init",
+    "model.pretrained": "init",
+    "model.backbone.pretrained": "init",
+    "model.backbone.with_cp": "grad_checkpointing",
+    "model.backbone.frozen_stages": "model_args.frozen_stages",
+    "model.backbone.norm_eval": "model_args.norm_eval",
+    "model.backbone.partial_bn": "model_args.partial_bn",
+    "model.cls_head.num_classes": "num_classes",
+    "model.cls_head.dropout_ratio": "model_args.dropout",
+    "model.cls_head.average_clips": "average_clips",
+    "model.test_cfg.average_clips": "average_clips",
+    "model.test_cfg.max_testing_views": "max_views",
+    "seed": "seed",
+    "randomness.seed": "seed",
+}
+# data set -> (list with {part} and {kind}, folder with {part} and {kind}); kinds are tried in order
+LAYOUTS = {
+    "kinetics400": ("data/kinetics400/kinetics400_{part}_list_{kind}.txt", "data/kinetics400/{kind}_{part}"),
+    "kinetics600": ("data/kinetics600/kinetics600_{part}_list_{kind}.txt", "data/kinetics600/{kind}_{part}"),
+    "kinetics700": ("data/kinetics700/kinetics700_{part}_list_{kind}.txt", "data/kinetics700/{kind}_{part}"),
+    "sthv1": ("data/sthv1/sthv1_{part}_list_{kind}.txt", "data/sthv1/{kind}"),
+    "sthv2": ("data/sthv2/sthv2_{part}_list_{kind}.txt", "data/sthv2/{kind}"),
+    "jester": ("data/jester/jester_{part}_list_{kind}.txt", "data/jester/{kind}"),
+    "gym99": ("data/gym/annotations/gym99_{part}_list_{kind}.txt", "data/gym/subaction_frames"),
+    "ucf101": ("data/ucf101/ucf101_{part}_split_1_{kind}.txt", "data/ucf101/{kind}"),
+}
+
+
+def train(argv: list[str]) -> int:
+    """``tools/train.py``: returns the exit code."""
+    parser = argparse.ArgumentParser(prog="tools/train.py", allow_abbrev=False)
+    parser.add_argument("config", help="MMAction2 config (its name finds the recipe), recipe, or YAML file")
+    parser.add_argument("--data", help="folder or list to train on (not in MMAction2)")
+    parser.add_argument("--work-dir", help="folder of the run (default work_dirs/CONFIG)")
+    parser.add_argument("--resume-from", metavar="CKPT", help="0.x: go on from this checkpoint")
+    parser.add_argument(
+        "--resume", nargs="?", const="auto", metavar="CKPT", help="1.x: go on from the last or this one"
+    )
+    parser.add_argument("--validate", action="store_true", help="0.x: validate (the default here)")
+    parser.add_argument("--no-validate", action="store_true", help="1.x: do not validate")
+    parser.add_argument("--test-last", action="store_true", help="test the last checkpoint at the end")
+    parser.add_argument("--test-best", action="store_true", help="test the best checkpoint at the end")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--deterministic", action="store_true")
+    parser.add_argument("--diff-seed", "--diff-rank-seed", action="store_true")
+    parser.add_argument("--amp", action="store_true", help="mixed precision (bfloat16)")
+    parser.add_argument("--auto-scale-lr", action="store_true")
+    parser.add_argument("--gpus", type=int)
+    parser.add_argument("--gpu-ids", type=int, nargs="+")
+    parser.add_argument("--device", help="where to compute (not in MMAction2)")
+    _add_shared(parser)
+    args = parser.parse_args(argv)
+    return _guarded("tools/train.py", lambda: _train(args))
+
+
+def _train(args: argparse.Namespace) -> int:
+    recipe = _find(args.config)
+    if args.gpu_ids or (args.gpus or 1) > 1:
+        count = args.gpus or len(args.gpu_ids)
+        raise ClipwiseError(
+            "--gpus and --gpu-ids are not taken: choose one device with --device, or use several with "
+            f"torchrun --nproc-per-node {count} tools/train.py …"
+        )
+    _check_launcher(args.launcher)
+    if args.diff_seed:
+        _say(
+            "--diff-seed has no effect: every sample's random numbers follow from the seed and its place in the epoch."
+        )
+    overrides = _overrides(args.cfg_options)
+    work_dir = args.work_dir or _take(overrides, "work_dir") or f"work_dirs/{Path(args.config).stem}"
+    resume = args.resume_from or _take(overrides, "resume_from") or args.resume
+    words = ["train", recipe, *(f"{k}={v}" for k, v in overrides.items()), "--work-dir", work_dir]
+    if args.data:
+        words += ["--data", args.data]
+    elif "train_data" not in overrides:
+        words += _layout(recipe, ("train", "val"))
+    if args.no_validate:
+        words.append("--no-validate")
+    for flag, given in (("--deterministic", args.deterministic), ("--auto-scale-lr", args.auto_scale_lr)):
+        words += [flag] if given else []
+    for option, value in (("--seed", args.seed), ("--device", args.device), ("--amp", "bf16" if args.amp else None)):
+        words += [option, str(value)] if value is not None else []
+    if resume:
+        words += ["--resume"] if resume == "auto" else ["--resume", resume]
+    _say("clipwise " + " ".join(words))
+    code = cli.main(words)
+    for name, wanted in (("last", args.test_last), ("best", args.test_best)):
+        if wanted and code == 0:
+            data = ["--data", args.data] if args.data else []
+            target = ["--out", f"{work_dir}/{name}_pred.pkl"]
+            code = cli.main(["test", f"{work_dir}/{name}.safetensors", *data, *target, *_device(args.device)])
+    return code
+
+
+def test(argv: list[str]) -> int:
+    """``tools/test.py``: returns the exit code."""
+    parser = argparse.ArgumentParser(prog="tools/test.py", allow_abbrev=False)
+    parser.add_argument("config", help="MMAction2 config (its name finds the recipe), recipe, or YAML file")
+    parser.add_argument(
+        "checkpoint", help="our checkpoint, a .pth of MMAction2 (converted on the way), or a name in the zoo"
+    )
+    parser.add_argument("--data", help="folder or list to test on (not in MMAction2)")
+    parser.add_argument("--out", "--dump", help="write the scores: .json, .csv or .pkl")
+    parser.add_argument("--eval", nargs="+", metavar="METRIC")
+    parser.add_argument("--eval-options", "--options", nargs="+", metavar="key=value", default=[])
+    parser.add_argument("--average-clips", choices=("score", "prob"))
+    parser.add_argument("--fuse-conv-bn", action="store_true")
+    parser.add_argument("--gpu-collect", action="store_true")
+    parser.add_argument("--tmpdir")
+    parser.add_argument("--work-dir")
+    parser.add_argument("--device", help="where to compute (not in MMAction2)")
+    for flag in ("--onnx", "--tensorrt", "--show"):
+        parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
+    _add_shared(parser)
+    args = parser.parse_args(argv)
+    return _guarded("tools/test.py", lambda: _test(args))
+
+
+def _test(args: argparse.Namespace) -> int:
+    recipe = _find(args.config)
+    _check_launcher(args.launcher)
+    if args.onnx or args.tensorrt:
+        raise ClipwiseError(
+            "--onnx and --tensorrt are not taken: export with `clipwise export`, which compares the results."
+        )
+    if args.show:
+        raise ClipwiseError(
+            "--show is not taken: `clipwise predict CKPT VIDEO --out annotated.mp4` draws results into a video."
+        )
+    for flag, given in (
+        ("--fuse-conv-bn", args.fuse_conv_bn),
+        ("--gpu-collect", args.gpu_collect),
+        ("--tmpdir", args.tmpdir),
+    ):
+        if given:
+            _say(f"{flag} has no effect here; the scores are the same without it.")
+    overrides = _overrides(args.cfg_options)
+    words = ["test", recipe, args.checkpoint, *(f"{k}={v}" for k, v in overrides.items())]
+    for item in args.eval_options:
+        key, _, value = item.partition("=")
+        if key != "top_k_accuracy.topk":
+            raise ClipwiseError(f"--eval-options {key} has no counterpart; only top_k_accuracy.topk has.")
+        words += ["--topk", *re.findall(r"\d+", value)]
+    if args.data:
+        words += ["--data", args.data]
+    elif not {"test_data", "val_data"} & overrides.keys():
+        words += _layout(recipe, ("val",))
+    for option, value in (("--out", args.out), ("--average-clips", args.average_clips)):
+        words += [option, value] if value else []
+    if args.eval:
+        words += ["--eval", *args.eval]
+    words += _device(args.device)
+    _say("clipwise " + " ".join(words))
+    return cli.main(words)
+
+
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="key=value", help="translated where there is a counterpart"
+    )
+    parser.add_argument("--launcher", default="none", choices=("none", "pytorch", "slurm", "mpi"))
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def _find(config: str) -> str:
+    """The name of the recipe that a config stands for."""
+    path = Path(config)
+    return (
+        config if path.suffix in (".yaml", ".yml") else load_recipe(path.stem if path.suffix == ".py" else config).name
+    )
+
+
+def _overrides(items: list[str]) -> dict[str, str]:
+    """``--cfg-options`` as our keys; unknown ones are refused, all at once."""
+    found, unknown = {}, []
+    known = {*OPTIONS, *RecognitionRecipe.model_fields}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ClipwiseError(f"--cfg-options {item!r} is not of the form key=value.")
+        value = value.replace("(", "[").replace(")", "]")
+        if key == "lr_config.policy":
+            policies = {"step": "step", "CosineAnnealing": "cosine", "fixed": "constant"}
+            if value not in policies:
+                raise ClipwiseError(f"--cfg-options {item}: the policies {', '.join(policies)} have a counterpart.")
+            found["lr_schedule"] = policies[value]
+        elif key in ("model.backbone.pretrained", "model.pretrained"):
+            found["init"] = (
+                "imagenet" if value.startswith("torchvision://resnet") else "null" if value == "None" else value
+            )
+        elif key in ("work_dir", "resume_from"):
+            found[key] = value
+        elif key in OPTIONS:
+            found[OPTIONS[key]] = "null" if value == "None" else value
+        elif key.split(".")[0] in RecognitionRecipe.model_fields and not key.startswith("model."):
+            found[key] = value
+        else:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+            unknown.append(f"{key}" + (f" (near: {near[0]})" if near else ""))
+    if unknown:
+        raise ClipwiseError(
+            f"--cfg-options without a counterpart: {', '.join(unknown)}. "
+            "`clipwise explain RECIPE --keys` lists the keys that a recipe has; they can be given here too."
+        )
+    return found
+
+
+def _take(overrides: dict[str, str], key: str) -> str | None:
+    return overrides.pop(key, None)
+
+
+def _layout(recipe: str, parts: tuple[str, ...]) -> list[str]:
+    """Overrides that name the lists where MMAction2's documentation puts them."""
+    name = Path(recipe).stem.replace("kinetics_rgb", "kinetics400")
+    data_set = next((d for d in LAYOUTS if d in name), None)
+    looked = []
+    for kind in ("rawframes", "videos") if data_set else ():
+        pattern, folder = LAYOUTS[data_set or ""]
+        lists = {part: pattern.format(part=part, kind=kind) for part in parts}
+        looked += lists.values()
+        if all(Path(path).is_file() for path in lists.values()):
+            words = []
+            for part, path in lists.items():
+                root = folder.format(part=part, kind=kind)
+                words += [f"{part}_data={path}", f"{'val_' if part == 'val' else ''}data_root={root}"]
+            return words
+    where = f" Looked for {', '.join(looked)}." if looked else ""
+    raise ClipwiseError(
+        f"no data: give --data FOLDER or LIST, or the lists in --cfg-options (data.train.ann_file=…).{where}"
+    )
+
+
+def _check_launcher(launcher: str) -> None:
+    if launcher in ("slurm", "mpi"):
+        raise ClipwiseError(
+            f"--launcher {launcher} is not taken: start the processes with torchrun, under srun if need be."
+        )
+
+
+def _device(device: str | None) -> list[str]:
+    return ["--device", device] if device else []
+
+
+def _guarded(program: str, work) -> int:
+    try:
+        return work()
+    except ClipwiseError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+
+
+def _say(text: str) -> None:
+    print(f"# {text}", file=sys.stderr)

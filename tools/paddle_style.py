@@ -1,0 +1,267 @@
+"""PaddleCV/video's command lines for TSN, turned into clipwise's.
+
+python tools/paddle_style.py train TSN ./configs/tsn.yaml [flags]        as run.sh calls it
+python tools/paddle_style.py eval --model_name=TSN --config=… --weights=FILE [flags]
+
+The config's values are taken over where the file exists; without it the packaged recipe, which holds the same values, is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import _clipwise  # noqa: F401 - puts clipwise on the path
+import yaml
+
+from clipwise import cli
+from clipwise.errors import ClipwiseError, WorkError
+
+MODES = ("train", "eval", "predict")
+COUNTERPARTS = {"TSM": "tsm_r50_1x1x8_50e_kinetics400_rgb", "BMN": "`clipwise recipes bmn`"}
+SECTIONS = {"train": "TRAIN", "eval": "TEST", "predict": "INFER"}
+WITHOUT_EFFECT = ("no_memory_optimize", "is_profiler", "profiler_path", "infer_topk")
+
+
+def main(argv: list[str]) -> int:
+    """Run one of the three modes; returns the exit code."""
+    try:
+        args = _parse(argv)
+        return {"train": _train, "eval": _eval, "predict": _predict}[args.mode](args)
+    except ClipwiseError as error:
+        print(f"paddle_style: {error}", file=sys.stderr)
+        return 2
+    except WorkError as error:
+        print(f"paddle_style: {error}", file=sys.stderr)
+        return 1
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="paddle_style.py", allow_abbrev=False, description=__doc__)
+    parser.add_argument("mode", choices=MODES)
+    parser.add_argument("name", nargs="?", help="TSN")
+    parser.add_argument("config_file", nargs="?", help="its YAML")
+    parser.add_argument("--model_name")
+    parser.add_argument("--config")
+    parser.add_argument("--batch_size", type=int, help="over all devices")
+    parser.add_argument("--use_gpu", type=_literal, default=True)
+    parser.add_argument("--log_interval", type=int)
+    parser.add_argument("--save_dir")
+    mode = argv[0] if argv else ""
+    if mode == "train":
+        for name, kind in (("learning_rate", float), ("epoch", int), ("valid_interval", int)):
+            parser.add_argument(f"--{name}", type=kind)
+        for name in ("pretrain", "resume", "profiler_path"):
+            parser.add_argument(f"--{name}")
+        parser.add_argument("--fix_random_seed", type=_literal, default=False)
+        parser.add_argument("--is_profiler", type=int)
+        parser.add_argument("--no_memory_optimize", action="store_true", default=None)
+    else:
+        parser.add_argument("--weights")
+    if mode == "predict":
+        for name in ("filelist", "video_path"):
+            parser.add_argument(f"--{name}")
+        parser.add_argument("--infer_topk", type=int)
+    args = parser.parse_args(argv)
+    name = (args.model_name or args.name or "TSN").upper()
+    if name != "TSN":
+        hint = f" Its counterpart: {COUNTERPARTS[name]}." if name in COUNTERPARTS else ""
+        raise ClipwiseError(f"model {name} is not run with Paddle's flags; only TSN is.{hint}")
+    args.config = args.config or args.config_file
+    for flag in WITHOUT_EFFECT:
+        if getattr(args, flag, None) is not None:
+            _say(
+                f"--{flag} has no effect here (nor has it in the original)."
+                if flag != "is_profiler"
+                else f"--{flag} is not taken."
+            )
+    return args
+
+
+def _literal(text: str) -> bool:
+    try:
+        return bool(ast.literal_eval(text))
+    except (ValueError, SyntaxError):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False") from None
+
+
+def _settings(args: argparse.Namespace, mode: str) -> dict[str, Any]:
+    """MODEL's values under those of the mode's section, lower-case keys, as in Paddle; empty without a file."""
+    if args.config is None:
+        return {}
+    path = Path(args.config)
+    if not path.is_file():
+        if path.name in ("tsn.yaml", "tsn.txt"):
+            _say(f"{path} is not here; the packaged recipe has its values.")
+            return {}
+        raise ClipwiseError(f"config {path} does not exist.")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or "MODEL" not in content:
+        raise ClipwiseError(f"{path} is not a config of PaddleCV/video: it has no MODEL section.")
+    return {**content["MODEL"], **(content.get(SECTIONS[mode]) or {}), "_valid": content.get("VALID") or {}}
+
+
+def _recipe(args: argparse.Namespace, mode: str, found: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The recipe's name and what the config changes in it."""
+    name = "tsn_r50_paddle_3seg_45e_kinetics400_rgb" if mode == "predict" else "tsn_r50_paddle_7seg_45e_kinetics400_rgb"
+    keys: dict[str, Any] = {}
+    if found.get("num_layers", 50) != 50:
+        keys["model"] = {101: "tsn_r101"}.get(found["num_layers"])
+        if keys["model"] is None:
+            raise ClipwiseError(f"num_layers {found['num_layers']} is not here; 50 and 101 are.")
+        keys["model_args"] = "{dropout: 0.0, fc_std: null}"
+    if "seglen" in found and found["seglen"] != 1:
+        raise ClipwiseError("seglen other than 1 is not here.")
+    if "seg_num" in found:
+        keys["num_segments" if mode == "train" else "test_num_segments"] = found["seg_num"]
+    for size in ("short_size", "target_size"):
+        if size in found:
+            targets = (
+                ("train_resize", "val_resize", "test_resize")
+                if size == "short_size"
+                else ("crop_size", "val_crop_size", "test_crop_size")
+            )
+            keys.update(dict.fromkeys(targets, found[size]))
+    for name_there, key in (("image_mean", "mean"), ("image_std", "std")):
+        if name_there in found:
+            keys[key] = [round(255 * v, 6) for v in found[name_there]]
+    if "num_reader_threads" in found:
+        keys["num_workers"] = min(int(found["num_reader_threads"]), os.cpu_count() or 1)
+    if "format" in found:
+        keys["list_format"] = {"pkl": "paddle_pkl", "mp4": "paddle_mp4"}[found["format"]]
+    return name, keys
+
+
+def _train(args: argparse.Namespace) -> int:
+    found = _settings(args, "train")
+    recipe, keys = _recipe(args, "train", found)
+    for name_there, key in (
+        ("learning_rate", "lr"),
+        ("l2_weight_decay", "weight_decay"),
+        ("momentum", "momentum"),
+        ("learning_rate_decay", "gamma"),
+    ):
+        if name_there in found:
+            keys[key] = found[name_there]
+    if args.learning_rate is not None:
+        keys["lr"] = args.learning_rate
+    epochs = args.epoch or found.get("epoch")
+    if epochs:
+        keys["epochs"], keys["milestones"] = epochs, [epochs / 3, 2 * epochs / 3]
+    if "num_classes" in found:
+        keys["num_classes"] = found["num_classes"]
+    if "filelist" in found:
+        keys["train_data"] = found["filelist"]
+    if "filelist" in found.get("_valid", {}):
+        keys["val_data"] = found["_valid"]["filelist"]
+    batch = args.batch_size or found.get("batch_size")
+    if batch:
+        keys["batch_size"] = max(1, batch // int(os.environ.get("WORLD_SIZE", 1)))
+    if args.log_interval:
+        keys["log_every"] = args.log_interval
+    if args.valid_interval:
+        keys["validate_every"] = args.valid_interval
+    if args.fix_random_seed:
+        keys.update(seed=1000, deterministic=True)
+    words = ["train", recipe, *_overrides(keys), "--work-dir", args.save_dir or "data/checkpoints/TSN"]
+    if args.valid_interval == 0:
+        words.append("--no-validate")
+    if args.resume:
+        path = Path(args.resume)
+        path = path if path.exists() else Path(args.resume + ".pdparams")
+        if path.suffix == ".pdparams":
+            _say(
+                f"{path} holds weights, classifier included; the run starts anew from them (its optimizer state is Paddle's)."
+            )
+            words += ["--init", str(path)]
+        else:
+            words += ["--resume", args.resume]
+    elif args.pretrain:
+        words += ["--init", args.pretrain]
+    return _run(args, words)
+
+
+def _eval(args: argparse.Namespace) -> int:
+    found = _settings(args, "eval")
+    recipe, keys = _recipe(args, "eval", found)
+    words = ["test", recipe, _weights(args), *_overrides(keys), "--eval", "top_k_accuracy", "--topk", "1", "5"]
+    if found.get("filelist"):
+        words += ["--data", found["filelist"]]
+    if args.save_dir:
+        words += ["--out", f"{args.save_dir}/TSN_scores.json"]
+        Path(args.save_dir).mkdir(parents=True, exist_ok=True)
+    return _run(args, words)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from clipwise.data.lists import read_list
+    from clipwise.engine.zoo import resolve
+    from clipwise.infer.predictor import load
+    from clipwise.recipe import load_recipe
+
+    found = _settings(args, "predict")
+    recipe, keys = _recipe(args, "predict", found)
+    keys.pop("list_format", None)
+    video = args.video_path or found.get("video_path")
+    names = None
+    if found.get("kinetics_labels") and Path(found["kinetics_labels"]).is_file():
+        names = json.loads(Path(found["kinetics_labels"]).read_text(encoding="utf-8"))
+    if video:
+        videos = [video]
+    else:
+        listed = args.filelist or found.get("filelist")
+        if not listed:
+            raise ClipwiseError("nothing to predict: give --video_path VIDEO or --filelist LIST.")
+        entries = read_list(listed)
+        videos = [entries.path(i) for i in range(len(entries))]
+    predictor = load(resolve(_weights(args), load_recipe(recipe, _overrides(keys))), None if args.use_gpu else "cpu")
+    if names:
+        predictor.classes = names
+    topk, results = found.get("topk", 5), []
+    for path in videos:
+        prediction = predictor(path)
+        results.append(prediction.to_dict(topk))
+        print(f"video_id {path} , topk({topk}) preds:")
+        for name, probability in prediction.top(topk):
+            print(f"    class: {name},  probability:  {probability:.6f}")
+    if args.save_dir:
+        folder = Path(args.save_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "TSN_predictions.json").write_text(
+            json.dumps(results, ensure_ascii=False, indent=1), encoding="utf-8"
+        )
+    return 0
+
+
+def _weights(args: argparse.Namespace) -> str:
+    if not args.weights:
+        raise ClipwiseError(
+            "--weights is missing: a checkpoint of a run here, or Paddle's TSN .pdparams. "
+            "The address of the published file is not known, so it is not downloaded by itself."
+        )
+    return args.weights
+
+
+def _run(args: argparse.Namespace, words: list[str]) -> int:
+    words += [] if args.use_gpu else ["--device", "cpu"]
+    _say("clipwise " + " ".join(words))
+    return cli.main(words)
+
+
+def _overrides(keys: dict[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in keys.items()]
+
+
+def _say(text: str) -> None:
+    print(f"# {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
