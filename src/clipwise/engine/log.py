@@ -27,9 +27,26 @@ class Averages:
             self.sums[key] = self.sums.get(key, 0.0) + value * weight
         self.count += weight
 
-    def take(self) -> dict[str, float]:
-        means = {k: float(v) / max(self.count, 1) for k, v in self.sums.items()}
-        self.__init__()  # type: ignore[misc]
+    def take(self, device: torch.device | None = None) -> dict[str, float]:
+        """The means, and a new start.
+
+        Args:
+            device: where several processes add up theirs; None keeps this process's own.
+        """
+        if device is not None and torch.distributed.is_initialized():
+            values = [*self.sums.values(), self.count]
+            total = torch.stack(
+                [
+                    torch.as_tensor(v, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
+                    for v in values
+                ]
+            )
+            torch.distributed.all_reduce(total)
+            *sums, count = total.tolist()
+            means = {k: v / max(count, 1) for k, v in zip(self.sums, sums)}
+        else:
+            means = {k: float(v) / max(self.count, 1) for k, v in self.sums.items()}
+        self.sums, self.count = {}, 0
         return means
 
 

@@ -267,8 +267,9 @@ class _Run:
             )
 
     def _log_train(self, averages: dict[str, Averages], lr: float, data_time: float, step_time: float) -> None:
+        device = self.accelerator.device if self.accelerator.num_processes > 1 else None
         place = {"epoch": self.epoch + 1, "epochs": self.recipe.epochs, "iter": self.batch, "iters": self.batches}
-        means = {f"{key}{suffix}": v for suffix, average in averages.items() for key, v in average.take().items()}
+        means = {f"{key}{suffix}": v for suffix, average in averages.items() for key, v in average.take(device).items()}
         costs = {"lr": lr, "memory": peak_memory_mb(), "data_time": data_time}
         self.log.write("train", {**place, **costs, **means, "time": step_time}, self.step)
         if data_time > 0.5 * step_time and step_time > 0.02 and not self.said_slow:

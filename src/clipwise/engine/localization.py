@@ -1,0 +1,426 @@
+"""A localization run's parts: feature files and annotations, BMN's loss of a batch, validation by AR@AN and AUC."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from clipwise.data.annotations import AnnotationSet, class_names, read_annotations
+from clipwise.data.features import SUFFIXES, FeatureDataset, FeatureStore
+from clipwise.data.loader import EpochSampler, ShardSampler, make_loader, prefetch
+from clipwise.engine.build import build_model, model_args
+from clipwise.engine.checkpoint import Passport, load_model_and_passport
+from clipwise.engine.device import make_accelerator, world
+from clipwise.engine.evaluate import autocast
+from clipwise.engine.log import RunLog
+from clipwise.errors import CheckpointError, DataError
+from clipwise.recipe import LocalizationRecipe, apply_overrides, make_recipe
+from clipwise.tasks.detection_metrics import AverageRecall, average_recall_at_avg_proposals
+from clipwise.tasks.detections import ResultWriter
+from clipwise.tasks.localization import bmn_loss, bmn_targets
+from clipwise.tasks.proposals import Proposals, generate_proposals
+
+
+@dataclass
+class LocalizationResult:
+    """Proposals of a list of videos.
+
+    Attributes:
+        proposals: video -> (n, 3) start and end in seconds, score; best first.
+        ground_truth: video -> [{"segment", "label"}].
+        recall: AR@AN, None where no video has an action.
+    """
+
+    proposals: dict[str, np.ndarray]
+    ground_truth: dict[str, list[dict[str, Any]]]
+    recall: AverageRecall | None = None
+
+    def figures(self) -> dict[str, float]:
+        """AR@1, @5, @10, @100 as shares, and AUC in percent."""
+        if self.recall is None:
+            return {}
+        return {("auc" if k == "AUC" else k): v for k, v in self.recall.summary().items()}
+
+    def save(self, path: str | Path) -> None:
+        """Write a result file in ActivityNet's form."""
+        with ResultWriter(path) as file:
+            for video, rows in self.proposals.items():
+                file.add(video, rows[:, :2], rows[:, 2])
+
+
+class LocalizationTask:
+    """What the training loop asks of a proposal network.
+
+    Attributes:
+        model: the network, on the CPU until the loop places it.
+        sampler, loader: order and batches of the training videos.
+        val_videos: the validation set, or None.
+        main_metric: the figure by which the best checkpoint is chosen.
+    """
+
+    main_metric = "auc"
+
+    def __init__(
+        self,
+        recipe: LocalizationRecipe,
+        accelerator: Accelerator,
+        log: RunLog,
+        *,
+        data: str | None = None,
+        val_data: str | None = None,
+        training: bool = True,
+    ):
+        """
+        Args:
+            data: folder with features and annotations; the recipe's ``train_data`` if not given.
+            val_data: annotation file of the validation videos.
+            training: False reads the validation videos only.
+        """
+        self.recipe, self.device, self.log = recipe, accelerator.device, log
+        self.failed: dict[str, str] = {}
+        place = find_data(recipe, data or recipe.train_data)
+        everything = read_annotations(place.annotations, recipe.video_info)
+        other = val_data or recipe.val_data or recipe.val_annotations
+        val_file = read_annotations(_in_folder(other, place.folder), recipe.video_info) if other else everything
+        self.store = FeatureStore(place.features, recipe.feature_format, recipe.feat_dim)
+        self.val_videos: AnnotationSet | None = None
+        if other or any(v.subset and v.subset.startswith(recipe.val_subset[:3]) for v in everything.videos.values()):
+            self.val_videos = self._usable(_subset(val_file, recipe.val_subset), training=False)
+        else:
+            log.say(f"{place.annotations} has no subset {recipe.val_subset!r}: nothing to validate on.")
+        self.source = str(place.annotations)
+        self.val_set = self._dataset(self.val_videos) if self.val_videos else None
+        self.model: Any = build_model(recipe)
+        if not training:
+            return
+        self.train_videos = self._usable(_subset(everything, recipe.train_subset))
+        self.train_set = self._dataset(self.train_videos)
+        self.sampler = EpochSampler(
+            len(self.train_set),
+            recipe.batch_size,
+            seed=recipe.seed,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            drop_last=recipe.drop_last,
+        )
+        self.loader = make_loader(
+            self.train_set,
+            batch_sampler=self.sampler,
+            num_workers=0 if recipe.in_memory else recipe.num_workers,
+            pin_memory=self.device.type != "cpu",
+        )
+
+    def _usable(self, videos: AnnotationSet, training: bool = True) -> AnnotationSet:
+        """The videos that have features; in training also with sound segments."""
+        recipe = self.recipe
+        if training:
+            videos, notes = videos.checked(recipe.tolerant)
+            for note in notes:
+                self.log.say(note)
+        missing = [name for name in videos.videos if name not in self.store]
+        if missing and recipe.allow_missing:
+            self.log.say(
+                f"{len(missing)} of {len(videos)} videos have no features in {self.store.source} and are left out."
+            )
+            videos = AnnotationSet(videos.source, {n: v for n, v in videos.videos.items() if n in self.store})
+        if not len(videos):
+            raise DataError(f"no video of {videos.source} has features in {self.store.source}.")
+        return videos
+
+    def _dataset(self, videos: AnnotationSet) -> FeatureDataset:
+        recipe = self.recipe
+        return FeatureDataset(
+            videos,
+            self.store,
+            temporal_dim=recipe.temporal_dim,
+            rescale=recipe.rescale,
+            time_base=recipe.time_base,
+            in_memory=recipe.in_memory,
+        )
+
+    def loss(
+        self, model: nn.Module, batch: dict[str, Any], key: tuple[int, ...]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Loss and figures of a batch.
+
+        Args:
+            model: the (possibly wrapped) network.
+            batch: ``features`` (B, F, L), ``index``.
+            key: numbers that name this step; the batch's random numbers come from them.
+        """
+        seed = np.random.SeedSequence((self.recipe.seed, *key)).generate_state(1)[0]
+        generator = torch.Generator(self.device).manual_seed(int(seed))
+        parts = self._parts(model, batch, self.train_set, generator)
+        return parts["loss"], {f"loss_{k}" if k != "loss" else k: v for k, v in parts.items()}
+
+    def _parts(
+        self, model: nn.Module, batch: dict[str, Any], dataset: FeatureDataset, generator: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        with autocast(self.device, self.recipe.amp):
+            outputs = model(batch["features"])
+        return self._score(outputs, batch, dataset, generator)
+
+    def _score(self, outputs, batch, dataset: FeatureDataset, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        recipe, layout = self.recipe, self.model.layout
+        targets = bmn_targets(
+            [dataset.segments[i] for i in batch["index"]],
+            self.model.temporal_dim,
+            self.model.max_duration,
+            convention=recipe.targets,
+            layout=layout,
+            device=self.device if self.device.type != "mps" else None,
+        ).to(self.device)
+        tem, reg, cls = recipe.loss_weights
+        parts = bmn_loss(*outputs, targets, recipe.losses, layout, reg_weight=reg, cls_weight=cls, generator=generator)
+        if tem != 1:
+            parts["loss"] = parts["loss"] + (tem - 1) * parts["tem"]
+        return parts
+
+    def auxiliary(self, position: int) -> Iterator[Any]:
+        """Batches of other sources that follow a step: none."""
+        return iter(())
+
+    def before_validation(self, model: nn.Module) -> None:
+        """Nothing to recompute: the network has no batch norm."""
+
+    def batch_names(self, batch: dict[str, Any]) -> list[str]:
+        """Feature files of a batch, for error messages."""
+        return [self.store.where(self.train_set.names[int(i)]) for i in batch["index"]]
+
+    @torch.no_grad()
+    def validate(
+        self, model: nn.Module, progress: Callable[[], None] = lambda: None
+    ) -> tuple[dict[str, float], LocalizationResult]:
+        """AR@AN, AUC and loss on the validation videos, each counted once over all processes."""
+        assert self.val_set is not None
+        recipe, training = self.recipe, model.training
+        model.eval()
+        rank, processes = world()
+        loader = make_loader(
+            self.val_set,
+            sampler=ShardSampler(len(self.val_set), rank, processes),
+            batch_size=recipe.eval_batch_size or recipe.batch_size,
+            num_workers=0 if recipe.in_memory else recipe.num_workers,
+        )
+        generator = torch.Generator(self.device).manual_seed(recipe.seed)
+        proposals: dict[str, np.ndarray] = {}
+        total, count = 0.0, 0
+        for batch in prefetch(loader, self.device):
+            with autocast(self.device, recipe.amp):
+                outputs = model(batch["features"])
+            index = [int(i) for i in batch["index"]]
+            total += float(self._score(outputs, batch, self.val_set, generator)["loss"]) * len(index)
+            count += len(index)
+            names = [self.val_set.names[i] for i in index]
+            covered = [self.val_set.annotations.videos[n].covered_s(recipe.time_base) for n in names]
+            for name, (segments, scores) in zip(names, propose(outputs, covered, recipe, self.model.layout)):
+                proposals[name] = np.column_stack([segments, scores])
+                progress()
+        if training:
+            model.train()
+        if processes > 1:
+            gathered: list[Any] = [None] * processes
+            torch.distributed.all_gather_object(gathered, (proposals, total, count))
+            proposals = {name: rows for part, _, _ in gathered for name, rows in part.items()}
+            total, count = sum(g[1] for g in gathered), sum(g[2] for g in gathered)
+        result = measure_recall(proposals, self.val_set.annotations.ground_truth())
+        return {**result.figures(), "loss": total / count}, result
+
+    def passport(self) -> Passport:
+        """The checkpoint's description, without position and metrics."""
+        sets = [self.train_videos] + ([self.val_videos] if self.val_videos else [])
+        return Passport(
+            model=self.recipe.model,
+            model_args=model_args(self.recipe),
+            classes=class_names(sets),
+            recipe=self.recipe.model_dump(mode="json"),
+            data={
+                "train": self.source,
+                "samples": len(self.train_videos),
+                "fingerprint": self.train_videos.fingerprint(),
+                "features": self.store.recipe() or {"source": str(self.store.source)},
+            },
+        )
+
+
+def evaluate_proposals(
+    checkpoint: str | Path,
+    *,
+    data: str | None = None,
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+    progress: Callable[[int, int | None, str], None] = lambda done, total, message: None,
+) -> LocalizationResult:
+    """Proposals of a checkpoint for its validation videos, and how good they are.
+
+    Args:
+        checkpoint: of a BMN.
+        data: folder with features and annotations; the checkpoint's own if not given.
+        overrides: ``key=value`` strings on the checkpoint's recipe.
+
+    Raises:
+        CheckpointError, DataError: something given is wrong.
+    """
+    accelerator = make_accelerator("no", device=device)
+    model, passport = load_model_and_passport(checkpoint, accelerator.device)
+    recipe = make_recipe(apply_overrides(passport.recipe, overrides), source=str(checkpoint))
+    if not isinstance(recipe, LocalizationRecipe):
+        raise CheckpointError(
+            f"{checkpoint} is a {passport.model}, not a proposal network; use `clipwise test` with it."
+        )
+    task = LocalizationTask(recipe, accelerator, RunLog(None, quiet=True), data=data, training=False)
+    if task.val_videos is None:
+        raise DataError(f"{task.source} has no videos of subset {recipe.val_subset!r}.")
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        progress(done, -(-len(task.val_videos or ()) // accelerator.num_processes), "")
+
+    return task.validate(model, advance)[1]
+
+
+def propose(outputs: Any, covered_s: Any, recipe: LocalizationRecipe, layout: str) -> Proposals:
+    """Proposals in seconds from a network's outputs, by the recipe's rules."""
+    return generate_proposals(
+        *outputs,
+        covered_s,
+        top_k=recipe.num_proposals,
+        convention=recipe.proposals,
+        layout=layout,  # type: ignore[arg-type]
+        alpha=recipe.soft_nms_alpha,
+        low_threshold=recipe.soft_nms_low,
+        high_threshold=recipe.soft_nms_high,
+    )
+
+
+def measure_recall(
+    proposals: dict[str, np.ndarray], ground_truth: dict[str, list[dict[str, Any]]]
+) -> LocalizationResult:
+    """AR@AN of proposals; without any action there is nothing to measure."""
+    recall = None
+    if any(ground_truth.values()):
+        recall = average_recall_at_avg_proposals(ground_truth, proposals)
+    return LocalizationResult(proposals, ground_truth, recall)
+
+
+@dataclass(frozen=True)
+class DataPlace:
+    """Where a run's files are."""
+
+    folder: Path | None
+    features: Path
+    annotations: Path
+
+
+def find_data(recipe: LocalizationRecipe, data: str | None) -> DataPlace:
+    """Features and annotations: what the recipe names, or the only candidate in the data folder.
+
+    Raises:
+        DataError: nothing, or more than one candidate; they are listed.
+    """
+    folder = Path(data) if data else None
+    if folder is not None and folder.is_file():  # an annotation file
+        if recipe.features is None:
+            raise DataError(f"{data} is a file; set features=FOLDER beside it, or give the folder that holds both.")
+        return DataPlace(folder.parent, _in_folder(recipe.features, folder.parent), folder)
+    if folder is not None and not folder.is_dir():
+        raise DataError(f"data folder {data} does not exist.")
+    if recipe.features:
+        features = _in_folder(recipe.features, folder)
+    elif folder is None:
+        raise DataError(
+            "no training data: give --data FOLDER with features and annotations, or set features and annotations."
+        )
+    else:
+        features = _only(
+            _feature_candidates(folder), folder, "features", "a folder of feature files, or one .npz with all"
+        )
+    if recipe.annotations:
+        annotations = _in_folder(recipe.annotations, folder)
+    elif folder is None:
+        raise DataError("features are set but annotations are not: set annotations=FILE.json.")
+    else:
+        annotations = _only(_annotation_candidates(folder), folder, "annotations", "a JSON file with them")
+    return DataPlace(folder, features, annotations)
+
+
+def _feature_candidates(folder: Path) -> list[Path]:
+    files = [p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")]
+    found = [p for p in files if p.suffix == ".npz" or (p.suffix == ".npy" and p.with_suffix(".txt").is_file())]
+    if not found and any(p.suffix in SUFFIXES and p.suffix != ".csv" for p in files):
+        return [folder]
+    for child in sorted(p for p in folder.iterdir() if p.is_dir()):
+        if next((p for p in child.iterdir() if p.suffix in SUFFIXES), None):
+            found.append(child)
+    return found
+
+
+def _annotation_candidates(folder: Path) -> list[Path]:
+    found = []
+    for place in (folder, folder / "activitynet_annotations", folder / "annotations"):
+        for path in sorted(place.glob("*.json")) if place.is_dir() else ():
+            with open(path, encoding="utf-8", errors="replace") as file:
+                start = file.read(4096)
+            if '"annotations"' in start or '"database"' in start:
+                found.append(path)
+    return found
+
+
+def _only(candidates: list[Path], folder: Path, key: str, what: str) -> Path:
+    if not candidates:
+        raise DataError(f"{folder} holds no {key}: {what} is looked for there. Set {key}=PATH.")
+    if len(candidates) > 1:
+        names = ", ".join(str(p.relative_to(folder)) for p in candidates)
+        raise DataError(
+            f"{folder} holds several candidates for {key}: {names}. Choose one: {key}={candidates[0].relative_to(folder)}."
+        )
+    return candidates[0]
+
+
+def _in_folder(path: str | Path, folder: Path | None) -> Path:
+    """A path of the recipe: inside the data folder if it is there, else as it stands."""
+    inside = folder / path if folder is not None else None
+    return inside if inside is not None and inside.exists() else Path(path)
+
+
+def _subset(videos: AnnotationSet, name: str) -> AnnotationSet:
+    """A subset; a file in which no video has a subset is all of one kind (MMAction2's anet_anno_train.json)."""
+    if not any(v.subset for v in videos.videos.values()):
+        return videos
+    return videos.subset(name)
+
+
+def seed_fps(log: str | Path, batch_size: int, num_videos: int, processes: int = 1) -> float:
+    """Videos trained a second, as the Ascend scripts count: the best epoch's batch · floor(N / batch) over the time from its
+    iteration 5 to its end, loader included. The run must have been logged every 5 steps.
+
+    Args:
+        log: the run's ``log.jsonl``.
+        batch_size: of one process.
+        num_videos: N.
+    """
+    epochs: dict[int, list[dict[str, Any]]] = {}
+    for text in Path(log).read_text(encoding="utf-8").splitlines():
+        line = json.loads(text)
+        if line["mode"] == "train":
+            epochs.setdefault(line["epoch"], []).append(line)
+    whole = batch_size * processes
+    best = 0.0
+    for lines in epochs.values():
+        seconds, before = 0.0, lines[0]["iter"]
+        for line in lines[1:]:
+            seconds += line["time"] * (line["iter"] - before)
+            before = line["iter"]
+        if seconds > 0:
+            best = max(best, whole * (num_videos // whole) / seconds)
+    return best
