@@ -13,10 +13,19 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --mute-audio --autoplay-policy=no-user-gesture-required --hide-scrollbars"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--mute-audio",
+    "--autoplay-policy=no-user-gesture-required",
+    "--hide-scrollbars",
+]
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 KEYS = {
     "ArrowLeft": "\ue012",

@@ -139,8 +139,10 @@ def _save(
             if size > limits.max_upload_bytes:
                 raise ApiError("too_large", f"the address gives more than {limits.max_upload_mb:g} MB.")
             if time.monotonic() > until or (cancelled is not None and cancelled.is_set()):
-                raise ApiError("too_slow", f"fetching the address took longer than {limits.upload_timeout_s:g} s.")
+                break
             file.write(chunk)
+    if time.monotonic() > until or (cancelled is not None and cancelled.is_set()):
+        raise ApiError("too_slow", f"fetching the address took longer than {limits.upload_timeout_s:g} s.")
     if answer.length:
         raise ApiError("url_failed", "the connection ended before the file did.")
     return size
