@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import sys
 import tempfile
@@ -46,7 +47,12 @@ SIZE = 224
 def draw_indices(pattern: str, num_frames: int, rng: np.random.Generator) -> np.ndarray:
     clips, length, interval, test = PATTERNS[pattern]
     return sample_frames(
-        num_frames, clip_len=length, frame_interval=interval, num_clips=clips, mode="test" if test else "train", rng=rng
+        num_frames,
+        clip_len=length,
+        frame_interval=interval,
+        num_clips=clips,
+        mode="test" if test else "train",
+        rng=rng,
     )
 
 
@@ -163,7 +169,10 @@ def at_short_side(source: Path, target: Path, short_side: int) -> Path:
     with open_video(source) as reader, av.open(str(target), "w") as container:
         scale = short_side / min(reader.height, reader.width)
         stream = container.add_stream("libx264", rate=round(reader.fps), options={"crf": "23"})
-        stream.width, stream.height = round(reader.width * scale / 2) * 2, round(reader.height * scale / 2) * 2
+        stream.width, stream.height = (
+            round(reader.width * scale / 2) * 2,
+            round(reader.height * scale / 2) * 2,
+        )
         stream.pix_fmt = "yuv420p"
         for _, image in reader.iterate():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
@@ -174,10 +183,10 @@ def at_short_side(source: Path, target: Path, short_side: int) -> Path:
 # ---- measuring -----------------------------------------------------------------------------------------------------------------------
 
 
-def cpu_ms(
+def cpu_ms_by_video(
     routes: dict[str, Callable[[str, str, int], object]], paths: list[str], pattern: str, repeats: int
-) -> dict[str, float]:
-    """CPU milliseconds of a clip for each route: the mean over the videos of the median over the repeats. The routes take turns."""
+) -> dict[str, list[float]]:
+    """CPU milliseconds of a clip for each route and video: the median over the repeats. The routes take turns."""
     times: dict[str, list[list[float]]] = {name: [[] for _ in paths] for name in routes}
     for repeat in range(-1, repeats):
         for number, path in enumerate(paths):
@@ -186,7 +195,7 @@ def cpu_ms(
                 route(path, pattern, (repeat + 1) * 100 + number)
                 if repeat >= 0:  # the first round warms up
                     times[name][number].append((time.process_time() - started) * 1e3)
-    return {name: statistics.fmean(map(statistics.median, values)) for name, values in times.items()}
+    return {name: [statistics.median(of_video) for of_video in values] for name, values in times.items()}
 
 
 class Clips(Dataset):
@@ -204,23 +213,22 @@ def one_thread(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def loader_clips_per_s(route: Callable, paths: list[str], pattern: str, count: int) -> float:
-    """Clips a second out of two workers, batches of 4, ready as normalised floats in the main process."""
-    loader = DataLoader(
-        Clips(route, paths, pattern, count),
-        batch_size=4,
-        num_workers=2,
-        worker_init_fn=one_thread,
-        persistent_workers=True,
+def loader_speed(route: Callable, paths: list[str], pattern: str, count: int) -> tuple[float, float]:
+    """Two workers, batches of 4, ready as normalised floats in the main process: clips a second, and CPU ms of a clip (all processes)."""
+    cpu, started = all_cpu_s(), time.perf_counter()
+    loader = DataLoader(Clips(route, paths, pattern, count), batch_size=4, num_workers=2, worker_init_fn=one_thread)
+    for batch in loader:
+        if batch.dtype == torch.uint8:  # (B, T, 1, H, W, 3)
+            normalize_clips(batch[:, :, 0], MEAN, STD)
+    del loader
+    return count / (time.perf_counter() - started), (all_cpu_s() - cpu) / count * 1e3
+
+
+def all_cpu_s() -> float:
+    """CPU seconds of this process and of those it has waited for."""
+    return sum(
+        u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     )
-    for round_ in range(2):
-        started = time.perf_counter()
-        for batch in loader:
-            if batch.dtype == torch.uint8:  # (B, T, 1, H, W, 3)
-                normalize_clips(batch[:, :, 0], MEAN, STD)
-        seconds = time.perf_counter() - started
-        del round_
-    return count / seconds
 
 
 def main() -> None:
@@ -238,7 +246,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         as_is = [Path(v) for v in args.videos or source_videos(folder)]
-        forms = {"as is": as_is, "short side 320": [at_short_side(v, folder / f"320_{v.stem}.mp4", 320) for v in as_is]}
+        forms = {
+            "as is": as_is,
+            "short side 320": [at_short_side(v, folder / f"320_{v.stem}.mp4", 320) for v in as_is],
+        }
         made = resize_videos(as_is, folder / "prepared", short_side=256, workers=2)
         if made.failed:
             raise SystemExit(f"preparing failed: {made.failed}")
@@ -253,34 +264,54 @@ def main() -> None:
 
 def measure(forms: dict[str, list[Path]], args: argparse.Namespace, with_peer: bool) -> dict:
     result: dict = {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", "torch": torch.__version__,
-                    "av": av.__version__, "cpu_ms": {}, "loader_clips_per_s": {}}  # fmt: skip
-    print(f"{'videos':22}{'pattern':15}{'ours ms':>9}{'naive ms':>10}{'clips/s':>9}{'ratio':>8}{'to naive as is':>16}")
+                    "av": av.__version__, "cpu_ms": {}, "loader": {}}  # fmt: skip
+    print(
+        f"{'videos':22}{'pattern':15}{'ours ms':>9}{'naive ms':>10}{'clips/s':>9}{'ratio':>8}{'by video':>14}{'to naive as is':>16}"
+    )
     first: dict[str, float] = {}
+    bases: dict[str, tuple[float, float]] = {}
     for form, videos in forms.items():
         paths = [str(v) for v in videos]
         for pattern in PATTERNS:
             routes: dict[str, Callable] = {"ours": ours, "naive": naive} if with_peer else {"ours": ours}
-            times = cpu_ms(routes, paths, pattern, args.repeats)
-            first.setdefault(pattern, times.get("naive", float("nan")))
-            naive_ms = times.get("naive", float("nan"))
-            result["cpu_ms"][f"{form} / {pattern}"] = times
-            print(f"{form:22}{pattern:15}{times['ours']:9.1f}{naive_ms:10.1f}{1e3 / times['ours']:9.1f}"
-                  f"{naive_ms / times['ours']:7.2f}x{first[pattern] / times['ours']:15.2f}x", flush=True)  # fmt: skip
+            times = cpu_ms_by_video(routes, paths, pattern, args.repeats)
+            mine, theirs = times["ours"], times.get("naive", [float("nan")] * len(paths))
+            mean, naive_mean = statistics.fmean(mine), statistics.fmean(theirs)
+            first.setdefault(pattern, naive_mean)
+            ratios = [b / a for a, b in zip(mine, theirs)]
+            result["cpu_ms"][f"{form} / {pattern}"] = {
+                "ours": mean,
+                "naive": naive_mean,
+                "ratio_by_video": dict(zip(map(os.path.basename, paths), ratios)),
+            }
+            print(f"{form:22}{pattern:15}{mean:9.1f}{naive_mean:10.1f}{1e3 / mean:9.1f}{naive_mean / mean:7.2f}x"
+                  f"{f'{min(ratios):.2f} to {max(ratios):.2f}':>14}{first[pattern] / mean:15.2f}x", flush=True)  # fmt: skip
     if args.no_loader:
         return result
-    print(f"\n{'two workers':22}{'pattern':15}{'ours /s':>9}{'naive /s':>10}{'':9}{'ratio':>8}{'to naive as is':>16}")
+    print(
+        f"\n{'two workers':22}{'pattern':15}{'ours /s':>9}{'naive /s':>10}{'ratio':>8}{'to naive as is':>16}{'ours CPU ms':>13}{'ratio':>8}{'as is':>8}"
+    )
     for form in ("as is", "prepared", "prepared and indexed"):
         paths = [str(v) for v in forms[form]]
         for pattern in ("TSN-8", "8x8"):
-            mine = loader_clips_per_s(ours, paths, pattern, args.loader_clips)
-            theirs = loader_clips_per_s(naive, paths, pattern, args.loader_clips) if with_peer else float("nan")
-            if form == "as is":
-                first[f"loader {pattern}"] = theirs
-            result["loader_clips_per_s"][f"{form} / {pattern}"] = {"ours": mine, "naive": theirs}
-            print(
-                f"{form:22}{pattern:15}{mine:9.1f}{theirs:10.1f}{'':9}{mine / theirs:7.2f}x{mine / first[f'loader {pattern}']:15.2f}x",
-                flush=True,
+            runs: dict[str, list[tuple[float, float]]] = {"ours": [], "naive": []}
+            for _ in range(3):  # in turn, so that other work on the machine meets both
+                runs["ours"].append(loader_speed(ours, paths, pattern, args.loader_clips))
+                if with_peer:
+                    runs["naive"].append(loader_speed(naive, paths, pattern, args.loader_clips))
+            mine, my_cpu = (statistics.median(values) for values in zip(*runs["ours"]))
+            theirs, their_cpu = (
+                (statistics.median(values) for values in zip(*runs["naive"])) if with_peer else (float("nan"),) * 2
             )
+            base, base_cpu = bases.setdefault(pattern, (theirs, their_cpu))
+            result["loader"][f"{form} / {pattern}"] = {
+                "ours_per_s": mine,
+                "naive_per_s": theirs,
+                "ours_cpu_ms": my_cpu,
+                "naive_cpu_ms": their_cpu,
+            }
+            print(f"{form:22}{pattern:15}{mine:9.1f}{theirs:10.1f}{mine / theirs:7.2f}x{mine / base:15.2f}x{my_cpu:13.1f}{their_cpu / my_cpu:7.2f}x"
+                  f"{base_cpu / my_cpu:7.2f}x", flush=True)  # fmt: skip
     return result
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from clipwise.data.backends import ArrayReader, FrameFolderReader
 from clipwise.data.decode import open_frames, open_video
-from clipwise.data.packets import TABLES
+from clipwise.data.packets import TABLES, PacketTable, TableCache
 from clipwise.data.pyav_reader import PyAVReader
 from clipwise.errors import DecodeError, MissingExtraError
 
@@ -452,6 +452,21 @@ def test_table_is_kept_and_refreshed_when_the_file_changes(tmp_path):
     fuzz.encode(path, "libx264", 9)
     with open_video(path) as reader:
         assert reader.num_frames == 9
+
+
+def test_table_cache_is_bounded():
+    def table(frames: int) -> PacketTable:
+        return PacketTable(np.arange(frames), np.zeros(1, np.int64), True, True)
+
+    cache = TableCache(max_frames=100, max_tables=4)
+    for name in range(6):
+        cache.put((name,), table(10))
+    assert [name for name in range(6) if cache.get((name,))] == [2, 3, 4, 5]
+    cache.get((2,))
+    cache.put((7,), table(75))
+    assert [name for name in range(8) if cache.get((name,))] == [2, 7]
+    cache.put((8,), table(101))
+    assert cache.get((8,)) is None
 
 
 # ---- folders and arrays -------------------------------------------------------------------------------------------------------------

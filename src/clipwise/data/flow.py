@@ -32,7 +32,7 @@ def quantize_flow(flow: np.ndarray, bound: float = 20.0) -> np.ndarray:
 
 
 class FlowEstimator:
-    """Flow between grey pictures with OpenCV: TV-L1 (the papers' choice, slow) or DIS (some fifty times faster)."""
+    """Flow between grey pictures with OpenCV: TV-L1 (the papers' choice; 165 ms for 128×96 pixels) or DIS (1.4 ms)."""
 
     def __init__(self, method: str = "tvl1"):
         """

@@ -20,7 +20,9 @@ import numpy as np
 # Containers whose time stamps can be trusted for seeking. AVI has no presentation time stamps, transport streams seek coarsely.
 SEEKABLE_CONTAINERS = frozenset({"mov", "mp4", "matroska", "webm"})
 
-CACHE_MAX_FRAMES = 2_000_000  # frames of all cached tables together: 16 MB per process
+# Bounds of what a process remembers: 16 MB of time stamps, and about as much for the tables around them.
+CACHE_MAX_FRAMES = 2_000_000
+CACHE_MAX_TABLES = 20_000
 
 
 @dataclass(frozen=True)
@@ -193,8 +195,8 @@ def _matroska_turned(file) -> bool:
 class TableCache:
     """Least recently used packet tables of this process, found by path, size and modification time."""
 
-    def __init__(self, max_frames: int = CACHE_MAX_FRAMES):
-        self.max_frames = max_frames
+    def __init__(self, max_frames: int = CACHE_MAX_FRAMES, max_tables: int = CACHE_MAX_TABLES):
+        self.max_frames, self.max_tables = max_frames, max_tables
         self._tables: OrderedDict[tuple, PacketTable] = OrderedDict()
         self._frames = 0
         self._lock = threading.Lock()
@@ -218,7 +220,7 @@ class TableCache:
             old = self._tables.pop(key, None)
             self._frames += len(table) - (len(old) if old is not None else 0)
             self._tables[key] = table
-            while self._frames > self.max_frames:
+            while self._frames > self.max_frames or len(self._tables) > self.max_tables:
                 self._frames -= len(self._tables.popitem(last=False)[1])
 
     def clear(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from av.video.reformatter import VideoReformatter
 from clipwise.data.decode import FrameSink, VideoReader
 from clipwise.data.packet_index import find_table
 from clipwise.data.packets import TABLES, PacketTable, may_be_rotated, scan_packets
+from clipwise.data.video_source import name_source, reason, why_not_opened
 from clipwise.errors import DecodeError
 
 av.logging.set_level(
@@ -48,7 +48,7 @@ class PyAVReader(VideoReader):
             rotate: honour the rotation tag.
             verify: decode the whole file once, so that ``num_frames`` is sure even where the damage shows only in decoding.
         """
-        self._source, self.name = _named_source(source)
+        self._source, self.name = name_source(source)
         self._timeout_s, self._rotate = timeout_s, rotate
         self._reformat = VideoReformatter().reformat
         self._container: Any = None
@@ -72,7 +72,7 @@ class PyAVReader(VideoReader):
         try:
             self._container = av.open(source, timeout=timeout)
         except (av.error.FFmpegError, OSError, ValueError, EOFError) as error:
-            raise DecodeError(f"{self.name}: {self._why_not_opened(error)}") from error
+            raise DecodeError(f"{self.name}: {why_not_opened(self._source, error, self._timeout_s)}") from error
         streams = [s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams or streams[0].codec_context is None:
             kinds = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
@@ -98,7 +98,7 @@ class PyAVReader(VideoReader):
             try:
                 table = scan_packets(self._container, self._stream)
             except (av.error.FFmpegError, OSError) as error:
-                raise DecodeError(f"{self.name}: cannot be read to its end: {_reason(error)}") from error
+                raise DecodeError(f"{self.name}: cannot be read to its end: {reason(error)}") from error
             self._fresh = False
             source = self._source if self._path is None else self._path
             if may_be_rotated(source, self._container.format.name):
@@ -144,7 +144,7 @@ class PyAVReader(VideoReader):
         error = self._decode_on(take)
         damage = self._table.damage
         if error is not None:
-            damage = f"after frame {len(pts) - 1}: {_reason(error)}" + (f"; {damage}" if damage else "")
+            damage = f"after frame {len(pts) - 1}: {reason(error)}" + (f"; {damage}" if damage else "")
         if damage is None and self.concealed:
             damage = f"{len(self.concealed)} frames have errors that the decoder has covered up, the first is {min(self.concealed)}"
         stamps = np.asarray([-1 if p is None else p for p in pts], dtype=np.int64)
@@ -156,27 +156,6 @@ class PyAVReader(VideoReader):
         if len(stamps) > 1 and not (np.diff(stamps) > 0).all():
             stamps, seekable, timed = np.arange(len(stamps)), False, False
         self._use_table(replace(self._table, pts=stamps, timed=timed, seekable=seekable, damage=damage), keep=True)
-
-    def _why_not_opened(self, error: Exception) -> str:
-        head = b""
-        try:
-            if isinstance(self._source, bytes):
-                head = self._source[:4096]
-            elif self._path is not None:
-                with open(self._path, "rb") as file:
-                    head = file.read(4096)
-        except OSError:
-            pass
-        start = head.lstrip().lower()
-        if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-            return "is a web page, not a video; the download that made it has failed"
-        if head and all(32 <= byte < 127 or byte in b"\t\r\n\f" for byte in head):
-            return "is a text file, not a video"
-        if head[4:8] == b"ftyp":
-            return "has no index (moov box): the file was cut off before its end, or never finished"
-        if isinstance(error, av.error.ExitError):
-            return f"opening took longer than {self._timeout_s} s"
-        return f"is not a video that FFmpeg can read: {_reason(error)}"
 
     # ---- what the file says --------------------------------------------------------------------------------------------------
 
@@ -333,7 +312,7 @@ class PyAVReader(VideoReader):
         error = self._decode_on(take)
         if sink.missing:
             frame = min(sink.missing)
-            why = _reason(error) if error is not None else f"the file ends after {count} frames, not {self.num_frames}"
+            why = reason(error) if error is not None else f"the file ends after {count} frames, not {self.num_frames}"
             damage = self.damage or f"after frame {count - 1}: {why}"
             self._use_table(replace(self._table, pts=self._table.pts[:count], seekable=False, damage=damage), keep=True)
             raise DecodeError(
@@ -433,7 +412,7 @@ class PyAVReader(VideoReader):
                     if count >= self.num_frames:
                         return
         except av.error.FFmpegError as error:
-            raise DecodeError(f"{self.name}: frame {count} cannot be decoded: {_reason(error)}") from error
+            raise DecodeError(f"{self.name}: frame {count} cannot be decoded: {reason(error)}") from error
         missing = f"the file ends after {count} frames, not {self.num_frames}"
         raise DecodeError(f"{self.name}: frame {count} cannot be decoded: {missing}")
 
@@ -459,36 +438,3 @@ class PyAVReader(VideoReader):
         if self._container is not None:
             self._container.close()
             self._container = None
-
-
-def _named_source(source: Any) -> tuple[Any, str]:
-    """What to give to FFmpeg, and what to call it in messages."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        if not len(source):
-            raise DecodeError("<bytes>: is empty (0 bytes)")
-        return bytes(source), "<bytes>"
-    if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-        if "://" in path:
-            return path, path
-        try:
-            status = os.stat(path)
-        except (OSError, ValueError) as error:
-            raise DecodeError(f"{path}: there is no such file") from error
-        if stat.S_ISDIR(status.st_mode):
-            raise DecodeError(
-                f"{path}: is a folder, not a video file; folders of frames are read with FrameFolderReader"
-            )
-        if not stat.S_ISREG(status.st_mode):
-            raise DecodeError(f"{path}: is a pipe or a device, not a file")
-        if not status.st_size:
-            raise DecodeError(f"{path}: is empty (0 bytes)")
-        return f"file:{path}", path  # without the prefix FFmpeg takes 'a:b.mp4' for a protocol
-    if hasattr(source, "read") and hasattr(source, "seek"):
-        return source, str(getattr(source, "name", f"<{type(source).__name__}>"))
-    raise DecodeError(f"a video is given as a path, bytes or a file that can seek, not as {type(source).__name__}")
-
-
-def _reason(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text)
