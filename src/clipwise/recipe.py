@@ -378,36 +378,66 @@ class LocalizationRecipe(RunRecipe):
     """Channels of a feature position."""
     temporal_dim: Count = 100
     """Positions of a video after rescaling."""
+
+    # -- features and annotations
     features: str | None = None
-    """Folder with one feature file a video, or one .npz with all."""
+    """Folder with one feature file a video, or one .npz or .npy with all; a path in the data folder or elsewhere."""
     feature_format: Literal["auto", "csv", "npy", "npz", "pkl", "pt"] = "auto"
-    """How they are stored."""
-    rescale: Literal["linear", "pool", "none"] = "linear"
-    """How a longer or shorter sequence becomes `temporal_dim` positions."""
+    """Which files to take where a folder holds several kinds."""
+    rescale: Literal["linear", "bsn", "pool", "max_pool", "none"] = "linear"
+    """How a sequence of another length becomes `temporal_dim` positions (``clipwise.data.rescale``)."""
     in_memory: bool = False
     """Read all features once instead of at each visit."""
     annotations: str | None = None
-    """Annotation file (ActivityNet's or BSN's JSON) when `train_data` and `val_data` name subsets of it."""
+    """Annotation file (ActivityNet's, BSN's or MMAction2's JSON); found in the data folder if not given."""
+    val_annotations: str | None = None
+    """Annotation file of the validation videos, if it is another one."""
     video_info: str | None = None
-    """CSV with the subsets and durations, for BSN's form."""
+    """CSV with the subsets, for BSN's form; found beside the annotations if not given."""
     train_subset: str = "training"
     """Name of the subset to train on."""
     val_subset: str = "validation"
     """Name of the subset to validate on."""
-    targets: Literal["mmaction2", "jjboy"] = "mmaction2"
-    """Whose label convention."""
+    time_base: Literal["duration", "snippets"] = "duration"
+    """What the positions divide: the whole video, or its whole snippets of 16 frames (BSN, JJBOY, MMAction2)."""
+    tolerant: bool = False
+    """Accept segments of no length or past the video's end, and videos without any, instead of stopping."""
+    allow_missing: bool = False
+    """Leave out videos without features instead of stopping."""
+    drop_last: bool = False
+    """Leave out the last, smaller batch of an epoch."""
+
+    # -- labels, loss, proposals
+    targets: Literal["paddle", "mmaction2", "jjboy", "opentad"] = "paddle"
+    """Whose boundary labels (``clipwise.tasks.localization``)."""
+    losses: Literal["paddle", "mmaction2", "jjboy", "opentad"] = "mmaction2"
+    """Whose loss rules."""
     loss_weights: tuple[NonNegative, NonNegative, NonNegative] = (1.0, 10.0, 1.0)
     """Weights of the boundary, regression and classification terms."""
-    candidates: Literal["peaks", "all"] = "peaks"
-    """Which start-end pairs become proposals: peaks and values above half the maximum, or all valid pairs."""
+    proposals: Literal["paddle", "mmaction2", "jjboy"] = "paddle"
+    """Whose rule says which start-end pairs become proposals (``clipwise.tasks.proposals``)."""
     soft_nms_alpha: Positive = 0.4
     """Width of soft-NMS's Gaussian."""
-    soft_nms_low: Fraction = 0.5
-    """Overlap threshold for long proposals' neighbours (short videos)."""
+    soft_nms_low: Fraction | None = None
+    """Overlap threshold for neighbours of short proposals; the rule's own if not given."""
     soft_nms_high: Fraction = 0.9
-    """Overlap threshold for the longest ones."""
+    """Overlap threshold for neighbours of proposals as long as the video."""
     num_proposals: Count = 100
     """Proposals kept for a video."""
+    eval_batch_size: Count | None = None
+    """Videos a step in validation; as in training if not given."""
+
+    @model_validator(mode="after")
+    def _consistent_localization(self):
+        for key in ("feat_dim", "temporal_dim"):
+            if key in self.model_args and self.model_args[key] != getattr(self, key):
+                raise ValueError(
+                    f"{key} is {getattr(self, key)} but model_args.{key} is {self.model_args[key]}; give it once, as {key}"
+                )
+        layout = self.model_args.get("layout", "duration_start")
+        if layout == "start_end" and self.model_args.get("max_duration", self.temporal_dim) != self.temporal_dim:
+            raise ValueError("model_args.layout start_end needs max_duration equal to temporal_dim")
+        return self
 
 
 Recipe = RecognitionRecipe | LocalizationRecipe
