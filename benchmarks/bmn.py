@@ -131,16 +131,20 @@ def speed(what: str, args: argparse.Namespace) -> None:
     print(f"\n{what}, C = 256, L = D = 100, {args.threads} thread(s): ms of CPU time (clock)")
     for batch in args.batch:
         torch.manual_seed(1)
-        for mode in ("forward", "training step"):
+        for mode in ("forward", "forward, valid", "training step"):
+            if what == "layer" and mode == "forward, valid":
+                continue
             result = {}
             for which in ("dense", "ours"):
                 model, channels = make(what, which)
+                if mode == "forward, valid" and which == "ours":
+                    model.proposal.map_cells = "valid"
                 x = torch.randn(batch, channels, 100)
                 optimizer = torch.optim.Adam(model.parameters(), 1e-3)
                 chunk = min(batch, args.dense_chunk) if which == "dense" else batch
 
                 def call(model=model, x=x, optimizer=optimizer, chunk=chunk, mode=mode):
-                    if mode == "forward":
+                    if mode.startswith("forward"):
                         for part in x.split(chunk):
                             forward(model, what, part)
                     else:
@@ -153,7 +157,7 @@ def speed(what: str, args: argparse.Namespace) -> None:
             (dense_cpu, dense_clock), (cpu, clock) = result["dense"], result["ours"]
             note = f"; dense in parts of {args.dense_chunk}" if batch > args.dense_chunk else ""
             print(
-                f"  batch {batch:2d} {mode:13s} dense {dense_cpu * 1e3:9.1f} ({dense_clock * 1e3:9.1f})  "
+                f"  batch {batch:2d} {mode:14s} dense {dense_cpu * 1e3:9.1f} ({dense_clock * 1e3:9.1f})  "
                 f"ours {cpu * 1e3:8.1f} ({clock * 1e3:8.1f})  {dense_cpu / cpu:6.1f}x ({dense_clock / clock:.1f}x){note}",
                 flush=True,
             )

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from clipwise.errors import ClipwiseError
 from clipwise.models.bmn import bmn
 from clipwise.models.map_convolution import ValidMapConvolutions, tile_plan
 
@@ -73,3 +74,19 @@ def test_inference_gives_the_whole_map_also_in_training_mode():
     with torch.no_grad():
         train = model(x)[0]
         assert torch.equal(train, model.eval()(x)[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_valid_cells_only_in_inference(dtype):
+    torch.manual_seed(0)
+    model = bmn(8, 12, hidden_dim=8, matching_dim=8, map_dim=8, map_cells="valid").eval()
+    whole = bmn(8, 12, hidden_dim=8, matching_dim=8, map_dim=8, map_cells="all").train()
+    whole.load_state_dict(model.state_dict())
+    x, valid = torch.randn(2, 8, 12), model.proposal.matching.valid
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+        got, expected = model(x)[0], whole(x)[0]
+    assert not got[:, :, ~valid].any()
+    assert expected[:, :, ~valid].all()
+    torch.testing.assert_close(got[:, :, valid], expected[:, :, valid], atol=2e-6, rtol=0)
+    with pytest.raises(ClipwiseError, match="use 'auto', 'all' or 'valid'"):
+        bmn(map_cells="some")

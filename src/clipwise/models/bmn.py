@@ -40,6 +40,10 @@ class BMN(nn.Module):
         boundary_ratio, num_samples, num_samples_per_bin, sampling, layout, method: see
             :class:`~clipwise.models.boundary_matching.BoundaryMatching`.
 
+        map_cells: "all" gives every cell of the map what the references give it. "valid" makes the cells that run
+            past the end of the video 0, which spares a CPU half of the map. "auto" does that for training on a CPU in
+            full precision, where it changes neither loss nor gradients.
+
     Weights trained with one ``sampling`` or ``layout`` are of no use in another, though all shapes agree.
     """
 
@@ -57,8 +61,11 @@ class BMN(nn.Module):
         sampling: Sampling = "mmaction2",
         layout: Layout = "duration_start",
         method: Literal["auto", "sparse", "dense"] = "auto",
+        map_cells: Literal["auto", "all", "valid"] = "auto",
     ):
         super().__init__()
+        if map_cells not in ("auto", "all", "valid"):
+            raise ClipwiseError(f"map_cells was {map_cells!r}; use 'auto', 'all' or 'valid'")
         for name, value in (("feat_dim", feat_dim), ("hidden_dim", hidden_dim)):
             if value < 1 or value % GROUPS:
                 raise ClipwiseError(
@@ -84,6 +91,7 @@ class BMN(nn.Module):
             layout=layout,
             method=method,
         )
+        self.proposal.map_cells = map_cells
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Score all proposals.
@@ -148,6 +156,7 @@ class ProposalMap(nn.Module):
         self.conv2 = nn.Conv2d(map_dim, map_dim, 3, padding=1)
         self.score = nn.Conv2d(map_dim, 2, 1)
 
+        self.map_cells = "auto"
         self._valid_convolutions: ValidMapConvolutions | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -155,16 +164,13 @@ class ProposalMap(nn.Module):
         cells = F.relu(self.squeeze(matched))  # (B, P, M)
         # without samples the layer puts out its bias, so all invalid cells hold the same M numbers
         invalid = F.relu(self.squeeze(F.relu(self.matching.bias)))
-        if self._train_on_valid_cells(cells):
+        learning = self.training and torch.is_grad_enabled()
+        if (self.map_cells == "valid" or (self.map_cells == "auto" and learning)) and _runs_tiles(cells):
             return self._forward_valid(cells, invalid)
         grid = self.matching.to_map(cells, invalid)  # (B, M, D, L), channels last
         grid = F.relu(self.conv2(F.relu(self.conv1(grid))))
-        return _probability(self.score(grid))
-
-    def _train_on_valid_cells(self, cells: Tensor) -> bool:
-        """Training on a CPU in full precision; elsewhere the library's own 3×3 convolution is at least as fast."""
-        plain = cells.dtype in (torch.float32, torch.float64) and not torch.compiler.is_compiling()
-        return self.training and torch.is_grad_enabled() and cells.device.type == "cpu" and plain
+        conf = _probability(self.score(grid))
+        return conf * self.matching.valid if self.map_cells == "valid" else conf
 
     def _forward_valid(self, cells: Tensor, invalid: Tensor) -> Tensor:
         # differs: cells past the end of the video are 0 here, not what the convolutions would make of them. The loss
@@ -191,6 +197,7 @@ def bmn(
     sampling: Sampling = "mmaction2",
     layout: Layout = "duration_start",
     method: Literal["auto", "sparse", "dense"] = "auto",
+    map_cells: Literal["auto", "all", "valid"] = "auto",
 ) -> BMN:
     """BMN with MMAction2's sampling and map; ``sampling="jjboy", layout="start_end"`` for JJBOY's network."""
     return BMN(
@@ -206,6 +213,16 @@ def bmn(
         sampling=sampling,
         layout=layout,
         method=method,
+        map_cells=map_cells,
+    )
+
+
+def _runs_tiles(x: Tensor) -> bool:
+    """Where tiles of valid cells beat the library's own 3×3 convolution: on a CPU in full precision."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and not torch.compiler.is_compiling()
     )
 
 
