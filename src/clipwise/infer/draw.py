@@ -152,21 +152,27 @@ class VideoWriter:
         self.count, self._last = self.count + 1, stamp
 
     def __exit__(self, kind, error, trace) -> None:
+        empty = kind is None and not self.count
+        if empty:
+            kind, error = ClipwiseError, ClipwiseError(f"{self.out}: there was no frame to write.")
+        own = empty
         try:
-            if kind is None and self.count:
-                self._container.mux(self._stream.encode(None))
-                if self._track is not None:
-                    self._track.up_to(self._last / 90_000 + 1 / float(self.fps))
-                    self._track.close()
-            elif kind is None:
-                kind, error = ClipwiseError, ClipwiseError(f"{self.out}: there was no frame to write.")
+            if kind is None:
+                self._finish()
             self._container.close()
-        except BaseException as late:
-            self._atomic.__exit__(type(late), late, late.__traceback__)
-            raise
+        except (av.error.FFmpegError, OSError) as late:
+            if kind is None:
+                kind, error = ClipwiseError, ClipwiseError(f"{self.out} can't be written: {late}.")
+                own = True
         self._atomic.__exit__(kind, error, trace)
-        if error is not None and trace is None:
+        if own:
             raise error
+
+    def _finish(self) -> None:
+        self._container.mux(self._stream.encode(None))
+        if self._track is not None:
+            self._track.up_to(self._last / 90_000 + 1 / float(self.fps))
+            self._track.close()
 
 
 class SoundTrack:
