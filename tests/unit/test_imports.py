@@ -1,0 +1,104 @@
+"""Dependencies point one way, and the core imports nothing but the core's libraries."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "clipwise"
+
+# What each part may import of ours, besides itself and clipwise.errors (which everybody may). The order is the layers':
+# recipe | models, data, tasks | engine | infer | export, report | serve | cli.
+ALLOWED = {
+    "errors": set(),
+    "recipe": set(),
+    "models": set(),
+    "data": set(),
+    "tasks": set(),
+    "engine": {"recipe", "data", "models", "tasks"},
+    # of engine only what describes, finds and scores a checkpoint: INFER_ENGINE
+    "infer": {"recipe", "data", "models", "tasks", "engine"},
+    # an exported file carries the passport and is compared with the original on data
+    "export": {"recipe", "data", "models", "tasks", "engine", "infer"},
+    # reports take result objects; they measure (tasks) and show frames (data)
+    "report": {"data", "tasks"},
+    "serve": {"data", "infer"},
+    "demo": {"recipe", "data", "models", "tasks", "engine", "infer", "report"},
+}
+# Optional libraries that a room's modules may import at their top, since the room itself is entered by one command only.
+OPTIONAL = {("serve", "starlette")}
+INFER_ENGINE = {"engine.checkpoint", "engine.device", "engine.evaluate", "engine.zoo"}
+TOP = {"__init__", "__main__", "cli"}  # these may import everything; nobody imports them
+
+
+def parts(path: Path) -> tuple[str, ...]:
+    return path.relative_to(SOURCE).with_suffix("").parts
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of ours that a file imports anywhere, without the leading ``clipwise.``."""
+    package = ["clipwise", *parts(path)[:-1]]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found.add(module)
+            found |= {f"{module}.{alias.name}" for alias in node.names}
+    return {name.removeprefix("clipwise.") for name in found if name.startswith("clipwise.")}
+
+
+def module_names() -> set[str]:
+    return {".".join(parts(path)) for path in SOURCE.rglob("*.py")} | {
+        ".".join(path.parent.relative_to(SOURCE).parts) for path in SOURCE.rglob("__init__.py")
+    }
+
+
+FILES = sorted(path for path in SOURCE.rglob("*.py") if parts(path)[0] not in TOP)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: ".".join(parts(p)))
+def test_imports_point_one_way(path):
+    room = parts(path)[0]
+    known = module_names()
+    for name in sorted(imports(path) & known):
+        target = name.split(".")[0]
+        if target in (room, "errors", ""):
+            continue
+        assert target in ALLOWED[room], f"{'.'.join(parts(path))} imports clipwise.{name}"
+        if room == "infer" and target == "engine" and name != "engine":
+            assert name in INFER_ENGINE, f"{'.'.join(parts(path))} imports clipwise.{name}"
+
+
+def test_every_room_has_a_rule():
+    rooms = {parts(path)[0] for path in FILES}
+    assert rooms <= set(ALLOWED)
+
+
+def test_the_core_needs_only_the_cores_libraries():
+    """Everything else is imported inside the function that needs it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {item.split(">")[0].split("<")[0].split("=")[0].strip() for item in project["dependencies"]}
+    allowed = {*names, "yaml", *sys.stdlib_module_names, "clipwise"}
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            found = []
+            if isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found = [node.module or ""]
+            for name in found:
+                library = name.split(".")[0]
+                if (parts(path)[0], library) not in OPTIONAL:
+                    assert library in allowed, f"{path.name} imports {name} when it is imported itself"
+
+
+def test_the_command_line_starts_without_torch():
+    code = "import sys, clipwise.cli; clipwise.cli.main(['--help']); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
