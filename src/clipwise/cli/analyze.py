@@ -137,8 +137,8 @@ def _print(facts: dict) -> None:
     print()
     rows = []
     for v in facts["variants"]:
-        lost = f"{-v['lost'] * 100:+.1f}" if "lost" in v else ""
-        interval = f"{-v['high'] * 100:+.1f} to {-v['low'] * 100:+.1f}" if "low" in v else ""
+        lost = _change(v["lost"]) if "lost" in v else ""
+        interval = f"{_change(v['high'])} to {_change(v['low'])}" if "low" in v else ""
         rows.append((v["variant"], f"{v['accuracy'] * 100:.1f}", lost, interval))
     print_table(rows, ("frames", "right %", "change", "95% interval"))
     names = [v["variant"] for v in facts["variants"]]
@@ -153,8 +153,7 @@ def _print(facts: dict) -> None:
         print()
         print_table(
             [
-                (f"{p['position']:.2f}", f"{-p['accuracy_lost'] * 100:+.1f}", f"{-p['probability_lost'] * 100:+.1f}",
-                 f"{p['accuracy_alone'] * 100:.1f}")
+                (f"{p['position']:.2f}", _change(p["accuracy_lost"]), _change(p["probability_lost"]), f"{p['accuracy_alone'] * 100:.1f}")
                 for p in facts["importance"]
             ],
             ("position", "without it", "confidence", "alone %"),
@@ -164,3 +163,8 @@ def _print(facts: dict) -> None:
         print("\n".join(facts["failures"].values()))
     if facts.get("report"):
         print(f"\nreport: {facts['report']}")
+
+
+def _change(lost: float) -> str:
+    """What is lost, as a change in points."""
+    return f"{0.0 - lost * 100:+.1f}".replace("-0.0", "+0.0")

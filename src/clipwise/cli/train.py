@@ -93,10 +93,12 @@ def run(args: argparse.Namespace) -> int:
     import os
 
     if int(os.environ.get("RANK", 0)) == 0:
+        report = _report(result)
         if args.json:
             print_json(
                 {
                     "folder": result.folder,
+                    "report": report,
                     "last": result.last,
                     "best": result.best,
                     "metrics": result.metrics,
@@ -109,5 +111,19 @@ def run(args: argparse.Namespace) -> int:
         else:
             best = ", ".join(f"{k} {v:.4f}" for k, v in result.best_metrics.items())
             print(f"{result.folder}: {'best ' + best + ', ' if best else ''}{result.seconds:.0f} s")
-            print(f"checkpoint: {result.best or result.last}")
+            print(f"checkpoint: {result.best or result.last}" + (f", report: {report}" if report else ""))
     return 130 if result.interrupted else 0
+
+
+def _report(result):
+    """The run's report; a run that went well does not fail for the want of it."""
+    import sys
+
+    from clipwise.engine.evaluate import TestResult
+    from clipwise.report.html import run_report
+
+    try:
+        return run_report(result.folder, result.validation if isinstance(result.validation, TestResult) else None)
+    except ClipwiseError as error:
+        print(f"no report: {error}", file=sys.stderr)
+        return None

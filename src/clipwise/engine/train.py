@@ -46,6 +46,8 @@ class RunResult:
     seconds: float = 0.0
     skipped: dict[str, str] = field(default_factory=dict)
     """Training videos that could not be decoded, with the reason."""
+    validation: Any = None
+    """Of the last validation: a ``TestResult``, or a ``LocalizationResult``."""
 
 
 def train(
@@ -138,6 +140,7 @@ class _Run:
         self.epoch = self.batch = self.step = 0  # epochs finished, batches of this epoch taken, optimizer steps
         self.metrics: dict[str, float] = {}
         self.best: dict[str, float] = {}
+        self.validation: Any = None
         self.doubtful: tuple[torch.Tensor, dict] | None = None  # the last loss and gradient, not yet looked at
         self.said_slow = False
 
@@ -177,6 +180,7 @@ class _Run:
             interrupted=interrupted,
             seconds=time.perf_counter() - started,
             skipped=self.task.failed,
+            validation=self.validation,
         )
 
     def train_epoch(self, stop: threading.Event, max_steps: int | None = None) -> None:
@@ -289,7 +293,7 @@ class _Run:
         with self.log.progress(
             -(-len(self.task.val_videos) // self.accelerator.num_processes), "validation"
         ) as advance:
-            figures, _ = self.task.validate(model, advance)
+            figures, self.validation = self.task.validate(model, advance)
         self.metrics = figures
         self.log.write("val", {"epoch": self.epoch, "epochs": self.recipe.epochs, **figures}, self.step)
         key = self.task.main_metric

@@ -131,10 +131,15 @@ class Analysis:
         one = "single frame" if self.positions else "frozen"
         keeps = (self.accuracy(one) - chance) / gain
         words = []
-        if not shuffled.clear and shuffled.difference < 0.02:
+        if not shuffled.clear and shuffled.difference < 0.05:
             kind = "scene"
             words.append(
                 "It does not see the order of frames: shuffling them changes nothing that could not be chance."
+            )
+        elif not shuffled.clear:
+            kind = "unclear"
+            words.append(
+                f"Shuffling the frames costs {_points(shuffled)}, which with {len(self.labels)} videos can be chance: take more videos."
             )
         elif needs >= 0.5:
             kind = "motion"
@@ -142,13 +147,13 @@ class Analysis:
                 f"It sees motion: shuffling the frames costs {_points(shuffled)}, {needs:.0%} of what it knows beyond chance."
             )
         else:
-            kind = "mixed" if shuffled.clear else "scene"
+            kind = "mixed"
             words.append(
                 f"It uses the order of frames a little: shuffling costs {_points(shuffled)}, {needs:.0%} of what it knows beyond chance."
             )
         if backwards.clear and backwards.difference > 0:
             words.append(f"It knows which way time runs: played backwards it loses {_points(backwards)}.")
-        else:
+        elif backwards.difference < 0.05:
             words.append("Played backwards it is as good as forwards.")
         worth = f"{self.accuracy(one):.1%} against {ordered:.1%}"
         if keeps >= 0.8:

@@ -142,10 +142,12 @@ def video_heat(predictor: Predictor, reader: VideoReader, class_name: str | None
                 )
     order = np.array(sorted(sums))
     stack = np.stack([sums[t] / np.maximum(counts[t], 1e-6) for t in order.tolist()])
-    top = max(float(np.quantile(stack, 0.998)), 1e-12)
+    seen = np.stack([counts[t] > 0 for t in order.tolist()])
+    low, high = np.quantile(stack[seen], (0.1, 0.998))
+    stack = np.where(seen, np.clip((stack - low) / max(float(high - low), 1e-12), 0, 1), 0)
     names = predictor.classes
     name = names[index] if names else str(index)
-    return Heat(index, name, prediction.top(3), order, np.clip(stack / top, 0, 1).astype(np.float32))
+    return Heat(index, name, prediction.top(3), order, stack.astype(np.float32))
 
 
 def overlay_video(

@@ -194,6 +194,7 @@ CHINESE: dict[str, str] = {
     "It does not see the order of frames: shuffling them changes nothing that could not be chance.": "它看不到帧的顺序：打乱之后的变化都可能是偶然。",
     "It sees motion: shuffling the frames costs # points of accuracy (# to #), #% of what it knows beyond chance.": "它看到了动作：打乱帧顺序损失 # 个百分点（# 至 #），占其高于随机水平部分的 #%。",
     "It uses the order of frames a little: shuffling costs # points of accuracy (# to #), #% of what it knows beyond chance.": "它稍微利用帧的顺序：打乱损失 # 个百分点（# 至 #），占其高于随机水平部分的 #%。",
+    "Shuffling the frames costs # points of accuracy (# to #), which with # videos can be chance: take more videos.": "打乱帧顺序损失 # 个百分点（# 至 #），但只有 # 个视频，可能是偶然：请用更多视频。",
     "It knows which way time runs: played backwards it loses # points of accuracy (# to #).": "它知道时间的方向：倒放损失 # 个百分点（# 至 #）。",
     "Played backwards it is as good as forwards.": "倒放与正放一样好。",
     "One frame alone is nearly enough (#% against #%): look, scene and objects decide.": "单独一帧几乎就够了（#% 对 #%）：外观、场景和物体起决定作用。",

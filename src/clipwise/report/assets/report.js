@@ -18,6 +18,8 @@
     const bare = text.trim(), numbers = bare.match(number) || [];
     let found = words[bare];
     if (found === undefined && numbers.length) { found = words[bare.replace(number, "#")]; if (found !== undefined) found = found.replace(/#/g, () => numbers.shift()); }
+    const colon = bare.indexOf(": ");
+    if (found === undefined && colon > 0 && words[bare.slice(0, colon)]) found = words[bare.slice(0, colon)] + "：" + bare.slice(colon + 2);
     return found === undefined ? text : text.replace(bare, () => found);
   };
   const original = new Map();
