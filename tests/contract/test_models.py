@@ -11,8 +11,15 @@ from clipwise.models.resnet import Block
 
 RECOGNISERS = [name for name in list_models() if name != "bmn"]
 TINY = [name for name in RECOGNISERS if name.endswith("tiny")]
-# One of each structure where a whole ResNet-50 would only cost time.
-LIGHT = [*TINY, "tsn_r18", "tsm_r18", "slowonly_r18"]
+# Every structure, small; gradients of the large models are compared one by one in tests/parity.
+LIGHT = [
+    *((name, {}) for name in TINY),
+    ("tsm_tiny", {"non_local": "embedded_gaussian"}),
+    ("tsm_tiny", {"temporal_pool": True, "non_local": "concatenation"}),
+    ("slowonly_tiny", {"inflate_style": "3x3x3", "with_pool2": True}),
+    ("slowonly_tiny", {"non_local": "gaussian", "with_pool1": False}),
+    ("tpn_slowonly_tiny", {"flow": "parallel", "temporal_scales": [4, 8]}),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -49,9 +56,9 @@ def test_shapes_and_names(name):
     assert model.views_before_softmax == name.startswith("tsn")
 
 
-@pytest.mark.parametrize("name", LIGHT)
-def test_forward_and_backward(name):
-    model = build(name).train()
+@pytest.mark.parametrize(("name", "args"), LIGHT)
+def test_forward_and_backward(name, args):
+    model = build(name, **args).train()
     outputs = model(clips_for(model))
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     assert len(outputs) == 1 + hasattr(model, "aux_weight")
@@ -59,14 +66,6 @@ def test_forward_and_backward(name):
     without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not without
     assert isinstance(model.eval()(clips_for(model)), torch.Tensor)
-
-
-@pytest.mark.parametrize("name", ["tsm_r50_nl", "slowonly_r50_nl", "tpn_slowonly_r50", "tpn_tsm_r50"])
-def test_every_parameter_of_a_large_model_has_a_gradient(name):
-    model = build(name).train()
-    outputs = model(clips_for(model, side=(32, 32)))
-    sum(output.sum() for output in (outputs if isinstance(outputs, tuple) else (outputs,))).backward()
-    assert not [key for key, p in model.named_parameters() if p.grad is None]
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -102,7 +101,7 @@ def test_batch_order_and_memory_format_do_not_matter(name):
         torch.testing.assert_close(model(clips), reference)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", ["tsn_tiny", "tsm_tiny", "slowonly_tiny", "tpn_tsm_tiny"])
 def test_export(name):
     """torch.export with a free batch size gives the same numbers, without in-place writes."""
     model = build(name).eval()

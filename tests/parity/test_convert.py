@@ -348,15 +348,14 @@ class StaticTensor:
         return eval, ("data", {"data": self.array})
 
 
-@pytest.mark.parametrize("depth", ["tiny", "r101"])
-def test_paddle1(tmp_path, depth):
-    model = randomised(f"tsn_{depth}")
+def test_paddle1(tmp_path):
+    model = randomised("tsn_tiny")
     arrays = as_paddle1(model)
     arrays["learning_rate_0"] = np.float32([0.1])
     (tmp_path / "TSN.pdparams").write_bytes(pickle.dumps(arrays, protocol=2))
     checkpoint = read_foreign_checkpoint(tmp_path / "TSN.pdparams")
-    assert guess_model(checkpoint) == (f"tsn_{depth}", {"num_classes": 4})
-    other = create_model(f"tsn_{depth}", num_classes=4).eval()
+    assert guess_model(checkpoint) == ("tsn_tiny", {"num_classes": 4})
+    other = create_model("tsn_tiny", num_classes=4).eval()
     report = convert_state_dict(checkpoint, other)
     assert report.source_format == "Paddle 1.x"
     assert report.complete, report.summary()
@@ -364,6 +363,24 @@ def test_paddle1(tmp_path, depth):
     load_converted(other, report)
     for key, value in model.state_dict().items():
         assert torch.equal(value, other.state_dict()[key]), key
+
+
+@pytest.mark.parametrize(
+    ("layout", "depth"), [(as_paddle1, "r50"), (as_paddle1, "r101"), (as_paddle2, "r101")]
+)
+def test_names_of_deep_paddle_nets(layout, depth):
+    """Every name of a bottleneck net finds its place, those of ResNet-101's third stage too (a, b1, b2, …)."""
+    with torch.device("meta"):
+        model = create_model(f"tsn_{depth}")
+    empty = {k: torch.empty_like(v, device="cpu") for k, v in model.state_dict().items()}
+    model.state_dict = lambda: empty
+    arrays = layout(model)
+    assert guess_model(arrays) == (f"tsn_{depth}", {"num_classes": 400})
+    report = convert_state_dict(arrays, f"tsn_{depth}")
+    assert report.complete, report.summary()
+    eighth = "res4b7_branch2b_weights" if layout is as_paddle1 else "backbone.res4b7.conv1._conv.weight"
+    if depth == "r101":
+        assert (eighth, "backbone.layer3.7.conv2.weight") in report.matched
 
 
 @pytest.mark.parametrize(
