@@ -18,7 +18,7 @@ from clipwise.models.convert import save_mmaction2
 from clipwise.models.zoo import ALIASES, CATALOGUE, Weights, find_weights, imagenet_name
 from clipwise.recipe import list_recipes, load_recipe
 
-COUNTS = {"kinetics400": 400, "kinetics700": 700, "sthv1": 174, "jester": 27, "gym99": 99}
+COUNTS = {"kinetics400": 400, "kinetics600": 600, "kinetics700": 700, "sthv1": 174, "jester": 27, "gym99": 99}
 REPEATED = {"gym99": 1}  # "(BB) salto backward tucked": on the beam, and as its dismount
 # The hashes at the end of the seeds' links (and of TPN's files, which the seed table does not link).
 SEED_HASHES = [
@@ -106,7 +106,8 @@ def test_names_of_outputs():
     assert class_names_for("tpn_slowonly_r50_8x8x1_150e_kinetics_rgb", 400)[399] == "zumba"
     gym = class_names_for("slowonly_imagenet_pretrained_r50_4x16x1_120e_gym99_rgb", 400)
     assert (len(gym), gym[98][:4], gym[99], gym[399]) == (400, "(UB)", "99", "399")
-    assert class_names_for("slowonly_r50_video_8x8x1_256e_kinetics600_rgb", 600) is None
+    assert class_names_for("slowonly_r50_video_8x8x1_256e_kinetics600_rgb", 600)[58] == "bull fighting"
+    assert class_names_for("tsn_r50_1x1x3_75e_ucf101_rgb", 101) is None
     assert class_names_for("slowonly_r50_8x8x1_256e_kinetics400_rgb", 5) is None
 
 

@@ -3,10 +3,11 @@
 | file | from |
 |---|---|
 | kinetics400 | torchvision's list of categories; alphabetical, as MMAction2's label map |
+| kinetics600 | TensorFlow's list (MoViNet); alphabetical, as the other two |
 | kinetics700, sthv1, jester, gym99 | MMAction2's label maps |
 
-There is no list for Kinetics-600: none could be copied word for word from a public source, so its classes are printed as
-numbers. Give your own with ``clipwise convert --classes FILE``.
+All are alphabetical or in the data set's own order, which is the order of the published networks' outputs. What no list
+is known for is printed as a number; ``clipwise convert --classes FILE`` gives names of your own.
 """
 
 from __future__ import annotations
