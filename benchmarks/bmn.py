@@ -419,7 +419,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parts = ["layer", "network", "memory", "proposals", "evaluation"]
-    parser.add_argument("parts", nargs="*", default=parts, choices=[*parts, []])
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"any of {', '.join(parts)}; all by default")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--dense-chunk", type=int, default=4, help="largest batch of the dense formulation")
@@ -427,12 +427,14 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=200, help="for the proposals")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if unknown := set(args.parts) - set(parts):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
     torch.set_num_threads(args.threads)
     if args.peak:
         print(peak_of(*json.loads(args.peak)))
         return
     print(f"torch {torch.__version__}, numpy {np.__version__}, {torch.backends.cpu.get_cpu_capability()}")
-    for part in args.parts:
+    for part in args.parts or parts:
         if part in ("layer", "network"):
             speed(part, args)
         else:

@@ -365,7 +365,8 @@ def test_soft_nms_keeps_the_last_candidate():
 def test_soft_nms_of_a_ragged_batch_equals_the_loop(mm):
     rng = np.random.default_rng(0)
     lists = [
-        ([*np.sort(rng.integers(0, 21, (n, 2)) / 20, 1), 0, 0.05], rng.random(n)) for n in (1, 7, 60, 150)
+        (np.sort(rng.integers(0, 21, (n, 2)) / 20, 1) + np.array([0, 0.05]), rng.random(n))
+        for n in (1, 7, 60, 150)
     ]
     boxes, scores = np.zeros((4, 150, 2)), np.full((4, 150), -np.inf)
     for i, (b, s) in enumerate(lists):

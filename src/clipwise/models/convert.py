@@ -713,7 +713,8 @@ def to_mmaction2(state_dict: Mapping[str, Tensor], model: nn.Module) -> "Ordered
     if not isinstance(model, Recognizer):
         from clipwise.models.bmn_convert import bmn_to_mmaction2
 
-        return OrderedDict(bmn_to_mmaction2(state_dict))
+        args = {"sampling": model.sampling, "layout": model.layout}
+        return OrderedDict(bmn_to_mmaction2(state_dict, args))
     body = model.backbone
     for setting in ("reverse_shift", "shift_downsample"):
         if getattr(body, setting):
