@@ -70,6 +70,7 @@ def make_result(labels, scores, classes=None, paths=None, failures=None, seconds
         failures=failures or {},
         metrics=metrics or {"top1_acc": 0.5},
         seconds=seconds,
+        video_seconds=[0.1] * (len(labels) - 1) + [0.7] if seconds else [],
     )
 
 
@@ -177,6 +178,8 @@ def test_test_report_is_self_contained_and_escapes(small, tmp_path):
     assert "no &lt;moov&gt; atom" in text
     assert "a &lt;b&gt; &amp; c" in text
     assert "跳绳" in text
+    assert "Slowest videos" in text
+    assert "videos/59.mp4" in text
 
 
 @pytest.mark.parametrize("kind", ["multi", "no classes", "no labels", "all failed", "one video", "views"])

@@ -83,6 +83,8 @@ class TestResult:
     """Path and reason of each video that could not be decoded."""
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    video_seconds: list[float] = field(default_factory=list)
+    """Wall time until each video's scores were there, counted from the one before; a batch's time is shared out."""
 
     def compute(
         self, names: Sequence[str] = ("top_k_accuracy", "mean_class_accuracy"), topk: Sequence[int] = (1, 5)
@@ -213,7 +215,9 @@ def score_list(
     )
     scores: dict[int, np.ndarray] = {}
     failures: dict[str, str] = {}
+    times: dict[int, float] = {}
     first = getattr(model, "views_before_softmax", False)
+    clock = time.perf_counter()
     for batch in prefetch(loader, device):
         for index, error in zip(batch["index"], batch["error"]):
             if error is not None:
@@ -227,13 +231,17 @@ def score_list(
             )
             for i, row in zip(good, averaged.cpu().numpy()):
                 scores[int(batch["index"][i])] = row
+        now = time.perf_counter()
+        times.update((int(index), (now - clock) / len(batch["index"])) for index in batch["index"])
+        clock = now
         for _ in batch["error"]:
             progress()
     if processes > 1:
         parts: list[Any] = [None] * processes
-        torch.distributed.all_gather_object(parts, (scores, failures))
+        torch.distributed.all_gather_object(parts, (scores, failures, times))
         scores = {k: v for part in parts for k, v in part[0].items()}
         failures = {k: v for part in parts for k, v in part[1].items()}
+        times = {k: v for part in parts for k, v in part[2].items()}
     width = next((s.shape for s in scores.values()), (dataset.videos.num_classes or 1,))
     rows = [scores.get(i, np.full(width, np.nan, np.float32)) for i in range(len(dataset))]
     return TestResult(
@@ -243,4 +251,5 @@ def score_list(
         classes=dataset.videos.classes,
         failures=failures,
         seconds=time.perf_counter() - started,
+        video_seconds=[times[i] for i in range(len(dataset))],
     )

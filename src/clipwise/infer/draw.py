@@ -76,11 +76,12 @@ def annotate_video(
         times = reader.pts_s(np.arange(reader.num_frames))
         sound = str(source) if isinstance(source, (str, PathLike)) and Path(source).is_file() else None
         writer = stack.enter_context(VideoWriter(out, height, width, reader.fps or 25.0, sound=sound, crf=crf))
+        active = _Active(segments, reader.duration_s)
         count = 0
         for index, frame in reader.iterate():
             t = float(times[index]) if np.isfinite(times[index]) else index / (reader.fps or 25.0)
             picture = enlarge(frame[..., :3], scale)
-            rows = [pair for start, end, top in segments if start <= t < end or (end >= reader.duration_s > 0 and t >= end > start) for pair in top]  # fmt: skip
+            rows = active.at(t)
             if rows:
                 panel.draw(picture, rows)
             if line is not None:
@@ -88,6 +89,26 @@ def annotate_video(
             writer.write(picture, t)
             count += 1
     return count
+
+
+class _Active:
+    """The segments that are on at rising times, each looked at twice at most."""
+
+    def __init__(self, segments: Sequence[Segment], duration_s: float):
+        # the last frame's own time may lie at the end of a segment that goes on to the end of the video
+        self.waiting = sorted(
+            ((s, float("inf") if e >= duration_s > 0 and e > s else e, top) for s, e, top in segments),
+            key=lambda segment: segment[0],
+            reverse=True,
+        )
+        self.on: list[Segment] = []
+
+    def at(self, time_s: float) -> list[tuple[str, float]]:
+        """Classes and scores to show; times must not fall."""
+        while self.waiting and self.waiting[-1][0] <= time_s:
+            self.on.append(self.waiting.pop())
+        self.on = [segment for segment in self.on if time_s < segment[1]]
+        return [pair for _, _, top in self.on for pair in top]
 
 
 class VideoWriter:

@@ -53,7 +53,6 @@ class ScoreTable:
         width = max((r.shape[-1] for r in rows), default=1)
         scores = np.stack([_one_row(r, width) for r in rows]) if rows else np.empty((0, width))
         labels = _labels(result.labels, width)
-        times = getattr(result, "video_seconds", None)
         return cls(
             paths=[str(p) for p in result.paths],
             scores=scores,
@@ -62,7 +61,7 @@ class ScoreTable:
             failures=dict(result.failures),
             metrics={k: float(v) for k, v in result.metrics.items()},
             seconds=float(result.seconds),
-            video_seconds=None if times is None or not len(times) else np.asarray(times, float),
+            video_seconds=np.asarray(result.video_seconds, float) if len(result.video_seconds) else None,
         )
 
     @classmethod
