@@ -179,7 +179,10 @@ class LocalizationTask:
             device=self.device if self.device.type != "mps" else None,
         ).to(self.device)
         tem, reg, cls = recipe.loss_weights
-        parts = bmn_loss(*outputs, targets, recipe.losses, layout, reg_weight=reg, cls_weight=cls, generator=generator)
+        conf, start, end = outputs
+        parts = bmn_loss(
+            conf, start, end, targets, recipe.losses, layout, reg_weight=reg, cls_weight=cls, generator=generator
+        )
         if tem != 1:
             parts["loss"] = parts["loss"] + (tem - 1) * parts["tem"]
         return parts
@@ -291,8 +294,11 @@ def evaluate_proposals(
 
 def propose(outputs: Any, covered_s: Any, recipe: LocalizationRecipe, layout: str) -> Proposals:
     """Proposals in seconds from a network's outputs, by the recipe's rules."""
+    conf, start, end = outputs
     return generate_proposals(
-        *outputs,
+        conf,
+        start,
+        end,
         covered_s,
         top_k=recipe.num_proposals,
         convention=recipe.proposals,

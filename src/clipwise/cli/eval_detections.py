@@ -1,0 +1,115 @@
+"""Measure named segments: mean average precision (mAP) over temporal overlaps.
+
+  clipwise eval-detections results.json gt.json
+  clipwise eval-detections proposals.json anet_anno_action.json --class-scores cuhk_anet17_pred.json --top-classes 1
+  clipwise eval-detections results.json thumos.json --thumos --subset test
+
+Proposals without labels are named by --class-scores: CUHK's file in either form, or `clipwise test … --out scores.json` of our
+own recognisers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from clipwise.cli.common import add_json, print_json, print_table
+from clipwise.cli.eval_proposals import ground_truth, split_ground_truth
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files", nargs="+", metavar="RESULT … GT", help="result files; the last one is the ground truth unless --gt"
+    )
+    parser.add_argument("--gt", metavar="FILE", help="ground truth")
+    parser.add_argument("--subset", default="validation", help="subset of the ground truth (default validation; 'all')")
+    parser.add_argument("--class-scores", metavar="FILE", help="scores of whole videos that name the proposals")
+    parser.add_argument(
+        "--top-classes", type=int, default=2, help="classes a video that name each proposal (default 2, as OpenTAD)"
+    )
+    parser.add_argument(
+        "--score",
+        choices=("product", "proposal"),
+        default="product",
+        help="times the class score (OpenTAD), or unchanged (MMAction2)",
+    )
+    parser.add_argument(
+        "--thumos", action="store_true", help="THUMOS14's protocol: tIoU 0.3 … 0.7, 'Ambiguous' left out"
+    )
+    parser.add_argument("--tiou", type=float, nargs="+", metavar="T", help="overlaps (default 0.5 0.55 … 0.95)")
+    parser.add_argument("--per-class", action="store_true", help="also print each class")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from clipwise.errors import DataError
+    from clipwise.tasks.detection_metrics import ACTIVITYNET_TIOU, THUMOS_TIOU, detection_map, thumos_map
+    from clipwise.tasks.detections import name_results, read_results
+
+    results, gt = split_ground_truth(args.files, args.gt)
+    truth = ground_truth(gt, args.subset)
+    tiou = np.array(args.tiou) if args.tiou else (THUMOS_TIOU if args.thumos else ACTIVITYNET_TIOU)
+    scores = read_any_class_scores(args.class_scores) if args.class_scores else None
+    measured: dict[str, Any] = {}
+    for path in results:
+        found = read_results(path)
+        if scores is not None:
+            found = name_results(found, scores, args.top_classes, args.score)
+        elif not all("label" in e for entries in found.values() for e in entries):
+            raise DataError(
+                f"{path} has proposals without a label. Name them: --class-scores FILE, or `clipwise localize … --results`."
+            )
+        measured[path] = (thumos_map if args.thumos else detection_map)(truth, found, tiou)
+    if args.json:
+        print_json(
+            {
+                path: {
+                    "mAP": m.mean,
+                    "tiou": m.tiou,
+                    "per_tiou": m.per_tiou,
+                    "per_class": dict(zip(m.classes, m.per_class.T.tolist())),
+                    "ignored": m.ignored,
+                }
+                for path, m in measured.items()
+            }
+        )
+        return 0
+    rows = [(Path(p).name, *(f"{100 * v:.2f}" for v in m.per_tiou), f"{100 * m.mean:.2f}") for p, m in measured.items()]
+    print_table(rows, ("result", *(f"{t:.2f}" for t in tiou), "mAP %"))
+    for path, m in measured.items():
+        if m.ignored:
+            print(f"{path}: {m.ignored} predictions of classes that {gt} does not have were not counted.")
+        if args.per_class:
+            order = np.argsort(-m.per_class.mean(0))
+            print_table([(m.classes[i], f"{100 * m.per_class[:, i].mean():.2f}") for i in order], ("class", "AP %"))
+    return 0
+
+
+def read_any_class_scores(path: str) -> Any:
+    """CUHK's file, or the scores of ``clipwise test --out``: videos named by their file names.
+
+    Raises:
+        DataError: neither.
+    """
+    from clipwise.errors import DataError
+    from clipwise.tasks.detections import VideoClassScores, read_class_scores
+
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+        return read_class_scores(path)  # which says what is wrong
+    if not (isinstance(content, dict) and "scores" in content and "paths" in content):
+        return read_class_scores(path)
+    import numpy as np
+
+    scores = {
+        Path(p).stem.removeprefix("v_"): np.asarray(s, float) for p, s in zip(content["paths"], content["scores"])
+    }
+    if any(s.ndim != 1 for s in scores.values()):
+        raise DataError(f"{path} holds the scores of single views. Write it again with --average-clips prob.")
+    first = next(iter(scores.values()))
+    return VideoClassScores(list(content.get("classes") or map(str, range(len(first)))), scores)

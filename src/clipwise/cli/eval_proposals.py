@@ -1,0 +1,159 @@
+"""Measure proposals: average recall at an average number of proposals (AR@AN), and the area under that curve.
+
+  clipwise eval-proposals results.json anet_anno_action.json --plot ar_an.svg
+  clipwise eval-proposals a.json b.json … --gt gt.json --json            several results against one ground truth
+
+RESULT is a file in ActivityNet's form ({"results": {id: [{"segment", "score"}]}}). GT is ActivityNet's, BSN's or MMAction2's
+annotation file. The figures are those of ActivityNet's script (AUC from AN = 1, so that 99 is the best).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from clipwise.cli.common import add_json, print_json, print_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files", nargs="+", metavar="RESULT … GT", help="result files; the last one is the ground truth unless --gt"
+    )
+    parser.add_argument("--gt", metavar="FILE", help="ground truth")
+    parser.add_argument("--subset", default="validation", help="subset of the ground truth (default validation; 'all')")
+    parser.add_argument("--max-proposals", type=int, default=100, help="largest average number (default 100)")
+    parser.add_argument("--tiou", type=float, nargs="+", metavar="T", help="overlaps (default 0.5 0.55 … 0.95)")
+    parser.add_argument("--plot", metavar="FILE", help="draw the AR-AN curves, .svg (or .png, .pdf with matplotlib)")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from clipwise.errors import ClipwiseError
+    from clipwise.tasks.detection_metrics import ACTIVITYNET_TIOU, average_recall_at_avg_proposals
+    from clipwise.tasks.detections import read_results
+
+    results, gt = split_ground_truth(args.files, args.gt)
+    if args.max_proposals < 1:
+        raise ClipwiseError(f"--max-proposals {args.max_proposals}: at least 1 is needed.")
+    tiou = ACTIVITYNET_TIOU if args.tiou is None else np.array(args.tiou)
+    truth = ground_truth(gt, args.subset)
+    measured = {
+        path: average_recall_at_avg_proposals(
+            truth, read_results(path), max_avg_proposals=args.max_proposals, temporal_iou_thresholds=tiou
+        )
+        for path in results
+    }
+    if args.plot:
+        plot_recall(args.plot, measured, tiou)
+    counts = [n for n in (1, 5, 10, 50, 100) if n <= args.max_proposals]
+    if args.json:
+        print_json(
+            {
+                "ground_truth": {
+                    "file": gt,
+                    "videos": sum(map(bool, truth.values())),
+                    "actions": sum(map(len, truth.values())),
+                },
+                "results": {
+                    path: {
+                        **{f"AR@{n}": r.at(n) for n in counts},
+                        "AUC": r.auc,
+                        "tiou": tiou,
+                        "recall": r.recall,
+                        "proposals_per_video": r.proposals_per_video,
+                    }
+                    for path, r in measured.items()
+                },
+                "plot": args.plot,
+            }
+        )
+        return 0
+    print_table(
+        [(Path(p).name, *(f"{100 * r.at(n):.2f}" for n in counts), f"{r.auc:.2f}") for p, r in measured.items()],
+        ("result", *(f"AR@{n} %" for n in counts), "AUC %"),
+    )
+    print()
+    shown = [n for n in (1, 10, 100) if n <= args.max_proposals]
+    for path, r in measured.items():
+        rows = [(f"{t:.2f}", *(f"{100 * r.recall[i, n - 1]:.2f}" for n in shown)) for i, t in enumerate(tiou)]
+        print_table(rows, (f"tIoU ({Path(path).name})", *(f"recall@{n} %" for n in shown)))
+    return 0
+
+
+def split_ground_truth(files: list[str], gt: str | None) -> tuple[list[str], str]:
+    """Results and ground truth of a command line."""
+    from clipwise.errors import ClipwiseError
+
+    if gt is None:
+        if len(files) < 2:
+            raise ClipwiseError("give RESULT and GT: a result file, and the annotations that it is measured against.")
+        files, gt = files[:-1], files[-1]
+    return files, gt
+
+
+def ground_truth(path: str, subset: str) -> dict[str, list[dict[str, Any]]]:
+    """Annotations for the metrics; of a file without subsets all of them."""
+    from clipwise.data.annotations import read_annotations
+
+    everything = read_annotations(path)
+    if subset != "all" and any(v.subset for v in everything.videos.values()):
+        everything = everything.subset(subset)
+    return everything.ground_truth()
+
+
+def plot_recall(path: str, measured: dict[str, Any], tiou: Any) -> None:
+    """AR over AN, mean and for each overlap."""
+    from clipwise.engine.checkpoint import atomic_path
+    from clipwise.errors import ClipwiseError, MissingExtraError
+
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".svg", ".png", ".pdf"):
+        raise ClipwiseError(f"--plot {path}: curves are drawn as .svg, .png or .pdf.")
+    several = len(measured) > 1
+    lines = []  # name, x, y, bold
+    for name, r in measured.items():
+        label = f"{Path(name).stem}, area {r.auc:.2f}" if several else f"mean, area {r.auc:.2f}"
+        lines.append((label, r.proposals_per_video, r.average_recall, True))
+        if not several:
+            lines += [
+                (f"tIoU {t:.2g}", r.proposals_per_video, r.recall[i], False) for i, t in enumerate(tiou) if i % 2 == 0
+            ]
+    if suffix == ".svg":
+        from clipwise.report.charts import Series, line_chart
+
+        series = [
+            Series(n, x, y, colour=i % 8, style="line" if bold else "dashed") for i, (n, x, y, bold) in enumerate(lines)
+        ]
+        text = line_chart(
+            "Average recall",
+            series,
+            x_label="proposals a video",
+            y_min=0.0,
+            y_max=1.0,
+            percent=True,
+            width=720,
+            height=420,
+            standalone=True,
+        )
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        return
+    try:
+        import matplotlib
+    except ImportError:
+        raise MissingExtraError("matplotlib", "plot", f"a {suffix} picture (.svg needs nothing)") from None
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 5))
+    for label, x, y, bold in lines:
+        axes.plot(x, y, "-" if bold else "--", linewidth=2.2 if bold else 1, label=label)
+    axes.set(xlabel="average number of proposals a video", ylabel="average recall", ylim=(0, 1))
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(loc="lower right")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=suffix[1:], dpi=150)
+    plt.close(figure)

@@ -1,0 +1,93 @@
+"""Extract features of whole videos with a recogniser, window by window.
+
+  clipwise features runs/mine/best.safetensors long_videos/ --out features --stride 8 --window 16
+  clipwise features tsn_rgb.safetensors videos/ --flow-model tsn_flow.safetensors --flow-frames flow/ --out csv_mean_100 \\
+      --kind scores --segments 1 --stride 16 --window 16 --positions 100 --rescale pool --format csv      (two-stream, 200 + 200)
+
+What is finished is skipped, so an interrupted run goes on where it was; --shard 1/4 … 4/4 share the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from clipwise.cli.common import Progress, add_device, add_json, print_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help="a recogniser's checkpoint, or a name in the zoo")
+    parser.add_argument("inputs", nargs="+", help="videos, folders of videos, folders of frames, or lists (.txt)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the feature files")
+    parser.add_argument(
+        "--stride", type=int, default=16, help="frames from one window's centre to the next (default 16)"
+    )
+    parser.add_argument(
+        "--window", type=int, help="frames of a window (default: the model's clip, or twice the stride)"
+    )
+    parser.add_argument("--fps", type=float, help="count frames at this rate instead of the video's own")
+    parser.add_argument("--frame-rate", type=float, help="frames per second of frame folders")
+    parser.add_argument("--segments", type=int, help="frames that TSN takes from a window (default as in training)")
+    parser.add_argument(
+        "--kind", choices=("features", "scores", "probs"), default="features", help="what is written (default features)"
+    )
+    parser.add_argument("--positions", type=int, metavar="L", help="rescale every video to L positions")
+    parser.add_argument(
+        "--rescale", choices=("linear", "bsn", "pool", "max_pool"), default="linear", help="how (default linear)"
+    )
+    parser.add_argument(
+        "--grid",
+        choices=("fit", "fixed"),
+        help="windows divide the video evenly, or lie exactly a stride apart (default with bsn, pool)",
+    )
+    parser.add_argument("--format", choices=("npy", "csv"), default="npy", help="kind of the files (default npy)")
+    parser.add_argument("--flow-model", metavar="CKPT", help="a flow model whose features are put behind the first's")
+    parser.add_argument("--flow-frames", metavar="DIR", help="folder with a folder of flow frames for each video")
+    parser.add_argument(
+        "--batch-size", type=int, default=16, help="windows that go through the network at once (default 16)"
+    )
+    parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
+    parser.add_argument("--shard", metavar="I/N", help="work on the I-th of N parts of the inputs (1/4 … 4/4)")
+    add_device(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from clipwise.cli.predict import take_shard
+    from clipwise.errors import ClipwiseError
+    from clipwise.infer.feature_files import extract_features
+    from clipwise.infer.features import FeatureExtractor, TwoStream, WindowRule
+    from clipwise.infer.predictor import expand_inputs
+
+    if bool(args.flow_model) != bool(args.flow_frames):
+        raise ClipwiseError("--flow-model and --flow-frames belong together; give both or none.")
+    inputs = take_shard(list(expand_inputs(args.inputs)), args.shard)
+    rule = WindowRule(
+        stride=args.stride,
+        window=args.window,
+        fps=args.fps,
+        segments=args.segments,
+        kind=args.kind,
+        grid=args.grid or ("fit" if args.rescale == "linear" else "fixed"),
+        positions=args.positions,
+        rescale=args.rescale,
+    )
+    options = dict(device=args.device, batch_size=args.batch_size, amp=args.amp)
+    extractor: FeatureExtractor | TwoStream = FeatureExtractor(args.checkpoint, rule, **options)
+    if args.flow_model:
+        extractor = TwoStream(extractor, FeatureExtractor(args.flow_model, rule, **options), args.flow_frames)
+    with Progress("features", quiet=args.json) as progress:
+        report = extract_features(
+            extractor, inputs, args.out, format=args.format, frame_rate=args.frame_rate, progress=progress
+        )
+    if args.json:
+        print_json(
+            {"folder": report.folder, "written": report.written, "skipped": report.skipped, "failures": report.failures}
+        )
+    else:
+        print(
+            f"{report.folder}: {len(report.written)} written, {len(report.skipped)} were there, {len(report.failures)} failed"
+        )
+    for reason in report.failures.values():
+        print(f"clipwise features: {reason}", file=sys.stderr)
+    return (1 if report.written or report.skipped else 2) if report.failures else 0

@@ -1,0 +1,223 @@
+"""Find when things happen in long videos, and name them.
+
+  clipwise localize runs/bmn/best.safetensors video.mp4 --out-dir found
+  clipwise localize bmn.safetensors video.mp4 --features-from tsn.safetensors --labeler tsm.safetensors --srt video.srt
+  clipwise localize bmn.safetensors csv_mean_100/ --gt anet_anno_action.json --results results.json --class-scores cuhk.json
+
+Inputs are videos, or feature files (a folder of them, too). A checkpoint that was trained on features of `clipwise features`
+knows the recogniser that made them. --out-dir writes NAME.json, .csv, .srt, a timeline (.svg, .png) and with --preview a video.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from clipwise.cli.common import Progress, add_device, add_json, print_json, print_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help="a BMN's checkpoint")
+    parser.add_argument("inputs", nargs="+", help="videos, feature files, folders of either, or lists (.txt)")
+    parser.add_argument("--features-from", metavar="CKPT", help="the recogniser that made the BMN's features")
+    parser.add_argument("--labeler", metavar="CKPT", help="recogniser that names the segments (default: the same)")
+    parser.add_argument("--no-names", action="store_true", help="leave segments without a class")
+    parser.add_argument(
+        "--naming", choices=("span", "video"), default="span", help="look at each proposal, or once at the whole video"
+    )
+    parser.add_argument(
+        "--class-scores", metavar="FILE", help="scores of whole videos that name the proposals (CUHK's JSON)"
+    )
+    parser.add_argument("--max-segments", type=int, default=20, help="most segments a video (default 20)")
+    parser.add_argument(
+        "--min-score", type=float, default=0.2, help="weakest segment, as a share of the best one's score (default 0.2)"
+    )
+    parser.add_argument("--max-overlap", type=float, default=0.4, help="largest IoU of two segments (default 0.4)")
+    parser.add_argument("--duration", type=float, metavar="SECONDS", help="length of the video, for a feature file")
+    parser.add_argument("--frame-rate", type=float, help="frames per second of a folder of frames")
+    parser.add_argument(
+        "--gt", metavar="FILE", help="annotations: ground truth for the timeline, durations for features"
+    )
+    parser.add_argument("--csv", metavar="FILE", help="write a row a segment")
+    parser.add_argument("--srt", metavar="FILE", help="write subtitles of the (one) video")
+    parser.add_argument("--timeline", metavar="FILE", help="draw the (one) video's timeline, .svg or .png")
+    parser.add_argument("--preview", metavar="VIDEO", nargs="?", const=True, help="write the video with captions")
+    parser.add_argument("--out-dir", metavar="DIR", help="write everything for each video")
+    parser.add_argument(
+        "--results", metavar="FILE", help="write all detections in ActivityNet's form, for eval-detections"
+    )
+    parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
+    parser.add_argument("--shard", metavar="I/N", help="work on the I-th of N parts of the inputs (1/4 … 4/4)")
+    add_device(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from clipwise.cli.predict import take_shard
+    from clipwise.data.annotations import read_annotations
+    from clipwise.errors import ClipwiseError, DataError
+    from clipwise.infer.canvas import canvas_for
+    from clipwise.infer.localize import Localizer
+    from clipwise.tasks.detections import ResultWriter, read_class_scores
+
+    inputs = take_shard(list(_expand(args.inputs)), args.shard)
+    single = {
+        "--srt": args.srt,
+        "--timeline": args.timeline,
+        "--preview": args.preview if args.preview is not True else None,
+    }
+    for option, value in single.items():
+        if value and len(inputs) != 1:
+            raise ClipwiseError(f"{option} is for one video, but {len(inputs)} were given; use --out-dir.")
+    if args.preview is True and not args.out_dir:
+        raise ClipwiseError("--preview needs a file name, or --out-dir.")
+    if args.timeline:
+        canvas_for(args.timeline, 1, 1)
+    annotations = read_annotations(args.gt) if args.gt else None
+    scores = read_class_scores(args.class_scores) if args.class_scores else None
+    localizer = Localizer(
+        args.checkpoint,
+        args.features_from,
+        labeler=False if args.no_names else args.labeler,
+        naming=args.naming,
+        max_segments=args.max_segments,
+        min_score=args.min_score,
+        max_overlap=args.max_overlap,
+        device=args.device,
+        amp=args.amp,
+    )
+    found, failures = [], {}
+    results = ResultWriter(args.results) if args.results else None
+    with Progress("localize", quiet=args.json or len(inputs) == 1) as progress:
+        if results:
+            results.__enter__()
+        for n, item in enumerate(inputs):
+            known = annotations.videos.get(Path(item).stem.removeprefix("v_")) if annotations else None
+            duration = args.duration or (known.covered_s(localizer.recipe.time_base) if known else None)
+            try:
+                one = localizer(item, duration_s=duration, class_scores=scores, frame_rate=args.frame_rate)
+                _write(args, localizer, item, one, known)
+            except (DataError, OSError) as error:
+                failures[item] = str(error)
+            else:
+                found.append(one)
+                if results:
+                    rows = one.activitynet()
+                    labels = (
+                        [r["label"] for r in rows]
+                        if one.detections and one.detections[0].class_score is not None
+                        else None
+                    )
+                    results.add(Path(item).stem, [r["segment"] for r in rows], [r["score"] for r in rows], labels)
+            progress(n + 1, len(inputs))
+        if results:
+            results.__exit__(None, None, None)
+    if args.csv:
+        _save(args.csv, to_csv(found))
+    if args.json:
+        print_json({"videos": [one.to_dict(curves=False) for one in found], "failures": failures})
+    elif not args.results or len(found) == 1:
+        _print(found)
+    for source, reason in failures.items():
+        print(f"clipwise localize: {reason if source in reason else source + ': ' + reason}", file=sys.stderr)
+    return (1 if found else 2) if failures else 0
+
+
+def _expand(words: list[str]) -> list[str]:
+    """Inputs as `predict` takes them, and folders of feature files."""
+    from clipwise.data.features import FeatureStore
+    from clipwise.infer.localize import FEATURE_SUFFIXES
+    from clipwise.infer.predictor import expand_inputs
+
+    items: list[str] = []
+    for word in words:
+        path = Path(word)
+        holds = path.is_dir() and any(p.suffix in FEATURE_SUFFIXES for p in path.iterdir())
+        if holds:
+            store = FeatureStore(path)
+            items += [store.where(name) for name in store.names]
+        else:
+            items += expand_inputs([word])
+    return items
+
+
+def _write(args: argparse.Namespace, localizer: Any, item: str, one: Any, known: Any) -> None:
+    """The files of one video."""
+    from contextlib import nullcontext
+
+    from clipwise.infer.features import open_for
+    from clipwise.infer.localize import FEATURE_SUFFIXES
+    from clipwise.infer.timeline import save_timeline
+
+    folder = Path(args.out_dir) if args.out_dir else None
+    name = Path(item).stem
+    is_video = Path(item).suffix.lower() not in FEATURE_SUFFIXES
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        _save(folder / f"{name}.json", json.dumps(one.to_dict(), ensure_ascii=False, indent=2) + "\n")
+        _save(folder / f"{name}.csv", to_csv([one]))
+        _save(folder / f"{name}.srt", to_srt(one.in_time))
+    if args.srt:
+        _save(args.srt, to_srt(one.in_time))
+    pictures = [folder / f"{name}.svg", folder / f"{name}.png"] if folder else []
+    pictures += [Path(args.timeline)] if args.timeline else []
+    if pictures:
+        truth = None
+        if known:
+            truth = [{"segment": s, "label": label} for s, label in zip(known.segments.tolist(), known.labels)]
+        with open_for(localizer.extractor.spec, item, args.frame_rate) if is_video else nullcontext() as reader:
+            for path in pictures:
+                save_timeline(path, one, reader=reader, truth=truth)
+    if args.preview and is_video:
+        from clipwise.infer.draw import annotate_video
+
+        target = folder / f"{name}_found.mp4" if args.preview is True and folder else Path(str(args.preview))
+        annotate_video(item, target, [(s.start_s, s.end_s, [(s.name, s.score)]) for s in one.in_time])
+
+
+def _save(path: str | Path, text: str) -> None:
+    from clipwise.engine.checkpoint import atomic_path
+
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _print(found: list[Any]) -> None:
+    rows = []
+    for one in found:
+        for n, s in enumerate(one.in_time):
+            rows.append((one.source if n == 0 else "", f"{s.start_s:.2f}", f"{s.end_s:.2f}", s.name, f"{s.score:.3f}"))
+        if not one.segments:
+            rows.append((one.source, "", "", "nothing found", ""))
+    print_table(rows, ("video", "start s", "end s", "class", "score"))
+
+
+def to_csv(found: list[Any]) -> str:
+    """A row a segment: video, start_s, end_s, class, score."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["video", "start_s", "end_s", "class", "score"])
+    for one in found:
+        for s in one.in_time:
+            writer.writerow([one.source, f"{s.start_s:.3f}", f"{s.end_s:.3f}", s.name, f"{s.score:.5f}"])
+    return text.getvalue()
+
+
+def to_srt(segments: list[Any]) -> str:
+    """Subtitles, one for each segment."""
+    blocks = []
+    for number, s in enumerate(segments, 1):
+        # a blank line ends a subtitle, and some players read tags
+        name = " ".join(s.name.split()).replace("<", "‹").replace(">", "›")
+        blocks.append(f"{number}\n{_srt_time(s.start_s)} --> {_srt_time(s.end_s)}\n{name} ({s.score:.2f})\n")
+    return "\n".join(blocks)
+
+
+def _srt_time(seconds: float) -> str:
+    millis = max(0, round(seconds * 1000))
+    return f"{millis // 3_600_000:02}:{millis // 60_000 % 60:02}:{millis // 1000 % 60:02},{millis % 1000:03}"

@@ -1,0 +1,380 @@
+"""Features of whole videos: a recogniser looks through a window that slides along, in bounded memory.
+
+Windows have ``window`` frames and their centres lie ``stride`` frames apart, half a stride from the video's start. What a
+window shows the network is what ``clipwise predict`` would show it of a video that long: the sampling and pixels of the
+checkpoint's validation. Frames that a window wants before the first or behind the last frame repeat that frame.
+
+Two grids of centres: ``fixed`` puts them exactly ``stride`` apart (16: frames 8, 24, 40 …, the grid of csv_mean_100 and
+MMAction2); ``fit`` stretches the stride by less than half a window so that n windows divide the video evenly, and feature k
+of n then stands for the same share of the video as position k of the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipwise.data.dataset import ClipSpec
+from clipwise.data.decode import VideoReader, open_frames, open_video
+from clipwise.data.rescale import Rescale, rescale_features
+from clipwise.data.transforms import normalize_clips
+from clipwise.engine import zoo
+from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_checkpoint
+from clipwise.engine.device import pick_device
+from clipwise.engine.evaluate import autocast
+from clipwise.errors import CheckpointError, ClipwiseError, DataError
+
+Kind = Literal["features", "scores", "probs"]
+
+
+@dataclass(frozen=True)
+class WindowRule:
+    """How a video becomes a sequence of features.
+
+    Attributes:
+        stride: frames between the centres of two windows.
+        window: frames of a window; None: the clip's own length for models of dense clips, twice the stride for others.
+        fps: frame rate at which frames are counted; None: the video's own.
+        segments: frames taken from a window, for TSN (whose weights take any number); None: as in training.
+        kind: "features" in front of the classifier, class "scores" before the softmax, or "probs".
+        grid: "fit" or "fixed", see the head of this module.
+        positions: rescale to so many; None keeps one feature a window.
+        rescale: how (``clipwise.data.rescale``).
+    """
+
+    stride: int = 16
+    window: int | None = None
+    fps: float | None = None
+    segments: int | None = None
+    kind: Kind = "features"
+    grid: Literal["fit", "fixed"] = "fit"
+    positions: int | None = None
+    rescale: Rescale = "linear"
+
+    def __post_init__(self):
+        for name in ("stride", "window", "fps", "segments", "positions"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ClipwiseError(f"{name} was {value}; it must be more than 0.")
+        if self.kind not in ("features", "scores", "probs"):
+            raise ClipwiseError(f"kind was {self.kind!r}; use features, scores or probs.")
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """Features of one video.
+
+    Attributes:
+        values: float32 (n, F).
+        duration_s: of the video, 0.0 if unknown.
+        fps: of the video, 0.0 if unknown.
+        num_frames: of the video.
+        stride: frames (at the rule's rate) between two windows, not rounded.
+        covered_s: seconds that the windows stand for; the duration on the grid ``fit``.
+    """
+
+    values: NDArray[np.float32]
+    duration_s: float
+    fps: float
+    num_frames: int
+    stride: float
+    covered_s: float
+
+
+class FeatureExtractor:
+    """A recogniser that slides over videos.
+
+    Args:
+        checkpoint: of a recogniser, or a name in the zoo.
+        rule: how.
+        batch_size: windows that go through the network at once.
+
+    Raises:
+        CheckpointError: the file can't be used, or is no recogniser.
+        ClipwiseError: the rule does not fit the model.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        rule: WindowRule | None = None,
+        *,
+        device: str | None = None,
+        batch_size: int = 16,
+        amp: str = "no",
+    ):
+        self.path = Path(zoo.resolve(checkpoint))
+        self.device, self.amp, self.batch_size = pick_device(device), amp, max(1, batch_size)
+        self.model: Any
+        self.model, self.passport = load_model_and_passport(self.path, self.device)
+        check_recogniser(self.passport, self.path)
+        self.rule = rule or WindowRule()
+        self.spec = window_spec(self.passport, self.rule, self.model)
+        self.window = self.rule.window or default_window(self.spec, self.rule)
+
+    @property
+    def feat_dim(self) -> int:
+        """F."""
+        return self.model.num_features if self.rule.kind == "features" else self.model.num_classes
+
+    def describe(self) -> dict[str, Any]:
+        """The recipe of the features, for ``features.json`` and for the passport of a network trained on them."""
+        return {
+            "recogniser": str(self.path.resolve()),
+            "sha256": model_hash(self.path),
+            "model": self.passport.model,
+            "modality": self.spec.modality,
+            "feat_dim": self.feat_dim,
+            **asdict(replace(self.rule, window=self.window)),
+        }
+
+    def __call__(self, video: Any, *, frame_rate: float | None = None) -> VideoFeatures:
+        """Features of one video.
+
+        Args:
+            video: path, address, array, open reader, or a folder of frames (RGB or flow, as the model needs).
+            frame_rate: frames per second of a folder.
+
+        Raises:
+            DecodeError: it can't be decoded.
+        """
+        if isinstance(video, VideoReader):
+            return self.read(video)
+        with open_for(self.spec, video, frame_rate) as reader:
+            return self.read(reader)
+
+    @torch.inference_mode()
+    def read(self, reader: VideoReader) -> VideoFeatures:
+        """Features of an open video."""
+        rule = self.rule
+        rate = rule.fps / reader.fps if rule.fps and reader.fps else 1.0
+        if rule.fps and not reader.fps:
+            raise DataError(
+                f"{reader.name}: its frame rate is not known, so frames can't be counted at {rule.fps:g} per second."
+            )
+        length = max(1, round(reader.num_frames * rate))
+        centres = window_centres(length, rule.stride, rule.grid)
+        starts = np.floor(centres - self.window / 2).astype(np.int64)
+        rows = [
+            self._forward(batch) for batch in _batches(self._windows(reader, starts, rate, length), self.batch_size)
+        ]
+        values = np.concatenate(rows)
+        step = length / len(centres) if rule.grid == "fit" else float(rule.stride)
+        if rule.positions:
+            seconds = step / (rule.fps or reader.fps or 1.0)
+            values = rescale_features(values, rule.positions, rule.rescale, seconds_per_position=seconds)
+        covered = len(centres) * step / (rule.fps or reader.fps) if reader.fps else 0.0
+        return VideoFeatures(
+            values,
+            reader.duration_s,
+            reader.fps,
+            reader.num_frames,
+            step,
+            reader.duration_s if rule.grid == "fit" else covered,
+        )
+
+    def _windows(self, reader: VideoReader, starts: NDArray, rate: float, length: int) -> Iterator[NDArray]:
+        """Each window's pixels, uint8 (T, H, W, C); holds the frames of the open windows only."""
+        local = self.spec.indices(self.window, np.random.default_rng(0), reader.fps).ravel()
+        wanted = np.clip(starts[:, None] + local, 0, length - 1)
+        wanted = np.minimum((wanted / rate + 0.5).astype(np.int64) if rate != 1 else wanted, reader.num_frames - 1)
+        plan = self.spec.transform.draw(reader.height, reader.width, np.random.default_rng(0))
+        needed = np.unique(wanted)
+        last_use = wanted.max(axis=1)
+        frames: dict[int, NDArray] = {}
+        done = 0
+        source = _frames_in_order(reader, needed, plan.apply)
+        for index, frame in source:
+            frames[index] = frame
+            while done < len(starts) and last_use[done] <= index:
+                view = _Window(self.window, reader, [frames[i] for i in wanted[done].tolist()])
+                yield self.spec.read(view, np.random.default_rng(0))[0][0]
+                done += 1
+                first = int(wanted[done].min()) if done < len(starts) else index + 1
+                for old in [i for i in frames if i < first]:
+                    del frames[old]
+
+    def _forward(self, windows: list[NDArray]) -> NDArray[np.float32]:
+        frames = torch.from_numpy(np.stack(windows)).to(self.device)
+        clips = normalize_clips(frames, self.spec.mean, self.spec.std)
+        with autocast(self.device, self.amp):
+            if self.rule.kind == "features":
+                out = self.model.forward_features(clips)
+            else:
+                out = self.model(clips)
+        out = out.float()
+        return (out.softmax(-1) if self.rule.kind == "probs" else out).cpu().numpy()
+
+
+class TwoStream:
+    """RGB and flow side by side: the two-stream TSN scores of csv_mean_100 and of MMAction2's features.
+
+    Each stream's sequence is rescaled by itself as MMAction2 does (rule ``pool``), or both are first cut to the shorter one
+    as BSN does (all other rules). RGB comes first.
+    """
+
+    def __init__(self, rgb: FeatureExtractor, flow: FeatureExtractor, flow_root: str | os.PathLike):
+        if rgb.spec.modality != "rgb" or flow.spec.modality != "flow":
+            raise ClipwiseError(
+                f"two streams need an rgb and a flow model, not {rgb.spec.modality} and {flow.spec.modality}."
+            )
+        self.rule = rgb.rule
+        self.rgb, self.flow = (_without_positions(x) for x in (rgb, flow))
+        self.flow_root = Path(flow_root)
+        self.spec = rgb.spec
+
+    @property
+    def feat_dim(self) -> int:
+        return self.rgb.feat_dim + self.flow.feat_dim
+
+    def describe(self) -> dict[str, Any]:
+        rgb, flow = self.rgb.describe(), self.flow.describe()
+        return {
+            **rgb,
+            "positions": self.rule.positions,
+            "modality": "rgb+flow",
+            "feat_dim": self.feat_dim,
+            "flow": {k: flow[k] for k in ("recogniser", "sha256", "model")},
+        }
+
+    def __call__(self, video: Any, *, frame_rate: float | None = None) -> VideoFeatures:
+        folder = self.flow_root / Path(video).stem
+        if not folder.is_dir():
+            raise DataError(
+                f"{video}: its flow frames are looked for in {folder}, which does not exist. Make them with `clipwise prepare flow`."
+            )
+        rgb = self.rgb(video, frame_rate=frame_rate)
+        flow = self.flow(folder, frame_rate=rgb.fps or None)
+        streams = [rgb.values, flow.values]
+        rule = self.rule
+        if rule.rescale not in ("pool", "max_pool") or not rule.positions:
+            streams = [s[: min(map(len, streams))] for s in streams]
+        if rule.positions:
+            seconds = rgb.stride / (rule.fps or rgb.fps or 1.0)
+            streams = [rescale_features(s, rule.positions, rule.rescale, seconds_per_position=seconds) for s in streams]
+        return replace(rgb, values=np.concatenate(streams, axis=1))
+
+
+def _without_positions(extractor: FeatureExtractor) -> FeatureExtractor:
+    extractor.rule = replace(extractor.rule, positions=None)
+    return extractor
+
+
+def window_centres(num_frames: int, stride: int, grid: str = "fit") -> NDArray[np.floating]:
+    """Centres of the windows in frames; at least one."""
+    count = (
+        max(1, -(-(2 * num_frames - stride) // (2 * stride))) if num_frames > stride / 2 else 1
+    )  # centres < num_frames
+    step = num_frames / count if grid == "fit" else stride
+    return (np.arange(count) + 0.5) * step
+
+
+def window_spec(passport: Passport, rule: WindowRule, model: Any) -> ClipSpec:
+    """What a window shows the network: one clip of one crop, as in validation."""
+    spec = ClipSpec.from_recipe(passport.recipe, "val")
+    if spec.transform.num_crops > 1:
+        spec = replace(spec, transform=replace(spec.transform, crop="center"))
+    spec = replace(spec, target_fps=None)
+    if rule.segments and rule.segments != spec.num_segments:
+        if getattr(model, "num_segments", None) is not None or not spec.num_segments:
+            raise ClipwiseError(
+                f"segments={rule.segments} can't be set: {passport.model} takes exactly {spec.num_segments or spec.clip_len} frames. Only TSN takes any number."
+            )
+        spec = replace(spec, num_segments=rule.segments)
+    return spec
+
+
+def default_window(spec: ClipSpec, rule: WindowRule) -> int:
+    """Frames of a window if the user names none."""
+    if not spec.num_segments:
+        return spec.clip_len * spec.frame_interval
+    return max(2 * rule.stride, spec.num_segments)
+
+
+def check_recogniser(passport: Passport, path: str | Path) -> None:
+    """Refuse what has no frames to look at."""
+    if not passport.recipe or passport.recipe.get("task", "recognition") != "recognition":
+        raise CheckpointError(
+            f"{path} is a {passport.model}, not a recogniser with its recipe; features need one (TSN, TSM, SlowOnly, TPN)."
+        )
+
+
+def model_hash(path: str | Path) -> str:
+    """Of a checkpoint's weights alone: stays when metrics or the passport change."""
+    tensors, _ = read_checkpoint(path)
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(tensors[key].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def open_for(spec: ClipSpec, video: Any, frame_rate: float | None = None) -> VideoReader:
+    """A reader of what the model sees: a folder of frames or flow, or a video."""
+    folder = isinstance(video, (str, os.PathLike)) and Path(video).is_dir()
+    if spec.modality == "flow" and not folder:
+        raise DataError(f"{video}: the model sees flow, which needs a folder of flow frames (`clipwise prepare flow`).")
+    if folder:
+        return open_frames(
+            video,
+            modality=spec.modality,
+            template=spec.filename_tmpl,
+            start_index=spec.start_index,
+            fps=frame_rate or 0.0,
+        )
+    return open_video(video, timeout_s=spec.decode_timeout_s)
+
+
+def _frames_in_order(reader: VideoReader, needed: NDArray, transform) -> Iterator[tuple[int, NDArray]]:
+    """(index, transformed frame) for sorted ``needed``: streaming where most frames are wanted, else a few dozen at a time."""
+    if len(needed) * 4 >= reader.num_frames:
+        wanted = set(needed.tolist())
+        for index, frame in reader.iterate(int(needed[0])):
+            if index in wanted:
+                yield index, transform(frame)
+            if index >= needed[-1]:
+                return
+        return
+    for part in np.array_split(needed, -(-len(needed) // 64)):
+        yield from zip(part.tolist(), reader.frames(part, transform=transform))
+
+
+def _batches(items: Iterator[NDArray], size: int) -> Iterator[list[NDArray]]:
+    batch: list[NDArray] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+class _Window(VideoReader):
+    """A window as a video of its own, whose frames are decoded, resized and cut already."""
+
+    def __init__(self, num_frames: int, reader: VideoReader, frames: Sequence[NDArray]):
+        self.name, self.fps, self.num_frames = reader.name, reader.fps, num_frames
+        self._size, self._frames, self.channels = (reader.height, reader.width), frames, reader.channels
+
+    @property
+    def height(self) -> int:
+        return self._size[0]
+
+    @property
+    def width(self) -> int:
+        return self._size[1]
+
+    def frames(self, indices, transform=None) -> NDArray:
+        return np.stack(self._frames)  # the spec asks for the very indices that they were taken by
+
+    def _read(self, indices, sink) -> None:
+        raise NotImplementedError

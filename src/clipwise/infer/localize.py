@@ -1,0 +1,455 @@
+"""Localize: from a raw, long video to named segments with start, end and score.
+
+    localizer = Localizer("runs/bmn/best.safetensors")          # the BMN remembers which recogniser made its features
+    for segment in localizer("video.mp4").segments: print(segment)
+
+Video -> features of a recogniser -> BMN -> proposals -> soft-NMS -> a class for each, from a recogniser that looks at the
+proposal's span (or from scores of the whole video) -> segments. Times are in seconds from the first frame.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipwise.data.dataset import ClipSpec
+from clipwise.data.decode import VideoReader
+from clipwise.data.features import check_features, read_feature_file
+from clipwise.data.rescale import rescale_features
+from clipwise.engine.checkpoint import Passport, load_model_and_passport
+from clipwise.engine.device import pick_device
+from clipwise.engine.evaluate import autocast, score_clip
+from clipwise.errors import CheckpointError, ClipwiseError, DataError
+from clipwise.infer.features import FeatureExtractor, WindowRule, check_recogniser, model_hash, open_for
+from clipwise.models.bmn import BMN
+from clipwise.recipe import LocalizationRecipe, make_recipe
+from clipwise.tasks.detection_metrics import temporal_iou
+from clipwise.tasks.detections import VideoClassScores, name_proposals
+from clipwise.tasks.proposals import generate_proposals
+
+Naming = Literal["span", "video"]
+FEATURE_SUFFIXES = (".npy", ".npz", ".csv", ".pkl", ".pt")
+
+
+@dataclass(frozen=True)
+class NamedSegment:
+    """Something that happens, from when to when. ``name`` is "action" where no recogniser gave a class."""
+
+    start_s: float
+    end_s: float
+    name: str
+    score: float
+    """Of the proposal, times the class's probability where a class is known."""
+    proposal_score: float
+    class_score: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "start_s": round(self.start_s, 3),
+            "end_s": round(self.end_s, 3),
+            "class": self.name,
+            "score": round(self.score, 5),
+            "proposal_score": round(self.proposal_score, 5),
+            "class_score": None if self.class_score is None else round(self.class_score, 5),
+        }
+
+
+@dataclass(frozen=True)
+class Localization:
+    """All that was found in one video.
+
+    Attributes:
+        source: what was given.
+        duration_s: seconds that the network's positions divide.
+        segments: the answer: best first, without near duplicates.
+        detections: everything that has a name, for mAP; best first.
+        proposals: (n, 3) start, end, score of all proposals, best first.
+        start, end: (L,) the network's curves.
+    """
+
+    source: str
+    duration_s: float
+    segments: list[NamedSegment]
+    detections: list[NamedSegment]
+    proposals: NDArray[np.float64]
+    start: NDArray[np.float32] = field(repr=False)
+    end: NDArray[np.float32] = field(repr=False)
+
+    @property
+    def times_s(self) -> NDArray[np.floating]:
+        """(L,) the middle of each position."""
+        return (np.arange(len(self.start)) + 0.5) * (self.duration_s / len(self.start))
+
+    @property
+    def in_time(self) -> list[NamedSegment]:
+        """The segments by their start."""
+        return sorted(self.segments, key=lambda s: (s.start_s, s.end_s))
+
+    def to_dict(self, curves: bool = True) -> dict[str, Any]:
+        """For JSON."""
+        facts: dict[str, Any] = {
+            "source": self.source,
+            "duration_s": round(self.duration_s, 3),
+            "segments": [s.to_dict() for s in self.in_time],
+        }
+        if curves:
+            facts["proposals"] = np.round(self.proposals, 5).tolist()
+            facts["curves"] = {
+                "time_s": np.round(self.times_s, 4).tolist(),
+                "start": np.round(self.start, 5).tolist(),
+                "end": np.round(self.end, 5).tolist(),
+            }
+        return facts
+
+    def activitynet(self) -> list[dict[str, Any]]:
+        """The detections as entries of a result file in ActivityNet's form."""
+        return [{"segment": [s.start_s, s.end_s], "score": s.score, "label": s.name} for s in self.detections]
+
+
+class Localizer:
+    """Finds and names segments in long videos.
+
+    Args:
+        bmn: checkpoint of a proposal network.
+        recogniser: checkpoint that made its features. If not given, the one that the checkpoint remembers is used.
+        labeler: checkpoint that names the segments; the feature recogniser if not given. False leaves them unnamed.
+        naming: "span": the labeler looks at each proposal; "video": at the whole video, once.
+        max_segments: most segments of the answer.
+        min_score: weakest segment of the answer, as a share of the best one's score.
+        max_overlap: largest IoU between two segments of the answer.
+        max_named: proposals of a video that are named.
+        classes_per_segment: classes that each proposal becomes a detection of (OpenTAD takes 2 for ActivityNet).
+        batch_size: windows or spans that go through a network at once.
+
+    Raises:
+        CheckpointError: a file can't be used, the recogniser is not the one that made the features, or none is known.
+    """
+
+    def __init__(
+        self,
+        bmn: str | Path,
+        recogniser: str | Path | None = None,
+        *,
+        labeler: str | Path | Literal[False] | None = None,
+        naming: Naming = "span",
+        max_segments: int = 20,
+        min_score: float = 0.2,
+        max_overlap: float = 0.4,
+        max_named: int = 40,
+        classes_per_segment: int = 1,
+        device: str | None = None,
+        amp: str = "no",
+        batch_size: int = 16,
+    ):
+        if naming not in ("span", "video"):
+            raise ClipwiseError(f"naming was {naming!r}; use 'span' or 'video'.")
+        self.path, self.device, self.amp = Path(bmn), pick_device(device), amp
+        model, self.passport = load_model_and_passport(bmn, self.device)
+        if not isinstance(model, BMN):
+            raise CheckpointError(
+                f"{bmn} is a {self.passport.model}, not a proposal network. Give a BMN, and {bmn} as --features-from."
+            )
+        self.model = model
+        recipe = make_recipe(self.passport.recipe or {"task": "localization", **_sizes(model)}, source=str(bmn))
+        assert isinstance(recipe, LocalizationRecipe)
+        self.recipe = recipe
+        self.made = dict(self.passport.data.get("features") or {})
+        self._recogniser, self._labeler, self.naming = recogniser, labeler, naming
+        self.max_segments, self.min_score, self.max_overlap = max_segments, min_score, max_overlap
+        self.max_named, self.classes_per_segment, self.batch_size = max_named, classes_per_segment, batch_size
+        self._extractor: FeatureExtractor | None = None
+        self._namer: _Namer | None = None
+
+    @property
+    def extractor(self) -> FeatureExtractor:
+        """The recogniser that sees the video for the network; loaded when it is first needed."""
+        if self._extractor is None:
+            path = self._find_recogniser()
+            rule = WindowRule(**{k: self.made[k] for k in WindowRule.__dataclass_fields__ if k in self.made})
+            extractor = FeatureExtractor(path, rule, device=str(self.device), batch_size=self.batch_size, amp=self.amp)
+            if extractor.feat_dim != self.model.feat_dim:
+                raise CheckpointError(
+                    f"{path} gives {extractor.feat_dim} features ({rule.kind}), but {self.path} was trained on {self.model.feat_dim}."
+                )
+            self._extractor = extractor
+        return self._extractor
+
+    @property
+    def namer(self) -> _Namer | None:
+        """What gives names, or None."""
+        if self._labeler is False:
+            return None
+        if self._namer is None:
+            if self._labeler is None:
+                extractor = self.extractor
+                self._namer = _Namer(extractor.model, extractor.passport, self.device, self.amp, self.batch_size)
+            else:
+                model, passport = load_model_and_passport(self._labeler, self.device)
+                check_recogniser(passport, self._labeler)
+                self._namer = _Namer(model, passport, self.device, self.amp, self.batch_size)
+        return self._namer
+
+    def _find_recogniser(self) -> Path:
+        made = self.made
+        if made.get("modality") == "rgb+flow":
+            raise CheckpointError(
+                f"{self.path} was trained on two-stream features (RGB and flow), which one video file does not give. Extract them "
+                "with `clipwise features … --flow-model` and give `clipwise localize` the feature files."
+            )
+        wanted = made.get("sha256")
+        if self._recogniser is not None:
+            path = Path(self._recogniser)
+            if wanted and model_hash(path) != wanted:
+                raise CheckpointError(
+                    f"{path} is not the recogniser that made the features of {self.path}: its weights have the hash "
+                    f"{model_hash(path)}, wanted is {wanted} ({made.get('recogniser')}). With other features the network sees noise."
+                )
+            return path
+        if not wanted:
+            raise CheckpointError(
+                f"{self.path} was trained on features of unknown origin ({made.get('source', 'not recorded')}), so a video can't be turned into "
+                "such features. Give feature files instead of the video, or --features-from RECOGNISER with the settings that made them."
+            )
+        known = Path(str(made.get("recogniser", "")))
+        for path in (known, self.path.parent / known.name, self.path.parent.parent / known.parent.name / known.name):
+            if path.is_file() and model_hash(path) == wanted:
+                return path
+        raise CheckpointError(
+            f"the recogniser that made the features of {self.path} ({known}, weights {wanted}) is not there any more or has changed. "
+            "Give it with --features-from."
+        )
+
+    def __call__(
+        self,
+        video: Any,
+        *,
+        duration_s: float | None = None,
+        class_scores: VideoClassScores | None = None,
+        frame_rate: float | None = None,
+    ) -> Localization:
+        """Localize in one video.
+
+        Args:
+            video: path, address, uint8 array, open reader or folder of frames; or a feature file, or an array (n, F).
+            duration_s: of the video, where features are given.
+            class_scores: scores of whole videos, which then give the names (the CUHK file).
+            frame_rate: of a folder of frames.
+
+        Raises:
+            DecodeError, DataError, CheckpointError: what is wrong and what to do.
+        """
+        if _is_features(video):
+            return self._from_features(video, duration_s, class_scores)
+        if isinstance(video, VideoReader):
+            return self._from_video(video, video.name, class_scores)
+        with open_for(self.extractor.spec, video, frame_rate) as reader:
+            return self._from_video(
+                reader, str(video) if isinstance(video, (str, os.PathLike)) else "video", class_scores
+            )
+
+    def _from_video(self, reader: VideoReader, source: str, class_scores: VideoClassScores | None) -> Localization:
+        features = self.extractor.read(reader)
+        duration = features.duration_s if self.recipe.time_base == "duration" else features.covered_s
+        if not duration:
+            raise DataError(
+                f"{source}: its frame rate is not known, so times in seconds can't be given. Set --frame-rate."
+            )
+        found = self.find(features.values, duration, source)
+        if class_scores is not None:
+            return self._with_video_classes(found, class_scores)
+        namer = self.namer
+        if namer is None:
+            return self._finish(found, [])
+        spans = found.proposals[: self.max_named]
+        if self.naming == "video":
+            probs = np.repeat(namer(reader, np.array([[0.0, reader.duration_s]])), len(spans), axis=0)
+        else:
+            probs = namer(reader, spans[:, :2])
+        return self._finish(found, self._detections(spans, probs, namer.classes))
+
+    def _from_features(
+        self, given: Any, duration_s: float | None, class_scores: VideoClassScores | None
+    ) -> Localization:
+        if isinstance(given, np.ndarray):
+            values, source, facts = check_features(given, "features", self.model.feat_dim), "features", {}
+        else:
+            from clipwise.infer.feature_files import read_facts
+
+            source = str(given)
+            values = check_features(read_feature_file(given), source, self.model.feat_dim)
+            facts = read_facts(given)
+        duration = duration_s or facts.get("duration_s" if self.recipe.time_base == "duration" else "covered_s")
+        if not duration:
+            raise DataError(
+                f"{source}: the video's duration is not known. Give --duration SECONDS, or annotations with --gt."
+            )
+        found = self.find(values, float(duration), source)
+        if class_scores is not None:
+            return self._with_video_classes(found, class_scores)
+        return self._finish(found, [])
+
+    @torch.inference_mode()
+    def find(self, features: NDArray, duration_s: float, source: str = "features") -> Localization:
+        """Unnamed proposals from a sequence of features (n, F) of any length."""
+        length = self.model.temporal_dim
+        if len(features) != length:
+            if self.recipe.rescale == "none":
+                raise DataError(
+                    f"{source}: {len(features)} positions, but the network was trained on {length} without rescaling."
+                )
+            features = rescale_features(
+                features, length, self.recipe.rescale, seconds_per_position=duration_s / len(features)
+            )
+        x = torch.from_numpy(np.ascontiguousarray(features.T, dtype=np.float32))[None].to(self.device)
+        with autocast(self.device, self.amp):
+            outputs = self.model(x)
+        recipe, (conf, starts, ends) = self.recipe, outputs
+        proposals = generate_proposals(
+            conf,
+            starts,
+            ends,
+            [duration_s],
+            top_k=recipe.num_proposals,
+            convention=recipe.proposals,
+            layout=self.model.layout,
+            alpha=recipe.soft_nms_alpha,
+            low_threshold=recipe.soft_nms_low,
+            high_threshold=recipe.soft_nms_high,
+        )
+        segments, scores = next(iter(proposals))
+        start, end = (curve[0].float().cpu().numpy() for curve in (starts, ends))
+        rows = np.column_stack([segments, scores])
+        return Localization(source, duration_s, [], [], rows, start, end)
+
+    def _detections(self, spans: NDArray, probs: NDArray, classes: list[str] | None) -> list[NamedSegment]:
+        best = np.argsort(-probs, axis=1, kind="stable")[:, : self.classes_per_segment]
+        found = []
+        for (start, end, score), row, chosen in zip(spans.tolist(), probs, best.tolist()):
+            for c in chosen:
+                name = classes[c] if classes else str(c)
+                found.append(NamedSegment(start, end, name, score * float(row[c]), score, float(row[c])))
+        return sorted(found, key=lambda s: -s.score)
+
+    def _with_video_classes(self, found: Localization, scores: VideoClassScores) -> Localization:
+        name = Path(found.source).stem.removeprefix("v_")
+        top = scores.top(name, max(2, self.classes_per_segment))
+        segments, values, labels = name_proposals(found.proposals[:, :2], found.proposals[:, 2], top)
+        shares = dict(top)
+        detections = [
+            NamedSegment(a, b, label, score, score / shares[label] if shares[label] else 0.0, shares[label])
+            for (a, b), score, label in zip(segments.tolist(), values.tolist(), labels)
+        ]
+        return self._finish(found, detections)
+
+    def _finish(self, found: Localization, detections: list[NamedSegment]) -> Localization:
+        if not detections:
+            detections = [NamedSegment(a, b, "action", s, s) for a, b, s in found.proposals.tolist()]
+        chosen = choose_segments(detections, self.max_segments, self.min_score, self.max_overlap)
+        return replace(found, segments=chosen, detections=detections)
+
+
+def choose_segments(
+    detections: Sequence[NamedSegment], count: int, min_score: float, max_overlap: float
+) -> list[NamedSegment]:
+    """The strongest detections that do not say the same twice, best first.
+
+    Args:
+        count: most of them.
+        min_score: share of the best score below which nothing is taken.
+        max_overlap: largest IoU between two of them, whatever their classes.
+    """
+    chosen: list[NamedSegment] = []
+    for one in sorted(detections, key=lambda s: -s.score):
+        if len(chosen) == count or one.score < min_score * detections[0].score:
+            break
+        if chosen:
+            others = np.array([[c.start_s, c.end_s] for c in chosen])
+            if np.nanmax(temporal_iou(others, [one.start_s, one.end_s])) > max_overlap:
+                continue
+        chosen.append(one)
+    return chosen
+
+
+class _Namer:
+    """Class probabilities of spans of a video, as the recogniser's validation looks at a whole clip."""
+
+    def __init__(self, model: torch.nn.Module, passport: Passport, device: torch.device, amp: str, batch_size: int):
+        self.model, self.device, self.amp, self.batch_size = model, device, amp, batch_size
+        self.classes = passport.classes
+        spec = ClipSpec.from_recipe(passport.recipe, "val")
+        if spec.transform.num_crops > 1:
+            spec = replace(spec, transform=replace(spec.transform, crop="center"))
+        self.spec = spec
+
+    def __call__(self, reader: VideoReader, spans: NDArray) -> NDArray[np.float32]:
+        """(n, 2) seconds -> (n, num_classes)."""
+        if not len(spans):
+            return np.zeros((0, len(self.classes or ())), np.float32)
+        rng = np.random.default_rng(0)
+        fps = reader.fps
+        first = np.clip(np.floor(spans[:, 0] * fps).astype(np.int64), 0, reader.num_frames - 1)
+        last = np.clip(np.ceil(spans[:, 1] * fps).astype(np.int64), first + 1, reader.num_frames)
+        local = [self.spec.indices(int(n), rng, fps) for n in last - first]
+        plan = self.spec.transform.draw(reader.height, reader.width, rng)
+        probs = []
+        for at in range(0, len(spans), self.batch_size):
+            some = range(at, min(at + self.batch_size, len(spans)))
+            wanted = np.concatenate([(local[i] + first[i]).ravel() for i in some])
+            frames = reader.frames(wanted, transform=plan.apply)  # (n·indices, 1, h, w, C)
+            parts = np.split(frames, np.cumsum([local[i].size for i in some])[:-1])
+            clips = [self._clip(part, local[i].shape) for part, i in zip(parts, some)]
+            logits = score_clip(self.model, torch.from_numpy(np.stack(clips)).to(self.device), self.spec, amp=self.amp)
+            probs.append(logits.softmax(-1).mean(1).cpu().numpy())
+        return np.concatenate(probs)
+
+    def _clip(self, frames: NDArray, shape: tuple[int, ...]) -> NDArray:
+        """(clips·L, 1, h, w, C) -> (V, T, h, w, C), as ``ClipSpec.read`` lays it out."""
+        _, _, h, w, channels = frames.shape
+        frames = frames.reshape(*shape, h, w, channels)
+        if not self.spec.num_segments:
+            return frames
+        return frames.transpose(0, 2, 3, 1, 4).reshape(-1, self.spec.num_segments, h, w, shape[1] * channels)
+
+
+def localize(
+    bmn: str | Path,
+    videos: Any,
+    *,
+    features_from: str | Path | None = None,
+    labeler: str | Path | Literal[False] | None = None,
+    device: str | None = None,
+    **options: Any,
+) -> Localization | list[Localization]:
+    """Localize in one video, or in a list of them.
+
+    >>> clipwise.localize("bmn.safetensors", "video.mp4").segments
+
+    Args:
+        bmn: checkpoint of a proposal network.
+        videos: what :class:`Localizer` takes, or a list of such.
+        features_from: recogniser that made the network's features, where the checkpoint does not know it.
+        labeler: recogniser that names the segments.
+        options: further arguments of :class:`Localizer`.
+    """
+    localizer = Localizer(bmn, features_from, labeler=labeler, device=device, **options)
+    if isinstance(videos, (list, tuple)):
+        return [localizer(video) for video in videos]
+    return localizer(videos)
+
+
+def _is_features(video: Any) -> bool:
+    if isinstance(video, np.ndarray):
+        return video.ndim == 2
+    return isinstance(video, (str, os.PathLike)) and Path(video).suffix.lower() in FEATURE_SUFFIXES
+
+
+def _sizes(model: BMN) -> dict[str, Any]:
+    return {"feat_dim": model.feat_dim, "temporal_dim": model.temporal_dim}

@@ -1,0 +1,169 @@
+"""The picture of a localization: frames, boundary curves, proposals, named segments and the ground truth over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipwise.data.decode import VideoReader
+from clipwise.data.resize import resize_frames
+from clipwise.engine.checkpoint import atomic_path
+from clipwise.infer.canvas import Canvas, Colour, canvas_for
+from clipwise.infer.localize import Localization
+
+PALETTE: tuple[Colour, ...] = (
+    (31, 119, 180), (214, 96, 20), (44, 140, 60), (190, 40, 60), (120, 80, 180), (140, 86, 75), (200, 90, 160), (90, 110, 120),
+)  # fmt: skip
+_INK: Colour = (40, 44, 52)
+_START: Colour = (44, 140, 60)
+_END: Colour = (190, 40, 60)
+_LEFT, _RIGHT, _LANE, _GAP = 96, 16, 20, 10
+_STRIP, _CURVES, _PROPOSALS = 54, 70, 12
+
+
+def save_timeline(
+    path: str | Path,
+    found: Localization,
+    *,
+    reader: VideoReader | None = None,
+    truth: Sequence[Mapping[str, Any]] | None = None,
+    width: int = 1100,
+    num_proposals: int = _PROPOSALS,
+) -> Path:
+    """Draw and write a picture.
+
+    Args:
+        path: .svg or .png.
+        found: the localization.
+        reader: the open video, for a strip of its frames.
+        truth: what really happens: ``{"segment": [start, end], "label"}`` each.
+        width: of the picture in pixels.
+        num_proposals: lines of the best proposals.
+
+    Returns:
+        The path.
+    """
+    lanes = _lanes([(s.start_s, s.end_s) for s in found.in_time])
+    true = sorted(truth or [], key=lambda a: a["segment"][0])
+    true_lanes = _lanes([tuple(a["segment"]) for a in true])
+    rows = min(num_proposals, len(found.proposals))
+    inner = width - _LEFT - _RIGHT
+    strip = frame_strip(reader, inner, _STRIP) if reader is not None else None
+    height = 34 + (len(strip) + _GAP if strip is not None else 0) + _CURVES + _GAP + rows * 5 + _GAP
+    height += (max(lanes, default=0) + 1) * _LANE + _GAP + ((max(true_lanes) + 1) * _LANE + _GAP if true else 0) + 26
+    canvas = canvas_for(path, width, height)
+    duration = found.duration_s
+
+    def at(seconds: Any) -> Any:
+        return _LEFT + np.asarray(seconds) / duration * inner
+
+    canvas.text(_LEFT, 16, f"{Path(found.source).name}, {duration:.2f} s", size=13)
+    y = 34.0
+    if strip is not None:
+        canvas.picture(_LEFT, y, strip)
+        y += len(strip) + _GAP
+    y = _draw_curves(canvas, found, at, y)
+    canvas.text(_LEFT - 8, y + rows * 2.5, "proposals", anchor="end")
+    best = found.proposals[0, 2] if len(found.proposals) else 1.0
+    for start, end, score in found.proposals[:rows].tolist():
+        canvas.rect(at(start), y + 1, at(end) - at(start), 3, _INK, 0.15 + 0.6 * score / (best or 1.0))
+        y += 5
+    y += _GAP
+    colours: dict[str, Colour] = {}
+    for name in [a.get("label", "action") for a in true] + [s.name for s in found.in_time]:
+        colours.setdefault(name, PALETTE[len(colours) % len(PALETTE)])
+    canvas.text(_LEFT - 8, y + _LANE / 2, "found", anchor="end")
+    for segment, lane in zip(found.in_time, lanes):
+        label = f"{segment.name} {segment.score:.2f}"
+        _block(canvas, at, y + lane * _LANE, segment.start_s, segment.end_s, label, colours[segment.name], 0.85)
+    y += (max(lanes, default=0) + 1) * _LANE + _GAP
+    if true:
+        canvas.text(_LEFT - 8, y + _LANE / 2, "truth", anchor="end")
+        for action, lane in zip(true, true_lanes):
+            label = action.get("label", "action")
+            _block(
+                canvas,
+                at,
+                y + lane * _LANE,
+                float(action["segment"][0]),
+                float(action["segment"][1]),
+                label,
+                colours[label],
+                0.45,
+            )
+        y += (max(true_lanes) + 1) * _LANE + _GAP
+    _draw_axis(canvas, at, duration, y)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(canvas.encode())
+    return Path(path)
+
+
+def frame_strip(reader: VideoReader, width: int, height: int) -> NDArray[np.uint8]:
+    """Frames of a video side by side, evenly spaced in time: uint8 (height, width, 3)."""
+    each = max(8, round(reader.width / reader.height * height))
+    count = max(1, width // each)
+    places = ((np.arange(count) + 0.5) / count * reader.num_frames).astype(np.int64)
+    each = width // count
+
+    def small(frame: NDArray) -> NDArray:
+        picture = frame[..., :3] if frame.shape[-1] >= 3 else np.repeat(frame[..., :1], 3, axis=-1)
+        return resize_frames(np.ascontiguousarray(picture)[None], (height, each))[0]
+
+    tiles = reader.frames(places, transform=small)
+    strip = np.full((height, width, 3), 255, np.uint8)
+    for n, tile in enumerate(tiles):
+        strip[:, n * each : (n + 1) * each] = tile
+    return strip
+
+
+def _draw_curves(canvas: Canvas, found: Localization, at: Any, y: float) -> float:
+    canvas.rect(_LEFT, y, canvas.width - _LEFT - _RIGHT, _CURVES, (245, 246, 248))
+    canvas.text(_LEFT - 8, y + 18, "start", _START, anchor="end")
+    canvas.text(_LEFT - 8, y + 36, "end", _END, anchor="end")
+    top = max(float(found.start.max()), float(found.end.max()), 1e-6)
+    for curve, colour in ((found.start, _START), (found.end, _END)):
+        canvas.line(at(found.times_s), y + _CURVES - 3 - curve / top * (_CURVES - 8), colour)
+    return y + _CURVES + _GAP
+
+
+def _draw_axis(canvas: Canvas, at: Any, duration: float, y: float) -> None:
+    canvas.rect(_LEFT, y, canvas.width - _LEFT - _RIGHT, 1, (150, 155, 165))
+    raw = duration / 10
+    power = 10.0 ** np.floor(np.log10(raw))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw)
+    for tick in np.arange(0, duration * 1.0001, step):
+        canvas.rect(float(at(tick)), y, 1, 5, (150, 155, 165))
+        canvas.text(float(at(tick)), y + 14, f"{tick:g} s", size=11, anchor="middle")
+
+
+def _block(
+    canvas: Canvas, at: Any, y: float, start: float, end: float, label: str, colour: Colour, opacity: float
+) -> None:
+    x, width = float(at(start)), float(at(end) - at(start))
+    canvas.rect(x, y + 2, width, _LANE - 4, colour, opacity)
+    fits = len(label) * 7 < width
+    canvas.text(
+        x + 4 if fits else x + width + 3,
+        y + _LANE / 2,
+        label,
+        (255, 255, 255) if fits and opacity > 0.6 else _INK,
+        size=11,
+    )
+
+
+def _lanes(spans: Sequence[tuple[float, ...]]) -> list[int]:
+    """A row for each span (sorted by start) so that none lie over each other; short labels need some room behind them."""
+    ends: list[float] = []
+    lanes = []
+    room = 0.06 * max((end for _, end in spans), default=1.0)
+    for start, end in spans:
+        lane = next((n for n, busy in enumerate(ends) if busy <= start), len(ends))
+        if lane == len(ends):
+            ends.append(0.0)
+        ends[lane] = end + room
+        lanes.append(lane)
+    return lanes
