@@ -324,7 +324,7 @@ def normalize_clips(
 
 def _mirror(frames: np.ndarray) -> np.ndarray:
     # torch's flip of packed pixels takes 0.01 ms for 224 x 224, numpy's reversed view 0.2 ms.
-    return torch.from_numpy(np.require(frames, requirements="CW")).flip(-2).numpy()
+    return torch.from_numpy(np.require(frames, requirements=["C", "W"])).flip(-2).numpy()
 
 
 def _cut(frames: np.ndarray, box: Box) -> np.ndarray:
