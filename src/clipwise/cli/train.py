@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         init=args.init,
         resume=args.resume,
         max_steps=args.max_steps,
+        check=not args.no_check,
         device=args.device,
     )
     import os

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from clipwise.data.augment import BatchAugment
+from clipwise.data.check import check_dataset
 from clipwise.data.dataset import ClipDataset, ClipSpec
 from clipwise.data.lists import VideoList, read_list
 from clipwise.data.loader import EpochSampler, make_loader, prefetch
@@ -177,6 +178,38 @@ class RecognitionTask(Task):
             loss = (1 - recipe.distill_weight) * loss + recipe.distill_weight * term
         figures["loss"] = loss
         return loss, figures
+
+    def audit(self, short_check: bool) -> None:
+        """Refuse missing files; on the main process look at a sample of the videos and say what is wrong.
+
+        Raises:
+            DataError: files of the lists do not exist.
+        """
+        parts = {"train": self.train_videos} | ({"val": self.val_videos} if self.val_videos is not None else {})
+        for name, videos in parts.items():
+            missing = videos.missing()
+            if len(missing):
+                raise DataError(
+                    f"{len(missing)} of {len(videos)} files of the {name} list do not exist, the first: {videos.path(int(missing[0]))}. "
+                    "Set data_root, or let `clipwise check … --fix DIR` write lists without them."
+                )
+        if not short_check:
+            return
+        result = check_dataset(
+            parts,
+            depth="short",
+            num_classes=self.num_classes,
+            modality=self.spec.modality,
+            frame_template=self.spec.filename_tmpl,
+            start_index=self.spec.start_index,
+            workers=1,
+        )
+        for fault in result.faults[:5]:
+            self.log.say(f"check: {fault.part} {fault.path}: {fault.detail}")
+        if len(result.faults) > 5:
+            self.log.say(f"check: and {len(result.faults) - 5} more; `clipwise check` lists them all")
+        for advice in result.advice:
+            self.log.say(f"check: {advice}")
 
     def auxiliary(self, position: int) -> Iterator[tuple[SourceStream, dict[str, Any]]]:
         """Batches of the other sources that follow the main list's batch ``position``, counted from the run's start."""

@@ -47,6 +47,9 @@ class Task:
         """File names of a batch, for error messages."""
         raise NotImplementedError
 
+    def audit(self, short_check: bool) -> None:
+        """Look at the data before the first step; raise what makes a run senseless, say the rest."""
+
     def auxiliary(self, position: int) -> Iterable[tuple[Any, dict[str, Any]]]:
         """Batches of other sources that follow the main list's batch ``position``."""
         return ()

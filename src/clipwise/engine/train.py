@@ -60,6 +60,7 @@ def train(
     init: str | None = None,
     resume: str | bool | None = None,
     max_steps: int | None = None,
+    check: bool = False,
     device: str | None = None,
     quiet: bool = False,
 ) -> RunResult:
@@ -75,6 +76,7 @@ def train(
         resume: True to go on from the run's newest checkpoint, ``auto`` to do so if there is one (elastic restarts),
             or a checkpoint's path.
         max_steps: stop, resumably, after so many optimizer steps.
+        check: look at a sample of the data before the first epoch and say what is wrong.
         device: ``cpu`` to keep off an accelerator.
         quiet: nothing on the terminal.
 
@@ -99,8 +101,10 @@ def train(
         task = RecognitionTask(recipe, accelerator, log, data=data, val_data=val_data)
     if passport:
         check_resume(passport, task)
-    elif init or recipe.init:
-        init_weights(task.model, str(init or recipe.init), getattr(recipe, "init_first_conv", "average"), log)
+    else:
+        task.audit(short_check=check and main)
+        if init or recipe.init:
+            init_weights(task.model, str(init or recipe.init), getattr(recipe, "init_first_conv", "average"), log)
     lr = scaled_lr(recipe, accelerator.num_processes)
     if main:
         _prepare_folder(folder, recipe, resume_from)

@@ -1,0 +1,122 @@
+"""Audit a data set before it is trained on: missing, broken, truncated, repeated, leaking, mislabelled files; sizes, rates, speed.
+
+clipwise check my_videos
+clipwise check train.txt val.txt --recipe tsm_r50_1x1x8_50e_kinetics400_rgb --fix clean/
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clipwise.cli.common import Progress, add_json, print_json, print_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", nargs="+", help="folder (with its parts), or lists; the first is the training list")
+    parser.add_argument("--recipe", help="check against a recipe: class count, clip length, expected speed")
+    parser.add_argument(
+        "--depth",
+        choices=("short", "normal", "full"),
+        default="normal",
+        help="a sample, every file opened, every frame decoded",
+    )
+    parser.add_argument("--num-classes", type=int, help="labels must be below this")
+    parser.add_argument("--min-frames", type=int, default=1, help="shorter videos are a fault")
+    parser.add_argument("--root", help="prepended to the paths of the lists")
+    parser.add_argument("--workers", type=int, help="processes (default one a core)")
+    parser.add_argument("--fix", metavar="DIR", help="write the lists without their faulty entries into this folder")
+    parser.add_argument("--show", type=int, default=20, metavar="N", help="faults to print (default 20)")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from clipwise.data.check import check_dataset, write_clean_lists
+
+    parts, options = _parts(args)
+    with Progress("check", quiet=args.json) as progress:
+        result = check_dataset(
+            parts, depth=args.depth, min_frames=args.min_frames, workers=args.workers, progress=progress, **options
+        )
+    left_out = {}
+    if args.fix:
+        folder = Path(args.fix)
+        folder.mkdir(parents=True, exist_ok=True)
+        left_out = write_clean_lists(parts, result, {name: folder / f"{name}.txt" for name in parts})
+    if args.json:
+        print_json({**result.to_dict(), "left_out": left_out})
+        return 0 if result.ok else 1
+    for name, count in result.entries.items():
+        print(f"{name}: {count} entries, {sum(1 for n in result.histograms.get(name, []) if n)} classes")
+    for key, value in result.statistics.items():
+        text = (
+            f"{value['min']:g} to {value['max']:g}, median {value['median']:g}"
+            if isinstance(value, dict) and "median" in value
+            else value
+        )
+        if isinstance(text, dict):
+            text = ", ".join(f"{k} ({n})" for k, n in text.items())
+        print(f"  {key}: {text}")
+    for key, figure in result.speed.items():
+        print(f"  {key}: {figure:.4g}")
+    if result.faults:
+        print(f"\n{len(result.faults)} faults: " + ", ".join(f"{n} {kind}" for kind, n in result.counts().items()))
+        print_table(
+            [(f.part, f.kind, f.path, f.detail) for f in result.faults[: args.show]], ("list", "fault", "file", "what")
+        )
+        if len(result.faults) > args.show:
+            print(f"… and {len(result.faults) - args.show} more (--show {len(result.faults)}, or --json)")
+    for line in result.advice:
+        print(f"advice: {line}")
+    for name, count in left_out.items():
+        print(f"{Path(args.fix) / (name + '.txt')}: written without {count} entries")
+    print("nothing is wrong" if result.ok else f"{len(result.faults)} faults", f"({result.seconds:.1f} s)")
+    return 0 if result.ok else 1
+
+
+def _parts(args: argparse.Namespace):
+    from clipwise.data.lists import read_list
+    from clipwise.data.splits import find_splits
+
+    options: dict = {"num_classes": args.num_classes}
+    list_format = "auto"
+    if args.recipe:
+        from clipwise.recipe import load_recipe
+
+        recipe = load_recipe(args.recipe)
+        list_format = getattr(recipe, "list_format", "auto")
+        options["num_classes"] = args.num_classes or getattr(recipe, "num_classes", None)
+        if hasattr(recipe, "modality"):
+            from clipwise.data.dataset import ClipSpec
+
+            spec = ClipSpec.from_recipe(recipe.model_dump(), "train")
+            options |= {
+                "modality": recipe.modality,
+                "frame_template": recipe.filename_tmpl,
+                "start_index": recipe.start_index,
+            }
+            options["read_clip"] = _ClipReader(spec)
+    sources = {}
+    if len(args.data) == 1 and Path(args.data[0]).is_dir():
+        splits = find_splits(args.data[0])
+        sources = {"train" if splits.val else "all": splits.train} | ({"val": splits.val} if splits.val else {})
+    else:
+        for path in args.data:
+            name = Path(path).stem
+            sources[name if name not in sources else str(path)] = Path(path)
+    first = None
+    parts = {}
+    for name, source in sources.items():
+        parts[name] = read_list(source, root=args.root, format=list_format, classes=first and first.classes)
+        first = first or parts[name]
+    return parts, options
+
+
+class _ClipReader:
+    """Reads one training clip of a recipe, for the expected speed (a class, so that processes can receive it)."""
+
+    def __init__(self, spec):
+        self.spec = spec
+
+    def __call__(self, reader, rng):
+        return self.spec.read(reader, rng)[0]
