@@ -1,12 +1,15 @@
 """Every recipe runs: a training step, a validation and its whole test protocol, with a small body and small pictures."""
 
 import io
+import json
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
 from clipwise.data.synthetic import write_video
+from clipwise.engine.log import read_log
 from clipwise.engine.test import evaluate
 from clipwise.engine.train import train
 from clipwise.recipe import list_recipes, load_recipe
@@ -27,10 +30,10 @@ def jpeg(picture: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Two classes as videos, as RGB frame folders and as flow folders; one list for each."""
+    """Two classes as videos, RGB frame folders, flow folders and OmniSource's kinds; one list for each."""
     root = tmp_path_factory.mktemp("sets")
     rng = np.random.default_rng(0)
-    lines: dict[str, list[str]] = {"video": [], "rgb": [], "flow": []}
+    lines: dict[str, list[str]] = {kind: [] for kind in ("video", "rgb", "flow", "image", "untrimmed")}
     for label in range(2):
         frames = rng.integers(0, 255, (FRAMES, HEIGHT // 6, WIDTH // 6, 3), np.uint8).repeat(6, 1).repeat(6, 2)
         write_video(root / f"{label}.mp4", frames)
@@ -43,12 +46,19 @@ def data(tmp_path_factory):
                 for name in names:
                     (folder / name.format(n + 1)).write_bytes(picture)
             lines[kind].append(f"{kind}{label} {FRAMES} {label}")
+        # for OmniSource: a web picture, and an untrimmed video cut into two clips of which the second is positive
+        (root / f"{label}.jpg").write_bytes(jpeg(frames[0]))
+        lines["image"].append(f"{label}.jpg {label}")
+        (root / f"cut{label}").mkdir()
+        for part in range(2):
+            write_video(root / f"cut{label}" / f"part_{part}.mp4", frames[:40])
+        lines["untrimmed"].append(f"cut{label} {label} 2 1")
     for kind, entries in lines.items():
         (root / f"{kind}.txt").write_text("\n".join(entries) + "\n")
     return root
 
 
-def smaller(name: str) -> list[str]:
+def smaller(name: str, data: Path) -> list[str]:
     """Overrides: a tiny body, an eighth of every size, one step of two samples."""
     recipe = load_recipe(name)
     model = recipe.model.replace("_r50_nl", "_tiny").replace("_r50_paddle", "_tiny")
@@ -69,18 +79,27 @@ def smaller(name: str) -> list[str]:
         "num_workers=0",
         "log_every=1",
         "init=null",
-        "sources=[]",
+        *(f"sources={sources}" for sources in [_local_sources(recipe, data)] if recipe.sources),
     ]
+
+
+def _local_sources(recipe, data: Path) -> str:
+    """The recipe's own sources with the test's lists, after every main step."""
+    rows = [{**s.model_dump(), "data": str(data / f"{s.kind}.txt"), "every": 1} for s in recipe.sources]
+    return json.dumps(rows)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_runs(name, data, tmp_path):
-    overrides = smaller(name)
+    overrides = smaller(name, data)
     recipe = load_recipe(name, overrides)
     kind = "flow" if recipe.modality == "flow" else "rgb" if recipe.filename_tmpl else "video"
     source = str(data / f"{kind}.txt")
     run = train(recipe, data=source, val_data=source, work_dir=tmp_path, quiet=True, device="cpu")
     assert np.isfinite(run.metrics["top1_acc"])
+    if recipe.sources:
+        steps = [row for row in read_log(tmp_path / "log.jsonl") if row.get("mode") == "train"]
+        assert any(key.endswith(recipe.sources[0].name) for row in steps for key in row), steps
     result = evaluate(run.last, data=source, device="cpu")
     assert not result.failures
     assert [s.shape for s in result.scores] == [(2,), (2,)]
