@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from clipwise.cli.common import Progress, add_json, print_json, print_table
 
@@ -83,10 +84,10 @@ def _parts(args: argparse.Namespace):
     if args.recipe:
         from clipwise.recipe import load_recipe
 
-        recipe = load_recipe(args.recipe)
+        recipe: Any = load_recipe(args.recipe)
         list_format = getattr(recipe, "list_format", "auto")
         options["num_classes"] = args.num_classes or getattr(recipe, "num_classes", None)
-        if hasattr(recipe, "modality"):
+        if recipe.task == "recognition":
             from clipwise.data.dataset import ClipSpec
 
             spec = ClipSpec.from_recipe(recipe.model_dump(), "train")
@@ -104,11 +105,11 @@ def _parts(args: argparse.Namespace):
         for path in args.data:
             name = Path(path).stem
             sources[name if name not in sources else str(path)] = Path(path)
-    first = None
+    classes: list[str] | None = None
     parts = {}
     for name, source in sources.items():
-        parts[name] = read_list(source, root=args.root, format=list_format, classes=first and first.classes)
-        first = first or parts[name]
+        parts[name] = read_list(source, root=args.root, format=list_format, classes=classes)
+        classes = classes or parts[name].classes
     return parts, options
 
 
