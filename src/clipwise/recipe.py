@@ -167,6 +167,8 @@ class RunRecipe(Strict):
     """Start the schedule after the warm-up (MMAction2 1.x) instead of under it (0.x)."""
     amp: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision."""
+    loss_scale: Positive | None = None
+    """Fixed loss scale of `amp: fp16`; it follows the gradients if not given."""
     compile: bool = False
     """Use torch.compile."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -194,6 +196,8 @@ class RunRecipe(Strict):
             raise ValueError(
                 f"milestones are given, but lr_schedule is {self.lr_schedule!r}; milestones need lr_schedule: step"
             )
+        if self.loss_scale is not None and self.amp != "fp16":
+            raise ValueError(f"loss_scale is for amp: fp16, but amp is {self.amp}")
         if self.nesterov and self.optimizer != "sgd":
             raise ValueError(f"nesterov: true needs optimizer: sgd, not {self.optimizer}")
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:

@@ -102,14 +102,15 @@ def read_any_class_scores(path: str) -> Any:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError):
         return read_class_scores(path)  # which says what is wrong
-    if not (isinstance(content, dict) and "scores" in content and "paths" in content):
+    rows = content.get("results") if isinstance(content, dict) else None
+    if not (isinstance(rows, list) and rows and isinstance(rows[0], dict) and "path" in rows[0]):
         return read_class_scores(path)
     import numpy as np
 
     scores = {
-        Path(p).stem.removeprefix("v_"): np.asarray(s, float) for p, s in zip(content["paths"], content["scores"])
+        Path(r["path"]).stem.removeprefix("v_"): np.asarray(r["scores"], float) for r in rows if r.get("scores") is not None
     }
-    if any(s.ndim != 1 for s in scores.values()):
-        raise DataError(f"{path} holds the scores of single views. Write it again with --average-clips prob.")
+    if not scores or any(s.ndim != 1 for s in scores.values()):
+        raise DataError(f"{path} must hold one row of scores for each video. Write it with --average-clips prob.")
     first = next(iter(scores.values()))
     return VideoClassScores(list(content.get("classes") or map(str, range(len(first)))), scores)

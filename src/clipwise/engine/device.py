@@ -47,7 +47,12 @@ def pick_device(name: str | None) -> torch.device:
 
 
 def make_accelerator(
-    amp: str = "no", *, device: str | None = None, trackers: list[str] | None = None, folder=None
+    amp: str = "no",
+    *,
+    device: str | None = None,
+    trackers: list[str] | None = None,
+    folder=None,
+    loss_scale: float | None = None,
 ) -> Accelerator:
     """The run's Accelerator: one process, or as many as ``torchrun`` started.
 
@@ -56,9 +61,10 @@ def make_accelerator(
         device: ``cpu`` to keep off an accelerator that is there.
         trackers: names of experiment trackers.
         folder: where trackers write.
+        loss_scale: a fixed loss scale of fp16; None lets it follow the gradients.
     """
     from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+    from accelerate.utils import DistributedDataParallelKwargs, GradScalerKwargs, ProjectConfiguration
 
     if device is not None:
         pick_device(device)
@@ -67,13 +73,17 @@ def make_accelerator(
         raise ClipwiseError("amp fp16 needs an accelerator; on a CPU use --amp bf16 or --amp no.")
     # broadcast_buffers=False: batch norm statistics stay each process's own until validation, as MMAction2's runs.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+    handlers: list = [ddp]
+    if loss_scale is not None:  # factors this near to 1 leave the scale where it is
+        factor = 1 + 2**-20
+        handlers.append(GradScalerKwargs(init_scale=loss_scale, growth_factor=factor, backoff_factor=1 / factor))
     try:
         return Accelerator(
             mixed_precision=amp,
             cpu=on_cpu,
             log_with=trackers or None,
             project_config=ProjectConfiguration(project_dir=None if folder is None else str(folder)),
-            kwargs_handlers=[ddp],
+            kwargs_handlers=handlers,
         )
     except ValueError as error:
         raise ClipwiseError(f"the run can't start: {error}") from None

@@ -87,7 +87,9 @@ def train(
     if isinstance(recipe, str):
         recipe = load_recipe(recipe)
     folder = Path(work_dir or Path("runs") / recipe.name)
-    accelerator = make_accelerator(recipe.amp, device=device, trackers=recipe.trackers, folder=folder)
+    accelerator = make_accelerator(
+        recipe.amp, device=device, trackers=recipe.trackers, folder=folder, loss_scale=recipe.loss_scale
+    )
     main = accelerator.is_main_process
     resume_from = _find_resume(resume, folder)
     passport = ckpt.read_passport(resume_from) if resume_from else None
