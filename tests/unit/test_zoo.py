@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 
+from clipwise.cli import main
 from clipwise.data.classes import class_names, class_names_for
 from clipwise.data.transforms import FLIP_LABEL_MAPS
 from clipwise.engine import zoo
@@ -191,6 +192,23 @@ def test_start_from_a_file_with_other_classes(published, tmp_path):
     assert all(torch.equal(own[k], v) for k, v in source.items() if not k.startswith("fc."))
     with pytest.raises(CheckpointError, match="does not fit"):
         zoo.load_start(create_model("tsn_tiny", num_classes=5), file, "average")
+
+
+def test_predict_by_name(published, clips, capsys):
+    """What the zoo is for: a name and a video, and class names come out; the second time nothing is fetched."""
+    video = next(clips.rglob("*.mp4"))
+    for _ in range(2):
+        assert main(["predict", "tiny_jester", str(video), "--json", "--topk", "3", "--device", "cpu"]) == 0
+        found = json.loads(capsys.readouterr().out)["predictions"][0]["predictions"]
+        assert len(found) == 3
+        assert all(row["class"] == class_names("jester")[row["index"]] for row in found)
+        published[1].shutdown()
+
+
+def test_a_folder_of_the_same_name_is_in_nobodys_way(published, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny_jester").mkdir()
+    assert zoo.resolve("tiny_jester").suffix == ".safetensors"
 
 
 def test_passport_is_json(published):

@@ -65,7 +65,7 @@ def download(url: str, target: Path, sha256: str, progress: Progress | None = No
         CheckpointError: it can't be had, or what came is another file. The message says what to put where by hand.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target.with_name(target.name + ".lock")):
+    with locked(target.with_name(target.name + ".lock")):
         if target.exists():
             if _checksum(target).startswith(sha256):
                 return target
@@ -193,8 +193,9 @@ class _Line:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep other processes out (where the system has file locks)."""
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes out while the block runs (where the system has file locks)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
     except ImportError:  # Windows: two processes may download the same file, and the later one replaces the earlier's

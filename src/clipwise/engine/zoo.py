@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import nn
 from clipwise.data.classes import class_names_for
 from clipwise.engine.build import model_args
 from clipwise.engine.checkpoint import Passport, read_passport, save_weights
-from clipwise.engine.download import cache_folder, download
+from clipwise.engine.download import cache_folder, download, locked
 from clipwise.errors import CheckpointError
 from clipwise.models import create_model
 from clipwise.models.recognizer import Recognizer
@@ -40,29 +41,28 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None) -> Path:
         CheckpointError: neither a file nor a name (the nearest names are given), or it can't be had or converted.
     """
     path = Path(checkpoint)
-    if path.exists():
+    weights = find_weights(str(checkpoint))
+    if path.is_file() or (path.exists() and weights is None):
         if recipe is not None and path.suffix in FOREIGN_SUFFIXES:
             return _convert_once(path, load_recipe(recipe) if isinstance(recipe, str) else recipe)
         return path
-    weights = find_weights(str(checkpoint))
     if weights is None:
         raise CheckpointError(_unknown(str(checkpoint)))
     if weights.recipe is None:
         return _downloaded(weights)
-    # The stored download is needed for the conversion only.
-    converted = cache_folder() / "converted" / f"{weights.name}-{weights.sha256}-v{_VERSION}.safetensors"
-    if not _usable(converted):
-        percent = {"top1": "top1_acc", "top5": "top5_acc", "mean_class_accuracy": "mean_class_accuracy"}
-        convert_checkpoint(
-            _downloaded(weights),
-            load_recipe(weights.recipe),
-            converted,
-            source=weights.url,
-            metrics={percent[key]: round(value / 100, 6) for key, value in weights.metrics.items()},
-        )
-    return converted
+    recipe = load_recipe(weights.recipe)
+    key = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:8]
+    converted = cache_folder() / "converted" / f"{weights.name}-{weights.sha256}-{key}-v{_VERSION}.safetensors"
+
+    def convert() -> None:
+        metrics = {_FIGURES[name]: round(value / 100, 6) for name, value in weights.metrics.items()}
+        convert_checkpoint(_downloaded(weights), recipe, converted, source=weights.url, metrics=metrics)
+
+    return _made_once(converted, convert)
 
 
+# names of figures in the catalogue and in a passport
+_FIGURES = {"top1": "top1_acc", "top5": "top5_acc", "mean_class_accuracy": "mean_class_accuracy"}
 # A number in the names of converted files; a change of the conversion makes old ones invalid.
 _VERSION = 1
 
@@ -179,8 +179,15 @@ def _convert_once(path: Path, recipe: Recipe) -> Path:
         digest = hashlib.file_digest(file, "sha256")
     digest.update(recipe.model_dump_json().encode())
     converted = cache_folder() / "converted" / f"{path.stem}-{digest.hexdigest()[:16]}-v{_VERSION}.safetensors"
+    return _made_once(converted, lambda: convert_checkpoint(path, recipe, converted))
+
+
+def _made_once(converted: Path, convert: Callable[[], Any]) -> Path:
+    """Convert unless it is done; of several processes one does it. A finished file may lie in a read-only folder."""
     if not _usable(converted):
-        convert_checkpoint(path, recipe, converted)
+        with locked(converted.with_suffix(".lock")):
+            if not _usable(converted):
+                convert()
     return converted
 
 
