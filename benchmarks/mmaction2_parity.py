@@ -94,7 +94,7 @@ INVISIBLE = {
     "tpn_slowonly_r50 parallel": {"flow": "parallel"},
     "tsm_r50_nl dot product": {"non_local": "dot_product"},
 }
-SIDE = (112, 144)
+SIDE = (64, 80)
 
 
 # ------------------------------------------------------------------------------------------------ in MMAction2's environment
@@ -207,9 +207,8 @@ def compare(name: str, folder: Path, python: str) -> dict:
     stepped = {k: v.clone() for k, v in model.state_dict().items()}
     row["back"] = difference(logits_of(model, clips, torch.float64), np.load(folder / "load.npz")["double"])
 
-    again = create_model(model_name, **args)
-    load_converted(again, convert_state_dict(read_foreign_checkpoint(folder / "back.pth"), again))
-    row["same"] = all(torch.equal(value, again.state_dict()[key]) for key, value in stepped.items())
+    again = convert_state_dict(read_foreign_checkpoint(folder / "back.pth"), model)
+    row["same"] = again.complete and all(torch.equal(v, again.state_dict[k]) for k, v in stepped.items())
     return row
 
 
@@ -264,11 +263,20 @@ def main() -> None:
         return
     if not options.peer:
         parser.error("--peer is needed: the python of an environment with MMAction2 1.2.0")
+    done = {}
+    if options.log and options.log.exists():
+        done = {row["network"]: row for row in map(json.loads, options.log.read_text().splitlines())}
     rows = []
     for name in options.only or NETWORKS:
+        if name in done:
+            rows.append(done[name])
+            continue
         with tempfile.TemporaryDirectory() as folder:
             rows.append(compare(name, Path(folder), options.peer))
         print(json.dumps(rows[-1]), flush=True)
+        if options.log:
+            with open(options.log, "a") as log:
+                print(json.dumps(rows[-1]), file=log)
     print(table(rows))
     if options.out:
         begin, end = "<!-- begin: mmaction2_parity -->", "<!-- end: mmaction2_parity -->"

@@ -136,7 +136,7 @@ def test_number_of_segments_is_read_from_the_config():
 
 
 def test_what_mmaction2_can_not_run_is_not_written():
-    for setting in ("reverse_shift", "shift_downsample"):
+    for setting in ("reverse_shift", "shift_downsample", "online_shift"):
         model = create_model("tsm_tiny", **{setting: True})
         with pytest.raises(CheckpointError, match=f"{setting}=True"):
             to_mmaction2(model.state_dict(), model)

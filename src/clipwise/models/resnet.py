@@ -311,7 +311,8 @@ class ResNet(nn.Module):
         self.out_stages = tuple(out_stages)
         self.is_3d = is_3d
         self.shift_div, self.shift_place = shift_div, shift_place
-        self.shift_downsample, self.reverse_shift = shift_downsample, reverse_shift
+        self.shift_downsample = shift_downsample
+        self.reverse_shift, self.online_shift = reverse_shift, online_shift
         self.with_pool1, self.with_pool2, self.temporal_pool = with_pool1, with_pool2, temporal_pool
         self.partial_bn, self.norm_eval, self.frozen_stages = partial_bn, norm_eval, frozen_stages
         self.grad_checkpointing = grad_checkpointing
