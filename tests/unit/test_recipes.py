@@ -1,8 +1,10 @@
 """The packaged recipes against the published tables, and the loader's strictness."""
 
+import numpy as np
 import pytest
 import yaml
 
+from clipwise.data.dataset import ClipSpec
 from clipwise.errors import RecipeError
 from clipwise.recipe import (
     ALIASES,
@@ -141,6 +143,39 @@ def test_segments(name):
     assert found == SEGMENTS[name]
     assert r.base_batch_size == 8 * r.batch_size
     assert r.clip_len == (5 if r.modality == "flow" else 1)
+
+
+@pytest.mark.parametrize("name", [*SLOWONLY, *SEGMENTS])
+def test_the_recipe_samples_the_views_it_promises(name):
+    """The recipe's keys as the data pipeline reads them: views, frames and pixels of a test sample and a training sample."""
+    r = load_recipe(name)
+    rng = np.random.default_rng(0)
+    test, train = (ClipSpec.from_recipe(r.model_dump(), mode) for mode in ("test", "train"))
+    frames = test.indices(300, rng)
+    segments = r.test_num_segments or r.num_segments
+    crops = test.transform.num_crops
+    expected = SLOWONLY[name][-1] if name in SLOWONLY else SEGMENTS[name][-2]
+    assert frames.size * crops == expected * (segments or 1) * r.clip_len
+    assert frames.min() >= 0
+    assert frames.max() < 300
+    plan = test.transform.draw(256, 340, rng)
+    assert plan.view_shape()[1:3] == (r.test_crop_size, r.test_crop_size)
+    assert train.indices(300, rng).shape == (r.num_segments or 1, r.clip_len)
+    assert train.transform.draw(256, 340, rng).view_shape()[1:3] == (224, 224)
+
+
+def test_clips_of_a_300_frame_video():
+    """First frames as MMAction2 0.24 computes them (specification 4.1)."""
+    rng = np.random.default_rng(0)
+    for name in ("slowonly_r50_4x16x1_256e_kinetics400_rgb", "slowonly_r50_8x8x1_256e_kinetics400_rgb"):
+        spec = ClipSpec.from_recipe(load_recipe(name).model_dump(), "test")
+        assert spec.indices(300, rng)[:, 0].tolist() == [11, 35, 59, 82, 106, 130, 154, 177, 201, 225]
+    jester = load_recipe("slowonly_imagenet_pretrained_r50_8x8x1_64e_jester_rgb")
+    first = ClipSpec.from_recipe(jester.model_dump(), "test").indices(300, rng)[:, 0]
+    assert first.tolist() == [13, 40, 67, 94, 121, 147, 174, 201, 228, 255]
+    twice = ClipSpec.from_recipe(load_recipe("tpn_tsm_r50_1x1x8_150e_sthv1_rgb").model_dump(), "test")
+    frames = twice.indices(300, rng)[:, 0].tolist()
+    assert frames == [18, 56, 93, 131, 168, 206, 243, 281, 0, 37, 75, 112, 150, 187, 225, 262]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
