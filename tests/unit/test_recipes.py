@@ -1,11 +1,16 @@
 """The packaged recipes against the published tables, and the loader's strictness."""
 
+import json
+
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from clipwise.data.dataset import ClipSpec
+from clipwise.engine.build import build_model
 from clipwise.errors import RecipeError
+from clipwise.models.convert import convert_state_dict
 from clipwise.recipe import (
     ALIASES,
     diff_recipes,
@@ -162,6 +167,25 @@ def test_the_recipe_samples_the_views_it_promises(name):
     assert plan.view_shape()[1:3] == (r.test_crop_size, r.test_crop_size)
     assert train.indices(300, rng).shape == (r.num_segments or 1, r.clip_len)
     assert train.transform.draw(256, 340, rng).view_shape()[1:3] == (224, 224)
+
+
+def test_a_recipes_network_takes_the_published_weights(shared):
+    """Every name and shape of the state dicts that MMAction2 0.24 makes from its configs (no values: meta tensors)."""
+    configs = json.loads((shared / "spec" / "recognition_statedict_keys.json").read_text())
+    checked = 0
+    for config, keys in configs.items():
+        name = config.rsplit("/", 1)[-1]
+        if "temporal_pool" in name:  # not among the recipes
+            continue
+        with torch.device("meta"):
+            counters = {k: torch.int64 for k in keys if k.endswith("num_batches_tracked")}
+            state = {k: torch.empty(shape, dtype=counters.get(k, torch.float32)) for k, shape in keys.items()}
+            model = build_model(load_recipe(name), len(state["cls_head.fc_cls.weight"]))
+        report = convert_state_dict(state, model)
+        assert report.complete, report.summary()
+        assert len(report.matched) == len(keys)
+        checked += 1
+    assert checked == 18
 
 
 def test_clips_of_a_300_frame_video():
