@@ -127,34 +127,29 @@ class Analysis:
             ]
         shuffled, backwards = self.loss("shuffled"), self.loss("reversed")
         gain = ordered - chance
-        needs = max(shuffled.difference, 0.0) / gain
+        worst = max(shuffled, backwards, key=lambda cost: cost.difference)
+        needs = max(worst.difference, 0.0) / gain
         one = "single frame" if self.positions else "frozen"
         keeps = (self.accuracy(one) - chance) / gain
         words = []
-        if not shuffled.clear and shuffled.difference < 0.05:
-            kind = "scene"
+        if shuffled.clear or backwards.clear:
+            kind = "motion" if needs >= 0.5 else "mixed"
             words.append(
-                "It does not see the order of frames: shuffling them changes nothing that could not be chance."
+                f"It sees motion: the wrong order of frames costs up to {needs:.0%} of what it knows beyond chance."
+                if kind == "motion"
+                else f"It uses the order of frames for a part: the wrong one costs up to {needs:.0%} of what it knows beyond chance."
             )
-        elif not shuffled.clear:
+            words.append(
+                f"Shuffling the frames costs {_points(shuffled)}, playing them backwards {_points(backwards)}."
+            )
+        elif worst.difference < 0.05:
+            kind = "scene"
+            words.append("It does not see the order of frames: another one changes nothing that could not be chance.")
+        else:
             kind = "unclear"
             words.append(
-                f"Shuffling the frames costs {_points(shuffled)}, which with {len(self.labels)} videos can be chance: take more videos."
+                f"Another order of frames costs {_points(worst)}, which with {len(self.labels)} videos can be chance: take more videos."
             )
-        elif needs >= 0.5:
-            kind = "motion"
-            words.append(
-                f"It sees motion: shuffling the frames costs {_points(shuffled)}, {needs:.0%} of what it knows beyond chance."
-            )
-        else:
-            kind = "mixed"
-            words.append(
-                f"It uses the order of frames a little: shuffling costs {_points(shuffled)}, {needs:.0%} of what it knows beyond chance."
-            )
-        if backwards.clear and backwards.difference > 0:
-            words.append(f"It knows which way time runs: played backwards it loses {_points(backwards)}.")
-        elif backwards.difference < 0.05:
-            words.append("Played backwards it is as good as forwards.")
         worth = f"{self.accuracy(one):.1%} against {ordered:.1%}"
         if keeps >= 0.8:
             words.append(f"One frame alone is nearly enough ({worth}): look, scene and objects decide.")
