@@ -103,9 +103,10 @@ def run(args: argparse.Namespace) -> int:
         predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views)
         localizer = None
         if args.localizer:
-            from clipwise.serve.proposals import load_localizer
+            from clipwise.serve.proposals import ServedLocalizer
 
-            localizer = load_localizer(args.localizer, predictor, args.device)
+            own = args.checkpoint if args.checkpoint.endswith(".safetensors") else None
+            localizer = ServedLocalizer(args.localizer, own, predictor.classes, args.device)
         app = create_app(predictor, settings, localizer=localizer)
         server = make_server(app, limits)
         port = listener.getsockname()[1]

@@ -111,7 +111,8 @@ class Analyzer:
             progress(0.2 + 0.75 * done / len(times))
         if self.localizer is None:
             edges = _edges(times)
-            segments = segments_from_windows(edges, rows, options.threshold, single=not self.multi_label)
+            found = segments_from_windows(edges, rows, options.threshold, single=not self.multi_label)
+            segments = [replace(s, name=self.name(s.index)) for s in found if s.index is not None]
         else:
             segments = self.localizer(reader)
         peaks = rows.max(0)
@@ -147,7 +148,7 @@ class Analyzer:
                     for c in curves
                 ],
             },
-            "segments": [{**s.to_dict(), "class": self.name(s.index)} for s in segments],
+            "segments": [s.to_dict() for s in segments],
             "segments_from": "windows" if self.localizer is None else "localizer",
             "seconds": round(time.monotonic() - started, 3),
         }

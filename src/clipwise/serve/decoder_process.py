@@ -7,8 +7,10 @@ plain JSON and raw bytes: what comes from here is never unpickled.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -19,7 +21,7 @@ CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,mpegvid
 
 
 def serve_file(connection: Connection, path: str, name: str, settings: dict[str, Any]) -> None:
-    """Answer requests about one file until the connection closes.
+    """Answer requests about one file until the connection closes: "open", then "frames" and "stream" in any order.
 
     Args:
         path: waits for a request ("open", path, name) if empty.
@@ -28,7 +30,9 @@ def serve_file(connection: Connection, path: str, name: str, settings: dict[str,
     import torch
 
     torch.set_num_threads(1)
-    reader = None
+    reader: Any = None
+    stream: Iterator[tuple[int, np.ndarray]] = iter(())
+    stream_at: tuple[int, int] | None = None
     try:
         while True:
             request = connection.recv()
@@ -38,11 +42,17 @@ def serve_file(connection: Connection, path: str, name: str, settings: dict[str,
                     confine(settings["memory_mb"], settings["cpu_s"])
                     reader, facts = open_checked(path, settings)
                     _answer(connection, facts, reader.pts_s(np.arange(reader.num_frames)))
-                else:
+                elif request[0] == "frames":
                     _, indices, transform = request
-                    assert reader is not None
                     frames = reader.frames(indices, transform=transform)
                     _answer(connection, {"shape": frames.shape}, np.ascontiguousarray(frames))
+                else:
+                    _, start, step, count = request
+                    if stream_at != (start, step):  # else go on decoding where the last request ended
+                        stream = reader.iterate(start, step)
+                    frames = np.stack([frame for _, frame in itertools.islice(stream, count)])
+                    stream_at = (start + step * count, step)
+                    _answer(connection, {"shape": frames.shape}, frames)
             except Exception as error:
                 code, message = explain(error)
                 _answer(connection, {"error": code, "message": message.replace(path, name) if path else message})

@@ -25,6 +25,7 @@ from clipwise.serve.limits import Limits
 
 _MAX_HEAD = 2**16
 _MAX_CHUNK = 2**30  # bytes of one answer
+_STREAM_BYTES = 32 * 2**20  # frames that come at once when a video is streamed
 
 
 class _Process:
@@ -86,9 +87,21 @@ class RemoteReader(VideoReader):
     def frames(self, indices: Sequence[int] | np.ndarray, transform: Any = None) -> np.ndarray:
         """As every reader; ``transform`` is done in the other process, so it must be picklable."""
         wanted = self._check_indices(indices)
-        facts, body = self._ask(("frames", wanted, transform))
+        return self._frames(("frames", wanted, transform), len(wanted))
+
+    def iterate(self, start: int = 0, step: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+        """As every reader; a chunk of frames crosses the border at a time."""
+        size = max(1, min(64, _STREAM_BYTES // (3 * self.height * self.width)))
+        numbers = range(start, self.num_frames, step)
+        for first in range(0, len(numbers), size):
+            part = numbers[first : first + size]
+            frames = self._frames(("stream", part[0], step, len(part)), len(part))
+            yield from zip(part, frames.copy())
+
+    def _frames(self, request: Any, count: int) -> np.ndarray:
+        facts, body = self._ask(request)
         shape = tuple(int(n) for n in facts["shape"])
-        if math.prod(shape) != len(body) or shape[:1] != (len(wanted),):
+        if math.prod(shape) != len(body) or shape[:1] != (count,):
             raise ApiError("decode_crash", f"{self.name}: the decoder's answer makes no sense.")
         return np.frombuffer(body, np.uint8).reshape(shape)
 

@@ -60,7 +60,16 @@ SCHEMAS: dict[str, Any] = {
             "curves": _list(_ref("Curve"), "The classes with the highest peaks, at most 8."),
         }
     ),
-    "Segment": _object({"start_s": _NUMBER, "end_s": _NUMBER, **_CLASS}),
+    "Segment": _object(
+        {
+            "start_s": _NUMBER,
+            "end_s": _NUMBER,
+            **_CLASS,
+            "index": _maybe(
+                _INT, "Number of the class; null if a localisation network gave a class that the model has not."
+            ),
+        }
+    ),
     "Video": _object(
         {
             "duration_s": _NUMBER,

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Sequence
 
-from clipwise.errors import ClipwiseError
-from clipwise.serve.analysis import Localizer
+from clipwise.errors import CheckpointError
+from clipwise.infer.localize import Localizer
+from clipwise.infer.predictor import VideoReader
+from clipwise.serve.segments import Segment
 
 
-def load_localizer(checkpoint: str, predictor: Any, device: str | None = None) -> Localizer:
-    """A localizer that finds segments with a BMN checkpoint and names them with the recogniser.
+class ServedLocalizer:
+    """Segments of a BMN, for :class:`clipwise.serve.analysis.Analyzer`.
+
+    Args:
+        checkpoint: of the BMN.
+        recogniser: what the server serves; used if the recogniser that the BMN remembers is not where it was. It must be
+            the one that made the BMN's features.
+        classes: of the served model, so that segments get its class numbers.
+        device: where it computes.
 
     Raises:
-        ClipwiseError: this installation cannot localise.
+        CheckpointError: the BMN or its recogniser cannot be used.
     """
-    raise ClipwiseError("not yet")
+
+    def __init__(
+        self, checkpoint: str, recogniser: str | None, classes: Sequence[str] | None, device: str | None = None
+    ):
+        self.localizer = Localizer(checkpoint, device=device)
+        try:
+            self.localizer.extractor  # noqa: B018 - loads the recogniser now: the first video should not find it missing
+        except CheckpointError:
+            if recogniser is None:
+                raise
+            self.localizer = Localizer(checkpoint, recogniser, device=device)
+            self.localizer.extractor  # noqa: B018
+        self.localizer.namer  # noqa: B018
+        self.index = {name: i for i, name in enumerate(classes or ())}
+
+    def __call__(self, reader: VideoReader) -> list[Segment]:
+        """Segments of an open video, by their start."""
+        found = self.localizer(reader)
+        return [
+            Segment(s.start_s, s.end_s, min(1.0, s.score), self.index.get(s.name), s.name)
+            for s in found.in_time
+            if math.isfinite(s.score)
+        ]

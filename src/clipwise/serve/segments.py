@@ -15,13 +15,17 @@ class Segment:
 
     start_s: float
     end_s: float
-    index: int
     score: float
+    index: int | None
+    """Number of the class; None if the served model has no class of that name."""
+    name: str = ""
 
     def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
         return {
             "start_s": round(self.start_s, 3),
             "end_s": round(self.end_s, 3),
+            "class": self.name,
             "index": self.index,
             "score": round(self.score, 5),
         }
@@ -41,7 +45,7 @@ def segments_from_windows(
         single: only the best class of a window counts; False where several labels may hold at once.
 
     Returns:
-        Sorted by start.
+        Sorted by start; without names.
     """
     seen = scores >= threshold * release
     if single:
@@ -52,8 +56,8 @@ def segments_from_windows(
         for first, after in zip(np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)):
             run = scores[first:after, index]
             if run.max() >= threshold:
-                segments.append(Segment(float(edges[first]), float(edges[after]), int(index), float(run.mean())))
-    return sorted(segments, key=lambda s: (s.start_s, s.index))
+                segments.append(Segment(float(edges[first]), float(edges[after]), float(run.mean()), int(index)))
+    return sorted(segments, key=lambda s: (s.start_s, s.end_s))
 
 
 def to_srt(segments: Iterable[Mapping[str, Any]]) -> str:

@@ -236,7 +236,11 @@
       ask(`/v1/jobs/${item.job}`, { method: "DELETE" }).catch(() => {});
       item.result = result;
       item.state = "done";
-      item.colors = new Map(result.timeline.curves.map((curve, i) => [curve.index, `--c${i}`]));
+      // Each class has one colour everywhere; a localisation network may name classes that the model has not.
+      item.colors = new Map();
+      for (const { class: name } of [...result.timeline.curves.slice(0, 6), ...result.segments, ...result.timeline.curves]) {
+        if (!item.colors.has(name)) item.colors.set(name, `--c${item.colors.size % 8}`);
+      }
       ui.said.textContent = say("done", { name: item.file.name, what: result.predictions[0].class, n: result.segments.length });
     } catch (error) {
       if (item.state === "cancelled" || error.code === "cancelled") return;
@@ -351,7 +355,7 @@
     if (text) ui["stage-text"].textContent = say(text, { p: share });
     // The upload is the first third of the bar.
     const all = item.state === "uploading" ? item.share / 3 : (1 + 2 * item.share) / 3;
-    ui.progress.firstElementChild.style.transform = `scaleX(${all})`;
+    ui.progress.firstElementChild.style.width = `${100 * all}%`;
     ui.progress.setAttribute("aria-valuenow", String(Math.round(all * 100)));
     ui.progress.setAttribute("aria-valuetext", ui["stage-text"].textContent);
   }
@@ -436,7 +440,7 @@
     return [...found.values()].sort((x, y) => y.score - x.score).slice(0, 5);
   }
 
-  const colour = (item, index) => `var(${item.colors.get(index) || "--faint"})`;
+  const colour = (item, name) => `var(${item.colors.get(name) || "--faint"})`;
   const bars = new Map(); // class index -> its row, so that rows glide to their new rank
 
   function showBars(item, time) {
@@ -454,7 +458,7 @@
       row.querySelector("p").lastElementChild.textContent = percent(p.score);
       const bar = row.querySelector("i");
       bar.style.width = `${100 * Math.min(1, p.score)}%`;
-      bar.style.background = colour(item, p.index);
+      bar.style.background = colour(item, p.class);
       row.dataset.rank = rank;
     });
     // The order on the page follows the order on the screen, for those who hear it.
@@ -478,14 +482,14 @@
       block.style.left = `${(100 * segment.start_s) / total}%`;
       block.style.width = `calc(${(100 * (segment.end_s - segment.start_s)) / total}% - 2px)`;
       block.style.top = `${2 + lane * 30}px`;
-      block.style.background = colour(item, segment.index);
+      block.style.background = colour(item, segment.class);
       return block;
     });
     ui.segments.replaceChildren(...blocks);
     ui.segments.style.height = `${30 * Math.max(1, ends.length)}px`;
     ui.moments.replaceChildren(...segments.map((segment) => {
       const mark = make("i");
-      mark.style.background = colour(item, segment.index);
+      mark.style.background = colour(item, segment.class);
       return make("li", {}, make("button", { type: "button", onclick: () => seek(segment.start_s) }, mark,
         make("b", { text: segment.class, title: segment.class }), make("span", { text: `${clock(segment.start_s)} – ${clock(segment.end_s)}` }), make("em", { text: percent(segment.score) })));
     }));
@@ -517,7 +521,7 @@
     const x = (seconds) => (seconds / total) * width;
     curves.forEach((curve, r) => {
       const base = (r + 1) * ROW - 4;
-      const tint = paint(item.colors.get(curve.index));
+      const tint = paint(item.colors.get(curve.class));
       const points = [[0, curve.scores[0]], ...windows.map((w, i) => [x(centre(w)), curve.scores[i]]), [width, curve.scores[curve.scores.length - 1]]];
       const y = (score) => base - 1 - score * (ROW - 8);
       const path = new Path2D();
@@ -553,7 +557,7 @@
       spacer(head - 8 + 8, ""), labelRow(ui.segments.offsetHeight, say("moments")), spacer(4, ""),
       ...curves.map((curve) => {
         const dot = make("i");
-        dot.style.background = colour(item, curve.index);
+        dot.style.background = colour(item, curve.class);
         return labelRow(ROW, curve.class, dot);
       }));
     drawAxis(total, width);
@@ -572,7 +576,7 @@
     const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600];
     const step = steps.find((s) => (s / total) * width >= 62) || 1200;
     const marks = [];
-    for (let i = 0; i * step < total - step * 0.55; i += 1) marks.push([i * step, clock(i * step, step < 1 ? 1 : 0)]);
+    for (let i = 0; i * step < total - step * 0.75; i += 1) marks.push([i * step, clock(i * step, step < 1 ? 1 : 0)]);
     marks.push([total, clock(total)]);
     ui.axis.replaceChildren(...marks.map(([time, text], i) => {
       const mark = make("span", { text, cls: i === marks.length - 1 ? "last" : undefined });
@@ -649,7 +653,7 @@
     ui.caption.hidden = !playable() || !best;
     if (best) {
       const [dot, what, score] = ui.caption.children;
-      dot.style.background = colour(item, best.index);
+      dot.style.background = colour(item, best.class);
       what.textContent = best.class;
       score.textContent = percent(best.score);
     }
