@@ -154,7 +154,7 @@ def _train(args: argparse.Namespace) -> int:
     for option, value in (("--seed", args.seed), ("--device", args.device), ("--amp", "bf16" if args.amp else None)):
         words += [option, str(value)] if value is not None else []
     if resume:
-        words += ["--resume"] if resume == "auto" else ["--resume", resume]
+        words += ["--resume", resume]
     _say("clipwise " + " ".join(words))
     code = cli.main(words)
     for name, wanted in (("last", args.test_last), ("best", args.test_best)):

@@ -22,22 +22,32 @@ AMP_OF = {"O0": "no", "O1": "fp16", "O2": "fp16"}
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_path", "--data-path", "--data", required=True, help="folder that holds csv_mean_100 and the annotations")
-    parser.add_argument("--mode", choices=("full", "performance"), default="full", help="performance: one epoch, no validation")
+    parser.add_argument(
+        "--data_path", "--data-path", "--data", required=True, help="folder that holds csv_mean_100 and the annotations"
+    )
+    parser.add_argument(
+        "--mode", choices=("full", "performance"), default="full", help="performance: one epoch, no validation"
+    )
     parser.add_argument("--devices", type=int, default=1, help="processes, one a device")
     parser.add_argument("--finetune", default="0", help="0; or a checkpoint (ours, JJBOY's, MMAction2's) to start from")
     parser.add_argument("--training_lr", "--training-lr", type=float, help="learning rate (default 0.001)")
     parser.add_argument("--weight_decay", "--weight-decay", type=float, help="weight decay (default 0.0001)")
     parser.add_argument("--train_epochs", "--train-epochs", type=int, help="epochs (default 10; 1 in performance mode)")
     parser.add_argument("--batch_size", "--batch-size", type=int, help="videos a device and step (default 16)")
-    parser.add_argument("--loss_scale", "--loss-scale", type=float, default=128.0, help="static loss scale of fp16; -1: dynamic")
-    parser.add_argument("--opt-level", "--opt_level", choices=sorted(AMP_OF), default="O1", help="O0: fp32; O1, O2: mixed precision")
+    parser.add_argument(
+        "--loss_scale", "--loss-scale", type=float, default=128.0, help="static loss scale of fp16; -1: dynamic"
+    )
+    parser.add_argument(
+        "--opt-level", "--opt_level", choices=sorted(AMP_OF), default="O1", help="O0: fp32; O1, O2: mixed precision"
+    )
     parser.add_argument("--recipe", default="bmn_ascend_activitynet", help="recipe (default bmn_ascend_activitynet)")
     parser.add_argument("--work-dir", "--checkpoint_path", help="folder of the run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="further keys of the recipe")
     args = parser.parse_intermixed_args(argv)
     if args.finetune == "1":
-        parser.error("--finetune 1: name the checkpoint instead (--finetune FILE); this repository has no pretrained file to fall back on")
+        parser.error(
+            "--finetune 1: name the checkpoint instead (--finetune FILE); this repository has no pretrained file to fall back on"
+        )
     return args
 
 
@@ -47,7 +57,10 @@ def command(args: argparse.Namespace, on_cpu: bool) -> list[str]:
     work_dir = args.work_dir or f"runs/bmn_{args.mode}_{args.devices}p"
     amp = AMP_OF[args.opt_level]
     if amp == "fp16" and on_cpu:
-        print(f"--opt-level {args.opt_level}: a CPU has no fp16 training; bf16 is used, which needs no loss scale.", file=sys.stderr)
+        print(
+            f"--opt-level {args.opt_level}: a CPU has no fp16 training; bf16 is used, which needs no loss scale.",
+            file=sys.stderr,
+        )
         amp = "bf16"
     keys = {
         "lr": args.training_lr,
@@ -77,8 +90,19 @@ def main(argv: list[str] | None = None) -> int:
     words = command(args, on_cpu=not torch.accelerator.is_available())
     launch = [sys.executable, "-m", "clipwise"]
     if args.devices > 1:
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={args.devices}", "-m", "clipwise"]
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.devices)))}
+        launch = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={args.devices}",
+            "-m",
+            "clipwise",
+        ]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.devices))),
+    }
     code = subprocess.run([*launch, *words], env=environment).returncode
     if code:
         return code
