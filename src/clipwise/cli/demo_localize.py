@@ -80,7 +80,9 @@ def run(
         save_timeline(picture, one, reader=reader, truth=actions)
     preview = out / "found" / f"{shown}.mp4"
     annotate_video(
-        videos / f"{shown}.mp4", preview, [(s.start_s, s.end_s, [(s.name, s.class_score or s.score)]) for s in one.in_time]
+        videos / f"{shown}.mp4",
+        preview,
+        [(s.start_s, s.end_s, [(s.name, s.class_score or s.score)]) for s in one.in_time],
     )
     clock("localizing")
     return {
@@ -90,9 +92,7 @@ def run(
         "video": str(videos / f"{shown}.mp4"),
         "duration_s": one.duration_s,
         "segments": [s.to_dict() for s in one.in_time],
-        "truth": [
-            {"start_s": a["segment"][0], "end_s": a["segment"][1], "class": a["label"]} for a in actions
-        ],
+        "truth": [{"start_s": a["segment"][0], "end_s": a["segment"][1], "class": a["label"]} for a in actions],
         "curves": one.to_dict()["curves"],
         "timeline": str(picture),
         "preview": str(preview),

@@ -1,0 +1,139 @@
+"""From raw pixels to named, timed words: recogniser, features, BMN and localization on real videos, end to end.
+
+    python benchmarks/bmn_raw_video.py ../shared/data/grid_sentences [--out DIR] [--videos 700] [--epochs 8]
+
+1. a TSM learns words from their spans in the sentences (colours and digits by name; of the other words one a sentence, by kind),
+2. it slides over the whole sentences and writes features (`clipwise features`),
+3. BMN learns where colours and digits are (`clipwise train`),
+4. each validation sentence is localized from its mp4 alone (`clipwise localize`), and measured: AR@AN and detection mAP.
+Prints JSON lines with figures and seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from clipwise.engine.train import train
+from clipwise.infer.feature_files import extract_features
+from clipwise.infer.features import FeatureExtractor, WindowRule
+from clipwise.infer.localize import Localizer
+from clipwise.recipe import load_recipe
+from clipwise.tasks.detection_metrics import average_recall_at_avg_proposals, detection_map
+from clipwise.tasks.detections import ResultWriter
+
+FPS = 25
+TARGETS = ("color", "digit")
+OTHERS = ("command", "prep", "letter", "adverb")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/bmn_raw_video"))
+    parser.add_argument("--videos", type=int, default=700, help="training sentences")
+    parser.add_argument("--epochs", type=int, default=8, help="of the recogniser")
+    parser.add_argument("--bmn-epochs", type=int, default=12)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    clock = Clock()
+    training, validation = make_lists(args.data, args.out, args.videos)
+
+    keys = [
+        f"epochs={args.epochs}",
+        "warmup_epochs=1",
+        "num_segments=4",
+        "train_resize=[64,48]",
+        "crop_size=[56,40]",
+        "num_workers=1",
+    ]
+    keys += [
+        "val_resize=[64,48]",
+        "val_crop_size=[56,40]",
+        "test_resize=[64,48]",
+        "test_crop_size=[56,40]",
+        "log_every=20",
+        "batch_size=32",
+    ]
+    recipe = load_recipe("tsm_tiny", [*keys, f"data_root={args.data / 'videos'}"])
+    recogniser = train(
+        recipe,
+        data=str(args.out / "words_train.csv"),
+        val_data=str(args.out / "words_val.csv"),
+        work_dir=args.out / "tsm",
+        quiet=True,
+    )
+    clock("recogniser", recogniser.metrics)
+
+    extractor = FeatureExtractor(recogniser.last, WindowRule(stride=1, window=6), batch_size=64)
+    files = [args.data / "videos" / f"{name}.mp4" for name in training + validation]
+    report = extract_features(extractor, files, args.out / "features")
+    clock("features", {"videos": len(report.written) + len(report.skipped), "feat_dim": extractor.feat_dim})
+
+    keys = [
+        f"feat_dim={extractor.feat_dim}",
+        f"features={args.out / 'features'}",
+        f"epochs={args.bmn_epochs}",
+        "allow_missing=true",
+    ]
+    bmn = train(load_recipe("bmn_grid_sentences", keys), data=str(args.data), work_dir=args.out / "bmn", quiet=True)
+    clock("bmn", bmn.best_metrics)
+
+    localizer = Localizer(bmn.best or bmn.last)
+    found = {name: localizer(args.data / "videos" / f"{name}.mp4") for name in validation}
+    gt = json.loads((args.data / "color_digit_activitynet_gt.json").read_text())["database"]
+    truth = {name: gt[name]["annotations"] for name in validation}
+    with ResultWriter(args.out / "results.json") as file:
+        for name, one in found.items():
+            rows = one.activitynet()
+            file.add(name, [r["segment"] for r in rows], [r["score"] for r in rows], [r["label"] for r in rows])
+    recall = average_recall_at_avg_proposals(truth, {name: one.proposals for name, one in found.items()})
+    precision = detection_map(
+        truth, {name: one.activitynet() for name, one in found.items()}, np.array([0.3, 0.5, 0.7])
+    )
+    figures = {f"AR@{n}": recall.at(n) for n in (1, 5, 10)}
+    figures |= {f"mAP@{t}": v for t, v in zip((0.3, 0.5, 0.7), precision.per_tiou.tolist())}
+    clock("localize", figures | {"videos": len(found)})
+    name = validation[0]
+    best = sorted(found[name].segments, key=lambda s: -s.score)[:2]
+    print(json.dumps({"video": name, "found": [s.to_dict() for s in best], "truth": truth[name]}), flush=True)
+
+
+def make_lists(data: Path, out: Path, count: int) -> tuple[list[str], list[str]]:
+    """Word lists for the recogniser; names of the training and validation sentences."""
+    with open(data / "sentences.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names: dict[str, list[str]] = {"train": [], "val": []}
+    rng = np.random.default_rng(0)
+    for part, limit in (("train", count), ("val", None)):
+        words = []
+        for row in [r for r in rows if r["subset"] == part][:limit]:
+            names[part].append(row["name"])
+            other = str(rng.choice(OTHERS))
+            for kind in (*TARGETS, other):
+                label = row[kind] if kind in TARGETS else kind
+                start, end = (float(row[f"{kind}_{edge}_frame"]) / FPS for edge in ("start", "end"))
+                words.append([f"{row['name']}.mp4", label, f"{start:.3f}", f"{end:.3f}"])
+        with open(out / f"words_{part}.csv", "w", newline="") as file:
+            csv.writer(file).writerows([["path", "label", "start_s", "end_s"], *words])
+    return names["train"], names["val"]
+
+
+class Clock:
+    def __init__(self):
+        self.last = time.perf_counter()
+
+    def __call__(self, step: str, figures: dict) -> None:
+        now = time.perf_counter()
+        rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}
+        print(json.dumps({"step": step, "seconds": round(now - self.last, 1), **rounded}), flush=True)
+        self.last = now
+
+
+if __name__ == "__main__":
+    main()
