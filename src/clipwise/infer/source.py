@@ -7,6 +7,7 @@ are not fetched in time the oldest are dropped, so that what is seen stays recen
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import queue
@@ -122,6 +123,12 @@ class Source:
                 except av.error.InvalidDataError:
                     self.damaged += 1
 
+    def _is_end(self, error: Exception) -> bool:
+        """FFmpeg calls the end of an HTTP stream that announced no length an input error."""
+        return (
+            self.scheme in ("http", "https") and self.duration_s is None and getattr(error, "errno", None) == errno.EIO
+        )
+
     def _unbroken(self) -> Iterator[Picture]:
         """Frames over all connections, with time stamps that never fall."""
         left, offset, last = self.reconnect, 0.0, 0.0
@@ -140,7 +147,7 @@ class Source:
                     count, last = count + 1, now
                     yield Picture(now, frame)
             except (DecodeError, av.error.FFmpegError, OSError) as problem:
-                error = problem
+                error = None if count and self._is_end(problem) else problem
             if self._stop.is_set() or (error is None and not self.live):
                 return
             what = str(error) if isinstance(error, DecodeError) else None
