@@ -12,6 +12,7 @@ any moment therefore leaves either the old pair or the new one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -27,7 +28,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import clipwise
-from clipwise.errors import CheckpointError
+from clipwise.errors import CheckpointError, WorkError
 
 HEADER = "clipwise"
 
@@ -79,9 +80,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~_UMASK)
         os.replace(temporary, path)
     except OSError as error:
-        raise CheckpointError(
-            f"{path} can't be written: {error.strerror or error}. The file that was there is untouched."
-        ) from error
+        message = f"{path} can't be written: {error.strerror or error}. The file that was there is untouched."
+        wrong_place = error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+        raise (CheckpointError if wrong_place else WorkError)(message) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -200,7 +201,10 @@ def load_model_and_passport(path: str | Path, device: str | torch.device = "cpu"
 def save_state(path: Path, state: dict) -> None:
     """Write a training state (optimizer, random states, position) atomically."""
     with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # torch wraps the operating system's error
+            raise OSError(f"{str(error).splitlines()[0]} (is the disk full?)") from error
 
 
 def load_state(checkpoint: str | Path, passport: Passport, rank: int = 0) -> dict:

@@ -64,6 +64,7 @@ def make_accelerator(
         loss_scale: a fixed loss scale of fp16; None lets it follow the gradients.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs, GradScalerKwargs, ProjectConfiguration
 
     if device is not None:
@@ -77,6 +78,8 @@ def make_accelerator(
     if loss_scale is not None:  # factors this near to 1 leave the scale where it is
         factor = 1 + 2**-20
         handlers.append(GradScalerKwargs(init_scale=loss_scale, growth_factor=factor, backoff_factor=1 / factor))
+    # Accelerate keeps the first run's precision and device for the whole process; a second run may want others.
+    AcceleratorState._reset_state(reset_partial_state=world()[1] == 1)
     try:
         return Accelerator(
             mixed_precision=amp,
