@@ -95,9 +95,9 @@ class _Active:
     """The segments that are on at rising times, each looked at twice at most."""
 
     def __init__(self, segments: Sequence[Segment], duration_s: float):
-        # the last frame's own time may lie at the end of a segment that goes on to the end of the video
+        # a segment up to the end of the video (or of one without known duration) includes the last frame
         self.waiting = sorted(
-            ((s, float("inf") if e >= duration_s > 0 and e > s else e, top) for s, e, top in segments),
+            ((s, float("inf") if e >= duration_s else e, top) for s, e, top in segments),
             key=lambda segment: segment[0],
             reverse=True,
         )

@@ -27,6 +27,7 @@ class Series:
     y: ArrayLike
     colour: int = 0
     style: str = "line"
+    in_legend: bool = True
 
 
 def line_chart(
@@ -52,7 +53,7 @@ def line_chart(
     """
     points = [(s, *_finite(s, log)) for s in series]
     points = [(s, x, y) for s, x, y in points if len(x)]
-    entries = [(s.name, s.colour, s.style) for s, _, _ in points if s.style != "faint"]
+    entries = [(s.name, s.colour, s.style) for s, _, _ in points if s.style != "faint" and s.in_legend]
     beside = sum(_text_width(_cut(name)) + 32 for name, _, _ in entries) + _text_width(title) * 1.25 < width - 20
     left, right, top, bottom = 52, 14, 34 if beside or len(entries) < 2 else 50, 40
     inner_w, inner_h = width - left - right, height - top - bottom

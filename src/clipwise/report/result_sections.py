@@ -51,7 +51,8 @@ def class_section(results: Mapping[str, ScoreTable], anchor: str = "classes") ->
     first = next(iter(results.values()))
     count = first.class_counts
     shown = [k for k in range(first.num_classes) if count[k]]
-    order = sorted(shown, key=lambda k: (np.nan_to_num(first.class_accuracy[k]), first.classes[k]))
+    worst = np.nan_to_num(np.stack([r.class_accuracy for r in results.values()])).min(0)
+    order = sorted(shown, key=lambda k: (worst[k], first.classes[k]))
     rows = []
     for k in order:
         bars, numbers = [], []
@@ -66,7 +67,7 @@ def class_section(results: Mapping[str, ScoreTable], anchor: str = "classes") ->
             most = int(row.argmax())
             note = f"<small><span>mostly taken for</span> <b data-keep>{escape(first.classes[most])}</b> ({int(row[most])}×)</small>"
         rows.append(
-            f'<li data-name="{escape(first.classes[k], quote=True)}" data-value="{float(np.nan_to_num(first.class_accuracy[k])):.4f}" '
+            f'<li data-name="{escape(first.classes[k], quote=True)}" data-value="{worst[k]:.4f}" '
             f'data-index="{k}" data-count="{int(count[k])}"><span class="name" data-keep title="{escape(first.classes[k], quote=True)}">{escape(first.classes[k])}</span>'
             f'<span class="track">{"".join(bars)}</span><span class="num">{" · ".join(numbers)}</span>'
             f'<span class="num count">{int(count[k])}</span>{note}</li>'
@@ -88,8 +89,8 @@ def class_section(results: Mapping[str, ScoreTable], anchor: str = "classes") ->
         '<option value="-value">best first</option><option value="name">by name</option>'
         '<option value="index">as in the list</option><option value="-count">most videos first</option></select></label></div>'
     )
-    small = " few" if len(order) <= 24 else ""
-    body = f'<div class="filtered">{tools if len(order) > 8 else ""}{legend}<ol class="bars{small}" tabindex="0">{"".join(rows)}</ol></div>'
+    small = (" few" if len(order) <= 24 else "") + (" multi" if len(results) > 1 else "")
+    body = f'<div class="filtered">{tools if len(order) > 8 else ""}{legend}<ol class="bars{small}" style="--results:{len(results)}" tabindex="0">{"".join(rows)}</ol></div>'
     note = f"Share of each class's videos that were named rightly ({figure}), and how many videos the class has."
     if first.multi_label:
         note = "Average precision of each class, and how many videos have it."

@@ -17,6 +17,8 @@ def curves_section(
     """Loss, accuracy, learning rate and time of one or more runs."""
     drawings = [run_chart(runs, key, weight) for key in keys or chart_keys(runs)]
     note = "Thin lines are every logged value, strong ones their moving average, dots are the validation."
+    if len(runs) > 1:
+        note += " Dashed: training, where the validation is drawn too."
     return Section(anchor, "Curves", f'<div class="charts">{"".join(drawings)}</div>', note)
 
 
@@ -60,7 +62,16 @@ def curve_series(runs: Sequence[RunLog], key: str, weight: float | None = None) 
             if w:
                 series.append(Series("", x, y, n, "faint"))
             name = run.name if several and not len(val_x) else f"{prefix}training"
-            series.append(Series(name, x, smooth(y, w), n, "dashed" if several and len(val_x) else "line"))
+            series.append(
+                Series(
+                    name,
+                    x,
+                    smooth(y, w),
+                    n,
+                    "dashed" if several and len(val_x) else "line",
+                    not several or not len(val_x),
+                )
+            )
         if len(val_x):
             name = run.name if several and not len(x) else f"{prefix}validation"
             series.append(Series(name, val_x, val_y, n if several else 1, "dots"))

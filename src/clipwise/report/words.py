@@ -143,6 +143,7 @@ CHINESE: dict[str, str] = {
     "% of videos answered": "回答的视频比例（%）",
     # runs
     "Thin lines are every logged value, strong ones their moving average, dots are the validation.": "细线为每个记录值，粗线为其滑动平均，圆点为验证结果。",
+    "Thin lines are every logged value, strong ones their moving average, dots are the validation. Dashed: training, where the validation is drawn too.": "细线为每个记录值，粗线为其滑动平均，圆点为验证结果；同时画有验证时，虚线为训练。",
     "Every key that has a value. Training with this file repeats the run.": "所有有取值的配置项。用此文件训练可重现这次训练。",
     "the recipe as YAML": "YAML 配置",
     # comparison
