@@ -160,8 +160,9 @@ class ProposalMap(nn.Module):
         self._valid_convolutions: ValidMapConvolutions | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        matched = F.relu(self.matching(F.relu(self.reduce(x))))  # (B, P, 4·M)
-        cells = F.relu(self.squeeze(matched))  # (B, P, M)
+        # in place: the layers before do not need their outputs for the gradient
+        matched = F.relu(self.matching(F.relu(self.reduce(x))), inplace=True)  # (B, P, 4·M)
+        cells = F.relu(self.squeeze(matched), inplace=True)  # (B, P, M)
         # without samples the layer puts out its bias, so all invalid cells hold the same M numbers
         invalid = F.relu(self.squeeze(F.relu(self.matching.bias)))
         learning = self.training and torch.is_grad_enabled()

@@ -169,7 +169,7 @@ def boundary_matching(features: Tensor, weight: Tensor, bias: Tensor, operator: 
     with torch.autocast(features.device.type, enabled=False):
         for sample, matched in zip(features, out):
             grid = (sample.t() @ matrix).view(length * num_samples, out_channels)
-            matched.copy_(_sum_rows(grid, *operator[:3])).add_(bias)
+            torch.add(_sum_rows(grid, *operator[:3]), bias, out=matched)
     return out
 
 
