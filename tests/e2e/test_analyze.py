@@ -239,6 +239,19 @@ def test_grad_cam_finds_where_and_when(square):
         video_heat(model, reader, "darkr")
 
 
+def test_grad_cam_puts_crops_and_clips_back_into_the_frame(square):
+    recipe = dict(clip_len=4, frame_interval=2, test_num_clips=3, test_crop="three", test_crop_size=72, test_resize=72)
+    values = {**load_recipe("slowonly_tiny").model_dump(mode="json"), **recipe, "num_segments": None}
+    passport = Passport(model="slowonly_tiny", recipe=values, classes=["brighter", "darker"])
+    model = Predictor(Bright().eval(), passport, device=torch.device("cpu"))
+    with open_video(square) as reader:
+        heat = video_heat(model, reader, "brighter")
+    late = heat.maps[heat.frames >= 11].mean(0)
+    rows, columns = np.nonzero(late > 0.5 * late.max())
+    assert 40 - 8 <= rows.mean() / 64 * 72 <= 60 + 8
+    assert 60 - 8 <= columns.mean() / heat.maps.shape[2] * 96 <= 84 + 8
+
+
 def save_checkpoint(path, num_classes=2):
     torch.manual_seed(0)
     args = dict(num_classes=num_classes, num_segments=8)

@@ -87,8 +87,8 @@ def read_run(path: str | Path, name: str | None = None) -> RunLog:
         if mode == "train":
             epoch = float(line.get("epoch", 1))
             place = line.get("iter", per_epoch)
-            within = ((place - 1) % per_epoch + 1 if running else place) / (line.get("iters") or per_epoch)
-            run.train.append({**line, "at": epoch - 1 + min(float(within), 1.0)})
+            within = (place - (epoch - 1) * per_epoch if running else place) / (line.get("iters") or per_epoch)
+            run.train.append({**line, "at": epoch - 1 + min(max(float(within), 0.0), 1.0)})
         elif mode == "val":
             run.val.append({**line, "at": float(line.get("epoch", line.get("step", 0)))})
     if not run.train and not run.val:
