@@ -150,7 +150,7 @@ def _draw_with_matplotlib(runs: Sequence[RunLog], keys: Sequence[str], out: Path
     columns = 2 if len(keys) > 1 else 1
     rows = -(-len(keys) // columns)
     figure = Figure(figsize=(6.4 * columns, 3.4 * rows), layout="constrained")
-    styles = {
+    styles: dict[str, dict[str, Any]] = {
         "faint": {"alpha": 0.3, "linewidth": 1},
         "dashed": {"linestyle": "--"},
         "dots": {"marker": "o", "markersize": 3},
