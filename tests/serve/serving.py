@@ -20,7 +20,7 @@ from clipwise.serve.app import Settings, create_app
 from clipwise.serve.limits import Limits
 from clipwise.serve.running import bind, make_server
 
-CLASSES = ["dark", "bright", "never"]
+CLASSES = ["dark", "bright", "a class that is never seen, with a name too long for any telephone"]
 
 
 class Brightness:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from serving import Brightness, start_server
+from serving import CLASSES, Brightness, start_server
 
 import clipwise
 from clipwise.serve.errors import CODES
@@ -193,7 +193,7 @@ def test_model_health_and_metrics(server, videos):
     status, _, model = server.call("/v1/model")
     assert status == 200
     check(model, {"$ref": "#/components/schemas/Model"}, server.app.state.server.document)
-    assert model["classes"] == ["dark", "bright", "never"]
+    assert model["classes"] == CLASSES
     assert server.call("/healthz")[2]["status"] == "ok"
     server.send((videos / "bright.mp4").read_bytes())
     text = server.call("/metrics")[2]

@@ -144,7 +144,8 @@ class Browser:
     def click_at(self, css: str, x: float, y: float) -> None:
         """Click inside an element, x and y as shares of its width and height."""
         box = self.run(
-            "const b = document.querySelector(arguments[0]).getBoundingClientRect(); return [b.left, b.top, b.width, b.height]",
+            "const e = document.querySelector(arguments[0]); e.scrollIntoView({block: 'nearest'}); "
+            "const b = e.getBoundingClientRect(); return [b.left, b.top, b.width, b.height]",
             css,
         )
         place = {"type": "pointerMove", "x": round(box[0] + x * box[2]), "y": round(box[1] + y * box[3])}

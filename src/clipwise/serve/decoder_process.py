@@ -37,7 +37,9 @@ def serve_file(connection: Connection, path: str, name: str, settings: dict[str,
         while True:
             request = connection.recv()
             try:
-                if request[0] == "open":
+                if request[0] == "ready":
+                    _answer(connection, {"ready": True})
+                elif request[0] == "open":
                     _, path, name = request
                     confine(settings["memory_mb"], settings["cpu_s"])
                     reader, facts = open_checked(path, settings)

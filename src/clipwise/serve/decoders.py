@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from clipwise.errors import WorkError
 from clipwise.infer.predictor import VideoReader  # through infer: the server knows nothing below it
 from clipwise.serve.decoder_process import serve_file
 from clipwise.serve.errors import ApiError
@@ -180,7 +181,22 @@ class DecoderPool:
         self.ended_badly = 0
 
     def start(self) -> None:
-        """Start the processes that wait ready; without it the first files wait for their process."""
+        """Start the processes that wait ready; without it the first files wait for their process.
+
+        Raises:
+            WorkError: processes cannot be started, so that no file could be read.
+        """
+        first = _Process(self._context, self._settings)
+        try:
+            first.connection.send(("ready",))
+            first.connection.recv_bytes(_MAX_HEAD)
+        except (EOFError, OSError):
+            raise WorkError(
+                "the decoder processes do not start; what they wrote above says why. A script that makes the app needs "
+                "the usual guard: if __name__ == '__main__': …"
+            ) from None
+        finally:
+            first.kill()
         for _ in range(self.size):
             self._add_ready()
 

@@ -473,20 +473,25 @@
     const total = duration();
     // Lanes: a segment goes to the first lane that is free when it begins.
     const ends = [];
-    const blocks = segments.map((segment, i) => {
+    const lanes = segments.map((segment) => {
       let lane = ends.findIndex((end) => end <= segment.start_s + 1e-6);
-      if (lane < 0) lane = ends.length < 4 ? ends.length : ends.indexOf(Math.min(...ends));
+      if (lane < 0) lane = ends.length < 7 ? ends.length : ends.indexOf(Math.min(...ends));
       ends[lane] = segment.end_s;
+      return lane;
+    });
+    const pitch = ends.length > 3 ? 24 : 30;
+    ui.segments.style.setProperty("--lane", `${pitch}px`);
+    const blocks = segments.map((segment, i) => {
       const label = say("segmentLabel", { what: segment.class, from: clock(segment.start_s), to: clock(segment.end_s), score: percent(segment.score) });
       const block = make("button", { type: "button", text: segment.class, title: label, "aria-label": label, tabindex: i ? "-1" : "0", onclick: () => seek(segment.start_s) });
       block.style.left = `${(100 * segment.start_s) / total}%`;
       block.style.width = `calc(${(100 * (segment.end_s - segment.start_s)) / total}% - 2px)`;
-      block.style.top = `${2 + lane * 30}px`;
+      block.style.top = `${2 + lanes[i] * pitch}px`;
       block.style.background = colour(item, segment.class);
       return block;
     });
     ui.segments.replaceChildren(...blocks);
-    ui.segments.style.height = `${30 * Math.max(1, ends.length)}px`;
+    ui.segments.style.height = `${pitch * Math.max(1, ends.length)}px`;
     ui.moments.replaceChildren(...segments.map((segment) => {
       const mark = make("i");
       mark.style.background = colour(item, segment.class);
