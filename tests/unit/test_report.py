@@ -254,6 +254,7 @@ def test_demo_report_puts_runs_and_results_together(small, tmp_path):
         "video": "long.mp4",
         "segments": [{"class": "a", "start_s": 1.0, "end_s": 3.0, "score": 0.9}, {"start_s": 2.0, "end_s": 5.0}],
         "truth": [{"class": "a", "start_s": 1.0, "end_s": 4.0}],
+        "curves": {"time_s": [0.0, 1.0, 2.0], "start": [0.1, 0.9, 0.1], "end": [0.0, 0.1, 0.8]},
     }
     path = reports.demo_report(
         tmp_path / "demo",
@@ -264,7 +265,15 @@ def test_demo_report_puts_runs_and_results_together(small, tmp_path):
         predictions=[{"source": "gone.mp4", "top": [("a", 0.9), ("b", 0.1)]}],
     )
     text = check_page(path)
-    for words in ("Order matters.", "TSM validation", "long.mp4", "--lanes:2", "gone.mp4", "90.0%"):
+    for words in (
+        "Order matters.",
+        "TSM validation",
+        "long.mp4",
+        "--lanes:2",
+        "does something start or end here?",
+        "gone.mp4",
+        "90.0%",
+    ):
         assert words in text or words.replace(" validation", "") in text
     assert reports.demo_report(tmp_path / "one.html", {}, {"TSM": small}).name == "one.html"
 

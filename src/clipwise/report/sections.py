@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from clipwise.report.charts import round_ticks
+from clipwise.report.charts import Series, line_chart, round_ticks
 from clipwise.report.thumbs import Strip, film_strips
 
 FIGURE_NAMES = {
@@ -106,8 +106,9 @@ def timeline_section(
     """Segments along the time of long videos.
 
     Args:
-        videos: each with ``video`` (its name), ``segments`` (found), and where known ``truth`` and ``duration_s``; a
-            segment has ``start_s``, ``end_s``, and where known ``class`` and ``score``.
+        videos: each with ``video`` (its name), ``segments`` (found), and where known ``truth``, ``duration_s`` and
+            ``curves`` (``time_s``, ``start``, ``end``: how sure the model is that something starts or ends); a segment
+            has ``start_s``, ``end_s``, and where known ``class`` and ``score``.
     """
     names: dict[str, int] = {}
     parts = []
@@ -132,6 +133,22 @@ def timeline_section(
             f'<div class="timeline"><h3 data-keep>{name}</h3>{"".join(rows)}<div></div><div class="scale">{marks}</div></div>'
         )
     return Section(anchor, title, "".join(parts))
+
+
+def _boundaries(video: Mapping[str, Any]) -> str:
+    curves = video.get("curves")
+    if not curves:
+        return ""
+    chart = line_chart(
+        "does something start or end here?",
+        [Series("start", curves["time_s"], curves["start"], 2), Series("end", curves["time_s"], curves["end"], 4)],
+        x_label="s",
+        y_min=0.0,
+        y_max=1.0,
+        width=1080,
+        height=190,
+    )
+    return f'<div class="below">{chart}</div>'
 
 
 def _block(segment: Mapping[str, Any], lane: int, length: float, names: dict[str, int]) -> str:

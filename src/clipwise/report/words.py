@@ -204,4 +204,7 @@ CHINESE: dict[str, str] = {
     "With the middle of the picture hidden #% are right, with only the middle #%.": "遮住画面中央时 #% 正确，只留中央时 #% 正确。",
     # timelines
     "found": "找到",
+    "does something start or end here?": "这里有动作开始或结束吗？",
+    "start": "开始",
+    "end": "结束",
 }  # fmt: skip
