@@ -130,7 +130,7 @@ def timeline_section(
         )
         name = escape(tail(str(video["video"])))
         parts.append(
-            f'<div class="timeline"><h3 data-keep>{name}</h3>{"".join(rows)}<div></div><div class="scale">{marks}</div></div>'
+            f'<div class="timeline"><h3 data-keep>{name}</h3>{"".join(rows)}<div></div><div class="scale">{marks}</div>{_boundaries(video)}</div>'
         )
     return Section(anchor, title, "".join(parts))
 
