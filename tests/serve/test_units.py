@@ -71,6 +71,32 @@ def test_metrics_escape_labels_and_sum_buckets():
     assert "c 3" in lines
 
 
+def test_windows_of_an_exported_model_have_the_shape_of_its_test_protocol():
+    from types import SimpleNamespace
+
+    from serving import Brightness
+
+    from clipwise.data.dataset import ClipSpec
+    from clipwise.serve.analysis import Analyzer
+
+    predictor = Brightness()
+    values = {
+        "num_segments": 4,
+        "test_num_segments": 6,
+        "test_num_clips": 1,
+        "twice_sample": True,
+        "test_crop": "three",
+    }
+    predictor.passport.recipe.update(values, test_crop_size=56, val_crop_size=64, val_crop="center")
+    predictor.spec = ClipSpec.from_recipe(predictor.passport.recipe, "test")
+    light = Analyzer(predictor, BatchQueue(predictor)).window_spec
+    assert (light.num_segments, light.transform.crop_size) == (4, 64)
+    predictor.model = SimpleNamespace(description="of an exported file")
+    same = Analyzer(predictor, BatchQueue(predictor)).window_spec
+    assert (same.num_segments, same.transform.crop_size, same.transform.num_crops) == (6, 56, 1)
+    assert not same.twice_sample
+
+
 def test_limits_must_be_positive():
     with pytest.raises(ClipwiseError, match="max_files is -1"):
         Limits(max_files=-1)

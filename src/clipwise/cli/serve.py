@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=kind,
             default=item.default,
             metavar="N",
-            help=f"{_LIMIT_HELP[item.name]} (default {item.default:,g})",
+            help=f"{_LIMIT_HELP[item.name]} (default {item.default:,})",
         )
 
 

@@ -67,8 +67,8 @@ class Analyzer:
         recipe = predictor.passport.recipe
         self.average, self.multi_label = recipe["average_clips"], bool(recipe.get("multi_label"))
         self.classes: list[str] | None = predictor.classes
-        # An exported model may take only the shape of its test protocol; a network takes the lighter one of validation.
-        exported = not hasattr(predictor, "model")
+        # An exported model takes only the shape of its test protocol; a network takes the lighter one of validation.
+        exported = hasattr(predictor.model, "description")
         center = replace(self.spec.transform, crop="center") if self.spec.transform.num_crops > 1 else None
         self.window_spec = (
             replace(self.spec, num_clips=1, twice_sample=False, transform=center or self.spec.transform)

@@ -26,11 +26,11 @@ class Limits:
     """From a request's first byte to its last."""
     idle_timeout_s: float = 10.0
     """Longest silence inside a request, and time for its head."""
-    decode_timeout_s: float = 60.0
+    decode_timeout_s: float = 180.0
     """Time that the decoder may work on one file, waiting not counted."""
     decode_memory_mb: int = 1536
     """Memory that the decoder may take for one file, on top of what it has before the file is opened."""
-    request_timeout_s: float = 300.0
+    request_timeout_s: float = 600.0
     """From the arrival of a video to its result; a job that takes longer is ended."""
     queue_length: int = 32
     """Videos that wait or are worked on; more are refused with 503."""
