@@ -9,7 +9,7 @@ from typing import Any
 
 from clipwise.cli.common import Progress
 
-STRIDE, WINDOW = 6, 24  # frames; an action of the demo has 30 to 80
+STRIDE, WINDOW = 8, 24  # frames; an action of the demo has 30 to 80
 
 
 def run(
@@ -17,7 +17,7 @@ def run(
     recogniser: Path,
     quiet: bool = False,
     *,
-    count: int = 40,
+    count: int = 32,
     held_out: int = 8,
     overrides: tuple[str, ...] = (),
 ) -> dict[str, Any]:

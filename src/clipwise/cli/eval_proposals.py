@@ -83,6 +83,36 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_checkpoint(args: argparse.Namespace, checkpoint: str, recipe: str | None, overrides: list[str]) -> int:
+    """``clipwise test`` of a BMN: proposals for the validation videos, written and measured."""
+    from clipwise.cli.common import Progress
+    from clipwise.engine.localization import evaluate_proposals
+    from clipwise.errors import ClipwiseError
+
+    if args.out and Path(args.out).suffix != ".json":
+        raise ClipwiseError(f"--out {args.out}: proposals are written as .json, in ActivityNet's form.")
+    with Progress("test", quiet=args.json) as progress:
+        result = evaluate_proposals(
+            checkpoint,
+            data=args.data,
+            recipe=recipe,
+            overrides=overrides,
+            amp=args.amp,
+            device=args.device,
+            progress=progress,
+        )
+    if args.out:
+        result.save(args.out)
+    figures = result.figures()
+    if args.json:
+        print_json({"metrics": figures, "videos": len(result.proposals), "out": args.out})
+        return 0
+    for name, value in figures.items():
+        print(f"{name}\t{value:.4f}")
+    print(f"{len(result.proposals)} videos" + (f", proposals in {args.out}" if args.out else ""))
+    return 0
+
+
 def split_ground_truth(files: list[str], gt: str | None) -> tuple[list[str], str]:
     """Results and ground truth of a command line."""
     from clipwise.errors import ClipwiseError

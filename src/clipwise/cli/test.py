@@ -45,6 +45,10 @@ def run(args: argparse.Namespace) -> int:
     words, overrides = split_overrides(args.words)
     if len(words) > 2:
         raise ClipwiseError(f"one recipe and one checkpoint are expected, given: {' '.join(words)}")
+    if _is_proposal_network(words[-1]):
+        from clipwise.cli.eval_proposals import run_checkpoint
+
+        return run_checkpoint(args, words[-1], words[0] if len(words) == 2 else None, overrides)
     from clipwise.engine.evaluate import check_result_path
     from clipwise.engine.test import evaluate
 
@@ -106,3 +110,14 @@ def run(args: argparse.Namespace) -> int:
             )
             return 1
     return 0
+
+
+def _is_proposal_network(checkpoint: str) -> bool:
+    """Whether a checkpoint is a BMN, whose test list are features and annotations."""
+    from pathlib import Path
+
+    if not (checkpoint.endswith(".safetensors") and Path(checkpoint).is_file()):
+        return False
+    from clipwise.engine.checkpoint import read_passport
+
+    return read_passport(checkpoint).recipe.get("task") == "localization"

@@ -22,7 +22,7 @@ from clipwise.engine.device import make_accelerator, world
 from clipwise.engine.evaluate import autocast
 from clipwise.engine.log import RunLog
 from clipwise.errors import CheckpointError, DataError
-from clipwise.recipe import LocalizationRecipe, apply_overrides, make_recipe
+from clipwise.recipe import LocalizationRecipe, apply_overrides, load_recipe, make_recipe
 from clipwise.tasks.detection_metrics import AverageRecall, average_recall_at_avg_proposals
 from clipwise.tasks.detections import ResultWriter
 from clipwise.tasks.localization import bmn_loss, bmn_targets
@@ -187,6 +187,17 @@ class LocalizationTask:
             parts["loss"] = parts["loss"] + (tem - 1) * parts["tem"]
         return parts
 
+    def audit(self, short_check: bool) -> None:
+        """Read the features of some videos, so that what is wrong with all of them is said before the first epoch.
+
+        Raises:
+            DataError: features that can't be used; missing ones were refused when the task was made.
+        """
+        for dataset in (self.train_set, self.val_set):
+            if short_check and dataset is not None and dataset.memory is None:
+                for index in np.unique(np.linspace(0, len(dataset) - 1, 16).astype(int)):
+                    dataset[int(index)]
+
     def auxiliary(self, position: int) -> Iterator[Any]:
         """Batches of other sources that follow a step: none."""
         return iter(())
@@ -258,7 +269,9 @@ def evaluate_proposals(
     checkpoint: str | Path,
     *,
     data: str | None = None,
+    recipe: str | None = None,
     overrides: Sequence[str] = (),
+    amp: str = "no",
     device: str | None = None,
     progress: Callable[[int, int | None, str], None] = lambda done, total, message: None,
 ) -> LocalizationResult:
@@ -267,21 +280,30 @@ def evaluate_proposals(
     Args:
         checkpoint: of a BMN.
         data: folder with features and annotations; the checkpoint's own if not given.
-        overrides: ``key=value`` strings on the checkpoint's recipe.
+        recipe: replaces the checkpoint's recipe.
+        overrides: ``key=value`` strings on the recipe.
+        amp: ``no``, ``bf16`` or ``fp16``.
 
     Raises:
         CheckpointError, DataError: something given is wrong.
     """
     accelerator = make_accelerator("no", device=device)
     model, passport = load_model_and_passport(checkpoint, accelerator.device)
-    recipe = make_recipe(apply_overrides(passport.recipe, overrides), source=str(checkpoint))
-    if not isinstance(recipe, LocalizationRecipe):
+    keys = [*overrides, f"amp={amp}", "loss_scale=null"]
+    if recipe:
+        plan = load_recipe(recipe, keys)
+    else:
+        plan = make_recipe(apply_overrides(passport.recipe, keys), source=str(checkpoint))
+    if not isinstance(plan, LocalizationRecipe):
         raise CheckpointError(
             f"{checkpoint} is a {passport.model}, not a proposal network; use `clipwise test` with it."
         )
-    task = LocalizationTask(recipe, accelerator, RunLog(None, quiet=True), data=data, training=False)
+    if data is None and not (plan.train_data or plan.annotations and plan.features) and "train" in passport.data:
+        data = str(Path(passport.data["train"]).parent)
+    task = LocalizationTask(plan, accelerator, RunLog(None, quiet=True), data=data, training=False)
+    task.model = model
     if task.val_videos is None:
-        raise DataError(f"{task.source} has no videos of subset {recipe.val_subset!r}.")
+        raise DataError(f"{task.source} has no videos of subset {plan.val_subset!r}.")
     done = 0
 
     def advance() -> None:
@@ -366,6 +388,8 @@ def _feature_candidates(folder: Path) -> list[Path]:
     if not found and any(p.suffix in SUFFIXES and p.suffix != ".csv" for p in files):
         return [folder]
     for child in sorted(p for p in folder.iterdir() if p.is_dir()):
+        if (child / "recipe.yaml").is_file():  # a run, whose states are .pt files too
+            continue
         if next((p for p in child.iterdir() if p.suffix in SUFFIXES), None):
             found.append(child)
     return found

@@ -1,0 +1,111 @@
+"""BMN at ActivityNet's scale: annotations of 19,228 videos, features of the true shape (100 x 400), made up on the fly.
+
+    python benchmarks/bmn_activitynet.py ../shared/data/activitynet [--steps 60] [--val-videos 4728] [--recipe bmn_ascend_activitynet]
+
+The features hold noise and a faint trace of what happens when, so that training has something to find; their accuracy says
+nothing about real features. Printed: videos trained a second with the loader's time, the seed's FPS rule (from iteration 5
+on) on a part of an epoch (``--steps``) or all of it (0), peak memory early and late, and the validation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from clipwise.data.annotations import AnnotationSet, read_annotations
+from clipwise.engine.localization import evaluate_proposals
+from clipwise.engine.log import read_log
+from clipwise.engine.train import train
+from clipwise.recipe import load_recipe
+
+LENGTH, CHANNELS = 100, 400
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--recipe", default="bmn_ascend_activitynet")
+    parser.add_argument("--steps", type=int, default=60, help="steps of the epoch that are trained; 0: all")
+    parser.add_argument("--val-videos", type=int, default=4728)
+    parser.add_argument("--folder", type=Path, help="where the features go and stay (default: a temporary folder)")
+    args = parser.parse_intermixed_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder or Path(temporary)
+        started = time.perf_counter()
+        make_features(read_annotations(args.data / "anet_anno_action.json"), folder, args.val_videos)
+        say("features", seconds=time.perf_counter() - started, megabytes=(folder / "all.npy").stat().st_size / 2**20)
+        overrides = [
+            f"features={folder / 'all.npy'}",
+            "epochs=1",
+            "milestones=[]",
+            "log_every=5",
+            "allow_missing=true",
+            *args.overrides,
+        ]
+        recipe = load_recipe(args.recipe, overrides)
+        run = train(
+            recipe,
+            data=str(args.data),
+            work_dir=folder / "run",
+            validate=False,
+            quiet=True,
+            max_steps=args.steps or None,
+        )
+        lines = [line for line in read_log(folder / "run/log.jsonl") if line["mode"] == "train"]
+        later = lines[1:]  # the first holds iterations 0 to 4
+        steps = np.diff([line["iter"] for line in lines])
+        seconds = float(sum(line["time"] * n for line, n in zip(later, steps)))
+        waiting = float(sum(line["data_time"] * n for line, n in zip(later, steps)))
+        say(
+            "training",
+            steps=int(lines[-1]["iter"]),
+            steps_of_epoch=int(lines[-1]["iters"]),
+            batch_size=recipe.batch_size,
+            videos_per_s=float(steps.sum() * recipe.batch_size / seconds),
+            epoch_would_take_s=seconds / float(steps.sum()) * lines[-1]["iters"],
+            share_waiting_for_data=waiting / seconds,
+            peak_memory_mb_first_line=lines[0]["memory"],
+            peak_memory_mb_last_line=lines[-1]["memory"],
+            loss_first=lines[0]["loss"],
+            loss_last=lines[-1]["loss"],
+        )
+        started = time.perf_counter()
+        result = evaluate_proposals(run.last, data=str(args.data))
+        say("validation", videos=len(result.proposals), seconds=time.perf_counter() - started, **result.figures())
+
+
+def make_features(videos: AnnotationSet, folder: Path, val_videos: int) -> None:
+    """``all.npy`` (V, 100, 400) float16, which training maps into memory, and ``all.txt``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = dict(videos.subset("training").videos)
+    kept |= dict(list(videos.subset("validation").videos.items())[:val_videos])
+    if (folder / "all.txt").is_file():
+        return
+    classes = {name: i for i, name in enumerate(videos.classes)}
+    rng = np.random.default_rng(0)
+    trace = rng.normal(size=(len(classes), CHANNELS)).astype(np.float32)
+    out = np.lib.format.open_memmap(folder / "all.npy", "w+", np.float16, (len(kept), LENGTH, CHANNELS))
+    edges = np.arange(LENGTH + 1) / LENGTH
+    for row, video in enumerate(kept.values()):
+        values = rng.standard_normal((LENGTH, CHANNELS), dtype=np.float32)
+        for (start, end), label in zip(video.fractions("snippets"), video.labels):
+            inside = (np.minimum(edges[1:], end) - np.maximum(edges[:-1], start)).clip(0) * LENGTH
+            values += 0.5 * inside[:, None].astype(np.float32) * trace[classes[label]]
+        out[row] = values
+    out.flush()
+    (folder / "all.txt").write_text("\n".join(kept))
+
+
+def say(step: str, **figures) -> None:
+    rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}
+    print(json.dumps({"step": step, **rounded}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

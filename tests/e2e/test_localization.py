@@ -1,0 +1,396 @@
+"""From long videos to named segments: features, training, localizing, measuring, through the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clipwise.cli import main
+from clipwise.data.dataset import ClipSpec
+from clipwise.data.decode import open_video
+from clipwise.data.features import FeatureStore
+from clipwise.data.rescale import rescale_features
+from clipwise.data.synthetic import make_long_videos
+from clipwise.data.transforms import normalize_clips
+from clipwise.engine.checkpoint import load_model_and_passport, read_checkpoint, read_passport, save_weights
+from clipwise.engine.localization import evaluate_proposals, seed_fps
+from clipwise.engine.train import train
+from clipwise.errors import CheckpointError, ClipwiseError, DataError
+from clipwise.infer.features import FeatureExtractor, WindowRule, model_hash, window_centres
+from clipwise.infer.localize import Localizer, NamedSegment, choose_segments
+from clipwise.recipe import load_recipe
+
+SMALL = [
+    "temporal_dim=24",
+    "model_args={max_duration: 16, hidden_dim: 16, matching_dim: 8, map_dim: 8, num_samples: 8}",
+    "epochs=2",
+    "batch_size=3",
+    "log_every=1",
+]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, trained):
+    """Long videos, their ground truth, features by the command line, and a BMN trained on them."""
+    folder = tmp_path_factory.mktemp("long")
+    database = make_long_videos(folder / "videos", 6, seconds=6.0)
+    for n, entry in enumerate(database.values()):
+        entry["subset"] = "training" if n < 4 else "validation"
+    (folder / "gt.json").write_text(json.dumps({"database": database}))
+    words = ["features", str(trained), str(folder / "videos"), "--out", str(folder / "features"), "--stride", "8"]
+    assert main(words) == 0
+    run = train(load_recipe("bmn_tiny", SMALL), data=str(folder), work_dir=folder / "run", quiet=True)
+    return {"folder": folder, "database": database, "recogniser": trained, "run": run, "features": words}
+
+
+def clip(world, n=0):
+    return world["folder"] / "videos" / f"long_{n:03d}.mp4"
+
+
+# -- features
+
+
+def test_feature_files_tell_how_they_were_made(world):
+    folder = world["folder"] / "features"
+    store = FeatureStore(folder)
+    assert len(store) == 6
+    values = store.read("long_000")
+    assert values.shape == (19, 256)  # 150 frames: centres 4, 12, … < 150
+    recipe, facts = store.recipe(), json.loads((folder / "long_000.json").read_text())
+    assert (recipe["stride"], recipe["window"], recipe["kind"], recipe["feat_dim"]) == (8, 16, "features", 256)
+    assert recipe["sha256"] == facts["sha256"] == model_hash(world["recogniser"])
+    assert (facts["fps"], facts["num_frames"], facts["duration_s"]) == (25.0, 150, 6.0)
+
+
+def test_extraction_goes_on_where_it_stopped(world, capsys):
+    folder = world["folder"] / "features"
+    kept, lost = folder / "long_001.npy", folder / "long_002.npy"
+    before, wanted = kept.stat().st_mtime_ns, np.load(lost)
+    lost.unlink()
+    assert main([*world["features"], "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["written"] == ["long_002"]
+    assert len(report["skipped"]) == 5
+    assert kept.stat().st_mtime_ns == before
+    np.testing.assert_array_equal(np.load(lost), wanted)
+
+
+def test_a_folder_has_one_recipe(world, capsys):
+    words = [*world["features"][:-1], "4"]
+    assert main(words) == 2
+    assert "made otherwise (stride 8 there, 4 now" in capsys.readouterr().err
+
+
+def test_shards_csv_and_failures(world, tmp_path, capsys):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"not a video")
+    words = ["features", str(world["recogniser"]), str(clip(world)), str(clip(world, 1)), str(broken)]
+    words += [
+        "--out",
+        str(tmp_path / "out"),
+        "--stride",
+        "50",
+        "--positions",
+        "7",
+        "--format",
+        "csv",
+        "--kind",
+        "probs",
+    ]
+    assert main([*words, "--shard", "2/2"]) == 0
+    assert main([*words, "--shard", "1/2"]) == 1
+    assert "broken.mp4" in capsys.readouterr().err
+    values = FeatureStore(tmp_path / "out").read("long_001")
+    assert values.shape == (7, 6)
+    np.testing.assert_allclose(values.sum(1), 1, atol=1e-4)
+    assert (tmp_path / "out/long_000.csv").read_text().startswith("f0,f1,")
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_window_is_what_the_recogniser_sees_of_a_clip(world):
+    """One window over the whole video gives the very scores of the validation's view of that video."""
+    extractor = FeatureExtractor(world["recogniser"], WindowRule(stride=150, window=150, kind="scores"), device="cpu")
+    model, passport = load_model_and_passport(world["recogniser"])
+    spec = ClipSpec.from_recipe(passport.recipe, "val")
+    with open_video(clip(world)) as reader:
+        frames, _ = spec.read(reader, np.random.default_rng(0))
+    with torch.inference_mode():
+        wanted = model(normalize_clips(torch.from_numpy(frames), spec.mean, spec.std))
+    np.testing.assert_allclose(extractor(clip(world)).values, wanted.numpy(), atol=1e-5)
+
+
+def test_windows_stream_in_bounded_memory_and_any_order_of_batches(world):
+    """Streaming, reading by number, and another batch size give the same features; few frames are held."""
+    video = open_video(clip(world)).frames(range(150))
+    dense = FeatureExtractor(world["recogniser"], WindowRule(stride=8, window=16), device="cpu", batch_size=1)
+    from_file, from_array = dense(clip(world)).values, dense(video).values
+    np.testing.assert_allclose(from_file, from_array, atol=1e-5)
+    np.testing.assert_allclose(from_file, FeatureStore(world["folder"] / "features").read("long_000"), atol=1e-4)
+    sparse = FeatureExtractor(world["recogniser"], WindowRule(stride=75, window=16, grid="fixed"), device="cpu")
+    every = FeatureExtractor(world["recogniser"], WindowRule(stride=5, window=16, grid="fixed"), device="cpu")
+    np.testing.assert_allclose(sparse(clip(world)).values, every(clip(world)).values[[7, 22]], atol=1e-4)
+
+
+def test_window_centres_are_the_published_ones():
+    assert window_centres(100, 16, "fixed").tolist() == [8, 24, 40, 56, 72, 88]
+    assert window_centres(104, 16, "fixed").tolist() == [8, 24, 40, 56, 72, 88]
+    assert window_centres(105, 16, "fixed").tolist() == [8, 24, 40, 56, 72, 88, 104]
+    assert window_centres(3, 16, "fit").tolist() == [1.5]
+    fit = window_centres(100, 16, "fit")
+    assert len(fit) == 6
+    assert fit[0] + fit[-1] == pytest.approx(100)
+
+
+def test_two_streams_and_a_rate_of_their_own(world, tmp_path):
+    rule = WindowRule(stride=10, window=20, fps=12.5)
+    slow = FeatureExtractor(world["recogniser"], rule, device="cpu")(clip(world))
+    assert len(slow.values) == 7  # 75 frames at 12.5 a second: centres 5, 15, … < 75
+    with pytest.raises(ClipwiseError, match=r"takes exactly 8 frames\. Only TSN"):
+        FeatureExtractor(world["recogniser"], WindowRule(segments=3))
+    with pytest.raises(CheckpointError, match="is a bmn, not a recogniser"):
+        FeatureExtractor(world["run"].last)
+
+
+# -- training
+
+
+def test_the_checkpoint_knows_its_features(world):
+    passport = read_passport(world["run"].last)
+    assert passport.model == "bmn"
+    assert set(passport.classes) == {a["label"] for e in world["database"].values() for a in e["annotations"]}
+    assert passport.data["features"]["sha256"] == model_hash(world["recogniser"])
+    assert {"auc", "AR@1", "AR@100", "loss"} <= set(world["run"].metrics)
+    assert seed_fps(world["run"].folder / "log.jsonl", 3, 4) > 0
+
+
+def test_resume_equals_an_undisturbed_run(world, tmp_path):
+    recipe = load_recipe("bmn_tiny", SMALL)
+    first = train(recipe, data=str(world["folder"]), work_dir=tmp_path, quiet=True, max_steps=3)
+    assert first.interrupted
+    second = train(recipe, data=str(world["folder"]), work_dir=tmp_path, resume=True, quiet=True)
+    whole, _ = read_checkpoint(world["run"].last)
+    parts, _ = read_checkpoint(second.last)
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+def test_evaluation_of_a_checkpoint_is_its_validation(world, tmp_path):
+    result = evaluate_proposals(world["run"].last, data=str(world["folder"]), device="cpu")
+    assert result.figures()["auc"] == pytest.approx(world["run"].metrics["auc"], abs=1e-6)
+    assert len(result.proposals) == 2
+    result.save(tmp_path / "r.json")
+    assert main(["eval-proposals", str(tmp_path / "r.json"), str(world["folder"] / "gt.json")]) == 0
+
+
+def test_two_processes_train_like_one(world, tmp_path):
+    """Half the batch each on two processes: the same proposals in the end, up to rounding."""
+    words = ["train", "bmn_tiny", "--data", str(world["folder"]), "--device", "cpu", *SMALL, "epochs=1"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "clipwise"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, *words, "batch_size=2", "--work-dir", str(tmp_path)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    line = [json.loads(t) for t in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert line[0]["iters"] == 1
+    assert line[-1]["mode"] == "val"
+    assert evaluate_proposals(tmp_path / "last.safetensors", data=str(world["folder"]), device="cpu").figures()[
+        "auc"
+    ] == pytest.approx(line[-1]["auc"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["feat_dim=64"], "feat_dim 256, but the model has feat_dim 64"),
+        (["annotations=nothing.json"], "nothing.json does not exist"),
+        (["features=nothing"], "features nothing do not exist"),
+        (["train_subset=test"], "no video of subset 'test': it has training, validation"),
+        (["rescale=none"], "19 positions, but temporal_dim is 24"),
+        (["feet_dim=3"], "did you mean 'feat_dim'"),
+    ],
+)
+def test_what_is_wrong_is_said_before_training(world, tmp_path, change, words, capsys):
+    line = ["train", "bmn_tiny", "--data", str(world["folder"]), "--work-dir", str(tmp_path), *SMALL, *change]
+    assert main(line) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_several_candidates_are_listed(world, tmp_path):
+    (tmp_path / "features").symlink_to(world["folder"] / "features")
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text((world["folder"] / "gt.json").read_text())
+    with pytest.raises(DataError, match=r"several candidates for annotations: a\.json, b\.json"):
+        train(load_recipe("bmn_tiny", SMALL), data=str(tmp_path), work_dir=tmp_path / "run", quiet=True)
+
+
+# -- localizing
+
+
+def test_localize_writes_everything(world, tmp_path, capsys):
+    words = ["localize", str(world["run"].last), str(clip(world, 4)), "--gt", str(world["folder"] / "gt.json")]
+    assert (
+        main([*words, "--out-dir", str(tmp_path), "--preview", "--results", str(tmp_path / "results.json"), "--json"])
+        == 0
+    )
+    answer = json.loads(capsys.readouterr().out)["videos"][0]
+    assert answer["duration_s"] == 6.0
+    assert answer["segments"]
+    for segment in answer["segments"]:
+        assert 0 <= segment["start_s"] < segment["end_s"] <= 6.0
+        assert segment["class"] in read_passport(world["recogniser"]).classes
+        assert segment["score"] == pytest.approx(segment["proposal_score"] * segment["class_score"], abs=1e-4)
+    full = json.loads((tmp_path / "long_004.json").read_text())
+    assert len(full["curves"]["start"]) == 24
+    assert len(full["proposals"]) > 20
+    assert (tmp_path / "long_004.csv").read_text().splitlines()[0] == "video,start_s,end_s,class,score"
+    srt = (tmp_path / "long_004.srt").read_text().split("\n")
+    assert srt[0] == "1"
+    assert " --> 00:00:0" in srt[1]
+    svg = (tmp_path / "long_004.svg").read_text()
+    assert svg.count("<polyline") == 2
+    assert "data:image/png" in svg
+    assert ">truth<" in svg
+    assert (tmp_path / "long_004.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    with open_video(tmp_path / "long_004_found.mp4") as reader:
+        assert reader.num_frames == 150
+    results, gt = str(tmp_path / "results.json"), str(world["folder"] / "gt.json")
+    assert main(["eval-detections", results, gt, "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)[results]
+    assert len(measured["per_tiou"]) == 10
+
+
+def test_localize_from_features_equals_localize_from_the_video(world, capsys):
+    localizer = Localizer(world["run"].last, device="cpu")
+    video = localizer(clip(world, 4))
+    features = localizer(world["folder"] / "features/long_004.npy")
+    np.testing.assert_allclose(video.proposals[:20], features.proposals[:20], atol=1e-3)
+    assert {s.name for s in features.segments} == {"action"}
+    assert main(["localize", str(world["run"].last), str(world["folder"] / "features"), "--json", "--no-names"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["videos"]) == 6
+
+
+def test_another_recogniser_is_refused(world, tmp_path, capsys):
+    tensors, passport = read_checkpoint(world["recogniser"])
+    other = tmp_path / "other.safetensors"
+    save_weights(other, {k: v + 0.01 if k == "fc.bias" else v for k, v in tensors.items()}, passport)
+    assert main(["localize", str(world["run"].last), str(clip(world)), "--features-from", str(other)]) == 2
+    message = capsys.readouterr().err
+    assert f"{other} is not the recogniser that made the features" in message
+    assert model_hash(world["recogniser"]) in message
+    passport.metrics = {"top1_acc": 1.0}  # a passport is no weights
+    save_weights(other, tensors, passport)
+    assert Localizer(world["run"].last, other).extractor.feat_dim == 256
+
+
+def test_a_lost_recogniser_is_asked_for(world, tmp_path):
+    tensors, passport = read_checkpoint(world["run"].last)
+    passport.data["features"] = {**passport.data["features"], "recogniser": "/nowhere/tsm.safetensors"}
+    save_weights(tmp_path / "bmn.safetensors", tensors, passport)
+    with pytest.raises(CheckpointError, match=r"is not there any more.*--features-from"):
+        Localizer(tmp_path / "bmn.safetensors")(clip(world))
+    (tmp_path / "tsm.safetensors").write_bytes(world["recogniser"].read_bytes())  # beside it, it is found
+    assert Localizer(tmp_path / "bmn.safetensors").extractor.feat_dim == 256
+    passport.data["features"] = {"source": "csv_mean_100"}
+    save_weights(tmp_path / "bmn.safetensors", tensors, passport)
+    with pytest.raises(CheckpointError, match=r"features of unknown origin .csv_mean_100.*Give feature files"):
+        Localizer(tmp_path / "bmn.safetensors")(clip(world))
+    with pytest.raises(CheckpointError, match="is a tsm_tiny, not a proposal network"):
+        Localizer(world["recogniser"])
+
+
+def test_names_come_from_the_labeler(world):
+    named = Localizer(world["run"].last, labeler=world["recogniser"], naming="video", device="cpu")(clip(world, 5))
+    assert len({s.name for s in named.detections}) == 1
+    rescaled = rescale_features(np.ones((3, 256)), 24)
+    alone = Localizer(world["run"].last, labeler=False, device="cpu")(rescaled, duration_s=10.0)
+    assert {s.name for s in alone.segments} == {"action"}
+    assert alone.proposals[:, 1].max() <= 10.0
+    with pytest.raises(DataError, match="duration is not known"):
+        Localizer(world["run"].last)(rescaled)
+
+
+def test_chosen_segments_do_not_say_the_same_twice():
+    def segment(start, end, score):
+        return NamedSegment(start, end, "a", score, score)
+
+    found = [segment(0, 4, 0.9), segment(0.2, 4, 0.8), segment(5, 9, 0.5), segment(20, 21, 0.05)]
+    assert [s.score for s in choose_segments(found, 10, 0.2, 0.4)] == [0.9, 0.5]
+    assert [s.score for s in choose_segments(found, 10, 0.0, 1.0)] == [0.9, 0.8, 0.5, 0.05]
+    assert len(choose_segments(found, 1, 0.0, 1.0)) == 1
+
+
+# -- measuring
+
+
+def test_published_figures_through_the_command_line(shared, tmp_path, capsys):
+    """ActivityNet's sample file: AR and AUC of the specification, and a plot."""
+    folder = shared / "data/activitynet"
+    sample, gt, plot = (
+        str(p)
+        for p in (folder / "sample_detection_prediction.json", folder / "anet_anno_action.json", tmp_path / "ar.svg")
+    )
+    assert main(["eval-proposals", sample, gt, "--json", "--plot", plot]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["ground_truth"]["actions"] == 7293
+    result = figures["results"][sample]
+    assert result["AR@1"] == pytest.approx(0.25540929658576716, abs=1e-12)
+    assert result["AR@100"] == pytest.approx(0.99958864664747, abs=1e-12)
+    assert result["AUC"] == pytest.approx(98.5871863430687, abs=1e-9)
+    assert "<svg" in Path(plot).read_text()[:100]
+
+
+def test_measuring_refuses_what_it_cannot_measure(world, tmp_path, capsys):
+    gt = str(world["folder"] / "gt.json")
+    unnamed = tmp_path / "r.json"
+    unnamed.write_text(json.dumps({"results": {"long_004": [{"segment": [0, 1], "score": 0.5}]}}))
+    assert main(["eval-detections", str(unnamed), gt]) == 2
+    assert "without a label" in capsys.readouterr().err
+    assert main(["eval-proposals", str(unnamed)]) == 2
+    assert main(["eval-proposals", str(unnamed), gt, "--plot", "x.gif"]) == 2
+    capsys.readouterr()
+    scores = tmp_path / "scores.json"
+    label = world["database"]["long_004"]["annotations"][0]["label"]
+    scores.write_text(json.dumps({"results": {"long_004": [{"label": label, "score": 0.9}]}}))
+    assert main(["eval-detections", str(unnamed), gt, "--class-scores", str(scores), "--top-classes", "1"]) == 0
+
+
+# -- the seed's scripts
+
+
+def test_the_seeds_script_trains_and_prints_its_speed(world, tmp_path):
+    words = [
+        "bash",
+        "test/train_performance_1p.sh",
+        f"--data_path={world['folder']}",
+        "--batch_size",
+        "2",
+        "--opt-level",
+        "O0",
+    ]
+    words += [
+        "--training_lr",
+        "0.002",
+        "--weight_decay",
+        "0",
+        "--recipe",
+        "bmn_tiny",
+        "--work-dir",
+        str(tmp_path / "run"),
+        *SMALL[:2],
+    ]
+    env = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    recipe = (tmp_path / "run/recipe.yaml").read_text()
+    for line in ("lr: 0.002", "weight_decay: 0.0", "batch_size: 2", "epochs: 1", "amp: 'no'"):
+        assert line in recipe
+    assert "Final Performance videos/sec :" in done.stdout
