@@ -22,7 +22,8 @@ from clipwise.engine.localization import evaluate_proposals, seed_fps
 from clipwise.engine.train import train
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, model_hash, window_centres
-from clipwise.infer.localize import Localizer, NamedSegment, choose_segments
+from clipwise.infer.localize import Localizer
+from clipwise.infer.segments import NamedSegment, choose_segments
 from clipwise.recipe import load_recipe
 
 SMALL = [

@@ -11,8 +11,6 @@ knows the recogniser that made them. --out-dir writes NAME.json, .csv, .srt, a t
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import sys
 from pathlib import Path
@@ -118,6 +116,8 @@ def run(args: argparse.Namespace) -> int:
         if results:
             results.__exit__(None, None, None)
     if args.csv:
+        from clipwise.infer.segments import to_csv
+
         _save(args.csv, to_csv(found))
     if args.json:
         print_json({"videos": [one.to_dict(curves=False) for one in found], "failures": failures})
@@ -152,6 +152,7 @@ def _write(args: argparse.Namespace, localizer: Any, item: str, one: Any, known:
 
     from clipwise.infer.features import open_for
     from clipwise.infer.localize import FEATURE_SUFFIXES
+    from clipwise.infer.segments import to_csv, to_srt
     from clipwise.infer.timeline import save_timeline
 
     folder = Path(args.out_dir) if args.out_dir else None
@@ -195,29 +196,3 @@ def _print(found: list[Any]) -> None:
         if not one.segments:
             rows.append((one.source, "", "", "nothing found", ""))
     print_table(rows, ("video", "start s", "end s", "class", "score"))
-
-
-def to_csv(found: list[Any]) -> str:
-    """A row a segment: video, start_s, end_s, class, score."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["video", "start_s", "end_s", "class", "score"])
-    for one in found:
-        for s in one.in_time:
-            writer.writerow([one.source, f"{s.start_s:.3f}", f"{s.end_s:.3f}", s.name, f"{s.score:.5f}"])
-    return text.getvalue()
-
-
-def to_srt(segments: list[Any]) -> str:
-    """Subtitles, one for each segment."""
-    blocks = []
-    for number, s in enumerate(segments, 1):
-        # a blank line ends a subtitle, and some players read tags
-        name = " ".join(s.name.split()).replace("<", "‹").replace(">", "›")
-        blocks.append(f"{number}\n{_srt_time(s.start_s)} --> {_srt_time(s.end_s)}\n{name} ({s.score:.2f})\n")
-    return "\n".join(blocks)
-
-
-def _srt_time(seconds: float) -> str:
-    millis = max(0, round(seconds * 1000))
-    return f"{millis // 3_600_000:02}:{millis // 60_000 % 60:02}:{millis // 1000 % 60:02},{millis % 1000:03}"

@@ -10,8 +10,7 @@ proposal's span (or from scores of the whole video) -> segments. Times are in se
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,99 +18,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipwise.data.dataset import ClipSpec
 from clipwise.data.decode import VideoReader
 from clipwise.data.features import check_features, read_feature_file
 from clipwise.data.rescale import rescale_features
-from clipwise.engine.checkpoint import Passport, load_model_and_passport
+from clipwise.engine.checkpoint import load_model_and_passport
 from clipwise.engine.device import pick_device
-from clipwise.engine.evaluate import autocast, score_clip
+from clipwise.engine.evaluate import autocast
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, check_recogniser, model_hash, open_for
+from clipwise.infer.naming import SpanNamer
+from clipwise.infer.segments import Localization, NamedSegment, choose_segments
 from clipwise.models.bmn import BMN
 from clipwise.recipe import LocalizationRecipe, make_recipe
-from clipwise.tasks.detection_metrics import temporal_iou
 from clipwise.tasks.detections import VideoClassScores, name_proposals
 from clipwise.tasks.proposals import generate_proposals
 
 Naming = Literal["span", "video"]
 FEATURE_SUFFIXES = (".npy", ".npz", ".csv", ".pkl", ".pt")
-
-
-@dataclass(frozen=True)
-class NamedSegment:
-    """Something that happens, from when to when. ``name`` is "action" where no recogniser gave a class."""
-
-    start_s: float
-    end_s: float
-    name: str
-    score: float
-    """Of the proposal, times the class's probability where a class is known."""
-    proposal_score: float
-    class_score: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "start_s": round(self.start_s, 3),
-            "end_s": round(self.end_s, 3),
-            "class": self.name,
-            "score": round(self.score, 5),
-            "proposal_score": round(self.proposal_score, 5),
-            "class_score": None if self.class_score is None else round(self.class_score, 5),
-        }
-
-
-@dataclass(frozen=True)
-class Localization:
-    """All that was found in one video.
-
-    Attributes:
-        source: what was given.
-        duration_s: seconds that the network's positions divide.
-        segments: the answer: best first, without near duplicates.
-        detections: everything that has a name, for mAP; best first.
-        proposals: (n, 3) start, end, score of all proposals, best first.
-        start, end: (L,) the network's curves.
-    """
-
-    source: str
-    duration_s: float
-    segments: list[NamedSegment]
-    detections: list[NamedSegment]
-    proposals: NDArray[np.float64]
-    start: NDArray[np.float32] = field(repr=False)
-    end: NDArray[np.float32] = field(repr=False)
-
-    @property
-    def times_s(self) -> NDArray[np.floating]:
-        """(L,) the middle of each position."""
-        return (np.arange(len(self.start)) + 0.5) * (self.duration_s / len(self.start))
-
-    @property
-    def in_time(self) -> list[NamedSegment]:
-        """The segments by their start."""
-        return sorted(self.segments, key=lambda s: (s.start_s, s.end_s))
-
-    def to_dict(self, curves: bool = True) -> dict[str, Any]:
-        """For JSON."""
-        facts: dict[str, Any] = {
-            "source": self.source,
-            "duration_s": round(self.duration_s, 3),
-            "segments": [s.to_dict() for s in self.in_time],
-        }
-        if curves:
-            facts["proposals"] = np.round(self.proposals, 5).tolist()
-            facts["curves"] = {
-                "time_s": np.round(self.times_s, 4).tolist(),
-                "start": np.round(self.start, 5).tolist(),
-                "end": np.round(self.end, 5).tolist(),
-            }
-        return facts
-
-    def activitynet(self) -> list[dict[str, Any]]:
-        """The detections as entries of a result file in ActivityNet's form."""
-        return [{"segment": [s.start_s, s.end_s], "score": s.score, "label": s.name} for s in self.detections]
 
 
 class Localizer:
@@ -166,7 +89,7 @@ class Localizer:
         self.max_segments, self.min_score, self.max_overlap = max_segments, min_score, max_overlap
         self.max_named, self.classes_per_segment, self.batch_size = max_named, classes_per_segment, batch_size
         self._extractor: FeatureExtractor | None = None
-        self._namer: _Namer | None = None
+        self._namer: SpanNamer | None = None
 
     @property
     def extractor(self) -> FeatureExtractor:
@@ -183,18 +106,18 @@ class Localizer:
         return self._extractor
 
     @property
-    def namer(self) -> _Namer | None:
+    def namer(self) -> SpanNamer | None:
         """What gives names, or None."""
         if self._labeler is False:
             return None
         if self._namer is None:
             if self._labeler is None:
                 extractor = self.extractor
-                self._namer = _Namer(extractor.model, extractor.passport, self.device, self.amp, self.batch_size)
+                self._namer = SpanNamer(extractor.model, extractor.passport, self.device, self.amp, self.batch_size)
             else:
                 model, passport = load_model_and_passport(self._labeler, self.device)
                 check_recogniser(passport, self._labeler)
-                self._namer = _Namer(model, passport, self.device, self.amp, self.batch_size)
+                self._namer = SpanNamer(model, passport, self.device, self.amp, self.batch_size)
         return self._namer
 
     def _find_recogniser(self) -> Path:
@@ -354,69 +277,6 @@ class Localizer:
             detections = [NamedSegment(a, b, "action", s, s) for a, b, s in found.proposals.tolist()]
         chosen = choose_segments(detections, self.max_segments, self.min_score, self.max_overlap)
         return replace(found, segments=chosen, detections=detections)
-
-
-def choose_segments(
-    detections: Sequence[NamedSegment], count: int, min_score: float, max_overlap: float
-) -> list[NamedSegment]:
-    """The strongest detections that do not say the same twice, best first.
-
-    Args:
-        count: most of them.
-        min_score: share of the best score below which nothing is taken.
-        max_overlap: largest IoU between two of them, whatever their classes.
-    """
-    chosen: list[NamedSegment] = []
-    for one in sorted(detections, key=lambda s: -s.score):
-        if len(chosen) == count or one.score < min_score * detections[0].score:
-            break
-        if chosen:
-            others = np.array([[c.start_s, c.end_s] for c in chosen])
-            if np.nanmax(temporal_iou(others, [one.start_s, one.end_s])) > max_overlap:
-                continue
-        chosen.append(one)
-    return chosen
-
-
-class _Namer:
-    """Class probabilities of spans of a video, as the recogniser's validation looks at a whole clip."""
-
-    def __init__(self, model: torch.nn.Module, passport: Passport, device: torch.device, amp: str, batch_size: int):
-        self.model, self.device, self.amp, self.batch_size = model, device, amp, batch_size
-        self.classes = passport.classes
-        spec = ClipSpec.from_recipe(passport.recipe, "val")
-        if spec.transform.num_crops > 1:
-            spec = replace(spec, transform=replace(spec.transform, crop="center"))
-        self.spec = spec
-
-    def __call__(self, reader: VideoReader, spans: NDArray) -> NDArray[np.float32]:
-        """(n, 2) seconds -> (n, num_classes)."""
-        if not len(spans):
-            return np.zeros((0, len(self.classes or ())), np.float32)
-        rng = np.random.default_rng(0)
-        fps = reader.fps
-        first = np.clip(np.floor(spans[:, 0] * fps).astype(np.int64), 0, reader.num_frames - 1)
-        last = np.clip(np.ceil(spans[:, 1] * fps).astype(np.int64), first + 1, reader.num_frames)
-        local = [self.spec.indices(int(n), rng, fps) for n in last - first]
-        plan = self.spec.transform.draw(reader.height, reader.width, rng)
-        probs = []
-        for at in range(0, len(spans), self.batch_size):
-            some = range(at, min(at + self.batch_size, len(spans)))
-            wanted = np.concatenate([(local[i] + first[i]).ravel() for i in some])
-            frames = reader.frames(wanted, transform=plan.apply)  # (n·indices, 1, h, w, C)
-            parts = np.split(frames, np.cumsum([local[i].size for i in some])[:-1])
-            clips = [self._clip(part, local[i].shape) for part, i in zip(parts, some)]
-            logits = score_clip(self.model, torch.from_numpy(np.stack(clips)).to(self.device), self.spec, amp=self.amp)
-            probs.append(logits.softmax(-1).mean(1).cpu().numpy())
-        return np.concatenate(probs)
-
-    def _clip(self, frames: NDArray, shape: tuple[int, ...]) -> NDArray:
-        """(clips·L, 1, h, w, C) -> (V, T, h, w, C), as ``ClipSpec.read`` lays it out."""
-        _, _, h, w, channels = frames.shape
-        frames = frames.reshape(*shape, h, w, channels)
-        if not self.spec.num_segments:
-            return frames
-        return frames.transpose(0, 2, 3, 1, 4).reshape(-1, self.spec.num_segments, h, w, shape[1] * channels)
 
 
 def localize(

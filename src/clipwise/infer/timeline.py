@@ -13,7 +13,7 @@ from clipwise.data.decode import VideoReader
 from clipwise.data.resize import resize_frames
 from clipwise.engine.checkpoint import atomic_path
 from clipwise.infer.canvas import Canvas, Colour, canvas_for
-from clipwise.infer.localize import Localization
+from clipwise.infer.segments import Localization
 
 PALETTE: tuple[Colour, ...] = (
     (31, 119, 180), (214, 96, 20), (44, 140, 60), (190, 40, 60), (120, 80, 180), (140, 86, 75), (200, 90, 160), (90, 110, 120),
