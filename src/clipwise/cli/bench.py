@@ -90,7 +90,7 @@ def open_target(what: str, overrides: list[str], device: str | None, amp: str = 
             passport.recipe = make_recipe(apply_overrides(passport.recipe, overrides), source=what).model_dump()
     else:
         if what in list_models():
-            recipe = make_recipe(apply_overrides(_plain_recipe(what), overrides), source=what)
+            recipe = make_recipe(apply_overrides(plain_recipe(what), overrides), source=what)
         else:
             recipe = load_recipe(what, overrides)
         if isinstance(recipe, LocalizationRecipe):
@@ -106,7 +106,7 @@ def open_target(what: str, overrides: list[str], device: str | None, amp: str = 
     return Predictor(network, passport, device=place, amp=amp, max_views=max_views)
 
 
-def _plain_recipe(name: str) -> dict[str, Any]:
+def plain_recipe(name: str) -> dict[str, Any]:
     """One centre view of the shape that the model is made for."""
     from clipwise.models import create_model
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from clipwise.cli.common import add_json, print_json
+from clipwise.cli.common import add_device, add_json, print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="int8: least share of samples whose best class stays (default 0.9)",
     )
+    add_device(parser)
     add_json(parser)
 
 
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         args.format,
         args.out,
         overrides=args.overrides,
+        device=args.device,
         normalize=not args.float_input,
         aot=args.aot,
         int8=args.int8,

@@ -15,6 +15,7 @@ from torch import nn
 
 from clipwise.engine import zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
+from clipwise.engine.device import pick_device
 from clipwise.errors import ClipwiseError, WorkError
 from clipwise.export.compare import FLOAT_TOLERANCE, Comparison, ListSamples, compare, on_device, random_samples
 from clipwise.export.graphs import Description, make_graph
@@ -56,11 +57,13 @@ def export(
     out: str | Path | None = None,
     *,
     overrides: Sequence[str] = (),
+    device: str | None = None,
     **options: Any,
 ) -> Export:
     """Export a checkpoint; see :func:`export_model` for the options.
 
     Args:
+        device: what ``aot`` compiles for; the CPU if not given.
         overrides: ``key=value`` on the recipe, to give the file another test protocol than the checkpoint's.
 
     Raises:
@@ -68,7 +71,7 @@ def export(
         RecipeError: an override makes no sense.
     """
     source = zoo.resolve(checkpoint)
-    model, passport = load_model_and_passport(source)
+    model, passport = load_model_and_passport(source, pick_device(device or "cpu"))
     if overrides:
         values = apply_overrides(passport.recipe, overrides)
         passport.recipe = make_recipe(values, source=str(checkpoint)).model_dump(mode="json")
@@ -116,6 +119,10 @@ def export_model(
     out = Path(out)
     _check_options(model, out, format, aot, int8, calibration)
     graph, description = make_graph(model, passport, normalize=normalize)
+    if not aot and on_device(graph).type != "cpu":
+        raise ClipwiseError(
+            "files that run anywhere are written from the CPU: leave out --device, or move the model there."
+        )
     samples = random_samples(description)
     if check_clips != "random":
         _refuse_bmn(description, "--check-clips")
@@ -124,6 +131,8 @@ def export_model(
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         file = Path(folder) / out.name
         say(f"writing {format}")
+        if aot:
+            description = replace(description, device=on_device(graph).type)
         if format == "torch":
             write_torch(graph, description, file, aot=aot)
         else:
@@ -144,7 +153,7 @@ def export_model(
             if format == "openvino":
                 write_openvino(onnx_file, description, file)
         say(f"comparing with PyTorch on {check_clips if check_clips != 'random' else 'generated clips'}")
-        # On the CPU: it is the one device that every runtime has, and where fp32 means fp32.
+        # On the CPU (but for compiled files): the one device that every runtime has, and where fp32 means fp32.
         exported, _ = load_exported_model(file, None if aot else "cpu")
         recipe = passport.recipe
         with torch.inference_mode():

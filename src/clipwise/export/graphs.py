@@ -41,6 +41,8 @@ class Description:
     """``fp32``, or ``int8`` where weights and activations of convolutions are quantised."""
     views_before_softmax: bool = False
     """How the views of a video are averaged; see :func:`clipwise.tasks.recognition.average_views`."""
+    device: str | None = None
+    """Kind of device that a compiled file is bound to; None: any that its runtime knows."""
     passport: dict[str, Any] = field(default_factory=dict)
 
     def to_properties(self) -> dict[str, str]:

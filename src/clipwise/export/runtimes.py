@@ -155,14 +155,19 @@ class TorchExportModel(ExportedModel):
 class AotModel(ExportedModel):
     """An AOTInductor package: machine code for the kind of device that it was compiled on."""
 
-    def __init__(self, path: Path, device: torch.device):
+    def __init__(self, path: Path, device: str | None):
         try:
             package = torch._inductor.aoti_load_package(str(path))
         except Exception as error:
             raise CheckpointError(f"{path} can't be loaded as an AOTInductor package: {_first_line(error)}.") from None
         super().__init__(Description.from_properties(package.get_metadata(), path), path)
-        self.package, self.place = package, device
-        self.backend = f"aotinductor {device.type}"
+        self.package, self.place = package, pick_device(device or self.description.device)
+        if self.place.type != self.description.device:
+            raise ClipwiseError(
+                f"{path} was compiled for {self.description.device}, so it can't run on {self.place.type}; "
+                f"export it there with --aot --device {self.place.type}."
+            )
+        self.backend = f"aotinductor {self.place.type}"
 
     def run(self, x: Tensor) -> list[Tensor]:
         outputs = self.package(x.to(self.place))
@@ -198,7 +203,7 @@ def load_exported_model(
     elif path.suffix == ".onnx":
         model = OnnxModel(path, pick_device(device or "cpu"), threads)
     elif _is_aot(path):
-        model = AotModel(path, pick_device(device))
+        model = AotModel(path, device)
     else:
         model = TorchExportModel(path, pick_device(device))
     return model.eval(), model.description.read_passport()
