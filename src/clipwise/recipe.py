@@ -670,7 +670,8 @@ def explain_recipe(recipe: Recipe, num_devices: int = 1, num_samples: int | None
         schedule += f", linear warm-up over {recipe.warmup_epochs:g} epochs from x{recipe.warmup_start:g}"
     facts["schedule"] = f"{recipe.epochs} epochs, {schedule}, by {recipe.schedule_by}"
     if samples:
-        steps = -(-samples // (recipe.batch_size * num_devices))
+        whole = recipe.batch_size * num_devices
+        steps = samples // whole if getattr(recipe, "drop_last", False) else -(-samples // whole)
         facts["steps"] = f"{steps} an epoch, {steps * recipe.epochs} in all ({samples} samples)"
     if isinstance(recipe, RecognitionRecipe):
         facts.update(_explain_views(recipe))

@@ -85,6 +85,10 @@ class AnnotationSet:
         """Names of the classes that occur, sorted."""
         return sorted({label for video in self.videos.values() for label in video.labels})
 
+    def has_subset(self, name: str) -> bool:
+        """Whether :meth:`subset` finds one."""
+        return any(s.startswith(name) or name.startswith(s) for s in {v.subset for v in self.videos.values()} if s)
+
     def subset(self, name: str) -> AnnotationSet:
         """The videos of one subset; ``train`` finds ``training``.
 

@@ -92,7 +92,7 @@ class LocalizationTask:
         val_file = read_annotations(_in_folder(other, place.folder), recipe.video_info) if other else everything
         self.store = FeatureStore(place.features, recipe.feature_format, recipe.feat_dim)
         self.val_videos: AnnotationSet | None = None
-        if other or any(v.subset and v.subset.startswith(recipe.val_subset[:3]) for v in everything.videos.values()):
+        if other or everything.has_subset(recipe.val_subset):
             self.val_videos = self._usable(_subset(val_file, recipe.val_subset), training=False)
         else:
             log.say(f"{place.annotations} has no subset {recipe.val_subset!r}: nothing to validate on.")
