@@ -393,6 +393,22 @@ def test_a_live_source_drops_pictures_rather_than_fall_behind(monkeypatch):
     assert times[-1] == pytest.approx(19.9)  # the newest is never dropped
 
 
+@pytest.mark.parametrize("name", ["video_90.mov", "corrupted.mp4", "test.avi"])
+def test_pictures_are_the_readers_frames(shared, name):
+    path = shared / "data" / "real_videos" / name
+    with open_video(path) as reader:
+        expected = reader.frames(range(3))
+        total = reader.num_frames
+    source = Source(path)
+    pictures = list(source)
+    np.testing.assert_array_equal(np.stack([p.rgb() for p in pictures[:3]]), expected)  # upright, and to the bit
+    if name == "corrupted.mp4":  # a stream goes on behind the damage, and counts it
+        assert len(pictures) > total
+        assert source.damaged == 1
+    else:
+        assert (len(pictures), source.damaged) == (total, 0)
+
+
 def test_time_stamps_that_start_over_go_on(video):
     class Twice(Source):
         def _decode(self):
