@@ -38,7 +38,7 @@ class Brightness:
         self.delay_s = 0.0
 
     def score(self, frames) -> np.ndarray:
-        assert self.gate.wait(30)
+        assert self.gate.wait(120)
         time.sleep(self.delay_s)
         self.batches.append(len(frames))
         level = frames.float().mean(dim=(1, 2, 3, 4, 5)).numpy()[:, None]
@@ -61,7 +61,7 @@ class Running:
         """(status, headers, JSON or text)."""
         request = urllib.request.Request(self.url + path, data, headers or {}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 status, head, body = answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             status, head, body = error.code, error.headers, error.read()
@@ -101,7 +101,7 @@ def start_server(limits: Limits | None = None, **settings: Any):
     thread.start()
     port = listener.getsockname()[1]
     running = Running(f"http://127.0.0.1:{port}", port, predictor, app)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while not server.started:
         assert time.monotonic() < until
         assert thread.is_alive()
@@ -110,7 +110,7 @@ def start_server(limits: Limits | None = None, **settings: Any):
     def stop() -> None:
         predictor.gate.set()
         server.should_exit = True
-        thread.join(20)
+        thread.join(120)
         listener.close()
         assert not thread.is_alive()
 

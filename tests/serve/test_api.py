@@ -126,7 +126,7 @@ def test_jobs_are_asked_for_and_forgotten(server, videos):
     status, headers, job = server.send_form([("a.mp4", (videos / "levels.mp4").read_bytes())], "async=1")
     assert status == 202
     assert headers["Location"] == f"/v1/jobs/{job['id']}"
-    until = time.monotonic() + 20
+    until = time.monotonic() + 90
     while job["state"] in ("queued", "running"):
         assert time.monotonic() < until
         assert 0 <= job["progress"] <= 1
@@ -255,13 +255,15 @@ def test_a_full_queue_says_when_to_come_back(videos):
 
 
 def test_a_job_that_takes_too_long_is_ended(videos):
-    running, stop = start_server(Limits(request_timeout_s=0.5))
+    running, stop = start_server(Limits(request_timeout_s=3))
     try:
-        running.predictor.delay_s = 0.4
+        running.predictor.gate.clear()  # the network hangs
         status, _, answer = running.send((videos / "levels.mp4").read_bytes())
         assert (status, answer["error"]["code"]) == (504, "timeout")
-        running.predictor.delay_s = 0.0
-        assert running.send((videos / "bright.mp4").read_bytes())[0] == 200
+        running.predictor.gate.set()
+        until = time.monotonic() + 60
+        while running.send((videos / "bright.mp4").read_bytes())[0] != 200:
+            assert time.monotonic() < until
     finally:
         stop()
 
@@ -270,7 +272,7 @@ def test_uploads_do_not_stay_on_the_disk(server, videos):
     server.send((videos / "bright.mp4").read_bytes())
     server.send(b"not a video")
     server.send_form([("a.mp4", b"x"), ("b.mp4", b"")])
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     folder = server.app.state.server.folder
     while any(folder.iterdir()):
         assert time.monotonic() < until, list(folder.iterdir())
@@ -311,7 +313,7 @@ def test_the_command_serves(tmp_path, videos):
         line = process.stderr.readline()
         url = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert url is not None, line
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while True:
             try:
                 with urllib.request.urlopen(url[0] + "/healthz", timeout=5) as answer:
@@ -322,11 +324,11 @@ def test_the_command_serves(tmp_path, videos):
                 time.sleep(0.05)
         headers = {"Content-Type": "video/mp4"}
         request = urllib.request.Request(url[0] + "/v1/predict", (videos / "bright.mp4").read_bytes(), headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             assert {p["class"] for p in json.load(answer)["results"][0]["predictions"]} == {"a", "b"}
     finally:
         process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=20)[1]
+        rest = process.communicate(timeout=120)[1]
     assert process.returncode in (0, 130)
     assert "Traceback" not in rest
 

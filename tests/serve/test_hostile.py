@@ -31,9 +31,9 @@ def strict(videos):
         max_duration_s=20,
         max_frames=1000,
         max_pixels=640 * 480,
-        idle_timeout_s=0.6,
-        upload_timeout_s=1.5,
-        decode_timeout_s=20,
+        idle_timeout_s=1.0,
+        upload_timeout_s=3.0,
+        decode_timeout_s=60,
     )
     running, stop = start_server(limits)
     yield running
@@ -59,7 +59,7 @@ def refused(answer: tuple, status: int, code: str) -> str:
     return body["error"]["message"]
 
 
-def raw(port: int, *pieces: bytes, pause_s: float = 0.0, wait_s: float = 10.0) -> bytes:
+def raw(port: int, *pieces: bytes, pause_s: float = 0.0, wait_s: float = 60.0) -> bytes:
     """Everything that the server says to bytes sent piece by piece."""
     said = b""
     with socket.create_connection(("127.0.0.1", port), timeout=wait_s) as connection:
@@ -119,7 +119,7 @@ def test_an_announced_size_is_refused_before_it_comes(strict):
     said = raw(strict.port, HEAD + b"Content-Length: 9000000000\r\n\r\n" + b"x" * 1000)
     assert b" 413 " in said.split(b"\r\n")[0]
     assert b"too_large" in said
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 40
 
 
 def test_an_upload_without_end_is_cut_off(strict):
@@ -135,20 +135,20 @@ def test_a_form_that_is_too_large(strict):
 
 def test_a_head_that_drips_is_hung_up_on(strict):
     started = time.monotonic()
-    said = raw(strict.port, *[b"G", b"E", b"T", b" ", b"/", b" ", b"H", b"T"] * 3, pause_s=0.15)
+    said = raw(strict.port, *[b"G", b"E", b"T", b" ", b"/", b" ", b"H", b"T"] * 2, pause_s=0.15)
     assert said.startswith(b"HTTP/1.1 408")
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 40
     started = time.monotonic()
     said = raw(strict.port, b"")  # a connection that says nothing
     assert said.startswith(b"HTTP/1.1 408")
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 40
 
 
 def test_a_body_that_stalls_or_drips_is_refused(strict):
     said = raw(strict.port, HEAD + b"Content-Length: 5000\r\n\r\nabc")
     assert b" 408 " in said.split(b"\r\n")[0]
     assert b"too_slow" in said
-    said = raw(strict.port, HEAD + b"Content-Length: 5000\r\n\r\n", *[b"x"] * 8, pause_s=0.3)
+    said = raw(strict.port, HEAD + b"Content-Length: 5000\r\n\r\n", *[b"x"] * 14, pause_s=0.3)
     assert b" 408 " in said.split(b"\r\n")[0]
 
 
@@ -158,7 +158,7 @@ def test_half_of_the_connections_left_open_harm_nobody(strict, videos):
         for connection in idle:
             connection.sendall(HEAD + b"Content-Length: 100000\r\n\r\nxx")
         # The sixteen places of one client are taken at most until the bodies have stood still for too long.
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while strict.send((videos / "bright.mp4").read_bytes())[0] != 200:
             assert time.monotonic() < until
             time.sleep(0.1)
@@ -221,7 +221,7 @@ def test_a_small_file_that_claims_millions_of_frames(strict, videos):
     got, _, body = strict.send(data)
     assert got in (413, 422), body
     assert body["error"]["code"] in ("too_many_frames", "too_long", "decode_memory", "not_a_video")
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
 
 
 def avi(width: int, height: int, frames: int = 1) -> bytes:
@@ -305,7 +305,7 @@ class Trick:
     ],
 )
 def test_a_decoder_that_hangs_or_dies_is_replaced(videos, trick, code):
-    pool = DecoderPool(1, Limits(decode_timeout_s=1.0 if code == "decode_timeout" else 20))
+    pool = DecoderPool(1, Limits(decode_timeout_s=4.0 if code == "decode_timeout" else 60))
     never = threading.Event()
     try:
         started = time.monotonic()
@@ -313,9 +313,9 @@ def test_a_decoder_that_hangs_or_dies_is_replaced(videos, trick, code):
             reader.frames([0], transform=trick)
         process = reader._process.process
         assert raised.value.code == code
-        assert time.monotonic() - started < 30
+        assert time.monotonic() - started < 60
         assert not process.is_alive()
-        pool._budget_s = 20
+        pool._budget_s = 60
         with pool.open(videos / "bright.mp4", "a.mp4", never) as reader:
             assert reader.frames([0, 5]).shape == (2, 72, 96, 3)
     finally:
@@ -346,7 +346,7 @@ def test_a_cancelled_job_ends_its_decoder(videos):
         with pytest.raises(ApiError) as raised, pool.open(videos / "bright.mp4", "a.mp4", cancelled) as reader:
             reader.frames([0], transform=Trick(time.sleep, 60))
         assert raised.value.code == "cancelled"
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 60
     finally:
         pool.close()
 
@@ -452,7 +452,7 @@ def web(videos):
 
 
 def test_addresses_are_fetched_when_allowed(web, videos, tmp_path):
-    limits = Limits(max_upload_mb=1, upload_timeout_s=1, idle_timeout_s=2)
+    limits = Limits(max_upload_mb=1, upload_timeout_s=3, idle_timeout_s=3)
     running, stop = start_server(limits, allow_urls=True, allow_private_urls=True)
     try:
 

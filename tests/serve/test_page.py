@@ -58,7 +58,7 @@ def at(page: Browser, seconds: float, tolerance: float = 0.08) -> None:
         "Math.abs(Number(document.querySelector('#slider').getAttribute('aria-valuenow')) - arguments[0]) <= arguments[1]",
         seconds,
         tolerance,
-        seconds=8,
+        seconds=30,
     )
 
 

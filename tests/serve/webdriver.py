@@ -97,7 +97,7 @@ class Browser:
         data = None if method != "POST" else json.dumps(body or {}).encode()
         request = urllib.request.Request(self.base + path, data, {"Content-Type": "application/json"}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=240) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
             raise AssertionError(json.load(error)["value"]["message"]) from None
@@ -109,7 +109,7 @@ class Browser:
         """Run JavaScript in the page; the script says ``return``."""
         return self._call("POST", self.session + "/execute/sync", {"script": script, "args": list(args)})
 
-    def wait(self, script: str, *args: Any, seconds: float = 20) -> Any:
+    def wait(self, script: str, *args: Any, seconds: float = 60) -> Any:
         """Wait until an expression is true; returns its value."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:

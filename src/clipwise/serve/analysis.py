@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -92,7 +93,7 @@ class Analyzer:
         """Analyse a video.
 
         Args:
-            progress: called with the share that is done, 0 to 1.
+            progress: called with the share that is done, 0 to 1, also while waiting; what it raises ends the analysis.
 
         Returns:
             The ``Result`` of the OpenAPI document, without its source.
@@ -100,15 +101,16 @@ class Analyzer:
         started = time.monotonic()
         progress(0.05)
         whole, _ = self.spec.read(reader, np.random.default_rng(0))
-        scores = self._probabilities(self.batches.score([whole]))[0]
+        scores = self._probabilities(self.batches.score([whole], lambda: progress(0.05)))[0]
         progress(0.2)
         times, window_s, stride_s = self._plan(reader, options)
         rows = np.empty((len(times), len(scores)), np.float32)
         done = 0
         for chunk in self._read_windows(reader, times):
-            rows[done : done + len(chunk)] = self._probabilities(self.batches.score(chunk))
+            share = 0.2 + 0.75 * done / len(times)
+            rows[done : done + len(chunk)] = self._probabilities(self.batches.score(chunk, partial(progress, share)))
             done += len(chunk)
-            progress(0.2 + 0.75 * done / len(times))
+        progress(0.95)
         if self.localizer is None:
             edges = _edges(times)
             found = segments_from_windows(edges, rows, options.threshold, single=not self.multi_label)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Protocol
 
 import numpy as np
@@ -56,9 +56,20 @@ class BatchQueue:
         self._queue.put((clip, future))
         return future
 
-    def score(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """Clips of a video -> (len(clips), num_classes)."""
+    def score(self, clips: Sequence[np.ndarray], check: Callable[[], None] = lambda: None) -> np.ndarray:
+        """Clips of a video -> (len(clips), num_classes).
+
+        Args:
+            check: called now and then while waiting; what it raises ends the waiting.
+        """
         futures = [self.submit(clip) for clip in clips]
+        try:
+            while wait(futures, timeout=0.1).not_done:
+                check()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
         return np.stack([future.result() for future in futures])
 
     def close(self) -> None:
