@@ -3,25 +3,28 @@
     python benchmarks/bmn_activitynet.py ../shared/data/activitynet [--steps 60] [--val-videos 4728] [--recipe bmn_ascend_activitynet]
 
 The features hold noise and a faint trace of what happens when, so that training has something to find; their accuracy says
-nothing about real features. Printed: videos trained a second with the loader's time, the seed's FPS rule (from iteration 5
-on) on a part of an epoch (``--steps``) or all of it (0), peak memory early and late, and the validation.
+nothing about real features. Printed: videos trained a second, loader included, by the seed's rule (from iteration 5 on) on a
+part of an epoch (``--steps``) or all of it (0); the same per second of processor time, for machines that are shared; peak
+memory early and late; and the validation.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from clipwise.data.annotations import AnnotationSet, read_annotations
 from clipwise.engine.localization import evaluate_proposals
 from clipwise.engine.log import read_log
-from clipwise.engine.train import train
-from clipwise.recipe import load_recipe
+from clipwise.engine.train import RunResult, train
+from clipwise.recipe import Recipe, load_recipe
 
 LENGTH, CHANNELS = 100, 400
 
@@ -49,26 +52,23 @@ def main() -> None:
             *args.overrides,
         ]
         recipe = load_recipe(args.recipe, overrides)
-        run = train(
-            recipe,
-            data=str(args.data),
-            work_dir=folder / "run",
-            validate=False,
-            quiet=True,
-            max_steps=args.steps or None,
-        )
+        # The processor time of a short run is taken off that of the long one, so that starting up does not count.
+        first, last = 5, args.steps or None
+        _, before = timed_run(recipe, args.data, folder / "short", first)
+        run, after = timed_run(recipe, args.data, folder / "run", last)
         lines = [line for line in read_log(folder / "run/log.jsonl") if line["mode"] == "train"]
-        later = lines[1:]  # the first holds iterations 0 to 4
-        steps = np.diff([line["iter"] for line in lines])
-        seconds = float(sum(line["time"] * n for line, n in zip(later, steps)))
-        waiting = float(sum(line["data_time"] * n for line, n in zip(later, steps)))
+        steps = np.diff([line["iter"] for line in lines])  # the first line holds iterations 0 to 4
+        seconds = float(sum(line["time"] * n for line, n in zip(lines[1:], steps)))
+        waiting = float(sum(line["data_time"] * n for line, n in zip(lines[1:], steps)))
+        trained = (lines[-1]["iter"] - first) * recipe.batch_size
         say(
             "training",
-            steps=int(lines[-1]["iter"]),
-            steps_of_epoch=int(lines[-1]["iters"]),
+            steps=lines[-1]["iter"],
+            steps_of_epoch=lines[-1]["iters"],
             batch_size=recipe.batch_size,
+            threads=torch.get_num_threads(),
             videos_per_s=float(steps.sum() * recipe.batch_size / seconds),
-            epoch_would_take_s=seconds / float(steps.sum()) * lines[-1]["iters"],
+            videos_per_cpu_s=trained / (after - before),
             share_waiting_for_data=waiting / seconds,
             peak_memory_mb_first_line=lines[0]["memory"],
             peak_memory_mb_last_line=lines[-1]["memory"],
@@ -78,6 +78,18 @@ def main() -> None:
         started = time.perf_counter()
         result = evaluate_proposals(run.last, data=str(args.data))
         say("validation", videos=len(result.proposals), seconds=time.perf_counter() - started, **result.figures())
+
+
+def timed_run(recipe: Recipe, data: Path, folder: Path, steps: int | None) -> tuple[RunResult, float]:
+    """A run, and the processor seconds that it took with its loader's processes."""
+    before = cpu_seconds()
+    run = train(recipe, data=str(data), work_dir=folder, validate=False, quiet=True, max_steps=steps)
+    return run, cpu_seconds() - before
+
+
+def cpu_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
 
 
 def make_features(videos: AnnotationSet, folder: Path, val_videos: int) -> None:

@@ -12,18 +12,20 @@ import torch
 
 from clipwise.cli import main
 from clipwise.data.dataset import ClipSpec
-from clipwise.data.decode import open_video
+from clipwise.data.decode import open_frames, open_video
 from clipwise.data.features import FeatureStore
+from clipwise.data.frame_files import PictureEncoder
 from clipwise.data.rescale import rescale_features
 from clipwise.data.synthetic import make_long_videos
 from clipwise.data.transforms import normalize_clips
-from clipwise.engine.checkpoint import load_model_and_passport, read_checkpoint, read_passport, save_weights
+from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_checkpoint, read_passport, save_weights
 from clipwise.engine.localization import evaluate_proposals, seed_fps
 from clipwise.engine.train import train
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, model_hash, window_centres
 from clipwise.infer.localize import Localizer
 from clipwise.infer.segments import NamedSegment, choose_segments
+from clipwise.models import create_model
 from clipwise.recipe import load_recipe
 
 SMALL = [
@@ -155,6 +157,97 @@ def test_two_streams_and_a_rate_of_their_own(world, tmp_path):
         FeatureExtractor(world["recogniser"], WindowRule(segments=3))
     with pytest.raises(CheckpointError, match="is a bmn, not a recogniser"):
         FeatureExtractor(world["run"].last)
+
+
+def untrained(path, recipe, **model_args):
+    """A checkpoint of a recipe's model with its first weights."""
+    model = create_model(recipe.model, num_classes=5, **model_args)
+    args, keys = {"num_classes": 5, **model_args}, {**recipe.model_dump(mode="json"), "num_classes": 5}
+    save_weights(path, model.state_dict(), Passport(recipe.model, args, list("abcde"), keys))
+    return path
+
+
+@pytest.mark.parametrize("name", ["slowonly_tiny", "tsn_tiny", "tpn_slowonly_tiny", "tpn_tsm_tiny"])
+def test_every_kind_of_recogniser_gives_features(tmp_path, name):
+    frames = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8)
+    base = "slowonly_tiny" if "slowonly" in name else "tsn_tiny"
+    recipe = load_recipe(base, [f"model={name}"])
+    path = untrained(tmp_path / "r.safetensors", recipe)
+    torch.manual_seed(0)
+    features = FeatureExtractor(path, WindowRule(stride=20), device="cpu")
+    values = features(frames).values
+    assert values.shape == (2, features.feat_dim)
+    assert np.isfinite(values).all()
+    assert np.abs(values).max() > 0
+    scores = FeatureExtractor(path, WindowRule(stride=20, kind="scores"), device="cpu")
+    assert scores(frames).values.shape == (2, 5)
+
+
+def test_two_streams_of_tsn(tmp_path):
+    """RGB and flow class scores side by side at frames 8, 24, 40 …: each what the network says of those frames alone."""
+    rng = np.random.default_rng(0)
+    pictures = PictureEncoder(".jpg", 2)
+    for kind, names in (("rgb", ["img_{:05}.jpg"]), ("flow", ["flow_x_{:05}.jpg", "flow_y_{:05}.jpg"])):
+        folder = tmp_path / kind / "v1"
+        folder.mkdir(parents=True)
+        for n in range(1, 51):
+            for name in names:
+                (folder / name.format(n)).write_bytes(pictures.encode(rng.integers(0, 255, (72, 96, 3), np.uint8)))
+    rgb = untrained(tmp_path / "rgb.safetensors", load_recipe("tsn_tiny", ["num_segments=3"]))
+    keys = ["modality=flow", "clip_len=5", "num_segments=3", "mean=[128,128]", "std=[128,128]"]
+    flow = untrained(tmp_path / "flow.safetensors", load_recipe("tsn_tiny", keys), in_channels=10)
+    words = [
+        "features",
+        str(rgb),
+        str(tmp_path / "rgb/v1"),
+        "--flow-model",
+        str(flow),
+        "--flow-frames",
+        str(tmp_path / "flow"),
+    ]
+    words += [
+        "--out",
+        str(tmp_path / "out"),
+        "--kind",
+        "scores",
+        "--segments",
+        "1",
+        "--window",
+        "16",
+        "--frame-rate",
+        "25",
+    ]
+    assert main([*words, "--grid", "fixed"]) == 0
+    values = FeatureStore(tmp_path / "out").read("v1")
+    assert values.shape == (3, 10)  # centres 8, 24, 40 of 50 frames
+    model, passport = load_model_and_passport(flow)
+    spec = ClipSpec.from_recipe({**passport.recipe, "num_segments": 1}, "val")
+    with open_frames(tmp_path / "flow/v1", modality="flow") as reader, torch.inference_mode():
+        plan = spec.transform.draw(72, 96, rng)
+        stack = reader.frames([22, 23, 24, 25, 26], transform=plan.apply)  # five flow pictures about frame 24
+        stack = stack.transpose(1, 2, 3, 0, 4).reshape(1, 1, *stack.shape[2:4], 10)
+        wanted = model(normalize_clips(torch.from_numpy(stack), spec.mean, spec.std))
+    np.testing.assert_allclose(values[1, 5:], wanted[0].numpy(), atol=1e-4)
+    pooled = [
+        *words[:-6],
+        "--window",
+        "16",
+        "--frame-rate",
+        "25",
+        "--segments",
+        "1",
+        "--positions",
+        "10",
+        "--rescale",
+        "pool",
+    ]
+    pooled[pooled.index("--out") + 1] = str(tmp_path / "pooled")
+    assert main(pooled) == 0
+    separate = [rescale_features(values[:, :5], 10, "pool"), rescale_features(values[:, 5:], 10, "pool")]
+    np.testing.assert_allclose(FeatureStore(tmp_path / "pooled").read("v1"), np.concatenate(separate, 1), atol=1e-5)
+    words[words.index("--flow-frames") + 1] = str(tmp_path / "nowhere")
+    words[words.index("--out") + 1] = str(tmp_path / "none")
+    assert main(words) == 2
 
 
 # -- training
@@ -392,6 +485,7 @@ def test_the_seeds_script_trains_and_prints_its_speed(world, tmp_path):
     done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
     recipe = (tmp_path / "run/recipe.yaml").read_text()
-    for line in ("lr: 0.002", "weight_decay: 0.0", "batch_size: 2", "epochs: 1", "amp: 'no'"):
+    for line in ("lr: 0.002", "weight_decay: 0.0", "batch_size: 2", "epochs: 1", "amp: bf16"):
         assert line in recipe
+    assert "a CPU has no fp16 training; bf16 is used" in done.stderr
     assert "Final Performance videos/sec :" in done.stdout

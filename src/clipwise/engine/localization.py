@@ -298,7 +298,7 @@ def evaluate_proposals(
         raise CheckpointError(
             f"{checkpoint} is a {passport.model}, not a proposal network; use `clipwise test` with it."
         )
-    if data is None and not (plan.train_data or plan.annotations and plan.features) and "train" in passport.data:
+    if data is None and not (plan.train_data or (plan.annotations and plan.features)) and "train" in passport.data:
         data = str(Path(passport.data["train"]).parent)
     task = LocalizationTask(plan, accelerator, RunLog(None, quiet=True), data=data, training=False)
     task.model = model
