@@ -119,6 +119,15 @@ def test_export(name):
     assert not written
 
 
+@pytest.mark.parametrize("name", ["tsm_tiny", "slowonly_tiny", "tpn_tsm_tiny"])
+def test_compiles_as_one_graph(name):
+    """Tracing only (the eager backend); a graph break would raise."""
+    model = build(name, dropout=0.0).train()
+    clips = clips_for(model)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(clips), model(clips))
+
+
 def test_bmn_is_a_model_too():
     assert "bmn" in list_models()
     assert {"feat_dim", "temporal_dim"} <= set(model_arguments("bmn"))

@@ -99,25 +99,16 @@ class TemporalShift(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         fold = x.shape[1] // self.div
-        t = to_time(x, num_frames)
-        first, second, rest = t[:, :fold], t[:, fold : 2 * fold], t[:, 2 * fold :]
-        ahead = (lambda future: future) if self.online else _next
-        if self.reverse:
-            shifted = [_previous(first), ahead(second), rest]
-        else:
-            shifted = [ahead(first), _previous(second), rest]
-        return from_time(torch.cat(shifted, dim=1), x.shape[2], x.shape[3])
+        # Channels innermost, as in memory: concatenating rows is several times faster than concatenating strided maps.
+        rows = x.permute(0, 2, 3, 1).unflatten(0, (-1, num_frames)).flatten(2, 3)  # (B, T, H·W, C)
+        padded = F.pad(rows[..., : 2 * fold], (0, 0, 0, 0, 1, 1))  # a frame of zeros before and after
+        previous, following = padded[:, :-2], rows if self.online else padded[:, 2:]
+        first, second = (previous, following) if self.reverse else (following, previous)
+        shifted = torch.cat((first[..., :fold], second[..., fold : 2 * fold], rows[..., 2 * fold :]), dim=3)
+        return shifted.unflatten(2, x.shape[2:]).flatten(0, 1).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
         return f"div={self.div}, reverse={self.reverse}, online={self.online}"
-
-
-def _next(t: Tensor) -> Tensor:
-    return F.pad(t[:, :, 1:], (0, 0, 0, 1))
-
-
-def _previous(t: Tensor) -> Tensor:
-    return F.pad(t[:, :, :-1], (0, 0, 1, 0))
 
 
 class Block(nn.Module):
