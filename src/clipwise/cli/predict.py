@@ -24,6 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-views", type=int, metavar="N", help="views that go through the network at once")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
     parser.add_argument("--shard", metavar="I/N", help="work on the I-th of N parts of the inputs (1/4 … 4/4)")
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="spread the inputs over a Ray cluster (auto, an address, or local)",
+    )
+    parser.add_argument("--ray-workers", type=int, default=2, metavar="N", help="processes on the cluster (default 2)")
     add_device(parser)
     add_json(parser)
 
@@ -49,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         raise ClipwiseError(f"--topk {args.topk}: at least 1 class must be shown.")
     if args.out and len(inputs) != 1:
         raise ClipwiseError(f"--out draws into one video, but {len(inputs)} were given.")
+    if args.ray:
+        return _run_on_ray(args, inputs)
     predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views)
     predictions, failures = [], {}
     with Progress("predict", quiet=args.json or len(inputs) == 1) as progress:
@@ -78,6 +88,35 @@ def run(args: argparse.Namespace) -> int:
     if failures:
         return 2 if not predictions else 1
     return 0
+
+
+def _run_on_ray(args: argparse.Namespace, inputs: list[str]) -> int:
+    import functools
+
+    from clipwise.infer.cluster import PredictWorker, run_on_ray
+
+    worker = functools.partial(PredictWorker, str(Path(args.checkpoint).resolve()), args.device, args.amp, args.topk)
+    address = None if args.ray == "local" else args.ray
+    with Progress("predict", quiet=args.json) as progress:
+        results = run_on_ray(
+            worker,
+            [str(Path(i).resolve()) if Path(i).exists() else i for i in inputs],
+            address=address,
+            workers=args.ray_workers,
+            progress=progress,
+        )
+    failures = {source: answer["error"] for source, answer in results.items() if "error" in answer}
+    answers = [answer for answer in results.values() if "error" not in answer]
+    if args.json:
+        print_json({"predictions": answers, "failures": failures})
+    else:
+        print_table(
+            [(a["source"], a["predictions"][0]["class"], f"{a['predictions'][0]['score']:.4f}") for a in answers],
+            ("video", "class", "score"),
+        )
+    for reason in failures.values():
+        print(f"clipwise predict: {reason}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def take_shard(items: list[str], shard: str | None) -> list[str]:

@@ -210,6 +210,12 @@ class RecognitionTask(Task):
             self.log.say(f"check: and {len(result.faults) - 5} more; `clipwise check` lists them all")
         for advice in result.advice:
             self.log.say(f"check: {advice}")
+        segments, shortest = self.recipe.num_segments, result.statistics.get("frames", {}).get("min", 0)
+        if segments and not self.recipe.keep_tail_frames and shortest < 2 * segments:
+            self.log.say(
+                f"check: some videos have only {shortest:g} frames. With {segments} segments MMAction2's rule trains on their first "
+                f"{segments} frames and tests on all of them; keep_tail_frames=true trains on all."
+            )
 
     def auxiliary(self, position: int) -> Iterator[tuple[SourceStream, dict[str, Any]]]:
         """Batches of the other sources that follow the main list's batch ``position``, counted from the run's start."""
