@@ -253,6 +253,7 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, help="a Markdown file whose table between the markers is replaced"
     )
+    parser.add_argument("--log", type=Path, help="JSON lines, one a network; what is in it is not run again")
     parser.add_argument(
         "--role", default="compare", choices=["compare", "build", "load"], help=argparse.SUPPRESS
     )
