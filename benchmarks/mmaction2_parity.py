@@ -138,9 +138,7 @@ def peer(step: str, name: str, folder: Path) -> None:
     model = MODELS.build(settings)
     channels = model.backbone.conv1.conv.in_channels
     shape = (
-        (leading[0], leading[1], channels, *SIDE)
-        if len(leading) == 2
-        else (*leading[:2], channels, leading[2], *SIDE)
+        (leading[0], leading[1], channels, *SIDE) if len(leading) == 2 else (*leading[:2], channels, leading[2], *SIDE)
     )
     if step == "build":
         with torch.no_grad():
@@ -245,18 +243,12 @@ def table(rows: list[dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", help="python of an environment with MMAction2 1.2.0")
     parser.add_argument("--only", action="append", help="names of networks", choices=list(NETWORKS))
-    parser.add_argument(
-        "--out", type=Path, help="a Markdown file whose table between the markers is replaced"
-    )
+    parser.add_argument("--out", type=Path, help="a Markdown file whose table between the markers is replaced")
     parser.add_argument("--log", type=Path, help="JSON lines, one a network; what is in it is not run again")
-    parser.add_argument(
-        "--role", default="compare", choices=["compare", "build", "load"], help=argparse.SUPPRESS
-    )
+    parser.add_argument("--role", default="compare", choices=["compare", "build", "load"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.role != "compare":

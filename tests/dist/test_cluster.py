@@ -31,7 +31,9 @@ def test_two_hundred_items_over_two_workers_one_killed(tmp_path):
 
     def kill_one(done: int, total: int, message: str) -> None:
         if done >= 60 and not killed:
-            time.sleep(0.05)  # the worker that has just answered is idle now; the other one is in the middle of its chunk
+            time.sleep(
+                0.05
+            )  # the worker that has just answered is idle now; the other one is in the middle of its chunk
             newest = max(tmp_path.iterdir(), key=lambda p: p.stat().st_mtime_ns)
             killed.append(int(newest.name.split(".")[1]))
             os.kill(killed[0], signal.SIGKILL)

@@ -169,10 +169,7 @@ def test_mask_tells_jjboy_from_mmaction2():
     )
     assert ours["sample_mask"].shape == theirs["sample_mask"].shape == (12, 32 * 144)
     assert detect_bmn_source({"state_dict": ours}) == "mmaction2"
-    assert (
-        detect_bmn_source({"epoch": 8, "state_dict": {f"module.{k}": v for k, v in theirs.items()}})
-        == "jjboy"
-    )
+    assert detect_bmn_source({"epoch": 8, "state_dict": {f"module.{k}": v for k, v in theirs.items()}}) == "jjboy"
     assert convert_bmn(theirs, "jjboy")[1]["temporal_dim"] == 12
     with pytest.raises(CheckpointError, match="it is jjboy's"):
         convert_bmn(theirs, "mmaction2")

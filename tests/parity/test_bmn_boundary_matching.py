@@ -88,9 +88,7 @@ def test_gradcheck():
     operator = [op.index, op.offsets, op.values, op.index_t, op.offsets_t, op.values_t]
     call = lambda f, w, b: boundary_matching(f, w, b, operator)  # noqa: E731
     assert torch.autograd.gradcheck(call, (x, layer.weight, layer.bias))
-    torch.library.opcheck(
-        torch.ops.clipwise.boundary_matching.default, (x, layer.weight, layer.bias, operator)
-    )
+    torch.library.opcheck(torch.ops.clipwise.boundary_matching.default, (x, layer.weight, layer.bias, operator))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -178,9 +176,7 @@ def test_onnx_file_gives_the_same_numbers(tmp_path):
     model = bmn(feat_dim=16, temporal_dim=20, hidden_dim=16, matching_dim=16, map_dim=8).eval()
     path = tmp_path / "bmn.onnx"
     batch = torch.export.Dim("batch", min=1, max=64)
-    torch.onnx.export(
-        model, (torch.randn(2, 16, 20),), path, dynamo=True, dynamic_shapes=({0: batch},), verbose=False
-    )
+    torch.onnx.export(model, (torch.randn(2, 16, 20),), path, dynamo=True, dynamic_shapes=({0: batch},), verbose=False)
     x = torch.randn(3, 16, 20)
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     outputs = session.run(None, {session.get_inputs()[0].name: x.numpy()})

@@ -48,9 +48,7 @@ def randomised(name, seed=0, **args):
         for key, value in model.state_dict().items():
             if value.dim() == 1:
                 value.copy_(
-                    torch.rand_like(value) + 0.5
-                    if "var" in key or "weight" in key
-                    else torch.randn_like(value) * 0.1
+                    torch.rand_like(value) + 0.5 if "var" in key or "weight" in key else torch.randn_like(value) * 0.1
                 )
     return model.eval()
 
@@ -73,9 +71,7 @@ def assert_same_network(a, b):
 def test_mmaction2_round_trip_after_a_training_step(tmp_path, name, variant):
     """convert, one step, save, to MMAction2, convert again: the same weights, bit for bit."""
     args = SMALL[name, variant]
-    save_mmaction2(
-        tmp_path / "before.pth", (start := randomised(name, **args)).state_dict(), start, {"epoch": 3}
-    )
+    save_mmaction2(tmp_path / "before.pth", (start := randomised(name, **args)).state_dict(), start, {"epoch": 3})
 
     checkpoint = read_foreign_checkpoint(tmp_path / "before.pth")
     assert checkpoint.meta["meta"] == {"epoch": 3}
@@ -160,9 +156,7 @@ def as_tsm_original(model, *, fc="new_fc"):
         if ".non_local." in key:
             part, leaf = rest.removeprefix("non_local.").split(".")
             name = {"theta": "theta", "phi": "phi.0", "g": "g.0", "out": "W.0", "bn": "W.1"}[part]
-            out[f"module.base_model.{prefix}nl.{name}.{leaf}"] = (
-                value.unsqueeze(2) if value.dim() == 4 else value
-            )
+            out[f"module.base_model.{prefix}nl.{name}.{leaf}"] = value.unsqueeze(2) if value.dim() == 4 else value
             if part == "out":
                 out[f"module.base_model.{prefix}nl.W.0.bias"] = torch.randn(
                     value.shape[0], generator=torch.manual_seed(5)
@@ -244,9 +238,7 @@ def as_tpn_original(model):
     return {"state_dict": out, "meta": {"epoch": 150}}
 
 
-@pytest.mark.parametrize(
-    ("name", "args"), [("tpn_slowonly_tiny", {}), ("tpn_tsm_tiny", {"shift_downsample": True})]
-)
+@pytest.mark.parametrize(("name", "args"), [("tpn_slowonly_tiny", {}), ("tpn_tsm_tiny", {"shift_downsample": True})])
 def test_tpn_original(name, args):
     model = randomised(name, **args)
     file = as_tpn_original(model)
@@ -316,9 +308,7 @@ def as_paddle2(model):
         if key.startswith("fc."):
             out[f"head.fc.{leaf}"] = array.T if leaf == "weight" else array
         elif key.startswith(("backbone.conv1.", "backbone.bn1.")):
-            out[
-                "backbone.conv._conv.weight" if "conv1" in key else f"backbone.conv._batch_norm.{norm[leaf]}"
-            ] = array
+            out["backbone.conv._conv.weight" if "conv1" in key else f"backbone.conv._batch_norm.{norm[leaf]}"] = array
         else:
             stage, index, part = re.match(r"backbone\.layer(\d)\.(\d+)\.(.+)\.\w+$", key).groups()
             unit = "short" if part.startswith("downsample") else f"conv{int(part[-1]) - 1}"
@@ -365,9 +355,7 @@ def test_paddle1(tmp_path):
         assert torch.equal(value, other.state_dict()[key]), key
 
 
-@pytest.mark.parametrize(
-    ("layout", "depth"), [(as_paddle1, "r50"), (as_paddle1, "r101"), (as_paddle2, "r101")]
-)
+@pytest.mark.parametrize(("layout", "depth"), [(as_paddle1, "r50"), (as_paddle1, "r101"), (as_paddle2, "r101")])
 def test_names_of_deep_paddle_nets(layout, depth):
     """Every name of a bottleneck net finds its place, those of ResNet-101's third stage too (a, b1, b2, …)."""
     with torch.device("meta"):
@@ -432,9 +420,7 @@ def test_another_family_is_refused(file_of, model_of, message):
     """TSN and TSM have the same names and shapes here: they would load into one another."""
     source = randomised(file_of)
     target = (
-        create_model("bmn", feat_dim=8, temporal_dim=8)
-        if model_of == "bmn"
-        else create_model(model_of, num_classes=4)
+        create_model("bmn", feat_dim=8, temporal_dim=8) if model_of == "bmn" else create_model(model_of, num_classes=4)
     )
     report = convert_state_dict(to_mmaction2(source.state_dict(), source), target)
     assert not report.complete
@@ -474,15 +460,11 @@ def test_nothing_that_fits_is_refused_even_if_partial():
     source = randomised("tsn_tiny")
     target = create_model("bmn", feat_dim=8, temporal_dim=8)
     with pytest.raises(CheckpointError, match="nothing of this MMAction2 checkpoint fits"):
-        load_converted(
-            target, convert_state_dict(to_mmaction2(source.state_dict(), source), target), partial=True
-        )
+        load_converted(target, convert_state_dict(to_mmaction2(source.state_dict(), source), target), partial=True)
 
 
 def test_unknown_formats_are_refused():
-    with pytest.raises(
-        CheckpointError, match=r"format is not known: 1 tensors, the first ones encoder.weight"
-    ):
+    with pytest.raises(CheckpointError, match=r"format is not known: 1 tensors, the first ones encoder.weight"):
         guess_model({"encoder.weight": torch.zeros(1)})
     assert len({known.name for known in FORMATS}) == len(FORMATS)
 
@@ -567,9 +549,7 @@ def test_files_without_weights_are_refused(tmp_path):
 
 def test_old_torch_files_are_read(tmp_path):
     """Before torch 1.6 a checkpoint was no zip archive; most originals are of that age."""
-    torch.save(
-        {"state_dict": {"w": torch.ones(3)}}, tmp_path / "old.pth.tar", _use_new_zipfile_serialization=False
-    )
+    torch.save({"state_dict": {"w": torch.ones(3)}}, tmp_path / "old.pth.tar", _use_new_zipfile_serialization=False)
     assert not zipfile.is_zipfile(tmp_path / "old.pth.tar")
     assert read_foreign_checkpoint(tmp_path / "old.pth.tar").tensors["w"].tolist() == [1, 1, 1]
 

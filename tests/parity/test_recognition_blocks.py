@@ -40,9 +40,7 @@ def fill(module, foreign, shapes, recipe):
     state = module.state_dict()
     for key, value in state.items():
         if not key.endswith("num_batches_tracked"):
-            state[key] = torch.from_numpy(recipe.make_tensor(foreign[key], shapes[foreign[key]])).reshape(
-                value.shape
-            )
+            state[key] = torch.from_numpy(recipe.make_tensor(foreign[key], shapes[foreign[key]])).reshape(value.shape)
     module.load_state_dict(state)
     return module.double().eval()
 
@@ -105,16 +103,13 @@ def test_tpn_neck(recipe, misc, numbers, variant):
     shapes = dict(base["keys"])
     model = create_model("tpn_slowonly_tiny")  # any TPN: it lends its names
     names = {
-        own: next(iter(to_mmaction2({own: v}, model))).removeprefix("neck.")
-        for own, v in model.state_dict().items()
+        own: next(iter(to_mmaction2({own: v}, model))).removeprefix("neck.") for own, v in model.state_dict().items()
     }
     fill(neck, {k: names[f"neck.{k}"] for k in neck.state_dict()}, shapes, recipe)
     fill(auxiliary, {k: names[f"aux_head.{k}"] for k in auxiliary.state_dict()}, shapes, recipe)
 
     low, high = (
-        torch.from_numpy(
-            recipe.make_input(f"misc/tpn/{frames}/{i}", (2, channels, frames, side, side))
-        ).double()
+        torch.from_numpy(recipe.make_input(f"misc/tpn/{frames}/{i}", (2, channels, frames, side, side))).double()
         for i, channels, side in ((0, 64, 14), (1, 128, 7))
     )
     low, high = (x.transpose(1, 2).flatten(0, 1) for x in (low, high))
@@ -124,9 +119,7 @@ def test_tpn_neck(recipe, misc, numbers, variant):
     maps = maps.unflatten(0, (-1, t)).transpose(1, 2)
     assert list(maps.shape) == entry["out_shape"]
     assert maps.mean().item() == pytest.approx(entry["mean"], rel=1e-9)
-    np.testing.assert_allclose(
-        maps.reshape(-1)[::53].numpy(), numbers[f"tpn/{variant}"], rtol=1e-9, atol=1e-11
-    )
+    np.testing.assert_allclose(maps.reshape(-1)[::53].numpy(), numbers[f"tpn/{variant}"], rtol=1e-9, atol=1e-11)
     if entry["loss_aux"] is not None:
         loss = 0.5 * F.cross_entropy(aux_logits, torch.tensor([1, 7]))
         assert loss.item() == pytest.approx(entry["loss_aux"], rel=1e-9)
@@ -217,9 +210,7 @@ def test_imagenet_weights_land_where_mmaction2_puts_them(misc, image_weights, fa
     report = load_imagenet(model, image_weights, first_conv="random")
     digest = misc["pretrained"][family]["digest"]
     ours = {
-        k.removeprefix("backbone."): v
-        for k, v in to_mmaction2(model.state_dict(), model).items()
-        if "backbone." in k
+        k.removeprefix("backbone."): v for k, v in to_mmaction2(model.state_dict(), model).items() if "backbone." in k
     }
     for key, (total, norm) in digest.items():
         if "non_local" in key or (family == "slowonly_r50_flow" and key == "conv1.conv.weight"):
@@ -248,9 +239,7 @@ def test_first_convolution_of_flow(image_weights, caplog):
         report = load_imagenet(model, image_weights)
     assert report.first_conv == "averaged over 3 channels and repeated 10 times"
     assert report.first_conv in caplog.text
-    torch.testing.assert_close(
-        model.first_conv.weight.detach(), rgb.mean(1, keepdim=True).expand(-1, 10, -1, -1)
-    )
+    torch.testing.assert_close(model.first_conv.weight.detach(), rgb.mean(1, keepdim=True).expand(-1, 10, -1, -1))
 
     with pytest.raises(RecipeError, match="'average' or 'random'"):
         load_imagenet(model, image_weights, first_conv="repeat")
@@ -295,9 +284,7 @@ def test_torchvision_file_through_convert(image_weights):
 
 # --- from scratch -------------------------------------------------------------------------------------------------------
 
-SCRATCH = [
-    f for f in BODIES if f in ("tsn_r50", "slowonly_r50_4x16", "slowonly_r50_flow", "tpn_slowonly_r50_8x8")
-]
+SCRATCH = [f for f in BODIES if f in ("tsn_r50", "slowonly_r50_4x16", "slowonly_r50_flow", "tpn_slowonly_r50_8x8")]
 
 
 @pytest.mark.parametrize("family", [*SCRATCH, "slowonly_r50_nl_embedded_gaussian"])

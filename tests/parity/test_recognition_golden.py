@@ -49,9 +49,7 @@ class Family:
         self.recipe = recipe
         self.facts = json.loads((folder / "golden.json").read_text())
         self.numbers = np.load(folder / "golden.npz")
-        self.weights = {
-            key: draw(recipe, key, shape) for key, shape in recipe.load_keys(folder / "keys.json")
-        }
+        self.weights = {key: draw(recipe, key, shape) for key, shape in recipe.load_keys(folder / "keys.json")}
         self.model_name, self.model_args = guess_model(self.weights)
         self.model = create_model(self.model_name, dropout=0.0, **self.model_args)
         self.report = convert_state_dict(self.weights, self.model)
@@ -112,16 +110,10 @@ def test_conversion_is_complete_and_goes_back(family):
 def test_stages_and_logits(family):
     model = family.model.eval()
     stages = {}
-    hooks = [
-        model.backbone.bn1.register_forward_hook(
-            lambda m, i, out: stages.update({"backbone.conv1": F.relu(out)})
-        )
-    ]
+    hooks = [model.backbone.bn1.register_forward_hook(lambda m, i, out: stages.update({"backbone.conv1": F.relu(out)}))]
     for i, stage in enumerate(model.backbone.stages(), 1):
         hooks.append(
-            stage[-1].register_forward_hook(
-                lambda m, i, out, name=f"backbone.layer{i}": stages.update({name: out})
-            )
+            stage[-1].register_forward_hook(lambda m, i, out, name=f"backbone.layer{i}": stages.update({name: out}))
         )
     if hasattr(model, "neck"):
         hooks.append(model.neck.register_forward_hook(lambda m, i, out: stages.update({"neck": out[0]})))

@@ -73,9 +73,7 @@ def draw_once(key, shape, fan_in):
 def golden(request):
     if os.environ.get("CLIPWISE_REGENERATE_GOLDEN"):
         shared = request.getfixturevalue("shared")
-        GOLDEN.write_text(
-            json.dumps(extract(shared / "golden" / "mmaction2_0.24_recognition.json"), indent=0) + "\n"
-        )
+        GOLDEN.write_text(json.dumps(extract(shared / "golden" / "mmaction2_0.24_recognition.json"), indent=0) + "\n")
     yield json.loads(GOLDEN.read_text())
     draw_once.cache_clear()
 
@@ -128,9 +126,7 @@ def test_model(golden, name):
     stages = {}
     hooks = [model.backbone.bn1.register_forward_hook(lambda m, i, out: stages.update(conv1=F.relu(out)))]
     for i, stage in enumerate(model.backbone.stages(), 1):
-        hooks.append(
-            stage[-1].register_forward_hook(lambda m, i, out, key=f"layer{i}": stages.update({key: out}))
-        )
+        hooks.append(stage[-1].register_forward_hook(lambda m, i, out, key=f"layer{i}": stages.update({key: out})))
     with torch.no_grad():
         logits = model(views(model, 0, shape))
     for hook in hooks:
@@ -144,9 +140,7 @@ def test_model(golden, name):
     results = {
         "test_None": logits,
         "test_score": by_video.mean(1),
-        "test_prob": by_video.mean(1).softmax(1)
-        if model.views_before_softmax
-        else by_video.softmax(2).mean(1),
+        "test_prob": by_video.mean(1).softmax(1) if model.views_before_softmax else by_video.softmax(2).mean(1),
     }
     for key, ours in results.items():
         reference = entry[key]

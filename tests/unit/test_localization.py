@@ -185,8 +185,7 @@ def golden_case(shared, recipe):
     }
     x = torch.from_numpy(recipe.make_features("bmn_400x100/x", (2, 400, 100)))
     noise = tuple(
-        torch.from_numpy(recipe.rng(f"bmn/rand{i}").random_sample((2, 100, 100)).astype(np.float32))
-        for i in range(2)
+        torch.from_numpy(recipe.rng(f"bmn/rand{i}").random_sample((2, 100, 100)).astype(np.float32)) for i in range(2)
     )
     return weights, x, noise
 
@@ -266,9 +265,7 @@ def test_loss_and_gradient_are_finite_at_batch_size_one(convention, boxes):
     logits = [torch.randn(1, 2, 20, 20), torch.randn(1, 20) * 30, torch.randn(1, 20) * 30]
     for x in logits:
         x.requires_grad_()
-    losses = bmn_loss(
-        *(x.sigmoid() for x in logits), bmn_targets(boxes, 20, convention=convention), convention
-    )
+    losses = bmn_loss(*(x.sigmoid() for x in logits), bmn_targets(boxes, 20, convention=convention), convention)
     assert all(v.isfinite() for v in losses.values())
     losses["loss"].backward()
     assert all(x.grad.isfinite().all() for x in logits)
@@ -298,9 +295,7 @@ def test_regression_draws_as_many_middle_and_low_cells_as_high_ones():
     assert weight[(iou > 0.3) & (iou <= 0.7)].sum().item() == pytest.approx(high, rel=0.05)
     assert weight[(iou > 0) & (iou <= 0.3)].sum().item() == pytest.approx(high, rel=0.05)
     assert not weight[iou == 0].any()
-    zero_too = _regression_weight(
-        iou, cells, (0.7, 0.3), LOSS_RULES["paddle"], None, torch.Generator().manual_seed(0)
-    )
+    zero_too = _regression_weight(iou, cells, (0.7, 0.3), LOSS_RULES["paddle"], None, torch.Generator().manual_seed(0))
     assert zero_too[(iou == 0) & cells].any()
     assert not zero_too[~cells].any()
 
@@ -365,8 +360,7 @@ def test_soft_nms_keeps_the_last_candidate():
 def test_soft_nms_of_a_ragged_batch_equals_the_loop(mm):
     rng = np.random.default_rng(0)
     lists = [
-        (np.sort(rng.integers(0, 21, (n, 2)) / 20, 1) + np.array([0, 0.05]), rng.random(n))
-        for n in (1, 7, 60, 150)
+        (np.sort(rng.integers(0, 21, (n, 2)) / 20, 1) + np.array([0, 0.05]), rng.random(n)) for n in (1, 7, 60, 150)
     ]
     boxes, scores = np.zeros((4, 150, 2)), np.full((4, 150), -np.inf)
     for i, (b, s) in enumerate(lists):
@@ -415,9 +409,7 @@ def loop_candidates(conf, start, end, convention):
         for e in range(s, length):
             read = e if convention == "paddle" else e + 1
             if read < length and wanted(start, s, 0) and wanted(end, read, length - 1):
-                out.append(
-                    (s / length, (e + 1) / length, start[s] * end[read] * conf[1, s, e] * conf[0, s, e])
-                )
+                out.append((s / length, (e + 1) / length, start[s] * end[read] * conf[1, s, e] * conf[0, s, e]))
     return np.array(out)
 
 
@@ -427,9 +419,7 @@ def test_proposals_equal_the_loop_over_cells(convention, length):
     conf, start, end = smooth_maps(3, length)
     low = 0.55 if convention == "paddle" else 0.5
     got = generate_proposals(conf, start, end, [10, 20, 30], convention=convention, layout="start_end")
-    other = generate_proposals(
-        duration_major(torch.from_numpy(conf)), start, end, [10, 20, 30], convention=convention
-    )
+    other = generate_proposals(duration_major(torch.from_numpy(conf)), start, end, [10, 20, 30], convention=convention)
     for i, ((segments, scores), seconds) in enumerate(zip(got, (10, 20, 30))):
         rows = loop_candidates(conf[i], start[i], end[i], convention)
         expected = loop_soft_nms(rows[:, :2], rows[:, 2], 100, 0.4, low, 0.9, convention == "mmaction2")
@@ -511,9 +501,7 @@ def test_a_failed_run_leaves_no_result_file(tmp_path):
 
 def test_class_scores_name_proposals(tmp_path):
     lists = tmp_path / "a.json"
-    lists.write_text(
-        json.dumps({"results": {"v": [{"label": "b", "score": 0.7}, {"label": "a", "score": 0.2}]}})
-    )
+    lists.write_text(json.dumps({"results": {"v": [{"label": "b", "score": 0.7}, {"label": "a", "score": 0.2}]}}))
     table = tmp_path / "b.json"
     table.write_text(json.dumps({"results": {"v": [0.2, 0.7]}, "class": ["a", "b"]}))
     for path in (lists, table):

@@ -25,21 +25,15 @@ def golden(shared):
 def test_recognition_metrics_have_mmaction2s_digits(inputs, golden, scores, entry):
     expected, s = golden[entry], inputs[scores]
     assert m.top_k_accuracy(s, inputs["labels"], (1, 2, 5, 12)) == expected["top_k_accuracy_1_2_5_12"]
-    assert m.mean_class_accuracy(s, inputs["labels"]) == pytest.approx(
-        expected["mean_class_accuracy"], abs=1e-15
-    )
-    assert m.mean_average_precision(s, inputs["multi"]) == pytest.approx(
-        expected["mean_average_precision"], abs=1e-14
-    )
+    assert m.mean_class_accuracy(s, inputs["labels"]) == pytest.approx(expected["mean_class_accuracy"], abs=1e-15)
+    assert m.mean_average_precision(s, inputs["multi"]) == pytest.approx(expected["mean_average_precision"], abs=1e-14)
     assert math.isnan(m.mmit_mean_average_precision(s, inputs["multi"], empty="nan"))
     assert math.isnan(expected["mmit_mean_average_precision"])
 
 
 def test_mmit_leaves_out_samples_without_a_true_class(inputs, golden):
     expected = golden["fine"]["mmit_without_empty_rows"]
-    assert m.mmit_mean_average_precision(inputs["fine"], inputs["multi"]) == pytest.approx(
-        expected, abs=1e-14
-    )
+    assert m.mmit_mean_average_precision(inputs["fine"], inputs["multi"]) == pytest.approx(expected, abs=1e-14)
     kept = inputs["multi"].any(axis=1)
     assert not kept.all()
     nan_form = m.mmit_mean_average_precision(inputs["fine"][kept], inputs["multi"][kept], empty="nan")
@@ -68,9 +62,7 @@ def test_top_k_takes_a_single_k_and_lists():
 def test_confusion_matrix_counts_and_normalises():
     pred, real = [0, 2, 2, 5], [0, 2, 0, 2]
     np.testing.assert_array_equal(m.confusion_matrix(pred, real), [[1, 1, 0], [0, 1, 1], [0, 0, 0]])
-    np.testing.assert_allclose(
-        m.confusion_matrix(pred, real, "true"), [[0.5, 0.5, 0], [0, 0.5, 0.5], [0, 0, 0]]
-    )
+    np.testing.assert_allclose(m.confusion_matrix(pred, real, "true"), [[0.5, 0.5, 0], [0, 0.5, 0.5], [0, 0, 0]])
     np.testing.assert_allclose(m.confusion_matrix(pred, real, "pred"), [[1, 0.5, 0], [0, 0.5, 1], [0, 0, 0]])
     np.testing.assert_allclose(m.confusion_matrix(pred, real, "all").sum(), 1)
     whole = m.confusion_matrix(pred, real, num_classes=7)

@@ -113,9 +113,7 @@ def test_anchors_without_the_shared_folder():
     """A few rows of the specification, so that this file tests something everywhere."""
     first = sample_frames(300, clip_len=4, frame_interval=16, num_clips=10, mode="test")[:, 0]
     assert first.tolist() == [11, 35, 59, 82, 106, 130, 154, 177, 201, 225]
-    newer = sample_frames(
-        300, clip_len=4, frame_interval=16, num_clips=10, mode="test", rule="mmaction2_1.x"
-    )[:, 0]
+    newer = sample_frames(300, clip_len=4, frame_interval=16, num_clips=10, mode="test", rule="mmaction2_1.x")[:, 0]
     assert newer.tolist() == [0, 28, 56, 84, 112, 139, 167, 195, 223, 251]
     assert sample_frames(40, clip_len=4, frame_interval=16, mode="test").tolist() == [[0, 16, 32, 8]]
     twice = sample_frames(300, clip_len=1, num_clips=8, mode="test", twice_sample=True).reshape(-1)
@@ -138,9 +136,7 @@ def test_untrimmed_sampling_of_a_very_short_video():
     ],
 )
 def test_paddle_test_frames(num_frames, segment_len, source, expected):
-    ours = paddle_sample_frames(
-        num_frames, num_segments=3, segment_len=segment_len, mode="test", source=source
-    )
+    ours = paddle_sample_frames(num_frames, num_segments=3, segment_len=segment_len, mode="test", source=source)
     assert ours.tolist() == expected
 
 
@@ -200,9 +196,7 @@ def test_other_samplers_stay_inside(num_frames, clip_len, num_clips, seed, mode)
     rng = np.random.default_rng(seed)
     dense = dense_sample_frames(num_frames, clip_len=clip_len, num_clips=num_clips, mode=mode, rng=rng)
     assert dense.shape == (num_clips * (10 if mode == "test" else 1), clip_len)
-    paddle = paddle_sample_frames(
-        num_frames, num_segments=num_clips, segment_len=clip_len, mode=mode, rng=rng
-    )
+    paddle = paddle_sample_frames(num_frames, num_segments=num_clips, segment_len=clip_len, mode=mode, rng=rng)
     assert paddle.shape == (num_clips, clip_len)
     untrimmed = untrimmed_sample_frames(num_frames, clip_len=clip_len)
     for frames in (dense, paddle, untrimmed):
@@ -212,9 +206,7 @@ def test_other_samplers_stay_inside(num_frames, clip_len, num_clips, seed, mode)
 
 def test_train_draws_depend_on_the_generator_only():
     def draw(seed):
-        return sample_frames(
-            300, clip_len=4, frame_interval=8, num_clips=3, rng=np.random.default_rng(seed)
-        ).tolist()
+        return sample_frames(300, clip_len=4, frame_interval=8, num_clips=3, rng=np.random.default_rng(seed)).tolist()
 
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)

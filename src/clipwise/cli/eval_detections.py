@@ -108,7 +108,9 @@ def read_any_class_scores(path: str) -> Any:
     import numpy as np
 
     scores = {
-        Path(r["path"]).stem.removeprefix("v_"): np.asarray(r["scores"], float) for r in rows if r.get("scores") is not None
+        Path(r["path"]).stem.removeprefix("v_"): np.asarray(r["scores"], float)
+        for r in rows
+        if r.get("scores") is not None
     }
     if not scores or any(s.ndim != 1 for s in scores.values()):
         raise DataError(f"{path} must hold one row of scores for each video. Write it with --average-clips prob.")

@@ -85,9 +85,7 @@ def sample_frames(
         raise RecipeError(f"The sampling rule is {rule!r}; allowed are 'mmaction2_0.x' and 'mmaction2_1.x'.")
     if target_fps is not None and not fps:
         raise RecipeError("target_fps was given without the video's own frame rate: pass fps as well.")
-    span = _span(
-        clip_len, frame_interval, mode, rule, None if target_fps is None else float(fps or 0) / target_fps
-    )
+    span = _span(clip_len, frame_interval, mode, rule, None if target_fps is None else float(fps or 0) / target_fps)
     if mode == "train":
         starts = _train_starts(num_frames, span, num_clips, keep_tail_frames, _need(rng, "train mode"))
     elif mode == "test" and (rule == "mmaction2_0.x"):

@@ -220,11 +220,7 @@ def bmn(
 
 def _runs_tiles(x: Tensor) -> bool:
     """Where tiles of valid cells beat the library's own 3×3 convolution: on a CPU in full precision."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and not torch.compiler.is_compiling()
-    )
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and not torch.compiler.is_compiling()
 
 
 def _probability(logits: Tensor) -> Tensor:

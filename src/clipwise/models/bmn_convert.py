@@ -96,9 +96,7 @@ def convert_bmn(
             ("max_duration", max_duration, duration),
         ):
             if given is not None and given != found:
-                raise CheckpointError(
-                    f"{name}={given} was given, but the mask in the file is for {name}={found}"
-                )
+                raise CheckpointError(f"{name}={given} was given, but the mask in the file is for {name}={found}")
         temporal_dim, max_duration = length, duration
     elif "bm_mask" in tensors and temporal_dim is None:
         max_duration, temporal_dim = tensors["bm_mask"].shape
@@ -208,9 +206,7 @@ def export_bmn(
         if length is None:
             raise CheckpointError("include_masks needs model_args with temporal_dim, to compute the mask")
         duration = args.get("max_duration") or length
-        out["sample_mask"] = sample_mask(
-            length, duration, state_dict["proposal.matching.weight"].shape[1], target
-        )
+        out["sample_mask"] = sample_mask(length, duration, state_dict["proposal.matching.weight"].shape[1], target)
         if target == "mmaction2":
             position = torch.arange(length)
             out["bm_mask"] = (position[:duration, None] + position < length).float()
@@ -229,9 +225,7 @@ def sample_mask(temporal_dim: int, max_duration: int, num_samples: int, source: 
     sampling, layout = CONVENTIONS[source]
     operator = sampling_operator(temporal_dim, max_duration, num_samples, sampling=sampling, layout=layout)
     mask = torch.zeros(temporal_dim, num_samples, max_duration * temporal_dim)
-    mask[:, :, operator.cell] = (
-        operator.dense(torch.float32).view(-1, temporal_dim, num_samples).permute(1, 2, 0)
-    )
+    mask[:, :, operator.cell] = operator.dense(torch.float32).view(-1, temporal_dim, num_samples).permute(1, 2, 0)
     return mask.flatten(1)
 
 

@@ -61,17 +61,10 @@ class SamplingOperator:
         """(P, L·N): the matrix itself, half the size of the references' mask, as invalid cells are absent."""
         cells, columns = len(self.cell), len(self.offsets_t)
         place = self.row.long() * columns + self.index
-        return (
-            self.values.new_zeros(cells * columns)
-            .scatter(0, place, self.values)
-            .view(cells, columns)
-            .to(dtype)
-        )
+        return self.values.new_zeros(cells * columns).scatter(0, place, self.values).view(cells, columns).to(dtype)
 
 
-def valid_cells(
-    temporal_dim: int, max_duration: int, layout: Layout
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def valid_cells(temporal_dim: int, max_duration: int, layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Start index, duration index and flattened map position of every proposal that ends within the video.
 
     A cell (d, s) is the proposal that covers positions s..s+d. In the map it stands at [d, s] ("duration_start",
@@ -232,13 +225,9 @@ def _check_options(temporal_dim, max_duration, num_samples, num_samples_per_bin,
         if value < 1:
             raise ClipwiseError(f"{name} was {value}; it must be at least 1")
     if not 1 <= max_duration <= temporal_dim:
-        raise ClipwiseError(
-            f"max_duration was {max_duration}; it must be within 1..temporal_dim ({temporal_dim})"
-        )
+        raise ClipwiseError(f"max_duration was {max_duration}; it must be within 1..temporal_dim ({temporal_dim})")
     if num_samples * num_samples_per_bin < 2:
-        raise ClipwiseError(
-            "num_samples · num_samples_per_bin was 1; at least 2 points a proposal are needed"
-        )
+        raise ClipwiseError("num_samples · num_samples_per_bin was 1; at least 2 points a proposal are needed")
     if boundary_ratio < 0:
         raise ClipwiseError(f"boundary_ratio was {boundary_ratio}; it must not be negative")
 
@@ -323,9 +312,7 @@ class BoundaryMatching(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
-        dense = (
-            features.device.type != "cpu" or exporting if self.method == "auto" else self.method == "dense"
-        )
+        dense = features.device.type != "cpu" or exporting if self.method == "auto" else self.method == "dense"
         if dense:
             return self._forward_dense(features, keep=not exporting)
         op = self.operator

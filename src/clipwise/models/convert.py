@@ -227,9 +227,7 @@ def guess_model(source: Source) -> tuple[str, dict[str, Any]]:
     prefix = "tpn_" if traits["neck"] else ""
     name = f"{prefix}{family}_{'tiny' if depth == 'tiny' else f'r{depth}'}"
     if name not in list_models():
-        raise CheckpointError(
-            f"the checkpoint looks like {name}, which is not in this zoo: {', '.join(list_models())}"
-        )
+        raise CheckpointError(f"the checkpoint looks like {name}, which is not in this zoo: {', '.join(list_models())}")
     return name, args
 
 
@@ -243,11 +241,7 @@ def _fit(value: Tensor, shape: torch.Size, *, inflate: bool) -> Tensor | None:
                 return value.squeeze(dim)
     if inflate and value.dim() == 4:
         if value.shape[1] != shape[1]:
-            return (
-                value.mean(1, keepdim=True).expand(-1, shape[1], -1, -1)
-                if value.shape[2:] == shape[2:]
-                else None
-            )
+            return value.mean(1, keepdim=True).expand(-1, shape[1], -1, -1) if value.shape[2:] == shape[2:] else None
         return inflate_kernel(value, shape)
     return None
 

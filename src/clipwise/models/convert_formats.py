@@ -264,9 +264,7 @@ def _translate_paddle2(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -
         if key in ("head.fc.weight", "head.fc.bias"):
             out.put(key.removeprefix("head."), tensor.T if key.endswith("weight") else tensor, key)
             continue
-        found = re.fullmatch(
-            r"backbone\.(conv|res(\d)([a-z]\d*)\.(conv(\d)|short))\.(_conv|_batch_norm)\.(\w+)", key
-        )
+        found = re.fullmatch(r"backbone\.(conv|res(\d)([a-z]\d*)\.(conv(\d)|short))\.(_conv|_batch_norm)\.(\w+)", key)
         if not found:
             out.unused.append(key)
             continue
@@ -340,8 +338,7 @@ FORMATS: list[Format] = [
     Format(
         TPN_ORIGINAL,
         lambda t: (
-            any(k.startswith("necks.") for k in t)
-            or {"backbone.conv1.weight", "cls_head.fc_cls.weight"} <= set(t)
+            any(k.startswith("necks.") for k in t) or {"backbone.conv1.weight", "cls_head.fc_cls.weight"} <= set(t)
         ),
         _translate_tpn,
     ),

@@ -53,12 +53,8 @@ def read_foreign_checkpoint(path: str | Path) -> ForeignCheckpoint:
         content = _read_torch(path)
     tensors, meta = split_checkpoint(content)
     if not tensors:
-        found = (
-            ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
-        )
-        raise CheckpointError(
-            f"{path} holds no weights (found: {found}); a dictionary of named tensors is expected"
-        )
+        found = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
+        raise CheckpointError(f"{path} holds no weights (found: {found}); a dictionary of named tensors is expected")
     return ForeignCheckpoint(path, tensors, meta)
 
 
@@ -161,9 +157,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} can't be read: it is truncated or not a safetensors file ({error})"
-        ) from None
+        raise CheckpointError(f"{path} can't be read: it is truncated or not a safetensors file ({error})") from None
 
 
 class _PaddleUnpickler(pickle.Unpickler):
@@ -226,9 +220,7 @@ def _read_paddle(path: Path) -> dict[str, Any]:
             f"{path} can't be read as Paddle parameters: truncated, or of another format ({error})"
         ) from None
     if not isinstance(content, Mapping):
-        raise CheckpointError(
-            f"{path} holds a {type(content).__name__}; a dictionary of named arrays is expected"
-        )
+        raise CheckpointError(f"{path} holds a {type(content).__name__}; a dictionary of named arrays is expected")
     # Paddle 2 stores a dynamic tensor as (name, array).
     pairs = {
         k: v[1] if isinstance(v, tuple) and len(v) == 2 and isinstance(v[1], np.ndarray) else v

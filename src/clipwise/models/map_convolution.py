@@ -48,9 +48,7 @@ def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return output, kernel, data
 
 
-_OUTPUT, _KERNEL, _DATA = (
-    torch.from_numpy(np.kron(m, m)) for m in _transforms()
-)  # for flattened 6×6 windows
+_OUTPUT, _KERNEL, _DATA = (torch.from_numpy(np.kron(m, m)) for m in _transforms())  # for flattened 6×6 windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +94,9 @@ def tile_plan(source: np.ndarray, zero: int, wanted: np.ndarray) -> TilePlan:
     order = order[index[order] != zero]
     i, j = np.divmod(np.arange(TILE**2), TILE)
     output = np.full(whole.shape, -1)
-    output[tile_row * TILE + i[:, None], tile_column * TILE + j[:, None]] = np.arange(
-        TILE**2 * len(tile_row)
-    ).reshape(TILE**2, -1)
+    output[tile_row * TILE + i[:, None], tile_column * TILE + j[:, None]] = np.arange(TILE**2 * len(tile_row)).reshape(
+        TILE**2, -1
+    )
     return TilePlan(
         index=torch.from_numpy(index),
         index_t=torch.from_numpy(order),
@@ -181,9 +179,7 @@ class _TileConvolution(torch.autograd.Function):
             grad_product = (back @ grad_out.view(TILE**2, -1)).view(WINDOW**2, -1, len(weight))
             grad_kernel.baddbmm_(_transform_data(sample, plan).transpose(1, 2), grad_product)
             grad_data = data @ torch.bmm(grad_product, kernel_t).view(WINDOW**2, -1)
-            grad_rows[b] = F.embedding_bag(
-                plan.index_t, grad_data.view(-1, channels), plan.offsets_t, mode="sum"
-            )
+            grad_rows[b] = F.embedding_bag(plan.index_t, grad_data.view(-1, channels), plan.offsets_t, mode="sum")
         grad_weight = (_KERNEL.T.to(dtype) @ grad_kernel.view(WINDOW**2, -1)).view(3, 3, channels, -1)
         return grad_rows, grad_weight.permute(3, 2, 0, 1), grad_bias, None
 

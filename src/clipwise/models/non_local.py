@@ -40,9 +40,7 @@ class NonLocal(nn.Module):
     ):
         super().__init__()
         if mode not in MODES:
-            raise RecipeError(
-                f"non_local: {mode!r} is no pairwise function; choose one of {', '.join(MODES)}"
-            )
+            raise RecipeError(f"non_local: {mode!r} is no pairwise function; choose one of {', '.join(MODES)}")
         inner = max(channels // 2, 1)
         self.mode = mode
         self.scale = inner**-0.5 if use_scale else 1.0
@@ -59,9 +57,7 @@ class NonLocal(nn.Module):
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         """(B·T, C, H, W) -> the same shape; ``num_frames`` is T."""
         gaussian = self.mode == "gaussian"
-        query = _positions(
-            x if gaussian else self.theta(x), num_frames
-        )  # (B, Q, I), or C channels for gaussian
+        query = _positions(x if gaussian else self.theta(x), num_frames)  # (B, Q, I), or C channels for gaussian
         key = _positions(self.pool(x if gaussian else self.phi(x)), num_frames)  # (B, K, ·)
         value = _positions(self.pool(self.g(x)), num_frames)  # (B, K, I)
 

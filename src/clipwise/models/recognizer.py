@@ -113,9 +113,7 @@ class Recognizer(nn.Module):
                 f"clips have shape {tuple(clips.shape)}; the model takes (batch, channels, frames, height, width)"
             )
         if clips.shape[1] != channels:
-            raise DataError(
-                f"clips have {clips.shape[1]} channels; this model was made with in_channels={channels}"
-            )
+            raise DataError(f"clips have {clips.shape[1]} channels; this model was made with in_channels={channels}")
         if self.num_segments is not None and clips.shape[2] != self.num_segments:
             raise DataError(
                 f"clips have {clips.shape[2]} frames; this model was made with num_segments={self.num_segments}. "

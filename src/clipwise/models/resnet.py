@@ -78,9 +78,7 @@ def conv(in_channels: int, out_channels: int, *, space: int, time: int = 1, stri
     if space == 1 and stride == 1:
         return TemporalConv(in_channels, out_channels, (time, 1), padding=(pad_t, 0), bias=False)
     pad = (pad_t, pad_s, pad_s)
-    return SpaceTimeConv(
-        in_channels, out_channels, (time, space, space), (1, stride, stride), pad, bias=False
-    )
+    return SpaceTimeConv(in_channels, out_channels, (time, space, space), (1, stride, stride), pad, bias=False)
 
 
 class TemporalShift(nn.Module):
@@ -335,9 +333,7 @@ class ResNet(nn.Module):
                 )
                 channels = width * block.expansion
                 if non_local and i in NON_LOCAL_BLOCKS.get(stage, ()):
-                    attention = partial(
-                        NonLocal, sub_sample=non_local_sub_sample, use_scale=non_local_use_scale
-                    )
+                    attention = partial(NonLocal, sub_sample=non_local_sub_sample, use_scale=non_local_use_scale)
                     blocks[-1].non_local = attention(channels, non_local)
             self.add_module(f"layer{stage + 1}", nn.ModuleList(blocks))
         self._freeze_parameters()

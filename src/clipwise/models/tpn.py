@@ -25,9 +25,7 @@ class ConvNorm(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1):
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
-        )
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,9 +87,7 @@ class Pyramid(nn.Module):
     ):
         super().__init__()
         if flow not in ("cascade", "parallel"):
-            raise RecipeError(
-                f"flow: {flow!r} is not allowed; choose 'cascade' (published models) or 'parallel'"
-            )
+            raise RecipeError(f"flow: {flow!r} is not allowed; choose 'cascade' (published models) or 'parallel'")
         if len(scales) != 2 or min(scales) < 1 or scales[1] % scales[0]:
             raise RecipeError(
                 f"temporal_scales: {list(scales)} is not allowed; give two numbers, the first dividing the second"

@@ -37,9 +37,7 @@ class AverageRecall(NamedTuple):
     def at(self, num_proposals: int) -> float:
         """AR@num_proposals, mean over the overlaps."""
         if not 1 <= num_proposals <= len(self.average_recall):
-            raise ClipwiseError(
-                f"AR@{num_proposals} was asked for; 1..{len(self.average_recall)} was computed"
-            )
+            raise ClipwiseError(f"AR@{num_proposals} was asked for; 1..{len(self.average_recall)} was computed")
         return float(self.average_recall[num_proposals - 1])
 
     def summary(self) -> dict[str, float]:
@@ -136,11 +134,7 @@ def average_recall_at_avg_proposals(
         for row, threshold in zip(first, tiou):
             row[pairs > 0] = np.minimum.reduceat(np.where(iou >= threshold, rank, _NEVER), start)
 
-    share = (
-        np.arange(1, max_avg_proposals + 1)
-        / max_avg_proposals
-        * (max_avg_proposals * num_videos / kept.sum())
-    )
+    share = np.arange(1, max_avg_proposals + 1) / max_avg_proposals * (max_avg_proposals * num_videos / kept.sum())
     allowed = np.minimum((kept[:, None] * share).astype(np.int64), kept[:, None])  # (videos, averages)
     # an action is found from the first average on whose allowance exceeds its rank
     recall = np.stack([(row[:, None] < allowed[video_of_box]).sum(0) for row in first]) / len(boxes)
@@ -215,9 +209,7 @@ def thumos_map(
     return detection_map(cleaned, predictions, tiou_thresholds)
 
 
-def _match(
-    truth: NDArray, truth_group: NDArray, boxes: NDArray, group: NDArray, tiou: NDArray
-) -> NDArray[np.bool_]:
+def _match(truth: NDArray, truth_group: NDArray, boxes: NDArray, group: NDArray, tiou: NDArray) -> NDArray[np.bool_]:
     """Which predictions take an action, for each overlap: (num_tiou, predictions).
 
     A group is a class in a video; groups do not touch each other. Predictions come best first within each group.
@@ -251,9 +243,7 @@ def _match_table(
 
     row = np.searchsorted(groups, place)
     iou = temporal_iou(table[row], boxes[:, None])
-    iou[np.isnan(iou)] = (
-        np.inf
-    )  # two segments of no length: 0/0 passes the scripts' test, and so counts as a hit
+    iou[np.isnan(iou)] = np.inf  # two segments of no length: 0/0 passes the scripts' test, and so counts as a hit
     iou[~filled[row]] = -1
     near = np.flatnonzero(iou.max(axis=1) >= tiou.min())
     near = near[np.argsort(row[near], kind="stable")]
@@ -313,23 +303,17 @@ def _best_first(rows: NDArray, count: NDArray) -> NDArray:
 
 def _by_class_best_first(label: NDArray, score: NDArray) -> NDArray[np.int64]:
     """Order by class, then by falling score; ties as in the scripts, which sort class by class."""
-    order = np.argsort(
-        label.astype(np.int16) if label.max(initial=0) < 1 << 15 else label, kind="stable"
-    )  # radix sort
+    order = np.argsort(label.astype(np.int16) if label.max(initial=0) < 1 << 15 else label, kind="stable")  # radix sort
     edges = np.flatnonzero(np.diff(label[order])) + 1
     parts = [part[np.argsort(score[part])[::-1]] for part in np.split(order, edges)]
     return np.concatenate(parts) if parts else order
 
 
-def _rows(
-    by_video: Mapping[str, Any], videos: Iterable[str], scored: bool
-) -> tuple[NDArray, NDArray[np.int64]]:
+def _rows(by_video: Mapping[str, Any], videos: Iterable[str], scored: bool) -> tuple[NDArray, NDArray[np.int64]]:
     """(n, 2) or (n, 3) start, end, score of the given videos below each other, and how many each has."""
     listed = [by_video.get(video, ()) for video in videos]
     count = np.array([len(entries) for entries in listed])
-    if all(
-        isinstance(entries, list) and isinstance(entries[0], Mapping) for entries in listed if len(entries)
-    ):
+    if all(isinstance(entries, list) and isinstance(entries[0], Mapping) for entries in listed if len(entries)):
         try:
             boxes, score = _columns(list(itertools.chain.from_iterable(listed)), scored)
             return (np.column_stack([boxes, score]) if scored else boxes), count
@@ -358,9 +342,7 @@ def _segments(entries: Any, video: str, scored: bool) -> NDArray[np.float64]:
     return array[:, :columns]
 
 
-def _columns(
-    entries: Sequence[Mapping[str, Any]], scored: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _columns(entries: Sequence[Mapping[str, Any]], scored: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Segments (n, 2) and scores (n,), or no scores, of a list of dictionaries."""
     try:
         segments = [entry["segment"] for entry in entries]

@@ -86,9 +86,7 @@ def read_results(path: str | os.PathLike) -> ActivityNetResults:
     content = _read_json(path)
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict) or not all(isinstance(v, list) for v in results.values()):
-        raise DataError(
-            f"{path} has no 'results' that give a list for each video; it is no ActivityNet result file"
-        )
+        raise DataError(f"{path} has no 'results' that give a list for each video; it is no ActivityNet result file")
     return results
 
 
@@ -135,9 +133,7 @@ class VideoClassScores:
         """The k best (name, score) of a video."""
         values = self.scores.get(video, self.scores.get(f"v_{video}"))
         if values is None:
-            raise DataError(
-                f"no class scores for video {video!r}; there are scores of {len(self.scores)} videos"
-            )
+            raise DataError(f"no class scores for video {video!r}; there are scores of {len(self.scores)} videos")
         order = np.argsort(-np.asarray(values), kind="stable")[:k]
         return [(self.classes[i], float(values[i])) for i in order]
 
@@ -157,9 +153,7 @@ def read_class_scores(path: str | os.PathLike) -> VideoClassScores:
         raise DataError(f"{path} has no 'results'; class scores of videos are expected there")
     classes = content.get("class")
     if classes is not None:
-        return VideoClassScores(
-            list(classes), {k: np.asarray(v, dtype=np.float64) for k, v in results.items()}
-        )
+        return VideoClassScores(list(classes), {k: np.asarray(v, dtype=np.float64) for k, v in results.items()})
     try:
         names = sorted({entry["label"] for entries in results.values() for entry in entries})
         place = {name: i for i, name in enumerate(names)}
@@ -169,9 +163,7 @@ def read_class_scores(path: str | os.PathLike) -> VideoClassScores:
             for entry in entries:
                 scores[video][place[entry["label"]]] = entry["score"]
     except (TypeError, KeyError) as error:
-        raise DataError(
-            f"{path}: entries need 'label' and 'score', or a list 'class' of names ({error!r})"
-        ) from None
+        raise DataError(f"{path}: entries need 'label' and 'score', or a list 'class' of names ({error!r})") from None
     return VideoClassScores(names, scores)
 
 

@@ -60,9 +60,7 @@ def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, topk: int | Sequence[in
     scores, labels = _scores_and_labels(scores, labels)
     ks = [topk] if isinstance(topk, int | np.integer) else list(topk)
     if not ks or any(k < 1 for k in ks):
-        raise ClipwiseError(
-            f"topk was {topk!r}; it must be one or more whole numbers of at least 1, such as (1, 5)"
-        )
+        raise ClipwiseError(f"topk was {topk!r}; it must be one or more whole numbers of at least 1, such as (1, 5)")
     order = np.argsort(scores, axis=1)[:, ::-1]
     rank = (order == labels[:, None]).argmax(axis=1)
     return [float((rank < k).sum() / len(rank)) for k in ks]
@@ -89,9 +87,7 @@ def confusion_matrix(
     """
     pred, real = _indices(pred, "pred"), _indices(real, "real")
     if len(pred) != len(real):
-        raise ClipwiseError(
-            f"pred has {len(pred)} entries and real has {len(real)}; give one of each per sample"
-        )
+        raise ClipwiseError(f"pred has {len(pred)} entries and real has {len(real)}; give one of each per sample")
     if not len(real):
         raise ClipwiseError("pred and real are empty; a confusion matrix needs at least one sample")
     if normalize not in (None, "true", "pred", "all"):
@@ -109,9 +105,7 @@ def confusion_matrix(
     counts = np.bincount(real * side + pred, minlength=side * side).reshape(side, side)
     if normalize is None:
         return counts
-    total = {"true": counts.sum(1, keepdims=True), "pred": counts.sum(0, keepdims=True), "all": counts.sum()}[
-        normalize
-    ]
+    total = {"true": counts.sum(1, keepdims=True), "pred": counts.sum(0, keepdims=True), "all": counts.sum()}[normalize]
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.nan_to_num(counts / total)
 
@@ -188,9 +182,7 @@ def weighted_score(score_sets: Sequence[ArrayLike], weights: Sequence[float]) ->
         ClipwiseError: counts or shapes that differ.
     """
     if not len(score_sets) or len(score_sets) != len(weights):
-        raise ClipwiseError(
-            f"got {len(score_sets)} score sets and {len(weights)} weights; give one weight per set"
-        )
+        raise ClipwiseError(f"got {len(score_sets)} score sets and {len(weights)} weights; give one weight per set")
     arrays = [np.asarray(s) for s in score_sets]
     if len({a.shape for a in arrays}) > 1:
         raise ClipwiseError(f"score sets of different shapes {[a.shape for a in arrays]} cannot be added")
@@ -214,9 +206,7 @@ def _average_precision(scores: NDArray, truth: NDArray) -> NDArray[np.float64]:
     # recall gained since the previous distinct score: a running maximum carries that recall over the ties
     previous = np.zeros_like(recall)
     previous[:, 1:] = np.maximum.accumulate(np.where(last_of_tie, recall, 0), axis=1)[:, :-1]
-    return np.where(last_of_tie, (recall - previous) * precision, 0).sum(axis=1) + np.where(
-        hits[:, -1], 0, np.nan
-    )
+    return np.where(last_of_tie, (recall - previous) * precision, 0).sum(axis=1) + np.where(hits[:, -1], 0, np.nan)
 
 
 def _mean_where_defined(values: NDArray) -> float:
@@ -237,9 +227,7 @@ def _score_matrix(scores: ArrayLike) -> NDArray:
     try:
         array = np.asarray(scores)
     except ValueError:
-        raise ClipwiseError(
-            "scores have rows of different lengths; every sample needs one score per class"
-        ) from None
+        raise ClipwiseError("scores have rows of different lengths; every sample needs one score per class") from None
     if array.ndim != 2 or 0 in array.shape:
         raise ClipwiseError(
             f"scores have shape {array.shape}; (num_samples, num_classes) with at least one of each is needed"
@@ -256,9 +244,7 @@ def _score_matrix(scores: ArrayLike) -> NDArray:
 def _scores_and_labels(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray, NDArray[np.int64]]:
     scores, labels = _score_matrix(scores), _indices(labels, "labels")
     if len(scores) != len(labels):
-        raise ClipwiseError(
-            f"got scores of {len(scores)} samples and {len(labels)} labels; give one label per sample"
-        )
+        raise ClipwiseError(f"got scores of {len(scores)} samples and {len(labels)} labels; give one label per sample")
     outside = (labels < 0) | (labels >= scores.shape[1])
     if outside.any():
         raise ClipwiseError(
@@ -273,9 +259,7 @@ def _scores_and_multi_hot(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray
     try:
         labels = np.asarray(labels)
     except ValueError:
-        raise ClipwiseError(
-            "labels have rows of different lengths; give one 0 or 1 per class and sample"
-        ) from None
+        raise ClipwiseError("labels have rows of different lengths; give one 0 or 1 per class and sample") from None
     if labels.shape != scores.shape:
         raise ClipwiseError(
             f"scores have shape {scores.shape} and labels {labels.shape}; both must be (N, num_classes)"

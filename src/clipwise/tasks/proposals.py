@@ -89,18 +89,12 @@ def generate_proposals(
     """
     conf, start, end = (torch.as_tensor(x).detach() for x in (conf, start, end))
     if convention not in _LOW_THRESHOLD:
-        raise ClipwiseError(
-            f"convention was {convention!r}; use one of {', '.join(map(repr, _LOW_THRESHOLD))}"
-        )
+        raise ClipwiseError(f"convention was {convention!r}; use one of {', '.join(map(repr, _LOW_THRESHOLD))}")
     if layout not in ("duration_start", "start_end"):
         raise ClipwiseError(f"layout was {layout!r}; use 'duration_start' or 'start_end'")
     batch, length = start.shape if start.dim() == 2 else (-1, -1)
     rows = conf.shape[2] if conf.dim() == 4 else -1
-    if (
-        conf.shape != (batch, 2, rows, length)
-        or end.shape != start.shape
-        or (layout == "start_end" and rows != length)
-    ):
+    if conf.shape != (batch, 2, rows, length) or end.shape != start.shape or (layout == "start_end" and rows != length):
         raise ClipwiseError(
             f"conf, start and end have shapes {tuple(conf.shape)}, {tuple(start.shape)}, {tuple(end.shape)}; "
             "(B, 2, D, L), (B, L) and (B, L) are needed"
@@ -112,13 +106,9 @@ def generate_proposals(
         )
     scores, first, last = _candidate_scores(conf, start, end, convention, layout)
     if scores.isnan().any():
-        raise ClipwiseError(
-            f"scores of video {int(scores.isnan().any(1).int().argmax())} of the batch are NaN"
-        )
+        raise ClipwiseError(f"scores of video {int(scores.isnan().any(1).int().argmax())} of the batch are NaN")
     low = _LOW_THRESHOLD[convention] if low_threshold is None else low_threshold
-    options = _SoftNMS(
-        top_k, alpha, low, high_threshold, "mmaction2" if convention == "mmaction2" else "jjboy"
-    )
+    options = _SoftNMS(top_k, alpha, low, high_threshold, "mmaction2" if convention == "mmaction2" else "jjboy")
     found = _soft_nms_by_rank(scores, first, last + 1, length, options)
     if durations is None:
         return found
@@ -154,9 +144,7 @@ def soft_nms(
     if boxes.ndim == 2:
         boxes, values = boxes[None], values[None]
     if boxes.ndim != 3 or boxes.shape[2] != 2 or boxes.shape[:2] != values.shape:
-        raise ClipwiseError(
-            f"segments {boxes.shape} and scores {values.shape} do not fit; (B, n, 2) and (B, n) do"
-        )
+        raise ClipwiseError(f"segments {boxes.shape} and scores {values.shape} do not fit; (B, n, 2) and (B, n) do")
     if np.isnan(values).any() or np.isnan(boxes).any():
         raise ClipwiseError("segments or scores hold NaN")
     order = np.argsort(-values, axis=1, kind="stable")
@@ -210,9 +198,7 @@ def _boundaries(curve: Tensor, always: int, inner_only: bool) -> Tensor:
     return peak
 
 
-def _soft_nms_by_rank(
-    scores: Tensor, first: Tensor, stop: Tensor, length: int, options: _SoftNMS
-) -> Proposals:
+def _soft_nms_by_rank(scores: Tensor, first: Tensor, stop: Tensor, length: int, options: _SoftNMS) -> Proposals:
     """Soft-NMS that looks at the best candidates first, and at more only where that could change the result.
 
     Decay only lowers scores: once the last kept score is at least the highest score that was left out, the rest cannot
