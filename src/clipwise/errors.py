@@ -25,7 +25,9 @@ class MissingExtraError(ClipwiseError):
     """An optional library is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str):
-        super().__init__(f"{purpose} needs {package}, which is not installed. Install it with: pip install 'clipwise[{extra}]'")
+        super().__init__(
+            f"{purpose} needs {package}, which is not installed. Install it with: pip install 'clipwise[{extra}]'"
+        )
 
 
 class WorkError(Exception):

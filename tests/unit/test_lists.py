@@ -229,7 +229,11 @@ def test_the_root_of_relative_paths(folder, monkeypatch):
         ("classes.txt", "1 ApplyEyeMakeup\n2 Archery\n", ["ApplyEyeMakeup", "Archery"]),
         ("classes.txt", "riding a bike 1\nabseiling 0\n", ["abseiling", "riding a bike"]),
         ("classes.txt", "take 1\ntake 2\n", ["take 1", "take 2"]),
-        ("classes.csv", "action\nApplying sunscreen\nArm wrestling\n", ["Applying sunscreen", "Arm wrestling"]),
+        (
+            "classes.csv",
+            "action\nApplying sunscreen\nArm wrestling\n",
+            ["Applying sunscreen", "Arm wrestling"],
+        ),
         ("classes.json", '["a b", "c"]', ["a b", "c"]),
         ("classes.json", '{"Holding [something]": "1", "Closing": "0"}', ["Closing", "Holding [something]"]),
         (
@@ -263,14 +267,22 @@ def test_any_names_can_be_ordered(names):
         ("a.mp4 0\nb.mp4 x\n", {}, "line 2: the label 'x' is a name, but the labels before are numbers."),
         ("a.mp4 x\nb.mp4 0\n", {}, "line 2: the label 0 is a number, but the labels before are names."),
         ("a.mp4 0\nb.mp4 -1\n", {}, "line 2: the label -1 is negative"),
-        ("a.mp4 0\nb.mp4 3\n", {"num_classes": 2}, "line 2: the label 3 is out of range: with 2 classes, 0 to 1."),
+        (
+            "a.mp4 0\nb.mp4 3\n",
+            {"num_classes": 2},
+            "line 2: the label 3 is out of range: with 2 classes, 0 to 1.",
+        ),
         ("a.mp4 1\nb.mp4 2\n", {"num_classes": 2}, "line 2: .*If the list counts classes from 1, subtract 1"),
         ("a.mp4 wlak\n", {"classes": ["walk", "run"]}, "line 1: the class 'wlak' .*Did you mean 'walk'?"),
         ("a.mp4 0 1 2 3\n", {}, "4 numbers after the path"),
         ("a.mp4 0\nb.mp4 0 1\n", {}, "line 2: expected `path label`|1, 2 numbers after the path"),
         ("d 10 0\ne 0\n", {"format": "rawframes"}, "line 2: expected `folder num_frames label`"),
         ("d 0 1\n", {"format": "rawframes"}, "line 1: a folder with 0 frames"),
-        ("d x 1\n", {"format": "rawframes"}, "line 1: expected `folder num_frames label`, but the line is 'd x 1'"),
+        (
+            "d x 1\n",
+            {"format": "rawframes"},
+            "line 1: expected `folder num_frames label`, but the line is 'd x 1'",
+        ),
         ("d 0\n", {"format": "untrimmed"}, "expected `folder label num_clips"),
         ("path,label\na.mp4,1\nb.mp4\n", {}, "line 3: 1 columns, but the header has 2."),
         ("path,label,start_s,end_s\na.mp4,1,x,2\n", {}, "line 2: a number was expected"),
@@ -285,7 +297,13 @@ def test_errors_name_file_and_line(folder, text, options, message):
 
 def test_errors_of_missing_and_wrong_things(folder):
     base = folder(
-        {"bad.json": "{\n,", "empty/x.txt": None, "c/a.mp4": None, "d/classes.txt": "a\nb\na\n", "d/l.txt": "a.mp4 0"}
+        {
+            "bad.json": "{\n,",
+            "empty/x.txt": None,
+            "c/a.mp4": None,
+            "d/classes.txt": "a\nb\na\n",
+            "d/l.txt": "a.mp4 0",
+        }
     )
     with pytest.raises(DataError, match=r"nowhere.txt does not exist.*one sub-folder a class"):
         read_list(base / "nowhere.txt")

@@ -56,7 +56,10 @@ def _random_box(row):
     if name == "MultiScaleCrop":
         name_of = {"max_wh_scale_gap": "max_scale_gap"}
         return crops.multi_scale_crop_box(
-            row["h"], row["w"], PythonRandom(seed), **{name_of.get(key, key): value for key, value in args.items()}
+            row["h"],
+            row["w"],
+            PythonRandom(seed),
+            **{name_of.get(key, key): value for key, value in args.items()},
         )
     return crops.random_crop_box(row["h"], row["w"], np.random.RandomState(seed), size=args["size"])
 
