@@ -45,6 +45,7 @@ def main() -> None:
         say("features", seconds=time.perf_counter() - started, megabytes=(folder / "all.npy").stat().st_size / 2**20)
         overrides = [
             f"features={folder / 'all.npy'}",
+            f"annotations={folder / 'annotations.json'}",
             "epochs=1",
             "milestones=[]",
             "log_every=5",
@@ -97,6 +98,17 @@ def make_features(videos: AnnotationSet, folder: Path, val_videos: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     kept = dict(videos.subset("training").videos)
     kept |= dict(list(videos.subset("validation").videos.items())[:val_videos])
+    database = {
+        name: {
+            "duration": v.duration_s,
+            "duration_frame": v.num_frames,
+            "feature_frame": v.feature_frames,
+            "subset": v.subset,
+            "annotations": [{"segment": s, "label": c} for s, c in zip(v.segments.tolist(), v.labels)],
+        }
+        for name, v in kept.items()
+    }
+    (folder / "annotations.json").write_text(json.dumps({"database": database}))
     if (folder / "all.txt").is_file():
         return
     classes = {name: i for i, name in enumerate(videos.classes)}

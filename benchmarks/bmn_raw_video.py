@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clipwise.engine.checkpoint import read_passport
 from clipwise.engine.train import train
 from clipwise.infer.feature_files import extract_features
 from clipwise.infer.features import FeatureExtractor, WindowRule
@@ -36,13 +37,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/bmn_raw_video"))
-    parser.add_argument("--videos", type=int, default=700, help="training sentences")
+    parser.add_argument(
+        "--videos", type=int, default=700, help="training sentences of BMN; the recogniser learns from all"
+    )
+    parser.add_argument("--val-videos", type=int, default=100, help="sentences to localize")
+    parser.add_argument("--recogniser", type=Path, help="a checkpoint of an earlier call, instead of training one")
     parser.add_argument("--epochs", type=int, default=8, help="of the recogniser")
     parser.add_argument("--bmn-epochs", type=int, default=12)
+    parser.add_argument("--stride", type=int, default=1, help="frames between two windows (default 1)")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     clock = Clock()
-    training, validation = make_lists(args.data, args.out, args.videos)
+    training, validation = make_lists(args.data, args.out)
+    training, validation = training[: args.videos], validation[: args.val_videos]
 
     keys = [
         f"epochs={args.epochs}",
@@ -61,16 +68,15 @@ def main() -> None:
         "batch_size=32",
     ]
     recipe = load_recipe("tsm_tiny", [*keys, f"data_root={args.data / 'videos'}"])
-    recogniser = train(
-        recipe,
-        data=str(args.out / "words_train.csv"),
-        val_data=str(args.out / "words_val.csv"),
-        work_dir=args.out / "tsm",
-        quiet=True,
-    )
-    clock("recogniser", recogniser.metrics)
+    if args.recogniser:
+        path, figures = args.recogniser, read_passport(args.recogniser).metrics
+    else:
+        words = {"data": str(args.out / "words_train.csv"), "val_data": str(args.out / "words_val.csv")}
+        recogniser = train(recipe, **words, work_dir=args.out / "tsm", quiet=True)
+        path, figures = recogniser.last, recogniser.metrics
+    clock("recogniser", figures)
 
-    extractor = FeatureExtractor(recogniser.last, WindowRule(stride=1, window=6), batch_size=64)
+    extractor = FeatureExtractor(path, WindowRule(stride=args.stride, window=6), batch_size=64)
     files = [args.data / "videos" / f"{name}.mp4" for name in training + validation]
     report = extract_features(extractor, files, args.out / "features")
     clock("features", {"videos": len(report.written) + len(report.skipped), "feat_dim": extractor.feat_dim})
@@ -104,15 +110,15 @@ def main() -> None:
     print(json.dumps({"video": name, "found": [s.to_dict() for s in best], "truth": truth[name]}), flush=True)
 
 
-def make_lists(data: Path, out: Path, count: int) -> tuple[list[str], list[str]]:
+def make_lists(data: Path, out: Path) -> tuple[list[str], list[str]]:
     """Word lists for the recogniser; names of the training and validation sentences."""
     with open(data / "sentences.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     names: dict[str, list[str]] = {"train": [], "val": []}
     rng = np.random.default_rng(0)
-    for part, limit in (("train", count), ("val", None)):
+    for part in ("train", "val"):
         words = []
-        for row in [r for r in rows if r["subset"] == part][:limit]:
+        for row in [r for r in rows if r["subset"] == part]:
             names[part].append(row["name"])
             other = str(rng.choice(OTHERS))
             for kind in (*TARGETS, other):

@@ -1,5 +1,6 @@
 """From long videos to named segments: features, training, localizing, measuring, through the command line."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -28,6 +29,7 @@ from clipwise.infer.segments import NamedSegment, choose_segments
 from clipwise.models import create_model
 from clipwise.recipe import load_recipe
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = [
     "temporal_dim=24",
     "model_args={max_duration: 16, hidden_dim: 16, matching_dim: 8, map_dim: 8, num_samples: 8}",
@@ -280,27 +282,6 @@ def test_evaluation_of_a_checkpoint_is_its_validation(world, tmp_path):
     assert main(["eval-proposals", str(tmp_path / "r.json"), str(world["folder"] / "gt.json")]) == 0
 
 
-def test_two_processes_train_like_one(world, tmp_path):
-    """Half the batch each on two processes: the same proposals in the end, up to rounding."""
-    words = ["train", "bmn_tiny", "--data", str(world["folder"]), "--device", "cpu", *SMALL, "epochs=1"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "clipwise"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launch, *words, "batch_size=2", "--work-dir", str(tmp_path)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    line = [json.loads(t) for t in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert line[0]["iters"] == 1
-    assert line[-1]["mode"] == "val"
-    assert evaluate_proposals(tmp_path / "last.safetensors", data=str(world["folder"]), device="cpu").figures()[
-        "auc"
-    ] == pytest.approx(line[-1]["auc"], abs=1e-4)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -460,32 +441,51 @@ def test_measuring_refuses_what_it_cannot_measure(world, tmp_path, capsys):
 # -- the seed's scripts
 
 
-def test_the_seeds_script_trains_and_prints_its_speed(world, tmp_path):
+def test_the_seeds_script_trains_on_two_processes_and_prints_its_speed(world, tmp_path):
+    """The 8p script with two: each video counted once in validation, half the batches each."""
     words = [
         "bash",
-        "test/train_performance_1p.sh",
+        str(REPOSITORY / "test/train_full_8p.sh"),
         f"--data_path={world['folder']}",
-        "--batch_size",
+        "--devices",
         "2",
-        "--opt-level",
-        "O0",
+        "--batch_size",
+        "1",
     ]
-    words += [
-        "--training_lr",
-        "0.002",
-        "--weight_decay",
-        "0",
-        "--recipe",
-        "bmn_tiny",
-        "--work-dir",
-        str(tmp_path / "run"),
-        *SMALL[:2],
-    ]
-    env = {**os.environ, "PYTHON": sys.executable}
-    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=200)
+    words += ["--opt-level", "O1", "--training_lr", "0.002", "--weight_decay", "0", "--train_epochs", "1"]
+    words += ["--recipe", "bmn_tiny", "--work-dir", str(tmp_path / "run"), *SMALL[:2], "features=features"]
+    env = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     recipe = (tmp_path / "run/recipe.yaml").read_text()
-    for line in ("lr: 0.002", "weight_decay: 0.0", "batch_size: 2", "epochs: 1", "amp: bf16"):
+    for line in ("lr: 0.002", "weight_decay: 0.0", "batch_size: 1", "epochs: 1", "amp: bf16"):
         assert line in recipe
     assert "a CPU has no fp16 training; bf16 is used" in done.stderr
     assert "Final Performance videos/sec :" in done.stdout
+    log = [json.loads(text) for text in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert [line["mode"] for line in log] == ["train", "val"]
+    assert log[0]["iters"] == 2
+    result = evaluate_proposals(
+        tmp_path / "run/last.safetensors",
+        data=str(world["folder"]),
+        overrides=["in_memory=false", "num_workers=0"],
+        amp="bf16",
+        device="cpu",
+    )
+    assert result.figures()["auc"] == pytest.approx(log[-1]["auc"], abs=1e-4)
+
+
+def test_the_seeds_options_become_keys():
+    spec = importlib.util.spec_from_file_location("door", REPOSITORY / "tools/bmn/train.py")
+    door = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(door)
+    args = door.parse(
+        ["--data_path=d", "--opt-level", "O2", "--loss-scale", "64", "--finetune", "x.pth", "--mode", "performance"]
+    )
+    words = door.command(args, on_cpu=False)
+    assert words[:2] == ["train", "bmn_ascend_activitynet"]
+    for word in ("--no-validate", "fp16", "loss_scale=64.0", "epochs=1", "milestones=[]", "x.pth", "log_every=5"):
+        assert word in words
+    dynamic = door.command(door.parse(["--data", "d", "--loss_scale", "-1"]), on_cpu=False)
+    assert not any("loss_scale" in word for word in dynamic)
+    assert "no" in door.command(door.parse(["--data", "d", "--opt-level", "O0"]), on_cpu=True)

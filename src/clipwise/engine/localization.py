@@ -447,6 +447,8 @@ def seed_fps(log: str | Path, batch_size: int, num_videos: int, processes: int =
     whole = batch_size * processes
     best = 0.0
     for lines in epochs.values():
+        if len(lines) == 1:  # an epoch of five steps or fewer has no such time
+            lines = [{"iter": 0}, *lines]
         seconds, before = 0.0, lines[0]["iter"]
         for line in lines[1:]:
             seconds += line["time"] * (line["iter"] - before)
