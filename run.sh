@@ -55,7 +55,7 @@ case "$command" in
     install dev
     say "ruff"
     "$venv/bin/ruff" check .
-    "$venv/bin/ruff" format --check .
+    "$venv/bin/ruff" format --check src tests benchmarks tools
     say "mypy"
     "$venv/bin/mypy"
     say "pytest"
