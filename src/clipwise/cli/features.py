@@ -73,9 +73,10 @@ def run(args: argparse.Namespace) -> int:
         rescale=args.rescale,
     )
     options = dict(device=args.device, batch_size=args.batch_size, amp=args.amp)
-    extractor: FeatureExtractor | TwoStream = FeatureExtractor(args.checkpoint, rule, **options)
+    rgb = FeatureExtractor(args.checkpoint, rule, **options)
+    extractor: FeatureExtractor | TwoStream = rgb
     if args.flow_model:
-        extractor = TwoStream(extractor, FeatureExtractor(args.flow_model, rule, **options), args.flow_frames)
+        extractor = TwoStream(rgb, FeatureExtractor(args.flow_model, rule, **options), args.flow_frames)
     with Progress("features", quiet=args.json) as progress:
         report = extract_features(
             extractor, inputs, args.out, format=args.format, frame_rate=args.frame_rate, progress=progress
