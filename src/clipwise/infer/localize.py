@@ -128,19 +128,19 @@ class Localizer:
                 "with `clipwise features … --flow-model` and give `clipwise localize` the feature files."
             )
         wanted = made.get("sha256")
+        if not wanted:  # with another network's or another window's features this one would see noise
+            raise CheckpointError(
+                f"{self.path} was trained on features of unknown origin ({made.get('source', 'not recorded')}), so a video can't be turned into "
+                "such features. Give feature files instead of the video; or train on a folder that `clipwise features` wrote, which tells."
+            )
         if self._recogniser is not None:
             path = Path(self._recogniser)
-            if wanted and model_hash(path) != wanted:
+            if model_hash(path) != wanted:
                 raise CheckpointError(
                     f"{path} is not the recogniser that made the features of {self.path}: its weights have the hash "
                     f"{model_hash(path)}, wanted is {wanted} ({made.get('recogniser')}). With other features the network sees noise."
                 )
             return path
-        if not wanted:
-            raise CheckpointError(
-                f"{self.path} was trained on features of unknown origin ({made.get('source', 'not recorded')}), so a video can't be turned into "
-                "such features. Give feature files instead of the video, or --features-from RECOGNISER with the settings that made them."
-            )
         known = Path(str(made.get("recogniser", "")))
         for path in (known, self.path.parent / known.name, self.path.parent.parent / known.parent.name / known.name):
             if path.is_file() and model_hash(path) == wanted:
