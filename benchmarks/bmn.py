@@ -9,6 +9,7 @@ other, as gradient accumulation would.
 """
 
 import argparse
+import ctypes
 import functools
 import json
 import subprocess
@@ -88,8 +89,10 @@ def forward(model: nn.Module, what: str, x: Tensor) -> None:
         model(x)
 
 
-def train_step(model: nn.Module, what: str, x: Tensor, optimizer: torch.optim.Optimizer, chunk: int) -> None:
-    """Forward, loss, backward and the optimizer's step (the layer alone: a sum of squares and no optimizer)."""
+def train_step(
+    model: nn.Module, what: str, x: Tensor, optimizer: torch.optim.Optimizer | None, chunk: int
+) -> None:
+    """Forward, loss, backward and the optimizer's step, if there is one (the layer alone: a sum of squares)."""
     model.train()
     model.zero_grad(set_to_none=True)
     for part in x.split(chunk):
@@ -98,7 +101,7 @@ def train_step(model: nn.Module, what: str, x: Tensor, optimizer: torch.optim.Op
         else:
             boxes = [[[0.1, 0.35], [0.5, 0.92]]] * len(part)
             bmn_loss(*model(part), bmn_targets(boxes))["loss"].backward()
-    if what == "network":
+    if optimizer is not None:
         optimizer.step()
 
 
@@ -134,13 +137,16 @@ def speed(what: str, args: argparse.Namespace) -> None:
         for mode in ("forward", "forward, valid", "training step"):
             if what == "layer" and mode == "forward, valid":
                 continue
-            result = {}
+            if mode != "forward, valid":  # the dense formulation has one forward pass only
+                result = {}
             for which in ("dense", "ours"):
+                if which in result and which == "dense":
+                    continue
                 model, channels = make(what, which)
                 if mode == "forward, valid" and which == "ours":
                     model.proposal.map_cells = "valid"
                 x = torch.randn(batch, channels, 100)
-                optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+                optimizer = torch.optim.Adam(model.parameters(), 1e-3) if what == "network" else None
                 chunk = min(batch, args.dense_chunk) if which == "dense" else batch
 
                 def call(model=model, x=x, optimizer=optimizer, chunk=chunk, mode=mode):
@@ -173,22 +179,26 @@ def peak_of(what: str, which: str, batch: int, mode: str) -> float:
         line = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith(name))
         return int(line.split()[1]) / 1024
 
+    small = bmn(
+        8, 8, hidden_dim=8, matching_dim=8, map_dim=8
+    )  # loads the libraries' code, which is no part of the memory of a step
+    bmn_loss(*small(torch.randn(1, 8, 8)), bmn_targets([[[0.1, 0.5]]], 8))["loss"].backward()
     model, channels = make(what, which)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     x = torch.randn(batch, channels, 100)
+    ctypes.CDLL(None).malloc_trim(0)  # what building the network left free would hide part of the peak
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = status("VmRSS")
     if mode == "forward":
         forward(model, what, x)
     else:
-        train_step(model, what, x, optimizer, batch)
+        train_step(model, what, x, None, batch)
     return status("VmHWM") - before
 
 
 def memory(args: argparse.Namespace) -> None:
     print("\npeak memory above the start, MiB (constant operator of the dense form: 122 MiB more)")
     for what in ("layer", "network"):
-        for mode in ("forward", "training step"):
+        for mode in ("forward", "with backward"):
             for batch in args.batch:
                 row = {}
                 for which in ("dense", "ours"):
