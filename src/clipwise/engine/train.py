@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from clipwise.data.loader import prefetch
 from clipwise.engine import checkpoint as ckpt
@@ -391,8 +391,21 @@ def _stop_signals() -> Iterator[threading.Event]:
 
 
 def _average(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and statistics."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    """An exponential moving average of weights and statistics.
+
+    The decay rises from 0.1 as (1 + steps) / (10 + steps), so that a short run does not end on its first weights.
+    """
+
+    @torch.no_grad()
+    def update(averages: Any, values: Any, count: Any) -> None:
+        """Tensors of one type (counters are whole numbers and are copied)."""
+        if averages[0].is_floating_point():
+            steps = int(count)
+            torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + steps) / (10 + steps)))
+        else:
+            torch._foreach_copy_(averages, values)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
 def _find_resume(resume: str | bool | None, folder: Path) -> Path | None:
