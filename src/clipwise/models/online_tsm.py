@@ -29,9 +29,7 @@ class CachedShift(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         fold = x.shape[1] // self.div
-        first = (
-            0 if self.reverse else fold
-        )  # the channels that the offline shift takes from the previous frame
+        first = 0 if self.reverse else fold  # the channels that the offline shift takes from the previous frame
         present = x[:, first : first + fold]
         past = torch.zeros_like(present) if self.past is None else self.past
         self.past = present.detach().clone()
