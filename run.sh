@@ -59,7 +59,8 @@ case "$command" in
     say "mypy"
     "$venv/bin/mypy"
     say "pytest"
-    "$venv/bin/python" -m pytest -n "${CLIPWISE_TEST_PROCESSES:-2}" "$@"
+    # One thread a test process: more would wait for each other.
+    OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "$venv/bin/python" -m pytest -n "${CLIPWISE_TEST_PROCESSES:-2}" "$@"
     ;;
   train | eval | predict)
     install core
