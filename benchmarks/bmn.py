@@ -89,9 +89,7 @@ def forward(model: nn.Module, what: str, x: Tensor) -> None:
         model(x)
 
 
-def train_step(
-    model: nn.Module, what: str, x: Tensor, optimizer: torch.optim.Optimizer | None, chunk: int
-) -> None:
+def train_step(model: nn.Module, what: str, x: Tensor, optimizer: torch.optim.Optimizer | None, chunk: int) -> None:
     """Forward, loss, backward and the optimizer's step, if there is one (the layer alone: a sum of squares)."""
     model.train()
     model.zero_grad(set_to_none=True)
@@ -223,9 +221,7 @@ def memory(args: argparse.Namespace) -> None:
 # ------------------------------------------------------------------------------------------------ proposals
 
 
-def smooth_maps(
-    num_videos: int, length: int = 100, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def smooth_maps(num_videos: int, length: int = 100, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """conf (n, 2, s, e), start and end (n, L): smooth curves, and maps with a few good proposals."""
     rng = np.random.default_rng(seed)
     kernel = np.exp(-0.5 * (np.arange(-6, 7) / 2.0) ** 2)
@@ -303,9 +299,7 @@ def proposals(args: argparse.Namespace) -> None:
 # ------------------------------------------------------------------------------------------------ evaluation
 
 
-def synthetic_results(
-    num_videos: int, per_video: int, num_classes: int = 200, seed: int = 0
-) -> tuple[dict, dict]:
+def synthetic_results(num_videos: int, per_video: int, num_classes: int = 200, seed: int = 0) -> tuple[dict, dict]:
     """Ground truth of ActivityNet's size and jittered predictions, in ActivityNet's form."""
     rng = np.random.default_rng(seed)
     truth, predictions = {}, {}
@@ -425,9 +419,7 @@ def evaluation(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = ["layer", "network", "memory", "proposals", "evaluation"]
     parser.add_argument("parts", nargs="*", metavar="part", help=f"any of {', '.join(parts)}; all by default")
     parser.add_argument("--threads", type=int, default=1)

@@ -137,9 +137,7 @@ def _flatten_segments(segments: Sequence[Any], device: Any) -> tuple[Tensor, Ten
         array = np.asarray(given, dtype=np.float64)
         array = array.reshape(0, 2) if array.size == 0 else array
         if array.ndim != 2 or array.shape[1] != 2:
-            raise DataError(
-                f"segments of sample {i} have shape {array.shape}; pairs of start and end are needed"
-            )
+            raise DataError(f"segments of sample {i} have shape {array.shape}; pairs of start and end are needed")
         if not np.isfinite(array).all():
             raise DataError(f"segments of sample {i} hold NaN or infinite times: {array.tolist()}")
         if (array[:, 1] < array[:, 0]).any():
