@@ -45,11 +45,6 @@ VERBS = {
 }
 
 
-def available_verbs() -> dict[str, str]:
-    """Verbs and what they do."""
-    return {verb: text for verb, (_, text) in VERBS.items()}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
