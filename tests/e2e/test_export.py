@@ -265,6 +265,21 @@ def test_command_line_from_checkpoint_to_prediction(tmp_path, checkpoint, video,
     assert [(p["class"], pytest.approx(p["score"], abs=2e-5)) for p in found] == expected
 
 
+def test_an_exported_file_is_tested_like_its_checkpoint(tmp_path, checkpoint, onnx_file, clips, capsys):
+    found = []
+    for file in (checkpoint, onnx_file):
+        assert (
+            main(["test", str(file), "--data", str(clips), "--out", str(tmp_path / "scores.json"), "num_workers=0"])
+            == 0
+        )
+        found.append(json.loads((tmp_path / "scores.json").read_text()))
+    assert found[0]["metrics"] == found[1]["metrics"]
+    for ours, exported in zip(found[0]["results"], found[1]["results"], strict=True):
+        np.testing.assert_allclose(exported["scores"], ours["scores"], atol=1e-5)
+    assert main(["test", str(onnx_file), "--data", str(clips), "--amp", "bf16"]) == 2
+    assert "OpenVINO" in capsys.readouterr().err
+
+
 def test_names_of_any_script_survive():
     about = Description(
         "frames", "uint8", [4, 32, 32, 3], ["logits"], passport={"model": "m", "classes": ["沉默", "às"]}

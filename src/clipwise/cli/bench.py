@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import Progress, add_device, add_json, print_json, print_table
+from clipwise.cli.common import EXPORTED_SUFFIXES, Progress, add_device, add_json, print_json, print_table
 from clipwise.errors import ClipwiseError
 
 
@@ -74,7 +74,7 @@ def open_target(what: str, overrides: list[str], device: str | None, amp: str = 
 
     place = pick_device(device)
     path = Path(what)
-    if path.is_file() and path.suffix in (".onnx", ".pt2", ".xml"):
+    if path.is_file() and path.suffix in EXPORTED_SUFFIXES:
         from clipwise.export.runtimes import AotModel, TorchExportModel, load_exported_model
 
         if overrides:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+EXPORTED_SUFFIXES = (".onnx", ".pt2", ".xml")
+
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""

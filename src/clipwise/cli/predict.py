@@ -12,7 +12,7 @@ import io
 import sys
 from pathlib import Path
 
-from clipwise.cli.common import Progress, add_device, add_json, print_json, print_table
+from clipwise.cli.common import EXPORTED_SUFFIXES, Progress, add_device, add_json, print_json, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_any(checkpoint: str, device: str | None, amp: str = "no", max_views: int | None = None):
     """A predictor for a checkpoint or for an exported model."""
-    suffix = Path(checkpoint).suffix
-    if suffix in (".onnx", ".pt2", ".xml"):
+    if checkpoint.endswith(EXPORTED_SUFFIXES):
         from clipwise.export.runtimes import load_exported
 
         return load_exported(checkpoint, device, amp=amp, max_views=max_views)

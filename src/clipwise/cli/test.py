@@ -3,14 +3,15 @@
   clipwise test runs/mine/best.safetensors --data my_videos/val.txt --out scores.json
   clipwise test RECIPE CKPT --data k400/val.txt --eval top_k_accuracy mean_class_accuracy
 
-The checkpoint's passport says how clips are sampled and cut; a RECIPE before it replaces that.
+The checkpoint's passport says how clips are sampled and cut; a RECIPE before it replaces that. Exported files
+(.onnx, .pt2, .xml) carry the passport too and are tested the same way.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from clipwise.cli.common import Progress, add_device, add_json, print_json, split_overrides
+from clipwise.cli.common import EXPORTED_SUFFIXES, Progress, add_device, add_json, print_json, split_overrides
 from clipwise.errors import ClipwiseError
 
 
@@ -58,16 +59,20 @@ def run(args: argparse.Namespace) -> int:
         overrides.append(f"average_clips={args.average_clips}")
     if args.num_workers is not None:
         overrides.append(f"num_workers={args.num_workers}")
+    exported = words[-1].endswith(EXPORTED_SUFFIXES)
+    if exported:
+        from clipwise.export.runtimes import load_exported_model
     with Progress("test", quiet=args.json) as progress:
         result = evaluate(
             words[-1],
+            loaded=load_exported_model(words[-1], args.device, amp=args.amp) if exported else None,
             recipe=words[0] if len(words) == 2 else None,
             overrides=overrides,
             data=args.data,
             metrics=args.eval,
             topk=args.topk,
             max_views=args.max_views,
-            amp=args.amp,
+            amp="no" if exported else args.amp,
             device=args.device,
             progress=progress,
         )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from torch import nn
+
 from clipwise.data.dataset import ClipDataset, ClipSpec
 from clipwise.data.lists import read_list
 from clipwise.data.splits import test_part
 from clipwise.engine import zoo
-from clipwise.engine.checkpoint import load_model_and_passport
+from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import make_accelerator
 from clipwise.engine.evaluate import TestResult, score_list
 from clipwise.engine.recognition import check_classes
@@ -28,6 +30,7 @@ def evaluate(
     max_views: int | None = None,
     amp: str = "no",
     device: str | None = None,
+    loaded: tuple[nn.Module, Passport] | None = None,
     progress: Callable[[int, int | None, str], None] = lambda done, total, message: None,
 ) -> TestResult:
     """Score every video of a list once and measure.
@@ -37,6 +40,7 @@ def evaluate(
         data: folder or list; the recipe's test or validation list if not given.
         recipe: replaces the protocol in the checkpoint's passport.
         overrides: ``key=value`` strings on the recipe.
+        loaded: what ``checkpoint`` holds, if it was opened elsewhere (exported files).
         metrics: names as of :data:`clipwise.engine.evaluate.METRICS`.
 
     Raises:
@@ -45,7 +49,7 @@ def evaluate(
     accelerator = make_accelerator("no", device=device)
     protocol = load_recipe(recipe, overrides) if recipe else None
     network = load_recipe(recipe, [o for o in overrides if o.startswith("model")]) if recipe else None
-    model, passport = load_model_and_passport(zoo.resolve(checkpoint, network), accelerator.device)
+    model, passport = loaded or load_model_and_passport(zoo.resolve(checkpoint, network), accelerator.device)
     if protocol is None:
         protocol = make_recipe(apply_overrides(passport.recipe, overrides), source=str(checkpoint))
     if not isinstance(protocol, RecognitionRecipe):
@@ -55,7 +59,7 @@ def evaluate(
     source = data or protocol.test_data or protocol.val_data
     if source is None:
         raise DataError("no test data: give --data FOLDER or LIST.")
-    num_classes = int(getattr(model, "num_classes", len(passport.classes or ())))
+    num_classes = int(passport.model_args["num_classes"])
     videos = read_list(
         test_part(source),
         root=protocol.val_data_root or protocol.data_root,
