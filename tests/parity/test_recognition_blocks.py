@@ -330,3 +330,13 @@ def test_classifiers_of_the_families():
     neck = nn.Conv2d(2048, 1024, 1, groups=32)
     initialise_neck(neck)
     assert neck.weight.abs().max().item() <= (6 / (64 + 1024)) ** 0.5
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("online", [False, True])
+def test_the_exported_shift_is_the_same(monkeypatch, reverse, online):
+    shift = TemporalShift(8, reverse=reverse, online=online)
+    maps = torch.randn(3 * 4, 16, 5, 6)
+    expected = shift(maps, 4)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert torch.equal(shift(maps, 4), expected)
