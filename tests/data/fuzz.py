@@ -131,6 +131,10 @@ def random_file(folder: Path, rng: random.Random, name: str) -> tuple[Path, str]
     except (av.error.FFmpegError, ValueError, OSError):
         path.unlink(missing_ok=True)
         return None
+    finally:
+        # SVT-AV1 makes its caller a real-time process (SCHED_FIFO 99) where that is root: the rest of the machine then stands still.
+        if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def decode_all(path: Path) -> list[np.ndarray]:
