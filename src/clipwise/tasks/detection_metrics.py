@@ -5,7 +5,7 @@ videos, classes and thresholds are gone. What made the scripts stop (a video wit
 truth does not have) is answered here.
 """
 
-import itertools
+import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -164,31 +164,34 @@ def detection_map(
         DataError: no action at all, an entry without label or score, NaN.
     """
     tiou = np.atleast_1d(np.asarray(tiou_thresholds, dtype=np.float64))
-    classes: dict[str, int] = {}
-    videos: dict[str, int] = {}
-    for video, entries in ground_truth.items():
-        videos.setdefault(video, len(videos))
-        for entry in entries:
-            classes.setdefault(entry["label"], len(classes))
-    for video in predictions:
-        videos.setdefault(video, len(videos))
-    truth, _, truth_label, truth_video = _table(ground_truth, videos, classes, scored=False)
+    names = (entry.get("label") for entries in ground_truth.values() for entry in entries)
+    classes: dict[Any, int] = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    videos = {name: i for i, name in enumerate(dict.fromkeys([*ground_truth, *predictions]))}
+    truth, _, truth_label = _columns(ground_truth.values(), scored=False, classes=classes)
     if not len(truth):
         raise DataError("the ground truth holds no action; average precision is not defined")
-    boxes, score, label, video_idx = _table(predictions, videos, classes, scored=True)
-    known = label >= 0
-    ignored = int((~known).sum())
-    boxes, score, label, video_idx = boxes[known], score[known], label[known], video_idx[known]
+    boxes, score, label = _columns(predictions.values(), scored=True, classes=classes)
+    truth_video, video_idx = (
+        np.repeat([videos[v] for v in given], [len(entries) for entries in given.values()])
+        for given in (ground_truth, predictions)
+    )
+    ignored = int((label < 0).sum())
 
+    # A group is a class in a video: actions and predictions of different groups do not touch each other.
+    group_of = np.full((len(videos), len(classes) + 1), -1, dtype=np.int32)  # the last column is for unknown classes
+    group_of[truth_video, truth_label] = 0
+    group_of[group_of == 0] = np.arange((group_of == 0).sum())
     order = _by_class_best_first(label, score)
-    boxes, label, video_idx = boxes[order], label[order], video_idx[order]
-    hit = _match(truth, truth_label * len(videos) + truth_video, boxes, label * len(videos) + video_idx, tiou)
+    group = group_of[video_idx, label]
+    places, hit = _match(truth, group_of[truth_video, truth_label], boxes[order], group[order], tiou)
 
     per_class = np.zeros((len(tiou), len(classes)))
     num_truth = np.bincount(truth_label, minlength=len(classes))
-    edge = np.searchsorted(label, np.arange(len(classes) + 1))
-    for c in np.flatnonzero(np.diff(edge)):
-        per_class[:, c] = _interpolated_precision(hit[:, edge[c] : edge[c + 1]], num_truth[c])
+    edge = np.cumsum(np.bincount(label + 1, minlength=len(classes) + 1))  # unknown classes come first
+    parts = np.searchsorted(places, edge)
+    for c in np.flatnonzero(np.diff(parts)):
+        some = slice(parts[c], parts[c + 1])
+        per_class[:, c] = _interpolated_precision(hit[:, some], places[some] - edge[c] + 1, num_truth[c])
     per_tiou = per_class.mean(axis=1)
     return DetectionMAP(float(per_tiou.mean()), per_tiou, per_class, list(classes), tiou, ignored)
 
@@ -209,79 +212,74 @@ def thumos_map(
     return detection_map(cleaned, predictions, tiou_thresholds)
 
 
-def _match(truth: NDArray, truth_group: NDArray, boxes: NDArray, group: NDArray, tiou: NDArray) -> NDArray[np.bool_]:
-    """Which predictions take an action, for each overlap: (num_tiou, predictions).
+def _match(
+    truth: NDArray, truth_group: NDArray, boxes: NDArray, group: NDArray, tiou: NDArray
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Which predictions take an action: places of those that do at any overlap, ascending, and (num_tiou, places).
 
-    A group is a class in a video; groups do not touch each other. Predictions come best first within each group.
+    Predictions come best first within each group; those of group -1 have no action to take.
     """
-    hit = np.zeros((len(tiou), len(boxes)), dtype=bool)
-    groups, truth_place, num_truth = np.unique(truth_group, return_inverse=True, return_counts=True)
-    place = np.searchsorted(groups, group).clip(max=len(groups) - 1)
-    candidate = np.flatnonzero(groups[place] == group)
-    # groups with 1, 2, up to 4, up to 8 … actions apart, so that a crowded video does not widen the table of all
-    size_class = np.ceil(np.log2(num_truth)).astype(np.int64)
-    truth_size, candidate_size = size_class[truth_place], size_class[place[candidate]]
-    for size in np.unique(size_class):
-        ours, theirs = candidate[candidate_size == size], np.flatnonzero(truth_size == size)
-        if len(ours):
-            hit[:, ours] = _match_table(truth[theirs], truth_place[theirs], boxes[ours], place[ours], tiou)
-    return hit
+    by_group = np.argsort(truth_group, kind="stable")
+    truth = truth[by_group]
+    num_truth = np.bincount(truth_group)
+    first = np.cumsum(num_truth) - num_truth
+    # every prediction with each action of its group, the k-th action of all groups at once
+    place = np.flatnonzero(group >= 0)
+    parts = []
+    for k in range(num_truth.max()):
+        place = place[num_truth[group[place]] > k]
+        action = first[group[place]] + k
+        iou = temporal_iou(truth[action], boxes[place])
+        iou[np.isnan(iou)] = np.inf  # two segments of no length: 0/0 passes the scripts' test, and so counts as a hit
+        near = np.flatnonzero(iou >= tiou.min())
+        parts.append((place[near], action[near], iou[near]))
+    # each prediction's nearest action first; of equal overlaps the scripts' reversed sort takes the last action
+    prediction, action, iou = map(np.concatenate, zip(*parts[::-1]))
+    order = np.argsort(prediction, kind="stable")
+    prediction, action, iou = prediction[order], action[order], iou[order]
+    again = prediction[1:] == prediction[:-1]
+    several = np.flatnonzero(np.append(again, False) | np.append(False, again))
+    order = several[np.lexsort((-iou[several], prediction[several]))]
+    action[several], iou[several] = action[order], iou[order]
+
+    taken = []
+    for threshold in tiou:
+        pair = np.flatnonzero(iou >= threshold)
+        taken.append(_first_come(prediction[pair], action[pair], len(truth)))
+    places = np.unique(np.concatenate(taken))
+    return places, np.stack([np.isin(places, t, assume_unique=True) for t in taken])
 
 
-def _match_table(
-    truth: NDArray, truth_place: NDArray, boxes: NDArray, place: NDArray, tiou: NDArray
-) -> NDArray[np.bool_]:
-    """:func:`_match` for groups of similar size, each of which has an action."""
-    hit = np.zeros((len(tiou), len(boxes)), dtype=bool)
-    groups, truth_row = np.unique(truth_place, return_inverse=True)
-    order = np.argsort(truth_row, kind="stable")
-    column = np.empty(len(order), dtype=np.int64)
-    column[order] = _rank_within(truth_row[order])
-    table = np.zeros((len(groups), column.max() + 1, 2))
-    filled = np.zeros(table.shape[:2], dtype=bool)
-    table[truth_row, column], filled[truth_row, column] = truth, True
+def _first_come(prediction: NDArray, action: NDArray, num_actions: int) -> NDArray[np.int64]:
+    """Predictions that get an action when the pairs are gone through in order and each is taken if both are free.
 
-    row = np.searchsorted(groups, place)
-    iou = temporal_iou(table[row], boxes[:, None])
-    iou[np.isnan(iou)] = np.inf  # two segments of no length: 0/0 passes the scripts' test, and so counts as a hit
-    iou[~filled[row]] = -1
-    near = np.flatnonzero(iou.max(axis=1) >= tiou.min())
-    near = near[np.argsort(row[near], kind="stable")]
-    iou, row = iou[near], row[near]
-    if table.shape[1] == 1:  # one action: the first prediction that is near enough takes it
-        for t, threshold in enumerate(tiou):
-            enough = np.flatnonzero(iou[:, 0] >= threshold)
-            hit[t, near[enough[_rank_within(row[enough]) == 0]]] = True
-        return hit
-
-    free = np.repeat(filled[None], len(tiou), axis=0)
-    turn = _rank_within(row)
-    by_turn = np.argsort(turn, kind="stable")
-    for now in np.split(by_turn, np.cumsum(np.bincount(turn))[:-1]) if len(turn) else ():
-        # (num_tiou, predictions of this turn, actions); at most one prediction of each group
-        open_to = (iou[now] >= tiou[:, None, None]) & free[:, row[now]]
-        # of equal overlaps the scripts' reversed sort takes the last
-        choice = open_to.shape[2] - 1 - np.where(open_to, iou[now], -1)[..., ::-1].argmax(axis=2)
-        takes = open_to.any(axis=2)
-        hit[:, near[now]] = takes
-        overlap, taker = np.nonzero(takes)
-        free[overlap, row[now][taker], choice[overlap, taker]] = False
-    return hit
+    In each round all pairs are taken of which neither side has an earlier one; a group's first pair always is one of them,
+    so that there are as many rounds as actions in a group, not as predictions.
+    """
+    matched = []
+    free_prediction = np.ones(prediction.max(initial=-1) + 1, dtype=bool)
+    free_action = np.ones(num_actions, dtype=bool)
+    earliest = np.empty(num_actions, dtype=np.int64)
+    while len(prediction):
+        pair = np.arange(len(prediction))
+        earliest[action[::-1]] = pair[::-1]  # the last write stays
+        leads = earliest[action] == pair
+        leads[1:] &= prediction[1:] != prediction[:-1]
+        matched.append(prediction[leads])
+        free_prediction[matched[-1]] = free_action[action[leads]] = False
+        still = free_prediction[prediction] & free_action[action]
+        prediction, action = prediction[still], action[still]
+    return np.concatenate(matched) if matched else prediction
 
 
-def _rank_within(sorted_groups: NDArray) -> NDArray[np.int64]:
-    """0, 1, 2, … within each run of equal values."""
-    places = np.arange(len(sorted_groups))
-    new = np.ones(len(sorted_groups), dtype=bool)
-    new[1:] = sorted_groups[1:] != sorted_groups[:-1]
-    return places - np.maximum.accumulate(np.where(new, places, 0))
+def _interpolated_precision(hit: NDArray[np.bool_], rank: NDArray[np.int64], num_truth: int) -> NDArray[np.float64]:
+    """Area under precision made monotone, over recall: (num_tiou, n) -> (num_tiou,).
 
-
-def _interpolated_precision(hit: NDArray[np.bool_], num_truth: int) -> NDArray[np.float64]:
-    """Area under precision made monotone, over recall: (num_tiou, n) -> (num_tiou,)."""
+    ``rank`` (n,) counts the predictions up to each column, from 1. Predictions that never hit need no column, because precision
+    only rises where one hits.
+    """
     hits = hit.cumsum(axis=1)
-    precision = hits / np.arange(1, hit.shape[1] + 1)
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    envelope = np.maximum.accumulate((hits / rank)[:, ::-1], axis=1)[:, ::-1]
     recall = hits / num_truth
     return (np.diff(recall, axis=1, prepend=0) * envelope).sum(axis=1)
 
@@ -315,7 +313,7 @@ def _rows(by_video: Mapping[str, Any], videos: Iterable[str], scored: bool) -> t
     count = np.array([len(entries) for entries in listed])
     if all(isinstance(entries, list) and isinstance(entries[0], Mapping) for entries in listed if len(entries)):
         try:
-            boxes, score = _columns(list(itertools.chain.from_iterable(listed)), scored)
+            boxes, score, _ = _columns(listed, scored)
             return (np.column_stack([boxes, score]) if scored else boxes), count
         except DataError:
             pass  # look again, video by video, for the one to name
@@ -330,7 +328,7 @@ def _segments(entries: Any, video: str, scored: bool) -> NDArray[np.float64]:
         return np.zeros((0, columns))
     try:
         if not isinstance(entries, np.ndarray) and isinstance(entries[0], Mapping):
-            boxes, score = _columns(entries, scored)
+            boxes, score, _ = _columns([entries], scored)
             return np.column_stack([boxes, score]) if scored else boxes
         array = np.asarray(entries, dtype=np.float64)
     except (DataError, ValueError, TypeError) as error:
@@ -342,35 +340,27 @@ def _segments(entries: Any, video: str, scored: bool) -> NDArray[np.float64]:
     return array[:, :columns]
 
 
-def _columns(entries: Sequence[Mapping[str, Any]], scored: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Segments (n, 2) and scores (n,), or no scores, of a list of dictionaries."""
+def _columns(
+    by_video: Iterable[Sequence[Mapping[str, Any]]], scored: bool, classes: Mapping[str, int] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Segments (n, 2), scores (n,) and class numbers (n,; -1 for an unknown one) of lists of dictionaries.
+
+    Scores and classes are empty where they are not asked for.
+    """
+    start, end, score, label = array.array("d"), array.array("d"), array.array("d"), array.array("q")
     try:
-        segments = [entry["segment"] for entry in entries]
-        pairs = not set(map(len, segments)) - {2}
-        boxes = np.fromiter(itertools.chain.from_iterable(segments), np.float64).reshape(-1, 2)
-        score = np.fromiter([entry["score"] for entry in entries] if scored else (), np.float64)
+        for entries in by_video:  # video by video, so that a dictionary is still in the cache when it is read again
+            segments = [entry["segment"] for entry in entries]
+            start.fromlist([a for a, _ in segments])
+            end.fromlist([b for _, b in segments])
+            if scored:
+                score.fromlist([entry["score"] for entry in entries])
+            if classes is not None:
+                label.fromlist([classes.get(entry["label"], -1) for entry in entries])
     except (KeyError, ValueError, TypeError) as error:
-        needed = "'segment' (start, end)" + (" and 'score'" if scored else "")
-        raise DataError(f"every entry needs {needed}; one does not have it: {error!r}") from None
-    if not pairs or np.isnan(boxes).any() or np.isnan(score).any():
-        raise DataError("segments or scores hold NaN, or a segment is not a pair of numbers")
-    return boxes, score
-
-
-def _table(
-    by_video: Mapping[str, Iterable[Mapping[str, Any]]],
-    videos: dict[str, int],
-    classes: dict[str, int],
-    scored: bool,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Segments (n, 2), scores, class indices (-1 for unknown ones) and video indices of all videos."""
-    entries = list(itertools.chain.from_iterable(by_video.values()))
-    count = [len(listed) for listed in by_video.values()]  # type: ignore[arg-type]
-    video = np.repeat(np.array([videos[v] for v in by_video], dtype=np.int64), count)
-    try:
-        names = [entry["label"] for entry in entries]
-        label = np.fromiter(map(classes.get, names, itertools.repeat(-1)), np.int64)
-    except (KeyError, TypeError) as error:
-        raise DataError(f"every entry needs a 'label'; one does not have it: {error!r}") from None
-    boxes, score = _columns(entries, scored)
-    return boxes, score, label, video
+        needed = ["'segment' (start, end)"] + ["'score'"] * scored + ["'label'"] * (classes is not None)
+        raise DataError(f"every entry needs {', '.join(needed)}; one does not have it: {error!r}") from None
+    boxes, scores = np.column_stack([start, end]), np.array(score)
+    if np.isnan(boxes).any() or np.isnan(scores).any():
+        raise DataError("segments or scores hold NaN")
+    return boxes, scores, np.array(label, dtype=np.int64)
