@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from clipwise.errors import ClipwiseError
+
 EXPORTED_SUFFIXES = (".onnx", ".pt2", ".xml")
 
 
@@ -56,6 +58,20 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", help="where to compute (cpu, cuda:1, npu, …); the machine's accelerator if not given"
     )
+
+
+def add_shard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--shard", metavar="I/N", help="work on the I-th of N parts of the inputs (1/4 … 4/4)")
+
+
+def shard_of(text: str | None) -> tuple[int, int]:
+    """``--shard I/N`` as (number from 0, how many): part i takes every n-th input from its i-th on."""
+    if text is None:
+        return 0, 1
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        raise ClipwiseError(f"--shard {text}: write I/N with 1 <= I <= N, for example 2/8.")
+    return int(part) - 1, int(parts)
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:

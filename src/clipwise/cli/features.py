@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from clipwise.cli.common import Progress, add_device, add_json, print_json
+from clipwise.cli.common import Progress, add_device, add_json, add_shard, print_json, shard_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,13 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=int, default=16, help="windows that go through the network at once (default 16)"
     )
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
-    parser.add_argument("--shard", metavar="I/N", help="work on the I-th of N parts of the inputs (1/4 … 4/4)")
+    add_shard(parser)
     add_device(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from clipwise.cli.predict import take_shard
     from clipwise.errors import ClipwiseError
     from clipwise.infer.feature_files import extract_features
     from clipwise.infer.features import FeatureExtractor, TwoStream, WindowRule
@@ -61,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
 
     if bool(args.flow_model) != bool(args.flow_frames):
         raise ClipwiseError("--flow-model and --flow-frames belong together; give both or none.")
-    inputs = take_shard(list(expand_inputs(args.inputs)), args.shard)
+    first, parts = shard_of(args.shard)
+    inputs = list(expand_inputs(args.inputs))[first::parts]
     rule = WindowRule(
         stride=args.stride,
         window=args.window,

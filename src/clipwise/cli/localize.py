@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import Progress, add_device, add_json, print_json, print_table
+from clipwise.cli.common import Progress, add_device, add_json, add_shard, print_json, print_table, shard_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,20 +50,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--results", metavar="FILE", help="write all detections in ActivityNet's form, for eval-detections"
     )
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
-    parser.add_argument("--shard", metavar="I/N", help="work on the I-th of N parts of the inputs (1/4 … 4/4)")
+    add_shard(parser)
     add_device(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from clipwise.cli.predict import take_shard
     from clipwise.data.annotations import read_annotations
     from clipwise.errors import ClipwiseError, DataError
     from clipwise.infer.canvas import canvas_for
     from clipwise.infer.localize import Localizer
     from clipwise.tasks.detections import ResultWriter, read_class_scores
 
-    inputs = take_shard(list(_expand(args.inputs)), args.shard)
+    first, parts = shard_of(args.shard)
+    inputs = list(_expand(args.inputs))[first::parts]
     single = {
         "--srt": args.srt,
         "--timeline": args.timeline,

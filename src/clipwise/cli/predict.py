@@ -12,7 +12,16 @@ import io
 import sys
 from pathlib import Path
 
-from clipwise.cli.common import EXPORTED_SUFFIXES, Progress, add_device, add_json, print_json, print_table
+from clipwise.cli.common import (
+    EXPORTED_SUFFIXES,
+    Progress,
+    add_device,
+    add_json,
+    add_shard,
+    print_json,
+    print_table,
+    shard_of,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="VIDEO", help="write the (one) video with its prediction drawn into it")
     parser.add_argument("--max-views", type=int, metavar="N", help="views that go through the network at once")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
-    parser.add_argument("--shard", metavar="I/N", help="work on the I-th of N parts of the inputs (1/4 … 4/4)")
+    parser.add_argument(
+        "--jsonl",
+        metavar="FILE",
+        help="append a line a video as soon as it is done; what the file has already is skipped",
+    )
+    add_shard(parser)
     parser.add_argument(
         "--ray",
         nargs="?",
@@ -51,13 +65,16 @@ def run(args: argparse.Namespace) -> int:
     from clipwise.errors import ClipwiseError, DataError
     from clipwise.infer.predictor import expand_inputs
 
-    inputs = take_shard(list(expand_inputs(args.inputs)), args.shard)
+    first, parts = shard_of(args.shard)
+    inputs = list(expand_inputs(args.inputs))[first::parts]
     if args.topk < 1:
         raise ClipwiseError(f"--topk {args.topk}: at least 1 class must be shown.")
     if args.out and len(inputs) != 1:
         raise ClipwiseError(f"--out draws into one video, but {len(inputs)} were given.")
     if args.ray:
         return _run_on_ray(args, inputs)
+    if args.jsonl:
+        return _append_lines(args, inputs)
     predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views)
     predictions, failures = [], {}
     with Progress("predict", quiet=args.json or len(inputs) == 1) as progress:
@@ -118,16 +135,39 @@ def _run_on_ray(args: argparse.Namespace, inputs: list[str]) -> int:
     return 1 if failures else 0
 
 
-def take_shard(items: list[str], shard: str | None) -> list[str]:
-    """The I-th of N equal parts, for ``--shard I/N``."""
-    if shard is None:
-        return items
-    from clipwise.errors import ClipwiseError
+def _append_lines(args: argparse.Namespace, inputs: list[str]) -> int:
+    """One line a video, written when it is done: a run that was killed and is called again goes on behind the last whole line."""
+    import json
 
-    part, slash, parts = shard.partition("/")
-    if not (slash and part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
-        raise ClipwiseError(f"--shard {shard}: write I/N with 1 <= I <= N, for example 2/8.")
-    return items[int(part) - 1 :: int(parts)]
+    from clipwise.errors import DataError
+
+    path = Path(args.jsonl)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = set()
+    with open(path, "a+b") as file:
+        file.seek(0)
+        whole = 0
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            whole += len(line)
+            done.add(json.loads(line)["source"])
+        file.truncate(whole)  # half a line, of a run that was killed while it wrote
+        todo = [source for source in dict.fromkeys(inputs) if source not in done]
+        predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views) if todo else None
+        failed = 0
+        with Progress("predict", quiet=args.json) as progress:
+            for n, source in enumerate(todo):
+                try:
+                    answer = {**predictor(source).to_dict(args.topk), "source": source}  # type: ignore[misc]
+                except (DataError, OSError) as error:
+                    answer, failed = {"source": source, "error": str(error)}, failed + 1
+                file.write(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
+                file.flush()
+                progress(n + 1, len(todo))
+    summary = {"file": str(path), "written": len(todo), "skipped": len(done), "failed": failed}
+    print_json(summary) if args.json else print(", ".join(f"{k} {v}" for k, v in summary.items()))
+    return 1 if failed else 0
 
 
 def _write_csv(path: str, predictions, failures: dict[str, str], topk: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from clipwise.cli.common import Progress, add_json, print_json
+from clipwise.cli.common import Progress, add_json, add_shard, print_json, shard_of
 
 _FLOW_NOTE = "the files are named {template}; recipes made for MMAction2's default name x_00001.jpg need filename_tmpl: '{template}'"
 
@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             sub.add_argument("target", help=target)
         if workers:
             sub.add_argument("--workers", type=int, help="processes (default one a core)")
+        if target and workers:
+            add_shard(sub)
         add_json(sub)
         return sub
 
@@ -128,7 +130,7 @@ def _resize(args, progress):
 
     return resize_videos(
         args.source, args.target, short_side=args.short_side, gop=args.gop, crf=args.crf, preset=args.preset,
-        overwrite=args.overwrite, workers=args.workers, progress=progress,
+        overwrite=args.overwrite, workers=args.workers, progress=progress, part=shard_of(args.shard),
     )  # fmt: skip
 
 
@@ -137,7 +139,7 @@ def _frames(args, progress):
 
     return extract_frames(
         args.source, args.target, template=args.template, step=args.step, short_side=args.short_side, quality=args.quality,
-        overwrite=args.overwrite, workers=args.workers, progress=progress,
+        overwrite=args.overwrite, workers=args.workers, progress=progress, part=shard_of(args.shard),
     )  # fmt: skip
 
 
@@ -146,7 +148,7 @@ def _flow(args, progress):
 
     result = extract_flow(
         args.source, args.target, method=args.method, bound=args.bound, template=args.template, short_side=args.short_side,
-        overwrite=args.overwrite, workers=args.workers, progress=progress,
+        overwrite=args.overwrite, workers=args.workers, progress=progress, part=shard_of(args.shard),
     )  # fmt: skip
     if not args.json and args.template != "{}_{:05d}.jpg":
         print(_FLOW_NOTE.format(template=args.template), file=sys.stderr)

@@ -73,7 +73,7 @@ class FlowEstimator:
 def extract_flow(source: str | os.PathLike | Sequence[str | os.PathLike], target: str | os.PathLike, *, method: str = "tvl1",
                  bound: float = 20.0, template: str = FLOW_TEMPLATE, start_index: int = 1, short_side: int | None = None,
                  workers: int | None = None, overwrite: bool = False, timeout_s: float | None = None,
-                 progress: Progress | None = None) -> PrepareResult:  # fmt: skip
+                 progress: Progress | None = None, part: tuple[int, int] = (0, 1)) -> PrepareResult:  # fmt: skip
     """Writes the optical flow of every video as pairs of grey JPEGs, a folder per video with the video's name.
 
     Args:
@@ -87,6 +87,7 @@ def extract_flow(source: str | os.PathLike | Sequence[str | os.PathLike], target
         workers: processes, None: one a core.
         overwrite: write folders again that are there.
         timeout_s: limit for reading each video.
+        part: (i, n): every n-th video only, from the i-th on.
 
     Returns:
         ``outputs`` maps each video to its folder, ``num_frames`` each folder to its number of pairs.
@@ -113,7 +114,7 @@ def extract_flow(source: str | os.PathLike | Sequence[str | os.PathLike], target
     targets = name_targets(files, folder, Path(target), "")
     claim_folder(Path(target), settings, overwrite)
     work = _Flow(method, bound, template, start_index, short_side, overwrite, timeout_s)
-    result = count_pictures(run_files(work, files, targets, workers, progress))
+    result = count_pictures(run_files(work, files, targets, workers, progress, part))
     result.num_frames = {name: count // 2 for name, count in result.num_frames.items()}
     return result
 

@@ -74,7 +74,8 @@ class PictureEncoder:
 
 def extract_frames(source: str | os.PathLike | Sequence[str | os.PathLike], target: str | os.PathLike, *, template: str = RGB_TEMPLATE,
                    start_index: int = 1, step: int = 1, short_side: int | None = None, quality: int = 2, workers: int | None = None,
-                   overwrite: bool = False, timeout_s: float | None = 600.0, progress: Progress | None = None) -> PrepareResult:  # fmt: skip
+                   overwrite: bool = False, timeout_s: float | None = 600.0, progress: Progress | None = None,
+                   part: tuple[int, int] = (0, 1)) -> PrepareResult:  # fmt: skip
     """Writes every frame of every video as a picture, a folder per video with the video's name.
 
     A folder appears when all its pictures are written. The number of files is the number of frames that can be decoded, so it is the
@@ -91,6 +92,7 @@ def extract_frames(source: str | os.PathLike | Sequence[str | os.PathLike], targ
         workers: processes, None: one a core.
         overwrite: write folders again that are there.
         timeout_s: limit for reading each video.
+        part: (i, n): every n-th video only, from the i-th on.
 
     Returns:
         ``outputs`` maps each video to its folder, ``num_frames`` each folder to its number of pictures.
@@ -111,7 +113,7 @@ def extract_frames(source: str | os.PathLike | Sequence[str | os.PathLike], targ
     targets = name_targets(files, folder, Path(target), "")
     claim_folder(Path(target), settings, overwrite)
     work = _Frames(template, start_index, step, short_side, quality, overwrite, timeout_s)
-    return count_pictures(run_files(work, files, targets, workers, progress))
+    return count_pictures(run_files(work, files, targets, workers, progress, part))
 
 
 def count_pictures(result: PrepareResult) -> PrepareResult:

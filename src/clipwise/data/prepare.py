@@ -91,7 +91,7 @@ class _Index:
 
 def resize_videos(source: str | os.PathLike | Sequence[str | os.PathLike], target: str | os.PathLike, *, short_side: int = 256, gop: int = 8,
                   crf: int = 23, preset: str = "veryfast", workers: int | None = None, overwrite: bool = False,
-                  timeout_s: float | None = 600.0, progress: Progress | None = None) -> PrepareResult:  # fmt: skip
+                  timeout_s: float | None = 600.0, progress: Progress | None = None, part: tuple[int, int] = (0, 1)) -> PrepareResult:  # fmt: skip
     """Transcodes videos to H.264 for random access: a keyframe every ``gop`` frames, no B-frames, cheap to decode, no sound.
 
     Frame count, time stamps and colours stay as they are; a rotation tag is carried out; a video is never made larger. Every result is
@@ -108,6 +108,7 @@ def resize_videos(source: str | os.PathLike | Sequence[str | os.PathLike], targe
         workers: processes, None: one a core.
         overwrite: make files again that are there.
         timeout_s: limit for reading each video.
+        part: (i, n): make every n-th file only, from the i-th on.
 
     Raises:
         DataError: two sources would become the same file, or ``target`` holds files made with other settings.
@@ -121,7 +122,7 @@ def resize_videos(source: str | os.PathLike | Sequence[str | os.PathLike], targe
     targets = name_targets(files, folder, out, ".mp4")
     claim_folder(out, settings, overwrite)
     work = _Resize(short_side, gop, crf, preset, overwrite, timeout_s)
-    return run_files(work, files, targets, workers, progress)
+    return run_files(work, files, targets, workers, progress, part)
 
 
 class _DisorderError(Exception):

@@ -83,9 +83,15 @@ def find_videos(source: str | os.PathLike | Sequence[str | os.PathLike]) -> tupl
 
 
 def run_files(
-    work: Any, files: list[Path], targets: list[Path], workers: int | None, progress: Progress | None
+    work: Any,
+    files: list[Path],
+    targets: list[Path],
+    workers: int | None,
+    progress: Progress | None,
+    part: tuple[int, int] = (0, 1),
 ) -> PrepareResult:
-    jobs = [(str(f), str(t)) for f, t in zip(files, targets)]
+    """Do the work for each file; ``part`` (i, n) does every n-th, from the i-th on, so that n machines share it."""
+    jobs = [(str(f), str(t)) for f, t in zip(files, targets)][part[0] :: part[1]]
     result = PrepareResult()
     for (name, made), outcome in zip(jobs, run_jobs(work, jobs, workers=workers, progress=progress, describe=_first)):
         result.add(name, made, outcome)
