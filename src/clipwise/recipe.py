@@ -85,6 +85,8 @@ class Source(Strict):
     """Class probability is proportional to (its share)^power: 1 natural, 0 uniform; none: plain shuffling."""
     list_format: str = "auto"
     """As the key of the main list."""
+    soft_labels: str | None = None
+    """As the key of the main list."""
 
 
 class RunRecipe(Strict):
@@ -171,6 +173,12 @@ class RunRecipe(Strict):
     """Fixed loss scale of `amp: fp16`; it follows the gradients if not given."""
     compile: bool = False
     """Use torch.compile."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Several processes: each holds the whole network, or a part of its weights and moments (FSDP2)."""
+    static_graph: bool = False
+    """Promise `ddp` that every step uses the same parameters in the same order; it then overlaps more."""
+    fused: bool = False
+    """Let one kernel do the optimizer's whole step."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Keep an exponential moving average of the weights, and validate and save it."""
 
@@ -187,8 +195,8 @@ class RunRecipe(Strict):
     """Steps between two log lines."""
     hang_warning_s: Positive | None = 600.0
     """Report a process that stands still for so many seconds."""
-    trackers: list[str] = []
-    """Where the figures go besides the run's own files: tensorboard, wandb, mlflow, swanlab."""
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "swanlab"]] = []
+    """Where the figures go besides the run's own files."""
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -198,6 +206,12 @@ class RunRecipe(Strict):
             )
         if self.loss_scale is not None and self.amp != "fp16":
             raise ValueError(f"loss_scale is for amp: fp16, but amp is {self.amp}")
+        if self.parallel == "fsdp" and self.amp == "fp16":
+            raise ValueError("parallel: fsdp works with amp: bf16 or no, not with fp16")
+        if self.parallel == "fsdp" and self.static_graph:
+            raise ValueError("static_graph is for parallel: ddp")
+        if self.layer_decay is not None and self.param_groups == "tsm":
+            raise ValueError("layer_decay needs param_groups: all or no_norm_bias; tsm has its own factors")
         if self.nesterov and self.optimizer != "sgd":
             raise ValueError(f"nesterov: true needs optimizer: sgd, not {self.optimizer}")
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
@@ -338,8 +352,10 @@ class RecognitionRecipe(RunRecipe):
     """Auxiliary sources (OmniSource)."""
     class_power: Fraction | None = None
     """As in a source, for the main list."""
+    soft_labels: str | None = None
+    """File of class probabilities instead of the training list's labels (``clipwise.engine.soft_labels``)."""
     distill_from: str | None = None
-    """Checkpoint of a teacher."""
+    """Checkpoint of a teacher, which sees the same pixels and knows the same classes."""
     distill_weight: Fraction = 0.5
     """Share of the teacher's term in the loss."""
     distill_temperature: Positive = 1.0
@@ -360,6 +376,14 @@ class RecognitionRecipe(RunRecipe):
             )
         if self.modality == "flow" and (self.color_jitter or self.rand_augment):
             raise ValueError("color_jitter and rand_augment change colours; with modality: flow they must be off")
+        if self.multi_label and (self.distill_from or self.soft_labels):
+            raise ValueError(
+                "distill_from and soft_labels are for one label a sample; with multi_label they must be off"
+            )
+        if self.flip_label_map and (self.soft_labels or any(source.soft_labels for source in self.sources)):
+            raise ValueError(
+                "flip_label_map changes labels in a mirror, which it can't do to soft_labels; give one of them"
+            )
         if self.test_num_clips > 1 and self.num_segments and self.sampling == "uniform":
             raise ValueError(
                 "test_num_clips needs clips (SlowOnly) or dense sampling; for segments use test_num_segments or twice_sample"
@@ -438,6 +462,8 @@ class LocalizationRecipe(RunRecipe):
                 raise ValueError(
                     f"{key} is {getattr(self, key)} but model_args.{key} is {self.model_args[key]}; give it once, as {key}"
                 )
+        if self.layer_decay is not None:
+            raise ValueError("layer_decay is for recognisers, whose bodies have stages")
         layout = self.model_args.get("layout", "duration_start")
         if layout == "start_end" and self.model_args.get("max_duration", self.temporal_dim) != self.temporal_dim:
             raise ValueError("model_args.layout start_end needs max_duration equal to temporal_dim")
@@ -600,14 +626,6 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
 
 
-def diff_recipes(a: Recipe, b: Recipe) -> list[tuple[str, Any, Any]]:
-    """Keys whose values differ, as (key, value in a, value in b); a key that one lacks has None there."""
-    left, right = a.model_dump(mode="json"), b.model_dump(mode="json")
-    skip = {"name", "paper", "notes", "published"}
-    keys = [*left, *(k for k in right if k not in left)]
-    return [(k, left.get(k), right.get(k)) for k in keys if k not in skip and left.get(k) != right.get(k)]
-
-
 def modern_overrides(recipe: Recipe) -> list[str]:
     """The modern training recipe for any recogniser, as overrides (``clipwise train RECIPE --modern``).
 
@@ -639,61 +657,3 @@ def scaled_lr(recipe: Recipe, num_devices: int) -> float:
     if recipe.base_batch_size is None:
         raise RecipeError("auto_scale_lr needs base_batch_size: the global batch for which lr is meant.")
     return recipe.lr * recipe.batch_size * recipe.accumulate * num_devices / recipe.base_batch_size
-
-
-def explain_recipe(recipe: Recipe, num_devices: int = 1, num_samples: int | None = None) -> dict[str, Any]:
-    """What a run of this recipe will do, in plain figures.
-
-    Args:
-        num_devices: devices that train together.
-        num_samples: size of the training list; the published list's if not given.
-    """
-    global_batch = recipe.batch_size * recipe.accumulate * num_devices
-    samples = num_samples or recipe.num_train_samples
-    facts: dict[str, Any] = {"recipe": recipe.name, "task": recipe.task, "model": recipe.model}
-    facts["devices"] = num_devices
-    facts["effective batch"] = (
-        f"{global_batch} = {recipe.batch_size} x {recipe.accumulate} accumulated x {num_devices} devices"
-    )
-    lr = scaled_lr(recipe, num_devices)
-    if recipe.auto_scale_lr:
-        facts["learning rate"] = f"{lr:g} = {recipe.lr:g} x {global_batch} / {recipe.base_batch_size}"
-    elif recipe.base_batch_size and recipe.base_batch_size != global_batch:
-        scaled = recipe.lr * global_batch / recipe.base_batch_size
-        facts["learning rate"] = (
-            f"{lr:g}, meant for a global batch of {recipe.base_batch_size}; the linear rule gives {scaled:g} (--auto-scale-lr)"
-        )
-    else:
-        facts["learning rate"] = f"{lr:g}"
-    schedule = recipe.lr_schedule + (f" at epochs {recipe.milestones}" if recipe.milestones else "")
-    if recipe.warmup_epochs:
-        schedule += f", linear warm-up over {recipe.warmup_epochs:g} epochs from x{recipe.warmup_start:g}"
-    facts["schedule"] = f"{recipe.epochs} epochs, {schedule}, by {recipe.schedule_by}"
-    if samples:
-        whole = recipe.batch_size * num_devices
-        steps = samples // whole if getattr(recipe, "drop_last", False) else -(-samples // whole)
-        facts["steps"] = f"{steps} an epoch, {steps * recipe.epochs} in all ({samples} samples)"
-    if isinstance(recipe, RecognitionRecipe):
-        facts.update(_explain_views(recipe))
-    published = {k: v for k, v in recipe.published.model_dump().items() if v is not None}
-    if published:
-        facts["published"] = ", ".join(f"{k} {v}" for k, v in published.items())
-    if recipe.notes:
-        facts["differs from the published run or surprises"] = list(recipe.notes)
-    return facts
-
-
-def _explain_views(recipe: RecognitionRecipe) -> dict[str, str]:
-    crops = {"center": 1, "three": 3, "ten": 10}[recipe.test_crop]
-    if recipe.num_segments:
-        train = f"{recipe.num_segments} segments" + (f" x {recipe.clip_len} frames" if recipe.clip_len > 1 else "")
-        frames = recipe.test_num_segments or recipe.num_segments
-        clips = recipe.test_num_clips * (2 if recipe.twice_sample else 1)
-    else:
-        train = f"{recipe.clip_len} frames, every {recipe.frame_interval}."
-        frames, clips = recipe.clip_len, recipe.test_num_clips * (2 if recipe.twice_sample else 1)
-    return {
-        "training input": f"{train}, {recipe.crop_size} px",
-        "test views": f"{clips * crops} = {clips} clips x {crops} crops of {frames} frames at {recipe.test_crop_size} px, "
-        f"averaged as {recipe.average_clips}; clips placed by the rule of {recipe.test_rule}",
-    }

@@ -7,15 +7,15 @@ import pytest
 import torch
 import yaml
 
+from clipwise.cli.diff import diff_recipes
+from clipwise.cli.explain import explain_recipe
 from clipwise.data.dataset import ClipSpec
 from clipwise.engine.build import build_model
 from clipwise.errors import RecipeError
 from clipwise.models.convert import convert_state_dict
 from clipwise.recipe import (
     ALIASES,
-    diff_recipes,
     dump_recipe,
-    explain_recipe,
     find_recipe,
     list_recipes,
     load_recipe,

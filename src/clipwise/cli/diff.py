@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from clipwise.cli.common import add_json, print_json, print_table
+
+if TYPE_CHECKING:
+    from clipwise.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,8 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from clipwise.recipe import diff_recipes
-
     changes = diff_recipes(_read(args.a), _read(args.b))
     if args.json:
         print_json([{"key": k, "a": a, "b": b} for k, a, b in changes])
@@ -24,6 +26,14 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("no difference")
     return 0
+
+
+def diff_recipes(a: Recipe, b: Recipe) -> list[tuple[str, Any, Any]]:
+    """Keys whose values differ, as (key, value in a, value in b); a key that one lacks has None there."""
+    left, right = a.model_dump(mode="json"), b.model_dump(mode="json")
+    skip = {"name", "paper", "notes", "published"}
+    keys = [*left, *(k for k in right if k not in left)]
+    return [(k, left.get(k), right.get(k)) for k in keys if k not in skip and left.get(k) != right.get(k)]
 
 
 def _read(name: str):

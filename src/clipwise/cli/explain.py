@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from clipwise.cli.common import add_json, print_json
+
+if TYPE_CHECKING:
+    from clipwise.recipe import Recipe, RecognitionRecipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from clipwise.recipe import dump_recipe, explain_recipe, load_recipe
+    from clipwise.recipe import dump_recipe, load_recipe
 
     overrides = list(args.overrides)
     if args.modern:
@@ -41,3 +45,63 @@ def run(args: argparse.Namespace) -> int:
         else:
             print(f"{key:<{width}}  {value}")
     return 0
+
+
+def explain_recipe(recipe: Recipe, num_devices: int = 1, num_samples: int | None = None) -> dict[str, Any]:
+    """What a run of this recipe will do, in plain figures.
+
+    Args:
+        num_devices: devices that train together.
+        num_samples: size of the training list; the published list's if not given.
+    """
+    from clipwise.recipe import RecognitionRecipe, scaled_lr
+
+    global_batch = recipe.batch_size * recipe.accumulate * num_devices
+    samples = num_samples or recipe.num_train_samples
+    facts: dict[str, Any] = {"recipe": recipe.name, "task": recipe.task, "model": recipe.model}
+    facts["devices"] = num_devices
+    facts["effective batch"] = (
+        f"{global_batch} = {recipe.batch_size} x {recipe.accumulate} accumulated x {num_devices} devices"
+    )
+    lr = scaled_lr(recipe, num_devices)
+    if recipe.auto_scale_lr:
+        facts["learning rate"] = f"{lr:g} = {recipe.lr:g} x {global_batch} / {recipe.base_batch_size}"
+    elif recipe.base_batch_size and recipe.base_batch_size != global_batch:
+        scaled = recipe.lr * global_batch / recipe.base_batch_size
+        facts["learning rate"] = (
+            f"{lr:g}, meant for a global batch of {recipe.base_batch_size}; the linear rule gives {scaled:g} (--auto-scale-lr)"
+        )
+    else:
+        facts["learning rate"] = f"{lr:g}"
+    schedule = recipe.lr_schedule + (f" at epochs {recipe.milestones}" if recipe.milestones else "")
+    if recipe.warmup_epochs:
+        schedule += f", linear warm-up over {recipe.warmup_epochs:g} epochs from x{recipe.warmup_start:g}"
+    facts["schedule"] = f"{recipe.epochs} epochs, {schedule}, by {recipe.schedule_by}"
+    if samples:
+        whole = recipe.batch_size * num_devices
+        steps = samples // whole if getattr(recipe, "drop_last", False) else -(-samples // whole)
+        facts["steps"] = f"{steps} an epoch, {steps * recipe.epochs} in all ({samples} samples)"
+    if isinstance(recipe, RecognitionRecipe):
+        facts.update(_explain_views(recipe))
+    published = {k: v for k, v in recipe.published.model_dump().items() if v is not None}
+    if published:
+        facts["published"] = ", ".join(f"{k} {v}" for k, v in published.items())
+    if recipe.notes:
+        facts["differs from the published run or surprises"] = list(recipe.notes)
+    return facts
+
+
+def _explain_views(recipe: RecognitionRecipe) -> dict[str, str]:
+    crops = {"center": 1, "three": 3, "ten": 10}[recipe.test_crop]
+    if recipe.num_segments:
+        train = f"{recipe.num_segments} segments" + (f" x {recipe.clip_len} frames" if recipe.clip_len > 1 else "")
+        frames = recipe.test_num_segments or recipe.num_segments
+        clips = recipe.test_num_clips * (2 if recipe.twice_sample else 1)
+    else:
+        train = f"{recipe.clip_len} frames, every {recipe.frame_interval}."
+        frames, clips = recipe.clip_len, recipe.test_num_clips * (2 if recipe.twice_sample else 1)
+    return {
+        "training input": f"{train}, {recipe.crop_size} px",
+        "test views": f"{clips * crops} = {clips} clips x {crops} crops of {frames} frames at {recipe.test_crop_size} px, "
+        f"averaged as {recipe.average_clips}; clips placed by the rule of {recipe.test_rule}",
+    }

@@ -121,7 +121,8 @@ def _model_shape(make) -> tuple[int, ...]:
 
 
 def _describe_recipe(args: argparse.Namespace, name: str) -> dict[str, Any]:
-    from clipwise.recipe import explain_recipe, load_recipe
+    from clipwise.cli.explain import explain_recipe
+    from clipwise.recipe import load_recipe
 
     recipe = load_recipe(name, args.overrides)
     facts: dict[str, Any] = {"recipe": explain_recipe(recipe)}
@@ -228,7 +229,7 @@ def _describe_file(args: argparse.Namespace, path: Path) -> dict[str, Any]:
     if passport.classes:
         facts["classes"] = {"count": len(passport.classes), "names": passport.classes}
     if passport.recipe:
-        from clipwise.recipe import explain_recipe
+        from clipwise.cli.explain import explain_recipe
 
         recipe = make_recipe(passport.recipe, source=str(path))
         facts["recipe"] = explain_recipe(recipe)

@@ -6,14 +6,16 @@ Accelerate finds the accelerator (CUDA, Ascend NPU, Intel XPU, Apple MPS) and th
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from clipwise.errors import ClipwiseError
+from clipwise.errors import ClipwiseError, MissingExtraError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -50,9 +52,10 @@ def make_accelerator(
     amp: str = "no",
     *,
     device: str | None = None,
-    trackers: list[str] | None = None,
+    trackers: Sequence[str] = (),
     folder=None,
     loss_scale: float | None = None,
+    static_graph: bool = False,
 ) -> Accelerator:
     """The run's Accelerator: one process, or as many as ``torchrun`` started.
 
@@ -62,18 +65,24 @@ def make_accelerator(
         trackers: names of experiment trackers.
         folder: where trackers write.
         loss_scale: a fixed loss scale of fp16; None lets it follow the gradients.
+        static_graph: every step uses the same parameters in the same order.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs, GradScalerKwargs, ProjectConfiguration
 
+    for name in trackers:  # accelerate would leave out what is not installed, and say nothing
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtraError(name, "tb" if name == "tensorboard" else name, f"the tracker {name}")
     if device is not None:
         pick_device(device)
     on_cpu = device == "cpu" or (device is None and default_device().type == "cpu")
     if amp == "fp16" and on_cpu:
         raise ClipwiseError("amp fp16 needs an accelerator; on a CPU use --amp bf16 or --amp no.")
     # broadcast_buffers=False: batch norm statistics stay each process's own until validation, as MMAction2's runs.
-    ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+    ddp = DistributedDataParallelKwargs(
+        broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=static_graph
+    )
     handlers: list = [ddp]
     if loss_scale is not None:  # factors this near to 1 leave the scale where it is
         factor = 1 + 2**-20
@@ -84,7 +93,7 @@ def make_accelerator(
         return Accelerator(
             mixed_precision=amp,
             cpu=on_cpu,
-            log_with=trackers or None,
+            log_with=list(trackers) or None,
             project_config=ProjectConfiguration(project_dir=None if folder is None else str(folder)),
             kwargs_handlers=handlers,
         )

@@ -94,9 +94,11 @@ def make_optimizer(model: nn.Module, recipe: RunRecipe, lr: float) -> torch.opti
     for group in groups:
         group["base_lr"] = group["lr"]
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
+        return torch.optim.SGD(
+            groups, lr=lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=recipe.fused or None
+        )
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(groups, lr=lr, betas=recipe.betas)
+    return kind(groups, lr=lr, betas=recipe.betas, fused=recipe.fused or None)
 
 
 class Schedule:

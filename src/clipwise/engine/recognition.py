@@ -20,11 +20,12 @@ from clipwise.data.loader import EpochSampler, make_loader, prefetch
 from clipwise.data.splits import find_splits
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine import zoo
+from clipwise.engine.batch_norm import precise_bn
 from clipwise.engine.build import build_model, model_args
-from clipwise.engine.checkpoint import Passport, load_model, load_tensors, read_checkpoint
+from clipwise.engine.checkpoint import Passport, load_model_and_passport, load_tensors, read_checkpoint
 from clipwise.engine.evaluate import TestResult, autocast, score_list
 from clipwise.engine.log import RunLog
-from clipwise.engine.precise_bn import precise_bn
+from clipwise.engine.soft_labels import read_soft_labels
 from clipwise.engine.sources import SourceStream
 from clipwise.engine.task import Task
 from clipwise.errors import CheckpointError, DataError, RecipeError
@@ -135,8 +136,26 @@ class RecognitionTask(Task):
             SourceStream(source, n, recipe, accelerator, self.spec, self.train_videos.classes, num_classes)
             for n, source in enumerate(recipe.sources)
         ]
-        self.teacher = load_model(recipe.distill_from, self.device) if recipe.distill_from else None
+        soft = recipe.soft_labels
+        self.soft = read_soft_labels(soft, self.train_videos, num_classes) if soft else None
+        self.teacher = self._load_teacher(recipe.distill_from) if recipe.distill_from else None
         self.failed: dict[str, str] = {}
+
+    def _load_teacher(self, path: str) -> nn.Module:
+        """The teacher, frozen, in evaluation mode. It gets the student's clips, so it must fit them."""
+        teacher, passport = load_model_and_passport(path, self.device)
+        own = self.passport()
+        if passport.model_args.get("num_classes") != self.num_classes or (
+            passport.classes and own.classes and passport.classes != own.classes
+        ):
+            raise CheckpointError(f"distill_from: {path} knows other classes than the training data.")
+        for key in ("modality", "mean", "std"):
+            if passport.recipe.get(key, own.recipe[key]) != own.recipe[key]:
+                raise CheckpointError(
+                    f"distill_from: {path} was trained with {key} {passport.recipe[key]}, this run has {own.recipe[key]}; "
+                    "teacher and student see the same clips."
+                )
+        return teacher.requires_grad_(False)
 
     def loss(
         self, model: nn.Module, batch: dict[str, Any], key: tuple[int, ...]
@@ -154,6 +173,9 @@ class RecognitionTask(Task):
                     self.log.say(f"skipped in training: {reason}")
                 self.failed[path] = reason
         recipe, labels = self.recipe, batch["label"]
+        soft = batch.get("soft", self.soft)
+        if soft is not None:
+            labels = soft[batch["index"]].to(self.device, torch.float32)
         frames = batch["frames"].flatten(0, 1)
         rng = np.random.default_rng((recipe.seed, *key))
         frames = self.augment.pixels(frames, rng)
@@ -222,7 +244,7 @@ class RecognitionTask(Task):
         for stream in self.sources:
             if stream.due(position):
                 batch = stream.next(position)
-                yield stream, {**batch, "videos": stream.videos}
+                yield stream, {**batch, "videos": stream.videos, "soft": stream.soft}
 
     def before_validation(self, model: nn.Module) -> None:
         """Recompute the batch norm statistics, if the recipe says so."""

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from clipwise.data.dataset import ClipDataset, ClipSpec
 from clipwise.data.lists import read_list
 from clipwise.data.loader import EpochSampler, make_loader, prefetch
+from clipwise.engine.soft_labels import read_soft_labels
 from clipwise.errors import DataError
 from clipwise.recipe import RecognitionRecipe, Source
 
@@ -44,6 +45,7 @@ class SourceStream:
             raise DataError(
                 f"source {source.name}: {source.data} has {self.videos.num_classes} classes, the model {num_classes} outputs."
             )
+        self.soft = read_soft_labels(source.soft_labels, self.videos, num_classes) if source.soft_labels else None
         seed = recipe.seed + 1000 * (number + 1)  # the sources draw from lists of like order: their seeds must differ
         self.sampler = EpochSampler(
             len(self.videos),

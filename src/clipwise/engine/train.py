@@ -6,6 +6,7 @@ follow from its number, so a run that was killed goes on from its last checkpoin
 
 from __future__ import annotations
 
+import copy
 import signal
 import threading
 import time
@@ -22,12 +23,11 @@ from torch.optim.swa_utils import AveragedModel
 
 from clipwise.data.loader import prefetch
 from clipwise.engine import checkpoint as ckpt
+from clipwise.engine.batch_norm import join_batch_norms
 from clipwise.engine.device import make_accelerator, peak_memory_mb, random_state, seed_everything, set_random_state
-from clipwise.engine.log import Averages, RunLog
+from clipwise.engine.log import Averages, RunLog, Watchdog
 from clipwise.engine.optim import Schedule, make_optimizer, trainable
 from clipwise.engine.recognition import RecognitionTask, check_resume, init_weights
-from clipwise.engine.saver import Saver
-from clipwise.engine.watchdog import Watchdog
 from clipwise.errors import CheckpointError, WorkError
 from clipwise.recipe import LocalizationRecipe, Recipe, dump_recipe, load_recipe, scaled_lr
 
@@ -88,7 +88,12 @@ def train(
         recipe = load_recipe(recipe)
     folder = Path(work_dir or Path("runs") / recipe.name)
     accelerator = make_accelerator(
-        recipe.amp, device=device, trackers=recipe.trackers, folder=folder, loss_scale=recipe.loss_scale
+        recipe.amp,
+        device=device,
+        trackers=recipe.trackers,
+        folder=folder,
+        loss_scale=recipe.loss_scale,
+        static_graph=recipe.static_graph,
     )
     main = accelerator.is_main_process
     resume_from = _find_resume(resume, folder)
@@ -110,7 +115,7 @@ def train(
     lr = scaled_lr(recipe, accelerator.num_processes)
     if main:
         _prepare_folder(folder, recipe, resume_from)
-        log = task.log = RunLog(folder, quiet=quiet, tracker=_trackers(accelerator, recipe))
+        log = task.log = RunLog(folder, quiet=quiet, tracker=_trackers(accelerator, recipe, folder))
         if lr != recipe.lr:
             log.say(
                 f"learning rate {recipe.lr:g} -> {lr:g} (linear rule, made for a global batch of {recipe.base_batch_size})"
@@ -133,13 +138,25 @@ class _Run:
         self.recipe, self.task, self.accelerator, self.log, self.folder = recipe, task, accelerator, log, folder
         self.bare: nn.Module = task.model.to(accelerator.device)
         if getattr(recipe, "sync_bn", False) and accelerator.num_processes > 1:
-            self.bare = nn.SyncBatchNorm.convert_sync_batchnorm(self.bare)
+            join_batch_norms(self.bare)
         self.ema = _average(self.bare, recipe.ema_decay) if recipe.ema_decay else None
+        # What is validated and saved: the network itself, its average, or a whole copy of a network that is cut up.
+        self.whole: nn.Module = self.ema.module if self.ema is not None else self.bare
+        self.sharding: Any = None
+        if recipe.parallel == "fsdp" and accelerator.num_processes > 1:
+            from clipwise.engine import sharding
+
+            self.sharding, self.whole = sharding, copy.deepcopy(self.bare).cpu()
+            for network in (self.bare, *([self.ema.module] if self.ema is not None else [])):
+                sharding.shard(network, accelerator.device)
         optimizer = make_optimizer(self.bare, recipe, lr)
-        self.model, self.optimizer = accelerator.prepare(self.bare, optimizer)
+        if self.sharding:
+            self.model, self.optimizer = self.bare, accelerator.prepare(optimizer)
+        else:
+            self.model, self.optimizer = accelerator.prepare(self.bare, optimizer)
         if recipe.compile:
             self.model.compile()
-        self.saver = Saver(folder, accelerator, recipe.keep_checkpoints)
+        self.saver = ckpt.Saver(folder, accelerator, recipe.keep_checkpoints)
         self.watchdog = Watchdog(recipe.hang_warning_s, accelerator.process_index)
         self.batches = len(task.sampler)
         self.schedule = Schedule(recipe, -(-self.batches // recipe.accumulate))
@@ -238,14 +255,17 @@ class _Run:
             step: whether this is the last of them.
         """
         recipe, accelerator = self.recipe, self.accelerator
-        with nullcontext() if step else accelerator.no_sync(self.model):
+        if self.sharding:
+            self.model.set_requires_gradient_sync(step)
+        with nullcontext() if step or self.sharding else accelerator.no_sync(self.model):
             loss, figures = self.task.loss(self.model, batch, (*key, accelerator.process_index))
             self.check_finite()
             accelerator.backward(loss / parts)
         suspect = loss.detach()
         if step:
             if recipe.grad_clip:
-                figures["grad_norm"] = accelerator.clip_grad_norm_(list(trainable(self.bare)), recipe.grad_clip)
+                norm = accelerator.clip_grad_norm_(list(trainable(self.bare)), recipe.grad_clip)
+                figures["grad_norm"] = norm.full_tensor() if self.sharding else norm
                 if accelerator.scaler is None:  # with fp16 an overflow is no accident: the scaler skips the step
                     suspect = suspect + 0 * figures["grad_norm"]
             self.optimizer.step()
@@ -294,12 +314,16 @@ class _Run:
         self.watchdog.enter("validating")
         self.task.before_validation(self.model)
         self._share_buffers()
-        model = self.ema.module if self.ema is not None else self.bare
+        if self.sharding:
+            self.whole.load_state_dict(self._weights())
+            self.whole.to(self.accelerator.device)
         self.model.eval()
         with self.log.progress(
             -(-len(self.task.val_videos) // self.accelerator.num_processes), "validation"
         ) as advance:
-            figures, self.validation = self.task.validate(model, advance)
+            figures, self.validation = self.task.validate(self.whole, advance)
+        if self.sharding:
+            self.whole.cpu()
         self.metrics = figures
         self.log.write("val", {"epoch": self.epoch, "epochs": self.recipe.epochs, **figures}, self.step)
         key = self.task.main_metric
@@ -311,8 +335,13 @@ class _Run:
     def _share_buffers(self) -> None:
         """All processes take the first one's batch norm statistics, as MMAction2 does before it validates."""
         if self.accelerator.num_processes > 1:
-            for buffer in self.bare.buffers():
+            for buffer in (*self.bare.buffers(), *(self.ema.module.buffers() if self.ema is not None else ())):
                 torch.distributed.broadcast(buffer, 0)
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint holds: the average if there is one, else the network's weights, in whole tensors."""
+        weights = (self.ema.module if self.ema is not None else self.bare).state_dict()
+        return self.sharding.gather(weights) if self.sharding else weights
 
     # -- checkpoints
 
@@ -331,26 +360,35 @@ class _Run:
             # Batch norm statistics are each process's own; the first one's are among the weights.
             "buffers": {} if first else dict(self.bare.named_buffers()),
         }
-        if first:
-            state["optimizer"] = self.optimizer.state_dict()
-            state["scaler"] = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
-            # The file of weights holds the average when there is one; the run itself goes on from these.
-            state["model"] = self.bare.state_dict() if self.ema is not None else None
-            state["ema"] = self.ema.state_dict() if self.ema is not None else None
+        if first or self.sharding:
+            whole = {
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
+                # The file of weights holds the average when there is one; the run itself goes on from these.
+                "model": self.bare.state_dict() if self.ema is not None else None,
+                "ema": self.ema.state_dict() if self.ema is not None else None,
+            }
+            whole = self.sharding.gather(whole) if self.sharding else whole
+            state.update(whole if first else {})
         passport = self.task.passport()
         passport.epoch, passport.step, passport.metrics = self.epoch, self.step, dict(self.metrics)
-        weights = self.ema.module if self.ema is not None else self.bare
-        self.saver.save(state, weights.state_dict(), passport, best=best, whole_epoch=self.batch == 0)
+        self.saver.save(state, self._weights(), passport, best=best, whole_epoch=self.batch == 0)
 
     def restore(self, path: Path, passport: ckpt.Passport) -> None:
         """Take everything back from a checkpoint."""
         tensors, _ = ckpt.read_checkpoint(path)
         state = ckpt.load_state(path, passport)
         rank = self.accelerator.process_index
-        ckpt.load_tensors(self.bare, state["model"] or tensors, path)
-        if self.ema is not None and state["ema"] is not None:
-            self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        weights, average, moments = state["model"] or tensors, state["ema"], state["optimizer"]
+        if self.sharding:
+            weights = self.sharding.scatter(weights, self.bare.state_dict())
+            moments = self.sharding.scatter_optimizer(moments, self.optimizer)
+            if self.ema is not None and average is not None:
+                average = self.sharding.scatter(average, self.ema.state_dict())
+        ckpt.load_tensors(self.bare, weights, path)
+        if self.ema is not None and average is not None:
+            self.ema.load_state_dict(average)
+        self.optimizer.load_state_dict(moments)
         if state["scaler"] is not None and self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         own = state
@@ -398,7 +436,8 @@ def _average(model: nn.Module, decay: float) -> AveragedModel:
 
     @torch.no_grad()
     def update(averages: Any, values: Any, count: Any) -> None:
-        """Tensors of one type (counters are whole numbers and are copied)."""
+        """Tensors of one type (counters are whole numbers and are copied); of cut ones, this process's parts."""
+        averages, values = ([getattr(t, "_local_tensor", t) for t in group] for group in (averages, values))
         if averages[0].is_floating_point():
             steps = int(count)
             torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + steps) / (10 + steps)))
@@ -434,8 +473,15 @@ def _prepare_folder(folder: Path, recipe: Recipe, resume_from: Path | None) -> N
         path.write_text(dump_recipe(recipe), encoding="utf-8")
 
 
-def _trackers(accelerator: Accelerator, recipe: Recipe):
+def _trackers(accelerator: Accelerator, recipe: Recipe, folder: Path):
+    """A function that sends figures to the recipe's trackers, or None; what they keep on disk goes into the run's folder."""
     if not recipe.trackers:
         return None
-    accelerator.init_trackers(recipe.name or "clipwise", config={k: str(v) for k, v in recipe.model_dump().items()})
+    options = {
+        "wandb": {"dir": str(folder), "name": folder.name},
+        "mlflow": {"run_name": folder.name},
+        "swanlab": {"logdir": str(folder / "swanlog"), "experiment_name": folder.name},
+    }
+    config = {k: str(v) for k, v in recipe.model_dump().items()}
+    accelerator.init_trackers(recipe.name or "clipwise", config=config, init_kwargs=options)
     return lambda figures, step: accelerator.log(figures, step=step)

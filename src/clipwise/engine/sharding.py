@@ -1,0 +1,63 @@
+"""Weights, gradients and optimizer moments cut over the processes (FSDP2), for networks that do not fit on one device.
+
+Each block's weights are gathered when it computes and let go after it; the figures are those of a run in which every
+process holds everything, up to the order of sums. Checkpoints hold whole tensors, so a run may go on with or without.
+
+Source: ``torch.distributed.fsdp.fully_shard``; Rajbhandari et al. 2020 (ZeRO), stage 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from clipwise.models.resnet import Block
+
+
+def shard(model: nn.Module, device: torch.device) -> None:
+    """Cut a model's parameters over all processes, in place; all start from the first one's weights."""
+    for tensor in model.state_dict().values():
+        torch.distributed.broadcast(tensor, 0)
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    for module in [m for m in model.modules() if isinstance(m, Block)]:
+        fully_shard(module, mesh=mesh)
+    fully_shard(model, mesh=mesh, reshard_after_forward=True)
+
+
+def gather(value: Any) -> Any:
+    """A state with whole tensors in the CPU's memory instead of parts. All processes must call it together."""
+    if isinstance(value, DTensor):
+        return value.full_tensor().detach().cpu()
+    if isinstance(value, dict):
+        return {key: gather(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [gather(item) for item in value]
+    return value
+
+
+def scatter(tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """This process's parts of whole tensors, cut as those of the same name in ``own``."""
+    return {key: _part(value, own.get(key)) for key, value in tensors.items()}
+
+
+def scatter_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The same for an optimizer's state: what has the shape of its parameter is cut like it."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    parts = {
+        number: {key: _part(value, parameters[number]) for key, value in moments.items()}
+        for number, moments in state["state"].items()
+    }
+    return {**state, "state": parts}
+
+
+def _part(value: Any, own: torch.Tensor | None) -> Any:
+    if not isinstance(own, DTensor) or not isinstance(value, torch.Tensor) or value.shape != own.shape:
+        return value
+    # Every process has read the whole tensor, so nothing needs to be sent.
+    return distribute_tensor(value.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
