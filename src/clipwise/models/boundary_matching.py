@@ -21,7 +21,7 @@ P valid cells (proposals that end within the video).
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipwise.errors import ClipwiseError
+from clipwise.models.matching_blocks import matching_blocks
 
 Sampling = Literal["mmaction2", "jjboy"]
 Layout = Literal["duration_start", "start_end"]
@@ -83,7 +84,7 @@ def valid_cells(temporal_dim: int, max_duration: int, layout: Layout) -> tuple[n
     return start[order], duration[order], position[order]
 
 
-def sampling_operator(
+def sampling_matrix(
     temporal_dim: int = 100,
     max_duration: int = 100,
     num_samples: int = 32,
@@ -91,7 +92,7 @@ def sampling_operator(
     boundary_ratio: float = 0.5,
     sampling: Sampling = "mmaction2",
     layout: Layout = "duration_start",
-) -> SamplingOperator:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Build the sampling weights of all valid cells.
 
     The span of a proposal is widened by ``boundary_ratio`` of its length on both sides and read at
@@ -108,6 +109,10 @@ def sampling_operator(
         sampling: "mmaction2" (also Paddle, OpenTAD): a proposal of d+1 positions spans s..s+d, and its length is d+1.
             "jjboy" (also the Ascend port): it spans s..s+d+1, and its length is d+2.
         layout: order of the cells, see :func:`valid_cells`.
+
+    Returns:
+        (P,) position of each valid cell in the flattened map, and for each non-zero its valid cell, its sample t·N + n,
+        and its weight.
     """
     start, duration, cell = valid_cells(temporal_dim, max_duration, layout)
     last = start + duration + (sampling == "jjboy")
@@ -127,10 +132,16 @@ def sampling_operator(
     key, inverse = np.unique(key[inside], return_inverse=True)
     value = np.bincount(inverse, weights=weight[inside]) * (1.0 / num_samples_per_bin)
     row, column = np.divmod(key, columns)
-    return _compress(cell, row, column, value.astype(np.float32), columns)
+    return cell, row, column, value.astype(np.float32)
 
 
-def _compress(cell: np.ndarray, row: np.ndarray, column: np.ndarray, value: np.ndarray, columns: int):
+def sampling_operator(
+    temporal_dim: int = 100, max_duration: int = 100, num_samples: int = 32, **rule: Any
+) -> SamplingOperator:
+    """A :func:`sampling_matrix`, with its arguments, as compressed rows for both directions."""
+    cell, row, column, value = sampling_matrix(temporal_dim, max_duration, num_samples, **rule)
+    columns = temporal_dim * num_samples
+
     def tensor(array: np.ndarray, dtype=np.int32) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype))
 
@@ -265,7 +276,7 @@ class BoundaryMatching(nn.Module):
             see :func:`sampling_operator`.
         method: "sparse" never forms the sampling matrix; "dense" multiplies with the (P, L·N) matrix of valid cells;
             "auto" is sparse on a CPU and dense on an accelerator, where one large matrix product is the cheaper
-            call, and while a graph is exported or traced, because ONNX has no sparse product.
+            call. A graph that is exported or traced gets :mod:`matching_blocks`, because ONNX has no sparse product.
     """
 
     def __init__(
@@ -302,9 +313,13 @@ class BoundaryMatching(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_channels))
         # Constants, but neither parameters nor buffers: not in checkpoints, not sent around by DDP, and not rounded
         # by .half(). _apply moves them with the weight.
-        self.operator = sampling_operator(
-            temporal_dim, max_duration, num_samples, num_samples_per_bin, boundary_ratio, sampling, layout
-        )
+        self._rule: dict[str, Any] = {
+            "num_samples_per_bin": num_samples_per_bin,
+            "boundary_ratio": boundary_ratio,
+            "sampling": sampling,
+            "layout": layout,
+        }
+        self.operator = sampling_operator(temporal_dim, max_duration, num_samples, **self._rule)
         self._dense: Tensor | None = None
         self.reset_parameters()
 
@@ -328,7 +343,7 @@ class BoundaryMatching(nn.Module):
         exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
         dense = features.device.type != "cpu" or exporting if self.method == "auto" else self.method == "dense"
         if dense:
-            return self._forward_dense(features, keep=not exporting)
+            return self._forward_dense(features, exporting)
         op = self.operator
         return boundary_matching(
             features,
@@ -337,17 +352,21 @@ class BoundaryMatching(nn.Module):
             [op.index, op.offsets, op.values, op.index_t, op.offsets_t, op.values_t],
         )
 
-    def _forward_dense(self, features: Tensor, keep: bool) -> Tensor:
+    def _forward_dense(self, features: Tensor, exporting: bool) -> Tensor:
         batch, _, length = features.shape
         grid = features.transpose(1, 2) @ self.weight.flatten(1).to(features.dtype)  # (B, L, N·O)
         grid = grid.view(batch, length * self.num_samples, self.out_channels)
-        if keep:
-            if self._dense is None or self._dense.dtype != grid.dtype:
-                self._dense = self.operator.dense(grid.dtype)
-            matrix = self._dense
-        else:  # an exported graph scatters the non-zeros itself: 6 MB in the file instead of 65
-            matrix = self.operator.dense(grid.dtype)
-        return matrix @ grid + self.bias.to(grid.dtype)
+        if exporting:
+            return self._blocks(grid) + self.bias.to(grid.dtype)
+        if self._dense is None or self._dense.dtype != grid.dtype:
+            self._dense = self.operator.dense(grid.dtype)
+        return self._dense @ grid + self.bias.to(grid.dtype)
+
+    def _blocks(self, grid: Tensor) -> Tensor:
+        start, duration, _ = valid_cells(self.temporal_dim, self.max_duration, self.layout)
+        # from numpy again: a traced graph knows the operator's tensors by their shapes only
+        _, *matrix = sampling_matrix(self.temporal_dim, self.max_duration, self.num_samples, **self._rule)
+        return matching_blocks(start, duration, *matrix)(grid)
 
     @property
     def valid(self) -> Tensor:
