@@ -31,27 +31,32 @@ from torch.utils.data import DataLoader, Dataset
 from clipwise.data.decode import open_video
 from clipwise.data.packets import TABLES
 from clipwise.data.prepare import index_videos, resize_videos
-from clipwise.data.sampling import sample_frames
+from clipwise.data.sampling import Rule, sample_frames
 from clipwise.data.transforms import ClipTransform, normalize_clips
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-PATTERNS = {  # name: (clips or segments, frames, interval, test?)
-    "TSN-8": (8, 1, 1, False),
-    "4x16": (1, 4, 16, False),
-    "8x8": (1, 8, 8, False),
-    "ten-clip test": (10, 8, 8, True),
+PATTERNS: dict[str, tuple[int, int, int, Rule | None]] = {  # name: clips or segments, frames, interval, rule of a test
+    "TSN-8": (8, 1, 1, None),
+    "4x16": (1, 4, 16, None),
+    "8x8": (1, 8, 8, None),
+    # SlowOnly's: ten clips, three crops. By the rule of 0.x the clips of 300 frames lie 24 frames apart, so that they have frames in
+    # common, which decord decodes once; by the rule of 1.x 27 frames apart, with none in common.
+    "ten-clip test": (10, 8, 8, "mmaction2_1.x"),
+    "ten-clip test 0.x": (10, 8, 8, "mmaction2_0.x"),
 }
+FORMS = ("as is", "short side 320", "prepared", "prepared and indexed")
 SIZE = 224
 
 
 def draw_indices(pattern: str, num_frames: int, rng: np.random.Generator) -> np.ndarray:
-    clips, length, interval, test = PATTERNS[pattern]
+    clips, length, interval, test_rule = PATTERNS[pattern]
     return sample_frames(
         num_frames,
         clip_len=length,
         frame_interval=interval,
         num_clips=clips,
-        mode="test" if test else "train",
+        mode="test" if test_rule else "train",
+        rule=test_rule or "mmaction2_1.x",
         rng=rng,
     )
 
@@ -59,11 +64,11 @@ def draw_indices(pattern: str, num_frames: int, rng: np.random.Generator) -> np.
 # ---- our way: seek, crop and resize each frame as it comes, uint8 to the device -----------------------------------------------------
 
 TRAIN = ClipTransform(resize=256, crop="random_resized", crop_size=SIZE, flip_prob=0.5)
-TEST = ClipTransform(resize=256, crop="center", crop_size=SIZE)
+TEST = ClipTransform(resize=256, crop="three", crop_size=256)
 
 
 def ours(path: str, pattern: str, seed: int, forget: bool = True) -> np.ndarray:
-    """A clip as (T, 1, H, W, 3) uint8."""
+    """A clip as (T, crops, H, W, 3) uint8."""
     rng = np.random.default_rng(seed)
     if forget:
         TABLES.clear()  # every clip pays for the pass over the packets, as in the first epoch
@@ -73,38 +78,42 @@ def ours(path: str, pattern: str, seed: int, forget: bool = True) -> np.ndarray:
         return reader.frames(indices.ravel(), transform=plan.apply)
 
 
-# ---- the other way: MMAction2's DecordInit, SampleFrames, DecordDecode, Resize, RandomResizedCrop, Resize, Flip, Normalize, Format ----
+# ---- the other way: MMAction2's DecordInit, SampleFrames, DecordDecode, Resize, RandomResizedCrop, Resize, Flip (in tests ThreeCrop),
+# Normalize, FormatShape, step by step and with as many copies as there ------------------------------------------------------------------
 
 
 def naive(path: str, pattern: str, seed: int) -> np.ndarray:
-    """A clip as (M, C, T, H, W) float32."""
+    """A clip as (crops x clips, C, T, H, W) float32."""
     import cv2
     import decord
 
     rng = np.random.default_rng(seed)
     reader = decord.VideoReader(open(path, "rb"), num_threads=1)  # noqa: SIM115 - as MMAction2's file client: from memory
     indices = draw_indices(pattern, len(reader), rng)
-    frames = list(reader.get_batch(indices.ravel()).asnumpy())
+    frames = list(
+        reader.get_batch(indices.ravel()).asnumpy()
+    )  # one call for all clips; decord decodes repeated numbers once
     height, width = frames[0].shape[:2]
     scale = 256 / min(height, width)
     size = (int(width * scale + 0.5), int(height * scale + 0.5))
     frames = [cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR) for frame in frames]
     plan = (TEST if PATTERNS[pattern][3] else TRAIN).draw(height, width, rng)
-    left, top, right, bottom = plan.boxes[0]
-    frames = [frame[top:bottom, left:right] for frame in frames]
-    if (right - left, bottom - top) != (SIZE, SIZE):
-        frames = [cv2.resize(frame, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR) for frame in frames]
-    if plan.flips[0]:
-        frames = [cv2.flip(frame, 1) for frame in frames]
+    frames = [frame[top:bottom, left:right] for left, top, right, bottom in plan.boxes for frame in frames]
+    if frames[0].shape[:2] != plan.output:
+        frames = [cv2.resize(frame, plan.output[::-1], interpolation=cv2.INTER_LINEAR) for frame in frames]
+    if plan.flipped:
+        for frame in frames:
+            cv2.flip(frame, 1, frame)
     mean, factor = np.float64(MEAN).reshape(1, -1), 1 / np.float64(STD).reshape(1, -1)
-    clip = np.empty((len(frames), SIZE, SIZE, 3), np.float32)
+    clip = np.empty((len(frames), *plan.output, 3), np.float32)
     for at, frame in enumerate(frames):
-        pixels = frame.astype(np.float32)
+        clip[at] = frame
+    for pixels in clip:
         cv2.subtract(pixels, mean, pixels)
         cv2.multiply(pixels, factor, pixels)
-        clip[at] = pixels
-    clip = clip.reshape(*indices.shape, SIZE, SIZE, 3).transpose(0, 4, 1, 2, 3)
-    return np.ascontiguousarray(clip)
+    clip = clip.reshape(-1, *indices.shape, *clip.shape[1:])  # (crops, clips, T, H, W, C)
+    clip = clip.transpose(0, 1, 5, 2, 3, 4)
+    return clip.reshape(-1, *clip.shape[2:])
 
 
 def missing_peers() -> list[str]:
@@ -236,42 +245,49 @@ def main() -> None:
     parser.add_argument("--videos", nargs="+", type=Path, help="H.264 files as they are")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--loader-clips", type=int, default=96)
-    parser.add_argument("--no-loader", action="store_true")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS), help="which forms of the videos")
+    parser.add_argument("--only", choices=("cpu", "loader"), help="one of the two tables")
+    parser.add_argument("--folder", type=Path, help="keep the videos that are made, and use them again")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
     torch.set_num_threads(1)
     missing = missing_peers()
     if missing:
         print(f"not installed: {', '.join(missing)}; only clipwise is measured", file=sys.stderr)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        as_is = [Path(v) for v in args.videos or source_videos(folder)]
-        forms = {
-            "as is": as_is,
-            "short side 320": [at_short_side(v, folder / f"320_{v.stem}.mp4", 320) for v in as_is],
-        }
-        made = resize_videos(as_is, folder / "prepared", short_side=256, workers=2)
-        if made.failed:
-            raise SystemExit(f"preparing failed: {made.failed}")
-        forms["prepared"] = [Path(made.outputs[str(v)]) for v in as_is]
-        indexed = resize_videos(as_is, folder / "indexed", short_side=256, workers=2)
-        index_videos(folder / "indexed", workers=1)
-        forms["prepared and indexed"] = [Path(indexed.outputs[str(v)]) for v in as_is]
-        result = measure(forms, args, with_peer=not missing)
+    with tempfile.TemporaryDirectory() as temporary:
+        result = measure(make_forms(args.videos, args.folder or Path(temporary)), args, with_peer=not missing)
     if args.out:
         args.out.write_text(json.dumps(result, indent=1))
+
+
+def make_forms(videos: list[Path] | None, folder: Path) -> dict[str, list[Path]]:
+    """The videos in all the forms in which a data set may be stored."""
+    folder.mkdir(parents=True, exist_ok=True)
+    as_is = videos or source_videos(folder)
+    at_320 = [folder / f"320_{v.stem}.mp4" for v in as_is]
+    for source, target in zip(as_is, at_320):
+        if not target.exists():
+            at_short_side(source, target, 320)
+    forms = {"as is": as_is, "short side 320": at_320}
+    for form in FORMS[2:]:
+        made = resize_videos(as_is, folder / form, short_side=256, workers=2)
+        if made.failed:
+            raise SystemExit(f"preparing failed: {made.failed}")
+        forms[form] = [Path(made.outputs[str(v)]) for v in as_is]
+    index_videos(folder / FORMS[3], workers=1)
+    return forms
 
 
 def measure(forms: dict[str, list[Path]], args: argparse.Namespace, with_peer: bool) -> dict:
     result: dict = {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", "torch": torch.__version__,
                     "av": av.__version__, "cpu_ms": {}, "loader": {}}  # fmt: skip
     print(
-        f"{'videos':22}{'pattern':15}{'ours ms':>9}{'naive ms':>10}{'clips/s':>9}{'ratio':>8}{'by video':>14}{'to naive as is':>16}"
+        f"{'videos':22}{'pattern':19}{'ours ms':>9}{'naive ms':>10}{'clips/s':>9}{'ratio':>8}{'by video':>14}{'to naive as is':>16}"
     )
     first: dict[str, float] = {}
     bases: dict[str, tuple[float, float]] = {}
-    for form, videos in forms.items():
-        paths = [str(v) for v in videos]
+    for form in args.forms if args.only != "loader" else ():
+        paths = [str(v) for v in forms[form]]
         for pattern in PATTERNS:
             routes: dict[str, Callable] = {"ours": ours, "naive": naive} if with_peer else {"ours": ours}
             times = cpu_ms_by_video(routes, paths, pattern, args.repeats)
@@ -284,14 +300,14 @@ def measure(forms: dict[str, list[Path]], args: argparse.Namespace, with_peer: b
                 "naive": naive_mean,
                 "ratio_by_video": dict(zip(map(os.path.basename, paths), ratios)),
             }
-            print(f"{form:22}{pattern:15}{mean:9.1f}{naive_mean:10.1f}{1e3 / mean:9.1f}{naive_mean / mean:7.2f}x"
+            print(f"{form:22}{pattern:19}{mean:9.1f}{naive_mean:10.1f}{1e3 / mean:9.1f}{naive_mean / mean:7.2f}x"
                   f"{f'{min(ratios):.2f} to {max(ratios):.2f}':>14}{first[pattern] / mean:15.2f}x", flush=True)  # fmt: skip
-    if args.no_loader:
+    if args.only == "cpu":
         return result
     print(
         f"\n{'two workers':22}{'pattern':15}{'ours /s':>9}{'naive /s':>10}{'ratio':>8}{'to naive as is':>16}{'ours CPU ms':>13}{'ratio':>8}{'as is':>8}"
     )
-    for form in ("as is", "prepared", "prepared and indexed"):
+    for form in args.forms:
         paths = [str(v) for v in forms[form]]
         for pattern in ("TSN-8", "8x8"):
             runs: dict[str, list[tuple[float, float]]] = {"ours": [], "naive": []}

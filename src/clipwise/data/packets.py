@@ -80,7 +80,7 @@ def scan_packets(container, stream) -> PacketTable:
         if damage is None:
             if packet.is_corrupt:
                 damage = f"packet {number} is cut off"
-            elif prefix and not _well_formed(packet, size, prefix):
+            elif prefix and not _well_formed(bytes(packet), prefix):
                 damage = f"packet {number} is damaged"
         stamp = packet.pts
         if stamp is None:
@@ -112,14 +112,18 @@ def _unit_length_bytes(codec) -> int:
     return (extra[position] & 3) + 1
 
 
-def _well_formed(packet, size: int, prefix: int) -> bool:
-    data = bytes(packet)
+def _well_formed(data: bytes, prefix: int) -> bool:
+    # Inside a unit there are never three zero bytes in a row: those are holes in the file. Three in a row hold an aligned pair, and
+    # numpy counts pairs fifty times faster than bytes.find looks for three. (The first unit's length is left out: it begins with zeros.)
+    size = len(data)
+    pairs = max(0, size - prefix) // 2
+    suspicious = pairs > np.count_nonzero(np.frombuffer(data, np.uint16, pairs, prefix)) if pairs else False
     at = 0
     while at < size:
         head = at + prefix
         end = head + int.from_bytes(data[at:head], "big")
-        # The first bit of a unit is 0, and inside a unit there are never three zero bytes in a row: those are holes in the file.
-        if end == head or end > size or data[head] & 0x80 or data.find(b"\0\0\0", head, end) >= 0:
+        # The first bit of a unit is 0.
+        if end == head or end > size or data[head] & 0x80 or (suspicious and data.find(b"\0\0\0", head, end) >= 0):
             return False
         at = end
     return True
