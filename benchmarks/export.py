@@ -22,8 +22,7 @@ from pathlib import Path
 import torch
 
 from clipwise.cli.bench import plain_recipe
-from clipwise.engine.build import build_model, model_args
-from clipwise.engine.checkpoint import Passport
+from clipwise.engine.checkpoint import Passport, build_model, model_args
 from clipwise.export.compare import compare, random_samples
 from clipwise.export.export_model import export_model
 from clipwise.export.graphs import make_graph, random_input

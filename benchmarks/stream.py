@@ -15,8 +15,7 @@ from pathlib import Path
 import av
 import torch
 
-from clipwise.engine.build import build_model, model_args
-from clipwise.engine.checkpoint import Passport
+from clipwise.engine.checkpoint import Passport, build_model, model_args
 from clipwise.infer.predictor import Predictor, load
 from clipwise.infer.source import Source
 from clipwise.infer.stream import Streamer

@@ -5,8 +5,7 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+import socket
 import time
 from pathlib import Path
 
@@ -20,78 +19,50 @@ from clipwise.engine.test import evaluate
 from clipwise.engine.train import train
 from clipwise.recipe import load_recipe
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-# Batch statistics are each process's own, so the comparison freezes them; everything else is as in any run.
-SAME = ["epochs=2", "warmup_epochs=0", "log_every=1", "num_workers=0", "amp=no", "model_args.norm_eval=true", "model_args.dropout=0",
-        "optimizer=sgd", "lr=0.02"]  # fmt: skip
-
-
-def torchrun(processes: int, *words: object, **options) -> list[str]:
-    extra = [f"--{k.replace('_', '-')}={v}" for k, v in options.items()]
-    return [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={processes}",
-        *extra,
-        "-m",
-        "clipwise",
-        *map(str, words),
-    ]
-
 
 def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in read_log(folder / "log.jsonl") if line["mode"] == "train"]
 
 
-@pytest.fixture(scope="module")
-def one_process(clips, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("one")
-    command = [
-        sys.executable,
-        "-m",
-        "clipwise",
-        "train",
-        "tsm_tiny",
-        "--data",
-        clips,
-        "--work-dir",
-        folder,
-        *SAME,
-        "batch_size=4",
-    ]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True, env=ENVIRONMENT)
-    return folder
-
-
-def test_two_processes_train_as_one(clips, one_process, tmp_path):
-    done = subprocess.run(
-        torchrun(2, "train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path, *SAME, "batch_size=2"), capture_output=True, text=True, env=ENVIRONMENT
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_two_processes_train_as_one(clips, one_process, same, launch, tmp_path):
+    launch(2, "train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path, *same, "batch_size=1")
     one = [x for x in read_log(one_process / "log.jsonl") if x["mode"] == "train"]
     two = [x for x in read_log(tmp_path / "log.jsonl") if x["mode"] == "train"]
-    assert len(one) == len(two) == 12
-    a, b = read_checkpoint(one_process / "last.safetensors")[0], read_checkpoint(tmp_path / "last.safetensors")[0]
-    for key in a:
-        torch.testing.assert_close(a[key], b[key], rtol=1e-4, atol=1e-5, msg=key)
+    assert len(one) == len(two) == 24
+    _same_weights(one_process, tmp_path)
     val = [[x["top1_acc"] for x in read_log(f / "log.jsonl") if x["mode"] == "val"] for f in (one_process, tmp_path)]
     assert val[0] == val[1]
     assert [x["grad_norm"] for x in one] == pytest.approx([x["grad_norm"] for x in two], rel=1e-4)
     assert [x["loss"] for x in one] == pytest.approx([x["loss"] for x in two], rel=1e-5)
 
 
+def test_joint_batch_statistics_make_two_processes_one(clips, same, launch, tmp_path):
+    """Nothing frozen, batch statistics over both processes, blocks computed twice: the run of one process."""
+    words = [
+        *(w for w in same if "norm_eval" not in w),
+        "epochs=1",
+        "grad_checkpointing=true",
+        "sync_bn=true",
+    ]
+    train(load_recipe("tsm_tiny", [*words, "batch_size=4"]), data=str(clips), work_dir=tmp_path / "one", quiet=True)
+    launch(2, "train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path / "two", *words, "batch_size=2")
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
+    one, two = (read_checkpoint(tmp_path / name / "last.safetensors")[0] for name in ("one", "two"))
+    counted = [key for key in one if key.endswith("num_batches_tracked")]
+    assert all(one[key] == two[key] == 6 for key in counted)
+    means = [key for key in one if key.endswith(("running_mean", "running_var"))]
+    for key in means:
+        torch.testing.assert_close(one[key], two[key], rtol=1e-2, atol=1e-4, msg=key)
+
+
 @pytest.mark.parametrize("processes", [2, 3])
-def test_every_video_is_counted_once(clips, trained, tmp_path, processes):
+def test_every_video_is_counted_once(clips, trained, launch, tmp_path, processes):
     """101 videos divide by neither 2 nor 3."""
     videos = sorted((clips / "train").rglob("*.mp4"))
     (tmp_path / "list.txt").write_text("".join(f'"{videos[i % len(videos)]}" {i % 6}\n' for i in range(101)))
-    done = subprocess.run(
-        torchrun(processes, "test", trained, "--data", tmp_path / "list.txt", "--out", tmp_path / "scores.json", "num_workers=0"),
-        capture_output=True, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    launch(
+        processes, "test", trained, "--data", tmp_path / "list.txt", "--out", tmp_path / "scores.json", "num_workers=0"
+    )
     answer = json.loads((tmp_path / "scores.json").read_text())
     assert len(answer["results"]) == 101
     alone = evaluate(trained, data=tmp_path / "list.txt", overrides=["num_workers=0"])
@@ -100,34 +71,87 @@ def test_every_video_is_counted_once(clips, trained, tmp_path, processes):
         np.testing.assert_allclose(row["scores"], score, rtol=1e-6)
 
 
-def test_a_killed_rank_is_restarted_and_the_run_ends_the_same(clips, one_process, tmp_path):
+def test_a_killed_rank_is_restarted_and_the_run_ends_the_same(clips, one_process, same, start, tmp_path):
     """kill -9 of one of two processes in mid-epoch; torchrun restarts both, which go on from the last checkpoint."""
-    command = torchrun(
-        2, "train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path, *SAME, "batch_size=2", "checkpoint_every_steps=1", "--resume", "auto",
-        max_restarts=1, monitor_interval=0.2,
+    process = start(
+        2, "train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path, *same, "batch_size=1", "checkpoint_every_steps=1",
+        "--resume", "auto", max_restarts=1, monitor_interval=0.2,
     )  # fmt: skip
-    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    killed = False
+    killed, said = False, []
     for line in process.stderr:
-        if not killed and "epoch 2/2 step 2/6" in line:
+        said.append(line)
+        if not killed and "epoch 2/2 step 2/" in line:
             _kill_a_rank(process.pid)
             killed = True
-    assert process.wait() == 0
+    assert process.wait() == 0, "".join(said[-60:])
     assert killed
-    a, b = read_checkpoint(one_process / "last.safetensors")[0], read_checkpoint(tmp_path / "last.safetensors")[0]
-    for key in a:
-        torch.testing.assert_close(a[key], b[key], rtol=1e-4, atol=1e-5, msg=key)
+    _same_weights(one_process, tmp_path)
     assert losses(one_process) == pytest.approx(losses(tmp_path), rel=1e-5)
 
 
-def _kill_a_rank(launcher: int) -> None:
+def test_pre_emption_of_two_processes(clips, one_process, same, launch, start, tmp_path):
+    """SIGTERM to torchrun, as a scheduler sends it: both processes stop after the same step, and the run goes on exactly."""
+    words = ["train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path, *same, "batch_size=1"]
+    process = start(2, *words)
+    for line in process.stderr:
+        if "epoch 1/2 step 3/12" in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    rest = process.stderr.read()
+    process.wait()
+    assert "go on with --resume" in rest
+    assert 3 <= read_passport(tmp_path / "last.safetensors").step < 12
+    launch(2, *words, "--resume")
+    assert losses(one_process) == pytest.approx(losses(tmp_path), rel=1e-5)
+    _same_weights(one_process, tmp_path)
+
+
+def test_two_nodes_of_which_one_loses_its_worker(clips, one_process, same, start, tmp_path):
+    """Two torchrun agents as on two machines (here: the loopback); both start again, and the run ends the same."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = dict(nnodes=2, rdzv_backend="c10d", rdzv_endpoint=f"127.0.0.1:{port}", rdzv_id="nodes", local_addr="127.0.0.1",
+                   max_restarts=3, monitor_interval=0.2)  # fmt: skip
+    run = tmp_path / "run"
+    words = [
+        "train",
+        "tsm_tiny",
+        "--data",
+        clips,
+        "--work-dir",
+        run,
+        *same,
+        "batch_size=1",
+        "checkpoint_every_steps=1",
+        "--resume",
+        "auto",
+    ]
+    agents = [start(1, *words, stderr=tmp_path / f"node{i}.txt", **options) for i in (0, 1)]
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not ((run / "log.jsonl").is_file() and len(losses(run)) >= 5):
+        time.sleep(0.05)
+    _kill_a_rank(agents[1].pid, "")
+    codes = [agent.wait(timeout=120) for agent in agents]
+    assert codes == [0, 0], (tmp_path / "node1.txt").read_text()[-2000:]
+    assert losses(one_process) == pytest.approx(losses(run), rel=1e-5)
+    _same_weights(one_process, run)
+
+
+def _same_weights(one: Path, two: Path) -> None:
+    a, b = (read_checkpoint(folder / "last.safetensors")[0] for folder in (one, two))
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], rtol=1e-4, atol=1e-5, msg=key)
+
+
+def _kill_a_rank(launcher: int, rank: str = "1\0") -> None:
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
     for child in children:
-        if b"RANK=1\0" in Path(f"/proc/{child}/environ").read_bytes():
+        if f"\0RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes():
             os.kill(int(child), signal.SIGKILL)
             return
-    raise AssertionError("rank 1 was not found")
+    raise AssertionError("there is no such rank")
 
 
 def _train_until_killed(data: str, folder: str) -> None:

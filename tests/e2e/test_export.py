@@ -9,8 +9,7 @@ import torch
 
 from clipwise.cli import main
 from clipwise.data import synthetic
-from clipwise.engine.build import build_model, model_args
-from clipwise.engine.checkpoint import Passport, load_model_and_passport, save_weights
+from clipwise.engine.checkpoint import Passport, build_model, load_model_and_passport, model_args, save_weights
 from clipwise.engine.test import evaluate
 from clipwise.errors import CheckpointError, ClipwiseError, DataError, WorkError
 from clipwise.export.compare import Sample, compare

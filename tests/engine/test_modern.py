@@ -181,6 +181,9 @@ def soft_file(path, names, rows):
         np.savez(path, names=np.array(names), probs=np.asarray(rows, np.float16))
     elif path.name == "results.json":  # what `clipwise test --out` writes
         path.write_text(json.dumps({"results": [{"path": n, "scores": list(r)} for n, r in zip(names, rows)]}))
+    elif path.suffix == ".jsonl":  # what `clipwise predict --topk 6 --jsonl` writes: the likeliest class first
+        ranked = [[{"index": int(i), "score": r[i]} for i in np.argsort(-r)] for r in rows]
+        path.write_text("".join(json.dumps({"source": n, "predictions": r}) + "\n" for n, r in zip(names, ranked)))
     else:
         path.write_text(json.dumps({n: list(r) for n, r in zip(names, rows)}))
     return path
@@ -196,7 +199,7 @@ def web(clips, tmp_path_factory):
     return folder, videos, rows / rows.sum(1, keepdims=True)
 
 
-@pytest.mark.parametrize("name", ["results.json", "soft.npz"])
+@pytest.mark.parametrize("name", ["results.json", "soft.npz", "predicted.jsonl"])
 def test_a_source_without_labels_learns_from_probabilities(clips, web, tmp_path, name, monkeypatch):
     """The source's loss is the soft cross-entropy with the file's rows."""
     from clipwise.engine import recognition

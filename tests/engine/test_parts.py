@@ -11,7 +11,7 @@ from torch import nn
 
 from clipwise.data.loader import EpochSampler
 from clipwise.engine.batch_norm import precise_bn
-from clipwise.engine.log import Watchdog
+from clipwise.engine.log import Watchdog, read_log
 from clipwise.engine.optim import Schedule
 from clipwise.engine.train import train
 from clipwise.errors import RecipeError
@@ -128,3 +128,21 @@ def test_old_checkpoints_go(clips, tmp_path):
     train(recipe, data=str(clips), work_dir=tmp_path, validate=False, quiet=True)
     assert sorted(p.name for p in tmp_path.glob("epoch_*")) == ["epoch_0002.safetensors", "epoch_0003.safetensors"]
     assert len(list(tmp_path.glob("state-*.pt"))) == 1
+
+
+def test_another_global_batch_goes_on_at_the_same_place(clips, tmp_path):
+    """As when a machine left: two of three batches of 8 were taken, so four of six batches of 4 are behind it."""
+    train(
+        load_recipe("tsm_tiny", [*QUICK, "epochs=2", "log_every=1"]),
+        data=str(clips),
+        work_dir=tmp_path,
+        max_steps=2,
+        quiet=True,
+    )
+    smaller = load_recipe("tsm_tiny", [*QUICK, "epochs=2", "log_every=1", "batch_size=4"])
+    train(smaller, data=str(clips), work_dir=tmp_path, validate=False, resume=True, quiet=True)
+    seen = [
+        (x["epoch"], x["iter"], x["iters"], x["step"]) for x in read_log(tmp_path / "log.jsonl") if x["mode"] == "train"
+    ]
+    assert seen[:2] == [(1, 1, 3, 1), (1, 2, 3, 2)]
+    assert seen[2:] == [(1, 5, 6, 5), (1, 6, 6, 6), *((2, i, 6, 6 + i) for i in range(1, 7))]

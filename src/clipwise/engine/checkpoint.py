@@ -31,6 +31,8 @@ from torch import nn
 
 import clipwise
 from clipwise.errors import CheckpointError, WorkError
+from clipwise.models import create_model
+from clipwise.recipe import LocalizationRecipe, Recipe
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -180,6 +182,29 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: 
     model.load_state_dict(dict(tensors), strict=True)
 
 
+def model_args(recipe: Recipe, num_classes: int | None = None) -> dict[str, Any]:
+    """Keyword arguments that build the recipe's model: what follows from the recipe, then its own ``model_args``.
+
+    Args:
+        num_classes: outputs of a recogniser; BMN has none.
+    """
+    if isinstance(recipe, LocalizationRecipe):
+        return {"feat_dim": recipe.feat_dim, "temporal_dim": recipe.temporal_dim, **recipe.model_args}
+    args: dict[str, Any] = {"num_classes": num_classes}
+    if recipe.modality == "flow":
+        args["in_channels"] = 2 * (recipe.clip_len if recipe.num_segments else 1)
+    if recipe.num_segments and "tsm" in recipe.model:
+        args["num_segments"] = recipe.num_segments
+    if recipe.grad_checkpointing:
+        args["grad_checkpointing"] = True
+    return {**args, **recipe.model_args}
+
+
+def build_model(recipe: Recipe, num_classes: int | None = None) -> nn.Module:
+    """The recipe's model, freshly initialised."""
+    return create_model(recipe.model, **model_args(recipe, num_classes))
+
+
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     """The checkpoint's model with its weights, in evaluation mode.
 
@@ -195,8 +220,6 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Modul
 
 def load_model_and_passport(path: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Passport]:
     """:func:`load_model` and the passport that came with it."""
-    from clipwise.models import create_model
-
     tensors, passport = read_checkpoint(path)
     model = create_model(passport.model, **passport.model_args)
     load_tensors(model, tensors, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,10 @@ from accelerate import Accelerator
 from torch import nn
 
 from clipwise.data.annotations import AnnotationSet, class_names, read_annotations
-from clipwise.data.features import SUFFIXES, FeatureDataset, FeatureStore
+from clipwise.data.feature_places import find_data, in_folder
+from clipwise.data.features import FeatureDataset, FeatureStore
 from clipwise.data.loader import EpochSampler, ShardSampler, make_loader, prefetch
-from clipwise.engine.build import build_model, model_args
-from clipwise.engine.checkpoint import Passport, load_model_and_passport
+from clipwise.engine.checkpoint import Passport, build_model, load_model_and_passport, model_args
 from clipwise.engine.device import make_accelerator, world
 from clipwise.engine.evaluate import autocast
 from clipwise.engine.log import RunLog
@@ -86,10 +85,10 @@ class LocalizationTask:
         """
         self.recipe, self.device, self.log = recipe, accelerator.device, log
         self.failed: dict[str, str] = {}
-        place = find_data(recipe, data or recipe.train_data)
+        place = find_data(data or recipe.train_data, recipe.features, recipe.annotations)
         everything = read_annotations(place.annotations, recipe.video_info)
         other = val_data or recipe.val_data or recipe.val_annotations
-        val_file = read_annotations(_in_folder(other, place.folder), recipe.video_info) if other else everything
+        val_file = read_annotations(in_folder(other, place.folder), recipe.video_info) if other else everything
         self.store = FeatureStore(place.features, recipe.feature_format, recipe.feat_dim)
         self.val_videos: AnnotationSet | None = None
         if other or everything.has_subset(recipe.val_subset):
@@ -341,118 +340,8 @@ def measure_recall(
     return LocalizationResult(proposals, ground_truth, recall)
 
 
-@dataclass(frozen=True)
-class DataPlace:
-    """Where a run's files are."""
-
-    folder: Path | None
-    features: Path
-    annotations: Path
-
-
-def find_data(recipe: LocalizationRecipe, data: str | None) -> DataPlace:
-    """Features and annotations: what the recipe names, or the only candidate in the data folder.
-
-    Raises:
-        DataError: nothing, or more than one candidate; they are listed.
-    """
-    folder = Path(data) if data else None
-    if folder is not None and folder.is_file():  # an annotation file
-        if recipe.features is None:
-            raise DataError(f"{data} is a file; set features=FOLDER beside it, or give the folder that holds both.")
-        return DataPlace(folder.parent, _in_folder(recipe.features, folder.parent), folder)
-    if folder is not None and not folder.is_dir():
-        raise DataError(f"data folder {data} does not exist.")
-    if recipe.features:
-        features = _in_folder(recipe.features, folder)
-    elif folder is None:
-        raise DataError(
-            "no training data: give --data FOLDER with features and annotations, or set features and annotations."
-        )
-    else:
-        features = _only(
-            _feature_candidates(folder), folder, "features", "a folder of feature files, or one .npz with all"
-        )
-    if recipe.annotations:
-        annotations = _in_folder(recipe.annotations, folder)
-    elif folder is None:
-        raise DataError("features are set but annotations are not: set annotations=FILE.json.")
-    else:
-        annotations = _only(_annotation_candidates(folder), folder, "annotations", "a JSON file with them")
-    return DataPlace(folder, features, annotations)
-
-
-def _feature_candidates(folder: Path) -> list[Path]:
-    files = [p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")]
-    found = [p for p in files if p.suffix == ".npz" or (p.suffix == ".npy" and p.with_suffix(".txt").is_file())]
-    if not found and any(p.suffix in SUFFIXES and p.suffix != ".csv" for p in files):
-        return [folder]
-    for child in sorted(p for p in folder.iterdir() if p.is_dir()):
-        if (child / "recipe.yaml").is_file():  # a run, whose states are .pt files too
-            continue
-        if next((p for p in child.iterdir() if p.suffix in SUFFIXES), None):
-            found.append(child)
-    return found
-
-
-def _annotation_candidates(folder: Path) -> list[Path]:
-    found = []
-    for place in (folder, folder / "activitynet_annotations", folder / "annotations"):
-        for path in sorted(place.glob("*.json")) if place.is_dir() else ():
-            with open(path, encoding="utf-8", errors="replace") as file:
-                start = file.read(4096)
-            if '"annotations"' in start or '"database"' in start:
-                found.append(path)
-    return found
-
-
-def _only(candidates: list[Path], folder: Path, key: str, what: str) -> Path:
-    if not candidates:
-        raise DataError(f"{folder} holds no {key}: {what} is looked for there. Set {key}=PATH.")
-    if len(candidates) > 1:
-        names = ", ".join(str(p.relative_to(folder)) for p in candidates)
-        raise DataError(
-            f"{folder} holds several candidates for {key}: {names}. Choose one: {key}={candidates[0].relative_to(folder)}."
-        )
-    return candidates[0]
-
-
-def _in_folder(path: str | Path, folder: Path | None) -> Path:
-    """A path of the recipe: inside the data folder if it is there, else as it stands."""
-    inside = folder / path if folder is not None else None
-    return inside if inside is not None and inside.exists() else Path(path)
-
-
 def _subset(videos: AnnotationSet, name: str) -> AnnotationSet:
     """A subset; a file in which no video has a subset is all of one kind (MMAction2's anet_anno_train.json)."""
     if not any(v.subset for v in videos.videos.values()):
         return videos
     return videos.subset(name)
-
-
-def seed_fps(log: str | Path, batch_size: int, num_videos: int, processes: int = 1) -> float:
-    """Videos trained a second, as the Ascend scripts count: the best epoch's batch · floor(N / batch) over the time from its
-    iteration 5 to its end, loader included. The run must have been logged every 5 steps.
-
-    Args:
-        log: the run's ``log.jsonl``.
-        batch_size: of one process.
-        num_videos: N.
-    """
-    epochs: dict[int, list[dict[str, Any]]] = {}
-    for text in Path(log).read_text(encoding="utf-8").splitlines():
-        line = json.loads(text)
-        if line["mode"] == "train":
-            epochs.setdefault(line["epoch"], []).append(line)
-    whole = batch_size * processes
-    best = 0.0
-    for lines in epochs.values():
-        if len(lines) == 1:  # an epoch of five steps or fewer has no such time
-            lines = [{"iter": 0}, *lines]
-        seconds, before = 0.0, lines[0]["iter"]
-        for line in lines[1:]:
-            seconds += line["time"] * (line["iter"] - before)
-            before = line["iter"]
-        if seconds > 0:
-            best = max(best, whole * (num_videos // whole) / seconds)
-    return best

@@ -21,8 +21,14 @@ from clipwise.data.splits import find_splits
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine import zoo
 from clipwise.engine.batch_norm import precise_bn
-from clipwise.engine.build import build_model, model_args
-from clipwise.engine.checkpoint import Passport, load_model_and_passport, load_tensors, read_checkpoint
+from clipwise.engine.checkpoint import (
+    Passport,
+    build_model,
+    load_model_and_passport,
+    load_tensors,
+    model_args,
+    read_checkpoint,
+)
 from clipwise.engine.evaluate import TestResult, autocast, score_list
 from clipwise.engine.log import RunLog
 from clipwise.engine.soft_labels import read_soft_labels

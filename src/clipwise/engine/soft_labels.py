@@ -18,7 +18,7 @@ def read_soft_labels(path: str | Path, videos: VideoList, num_classes: int) -> t
     """The probabilities of a list's entries, in its order.
 
     Args:
-        path: what ``clipwise test … --out NAME.json`` wrote; or a ``.json`` object {name: probabilities}; or an ``.npz``
+        path: what ``clipwise predict … --topk CLASSES --jsonl NAME.jsonl`` or ``clipwise test … --out NAME.json`` wrote; or a ``.json`` object {name: probabilities}; or an ``.npz``
             with ``names`` (N,) and ``probs`` (N, num_classes). A name is the entry as the list has it, its full path, or
             its file name without the extension.
 
@@ -56,16 +56,26 @@ def _read(path: Path) -> Mapping[str, Any]:
         if path.suffix == ".npz":
             with np.load(path) as arrays:
                 return dict(zip(arrays["names"].tolist(), arrays["probs"]))
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".jsonl":
+            lines = [json.loads(line) for line in text.splitlines()]
+            return {line["source"]: _row(line["predictions"]) for line in lines if "error" not in line}
+        content = json.loads(text)
         if "results" in content:
             # A video that could not be decoded has no scores; if the list has it, it is named as missing.
             return {row["path"]: np.float32(row["scores"]) for row in content["results"] if row["scores"] is not None}
         return {name: np.float32(row) for name, row in content.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"soft labels {path} can't be read ({error}). Give the .json of `clipwise test --out`, a .json object "
+            f"soft labels {path} can't be read ({error}). Give the .jsonl of `clipwise predict`, the .json of `clipwise test --out`, a .json object "
             "{name: probabilities}, or an .npz with names and probs."
         ) from None
+
+
+def _row(predictions: list[dict[str, Any]]) -> np.ndarray:
+    """The classes of a prediction in their own order; with fewer than all of them the row is too short, and is refused."""
+    ranked = sorted(predictions, key=lambda p: p["index"])
+    return np.float32([p["score"] for p in ranked])  # type: ignore[return-value]
 
 
 def _of(rows: Mapping[str, Any], videos: VideoList, index: int) -> Any:

@@ -6,30 +6,30 @@ follow from its number, so a run that was killed goes on from its last checkpoin
 
 from __future__ import annotations
 
-import copy
+import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from clipwise.data.loader import prefetch
 from clipwise.engine import checkpoint as ckpt
-from clipwise.engine.batch_norm import join_batch_norms
 from clipwise.engine.device import make_accelerator, peak_memory_mb, random_state, seed_everything, set_random_state
 from clipwise.engine.log import Averages, RunLog, Watchdog
-from clipwise.engine.optim import Schedule, make_optimizer, trainable
+from clipwise.engine.network import Network
+from clipwise.engine.optim import Schedule
 from clipwise.engine.recognition import RecognitionTask, check_resume, init_weights
 from clipwise.errors import CheckpointError, WorkError
 from clipwise.recipe import LocalizationRecipe, Recipe, dump_recipe, load_recipe, scaled_lr
+
+_FRESH_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
 
 @dataclass
@@ -120,6 +120,11 @@ def train(
             log.say(
                 f"learning rate {recipe.lr:g} -> {lr:g} (linear rule, made for a global batch of {recipe.base_batch_size})"
             )
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) and os.environ.get(_FRESH_STORE) != "1":
+        log.say(
+            f"torchrun may restart these processes, but {_FRESH_STORE}=1 is not set in its environment: restarted processes may then find "
+            "the addresses of those before them, and fail with 'Connection refused'."
+        )
     run = _Run(recipe, task, accelerator, log, folder, lr)
     if resume_from and passport:
         run.restore(resume_from, passport)
@@ -136,43 +141,26 @@ class _Run:
 
     def __init__(self, recipe: Recipe, task: Any, accelerator: Accelerator, log: RunLog, folder: Path, lr: float):
         self.recipe, self.task, self.accelerator, self.log, self.folder = recipe, task, accelerator, log, folder
-        self.bare: nn.Module = task.model.to(accelerator.device)
-        if getattr(recipe, "sync_bn", False) and accelerator.num_processes > 1:
-            join_batch_norms(self.bare)
-        self.ema = _average(self.bare, recipe.ema_decay) if recipe.ema_decay else None
-        # What is validated and saved: the network itself, its average, or a whole copy of a network that is cut up.
-        self.whole: nn.Module = self.ema.module if self.ema is not None else self.bare
-        self.sharding: Any = None
-        if recipe.parallel == "fsdp" and accelerator.num_processes > 1:
-            from clipwise.engine import sharding
-
-            self.sharding, self.whole = sharding, copy.deepcopy(self.bare).cpu()
-            for network in (self.bare, *([self.ema.module] if self.ema is not None else [])):
-                sharding.shard(network, accelerator.device)
-        optimizer = make_optimizer(self.bare, recipe, lr)
-        if self.sharding:
-            self.model, self.optimizer = self.bare, accelerator.prepare(optimizer)
-        else:
-            self.model, self.optimizer = accelerator.prepare(self.bare, optimizer)
-        if recipe.compile:
-            self.model.compile()
+        self.network = Network(task.model, recipe, accelerator, lr)
         self.saver = ckpt.Saver(folder, accelerator, recipe.keep_checkpoints)
         self.watchdog = Watchdog(recipe.hang_warning_s, accelerator.process_index)
-        self.batches = len(task.sampler)
+        self.batches, self.global_batch = len(task.sampler), recipe.batch_size * accelerator.num_processes
         self.schedule = Schedule(recipe, -(-self.batches // recipe.accumulate))
         self.epoch = self.batch = self.step = 0  # epochs finished, batches of this epoch taken, optimizer steps
         self.metrics: dict[str, float] = {}
         self.best: dict[str, float] = {}
         self.validation: Any = None
         self.doubtful: tuple[torch.Tensor, dict] | None = None  # the last loss and gradient, not yet looked at
+        self.asked: torch.Tensor | None = None  # how many processes were asked to stop, not yet looked at
+        self.max_steps: int | None = None
         self.said_slow = False
 
     # -- the loop
 
     def fit(self, stop: threading.Event, validate: bool, max_steps: int | None = None) -> RunResult:
-        recipe, started = self.recipe, time.perf_counter()
+        recipe, started, self.max_steps = self.recipe, time.perf_counter(), max_steps
         while self.epoch < recipe.epochs and not self._should_stop(stop):
-            self.train_epoch(stop, max_steps)
+            self.train_epoch(stop)
             if self.batch < self.batches:  # stopped in the middle
                 break
             self.epoch, self.batch = self.epoch + 1, 0
@@ -206,10 +194,10 @@ class _Run:
             validation=self.validation,
         )
 
-    def train_epoch(self, stop: threading.Event, max_steps: int | None = None) -> None:
+    def train_epoch(self, stop: threading.Event) -> None:
         recipe, task = self.recipe, self.task
         task.sampler.set_position(self.epoch, self.batch)
-        self.model.train()
+        self.network.model.train()
         averages: dict[str, Averages] = {}
         waited = worked = 0.0
         taken, clock = 0, time.perf_counter()
@@ -218,7 +206,7 @@ class _Run:
             for batch in prefetch(task.loader, self.accelerator.device):
                 waited += time.perf_counter() - clock
                 self.watchdog.enter("computing")
-                lr = self.schedule.set(self.optimizer, self.step)
+                lr = self.schedule.set(self.network.optimizer, self.step)
                 last_of_step = (self.batch + 1) % recipe.accumulate == 0 or self.batch + 1 == self.batches
                 position = self.epoch * self.batches + self.batch
                 figures = self.learn(batch, (self.epoch, self.batch), recipe.accumulate, last_of_step)
@@ -235,8 +223,6 @@ class _Run:
                 if self.batch % recipe.log_every == 0 or self.batch == self.batches:
                     self._log_train(averages, lr, waited / taken, worked / taken)
                     waited, worked, taken = 0.0, 0.0, 0
-                if max_steps and self.step >= max_steps:
-                    stop.set()
                 if self._should_stop(stop):
                     break
                 every = recipe.checkpoint_every_steps
@@ -254,35 +240,35 @@ class _Run:
             parts: how many batches make a step.
             step: whether this is the last of them.
         """
-        recipe, accelerator = self.recipe, self.accelerator
-        if self.sharding:
-            self.model.set_requires_gradient_sync(step)
-        with nullcontext() if step or self.sharding else accelerator.no_sync(self.model):
-            loss, figures = self.task.loss(self.model, batch, (*key, accelerator.process_index))
+        accelerator, network = self.accelerator, self.network
+        with network.collecting(step):
+            loss, figures = self.task.loss(network.model, batch, (*key, accelerator.process_index))
             self.check_finite()
             accelerator.backward(loss / parts)
         suspect = loss.detach()
         if step:
-            if recipe.grad_clip:
-                norm = accelerator.clip_grad_norm_(list(trainable(self.bare)), recipe.grad_clip)
-                figures["grad_norm"] = norm.full_tensor() if self.sharding else norm
+            norm = network.step(self.recipe.grad_clip)
+            if norm is not None:
+                figures["grad_norm"] = norm
                 if accelerator.scaler is None:  # with fp16 an overflow is no accident: the scaler skips the step
-                    suspect = suspect + 0 * figures["grad_norm"]
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            if self.ema is not None:
-                self.ema.update_parameters(self.bare)
+                    suspect = suspect + 0 * norm
         self.doubtful = suspect, batch
         return figures
 
     def _should_stop(self, stop: threading.Event) -> bool:
-        """Whether any process was asked to stop; accumulated gradients are not lost, for it stops after a step."""
+        """Whether to end here: accumulated gradients are not lost, for a run stops after a step.
+
+        What other processes were asked is looked at one step late, so that the device never waits.
+        """
         if (self.batch % self.recipe.accumulate) and self.batch < self.batches:
             return False
+        if self.max_steps and self.step >= self.max_steps:
+            return True
         if self.accelerator.num_processes == 1:
             return stop.is_set()
-        asked = torch.tensor(float(stop.is_set()), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(asked, reduction="sum").item() > 0)
+        before, self.asked = self.asked, torch.tensor(float(stop.is_set()), device=self.accelerator.device)
+        torch.distributed.all_reduce(self.asked)
+        return before is not None and bool(before.item() > 0)
 
     def check_finite(self) -> None:
         """Stop at a loss that is NaN or infinite. It is looked at one step late, so that the device never waits."""
@@ -312,18 +298,10 @@ class _Run:
     def validate(self) -> bool:
         """Measure; True if this is the best so far."""
         self.watchdog.enter("validating")
-        self.task.before_validation(self.model)
-        self._share_buffers()
-        if self.sharding:
-            self.whole.load_state_dict(self._weights())
-            self.whole.to(self.accelerator.device)
-        self.model.eval()
-        with self.log.progress(
-            -(-len(self.task.val_videos) // self.accelerator.num_processes), "validation"
-        ) as advance:
-            figures, self.validation = self.task.validate(self.whole, advance)
-        if self.sharding:
-            self.whole.cpu()
+        self.task.before_validation(self.network.model)
+        videos = -(-len(self.task.val_videos) // self.accelerator.num_processes)
+        with self.network.validated() as model, self.log.progress(videos, "validation") as advance:
+            figures, self.validation = self.task.validate(model, advance)
         self.metrics = figures
         self.log.write("val", {"epoch": self.epoch, "epochs": self.recipe.epochs, **figures}, self.step)
         key = self.task.main_metric
@@ -332,70 +310,37 @@ class _Run:
             return True
         return False
 
-    def _share_buffers(self) -> None:
-        """All processes take the first one's batch norm statistics, as MMAction2 does before it validates."""
-        if self.accelerator.num_processes > 1:
-            for buffer in (*self.bare.buffers(), *(self.ema.module.buffers() if self.ema is not None else ())):
-                torch.distributed.broadcast(buffer, 0)
-
-    def _weights(self) -> dict[str, torch.Tensor]:
-        """What a checkpoint holds: the average if there is one, else the network's weights, in whole tensors."""
-        weights = (self.ema.module if self.ema is not None else self.bare).state_dict()
-        return self.sharding.gather(weights) if self.sharding else weights
-
     # -- checkpoints
 
     def save(self, best: bool = False) -> None:
         """Write ``last`` with its training state, and ``best`` when this is it."""
         self.check_finite()
         self.watchdog.enter("saving")
-        first = self.accelerator.is_main_process
         state = {
             "epoch": self.epoch,
             "batch": self.batch,
             "step": self.step,
+            "global_batch": self.global_batch,
             "best": self.best,
             "metrics": self.metrics,
             "random": random_state(),
-            # Batch norm statistics are each process's own; the first one's are among the weights.
-            "buffers": {} if first else dict(self.bare.named_buffers()),
+            **self.network.state(),
         }
-        if first or self.sharding:
-            whole = {
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
-                # The file of weights holds the average when there is one; the run itself goes on from these.
-                "model": self.bare.state_dict() if self.ema is not None else None,
-                "ema": self.ema.state_dict() if self.ema is not None else None,
-            }
-            whole = self.sharding.gather(whole) if self.sharding else whole
-            state.update(whole if first else {})
         passport = self.task.passport()
         passport.epoch, passport.step, passport.metrics = self.epoch, self.step, dict(self.metrics)
-        self.saver.save(state, self._weights(), passport, best=best, whole_epoch=self.batch == 0)
+        self.saver.save(state, self.network.weights(), passport, best=best, whole_epoch=self.batch == 0)
 
     def restore(self, path: Path, passport: ckpt.Passport) -> None:
         """Take everything back from a checkpoint."""
         tensors, _ = ckpt.read_checkpoint(path)
         state = ckpt.load_state(path, passport)
         rank = self.accelerator.process_index
-        weights, average, moments = state["model"] or tensors, state["ema"], state["optimizer"]
-        if self.sharding:
-            weights = self.sharding.scatter(weights, self.bare.state_dict())
-            moments = self.sharding.scatter_optimizer(moments, self.optimizer)
-            if self.ema is not None and average is not None:
-                average = self.sharding.scatter(average, self.ema.state_dict())
-        ckpt.load_tensors(self.bare, weights, path)
-        if self.ema is not None and average is not None:
-            self.ema.load_state_dict(average)
-        self.optimizer.load_state_dict(moments)
-        if state["scaler"] is not None and self.accelerator.scaler:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.network.restore(tensors, state, path)
         own = state
         if rank:
             try:
                 own = ckpt.load_state(path, passport, rank)
-                for key, buffer in self.bare.named_buffers():
+                for key, buffer in self.network.bare.named_buffers():
                     buffer.copy_(own["buffers"][key])
             except CheckpointError:
                 self.log.say(
@@ -405,6 +350,16 @@ class _Run:
         self.best, self.metrics = state["best"], state["metrics"]
         set_random_state(own["random"])
         self.log.forget_after(self.epoch, self.batch)
+        before = state.get("global_batch", self.global_batch)
+        if (
+            before != self.global_batch
+        ):  # other processes or another batch size: the same place of the epoch, counted anew
+            whole = self.batch * before // self.global_batch
+            self.batch = min(whole - whole % self.recipe.accumulate, self.batches - 1)
+            self.step = self.epoch * self.schedule.steps_per_epoch + self.batch // self.recipe.accumulate
+            self.log.say(
+                f"the global batch was {before} and is {self.global_batch} now: going on with batch {self.batch + 1} of {self.batches}"
+            )
 
 
 @contextmanager
@@ -426,25 +381,6 @@ def _stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _average(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and statistics.
-
-    The decay rises from 0.1 as (1 + steps) / (10 + steps), so that a short run does not end on its first weights.
-    """
-
-    @torch.no_grad()
-    def update(averages: Any, values: Any, count: Any) -> None:
-        """Tensors of one type (counters are whole numbers and are copied); of cut ones, this process's parts."""
-        averages, values = ([getattr(t, "_local_tensor", t) for t in group] for group in (averages, values))
-        if averages[0].is_floating_point():
-            steps = int(count)
-            torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + steps) / (10 + steps)))
-        else:
-            torch._foreach_copy_(averages, values)
-
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
 def _find_resume(resume: str | bool | None, folder: Path) -> Path | None:

@@ -15,8 +15,7 @@ from typing import Any
 from torch import nn
 
 from clipwise.data.classes import class_names_for
-from clipwise.engine.build import model_args
-from clipwise.engine.checkpoint import Passport, read_passport, save_weights
+from clipwise.engine.checkpoint import Passport, model_args, read_passport, save_weights
 from clipwise.engine.download import cache_folder, download, locked
 from clipwise.errors import CheckpointError
 from clipwise.models import create_model
