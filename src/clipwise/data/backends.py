@@ -247,7 +247,8 @@ class TorchCodecReader(VideoReader):
     """Reads with TorchCodec, for decoders in hardware (``device``); extra ``codec``, which also needs FFmpeg's shared libraries.
 
     TorchCodec counts frames differently in files with edit lists and in AVI and transport streams. So the packet table says which
-    frame is meant, each frame is taken only if it comes with the table's time stamp, and what does not fit is read by PyAV.
+    frame is meant, each frame is taken only if it comes with the table's time stamp, and what does not fit is read by PyAV. So are, on
+    the CPU, pictures of more than 8 bits or of odd sizes, whose colours TorchCodec converts in another way; all others are bit-equal.
     """
 
     def __init__(self, source: Any, *, timeout_s: float | None = None, rotate: bool = True, device: Any = None):
@@ -269,6 +270,9 @@ class TorchCodecReader(VideoReader):
         self.fell_back: str | None = None
         if not pyav._table.seekable or (pyav.rotation and not rotate):
             self.fell_back = "the file cannot be read by time stamps"
+            return
+        if device in (None, "cpu") and not pyav.plain_colors:
+            self.fell_back = "TorchCodec converts colours of this pixel format or size differently"
             return
         given = source if isinstance(source, (str, bytes)) or hasattr(source, "read") else os.fspath(source)
         try:

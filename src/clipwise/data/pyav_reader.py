@@ -172,6 +172,12 @@ class PyAVReader(VideoReader):
         return self._codec.name
 
     @property
+    def plain_colors(self) -> bool:
+        """8 bits a sample and even sides: FFmpeg's converters all give the same RGB for such pictures."""
+        pixels = self._codec.format
+        return pixels is not None and pixels.components[0].bits <= 8 and not (self._size[0] % 2 or self._size[1] % 2)
+
+    @property
     def table(self) -> PacketTable:
         return self._table
 
