@@ -20,7 +20,8 @@ from clipwise.data.rescale import rescale_features
 from clipwise.data.synthetic import make_long_videos
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_checkpoint, read_passport, save_weights
-from clipwise.engine.localization import evaluate_proposals, seed_fps
+from clipwise.engine.localization import evaluate_proposals
+from clipwise.engine.log import seed_fps
 from clipwise.engine.train import train
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, model_hash, window_centres

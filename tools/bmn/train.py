@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     import torch
 
-    from clipwise.engine.localization import seed_fps
+    from clipwise.engine.log import seed_fps
 
     words = command(args, on_cpu=not torch.accelerator.is_available())
     launch = [sys.executable, "-m", "clipwise"]
