@@ -104,7 +104,7 @@ def test_ten_planted_faults_are_all_found(planted):
         "bad_label": 1,
         "duplicate": 2,
     }
-    assert seen[-1][:2] == (105, 105)  # all but the missing one
+    assert (105, 105) in [step[:2] for step in seen]  # all but the missing one; then those that could be copies
     details = {f.kind: f.detail for f in result.faults}
     assert details["too_short"] == "has 2 frames, 4 are needed"
     assert details["bad_label"] == "has the label 10, but there are 10 classes, 0 to 9"

@@ -361,7 +361,7 @@ def test_torchcodec_is_an_extra(plain, monkeypatch):
 
 def test_torchcodec_gives_the_same_frames(plain, tmp_path):
     try:
-        import torchcodec.decoders  # noqa: F401
+        import torchcodec.decoders
     except (ImportError, OSError, RuntimeError):
         pytest.skip("torchcodec or FFmpeg's shared libraries are not installed")
     cases = {  # file -> who reads it; TorchCodec alone numbers the AVI wrongly, and converts the last two otherwise

@@ -28,6 +28,7 @@ from clipwise.data.check_report import (
     summarise,
 )
 from clipwise.data.lists import VideoList, write_list
+from clipwise.data.lookalikes import find_lookalikes
 from clipwise.data.parallel import Progress, run_jobs
 from clipwise.errors import DataError
 
@@ -95,7 +96,8 @@ def check_dataset(parts: Mapping[str, VideoList], *, depth: Depth = "normal", nu
             report(name, index, record.fault, record.detail)
     result.opened = len(records)
     if depth != "short":
-        _find_copies(parts, there, report)
+        copies = _find_copies(parts, there, report)
+        _find_lookalikes(parts, records, copies, report, workers, timeout_s, progress)
     result.faults = [worst[key] for key in sorted(worst, key=lambda key: (list(parts).index(key[0]), key[1]))]
     summarise(result, parts, list(records.values()))
     good = [key for key, record in records.items() if not record.fault]
@@ -175,8 +177,9 @@ def _last_path(chunk: list[tuple]) -> str:
 
 def _find_copies(
     parts: Mapping[str, VideoList], keys: list[tuple[str, int]], report: Callable[[str, int, str, str], None]
-) -> None:
-    """Entries with the same bytes. Files are read only where two have the same size."""
+) -> set[tuple[str, int]]:
+    """Entries with the same bytes. Files are read only where two have the same size. Returns what is in several parts."""
+    copies: set[tuple[str, int]] = set()
     by_size: dict[int, list[tuple[str, int]]] = defaultdict(list)
     for key in keys:
         videos = parts[key[0]]
@@ -194,6 +197,7 @@ def _find_copies(
                 other = next(((p, i) for p, i in same if p != part), None)
                 videos = parts[part]
                 if other is not None and not _different_spans(parts, (part, index), other):
+                    copies.add((part, index))
                     report(
                         part,
                         index,
@@ -206,6 +210,29 @@ def _find_copies(
                     ):
                         what = f"has the same content as entry {i} of {p}, but the label {videos.label(index)} instead of {parts[p].label(i)}"
                         report(part, index, "conflict", what)
+    return copies
+
+
+def _find_lookalikes(parts: Mapping[str, VideoList], records: Mapping[tuple[str, int], Record], copies: set[tuple[str, int]],
+                     report: Callable[[str, int, str, str], None], workers: int | None, timeout_s: float | None,
+                     progress: Progress | None) -> None:  # fmt: skip
+    """Entries of different parts that show the same pictures but are not the same bytes."""
+    keys = [key for key, record in records.items() if record.picture is not None and key not in copies]
+    looks = [records[key] for key in keys]
+    number = {name: at for at, name in enumerate(parts)}
+    pairs = find_lookalikes(
+        [parts[name].path(index) for name, index in keys],
+        [look.picture or 0 for look in looks],
+        [look.duration_s for look in looks],
+        [number[name] for name, _ in keys],
+        workers=workers,
+        timeout_s=timeout_s,
+        progress=progress,
+    )
+    for one, other in pairs:
+        if not _different_spans(parts, keys[one], keys[other]):
+            for (name, index), (p, i) in ((keys[one], keys[other]), (keys[other], keys[one])):
+                report(name, index, "lookalike", f"looks the same as entry {i} of {p}, {parts[p].path(i)}")
 
 
 def _different_spans(parts: Mapping[str, VideoList], a: tuple[str, int], b: tuple[str, int]) -> bool:
@@ -251,7 +278,7 @@ def write_clean_lists(
         bad = {
             fault.index
             for fault in result.faults
-            if fault.part == name and not (fault.kind == "duplicate" and name != names[0])
+            if fault.part == name and not (fault.kind in ("duplicate", "lookalike") and name != names[0])
         }
         kept = [index for index in range(len(videos)) if index not in bad]
         if not kept:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from clipwise.data.decode import open_frames, open_video
+from clipwise.data.lookalikes import picture_bits, thumbnail
 from clipwise.data.pyav_reader import PyAVReader
 from clipwise.errors import ClipwiseError
 
@@ -27,6 +28,8 @@ class Record:
     keyframe_distance: int = 0
     seekable: bool = True
     bytes: int = 0
+    duration_s: float = 0.0
+    picture: int | None = None  # bits of the first frame, see lookalikes
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,11 @@ class Look:
                 )
             elif expected and len(table) + table.hidden < expected:
                 fault, detail = "truncated", f"has {len(table)} frames, its header says {expected}"
-            elif not self.full:
+            picture = picture_bits(reader.frames([0], transform=thumbnail)[0])
+            if not fault and not self.full:
                 # First, last and a middle keyframe: any decoding error in them, at a hundredth of the cost of a full decode.
-                some = keys if table.seekable else [0]
-                reader.frames([int(some[0]), int(some[len(some) // 2]), int(some[-1])], transform=_corner)
+                if table.seekable:
+                    reader.frames([int(keys[len(keys) // 2]), int(keys[-1])], transform=_corner)
                 if reader.concealed:
                     fault, detail = (
                         "damaged",
@@ -87,7 +91,7 @@ class Look:
                 fault, detail = "too_short", f"has {reader.num_frames} frames, {self.min_frames} are needed"
             distance = int(np.diff(np.append(keys, reader.num_frames)).max()) if table.seekable else reader.num_frames
             return Record(fault, detail, reader.num_frames, reader.fps, reader.height, reader.width, reader.codec, distance,
-                          table.seekable, os.path.getsize(path))  # fmt: skip
+                          table.seekable, os.path.getsize(path), reader.duration_s, picture)  # fmt: skip
 
     def _folder(self, path: str, num_frames: int | None, offset: int) -> Record:
         options: dict[str, Any] = {

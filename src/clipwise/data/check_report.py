@@ -27,6 +27,7 @@ FAULTS = {
     "too_short": "has fewer frames than are needed",
     "bad_label": "has no label, or one outside the classes",
     "duplicate": "has the same content as an entry of another part",
+    "lookalike": "looks the same as an entry of another part, in another encoding, container or size",
     "conflict": "has the same content as another entry with another label",
     "repeated": "is listed more than once",
 }
@@ -193,7 +194,7 @@ def advise(result: CheckResult, parts: Mapping[str, VideoList]) -> None:
             f"Frame rates differ ({rates['min']:.4g} to {rates['max']:.4g}): the same frame interval means different times. "
             "target_fps in the recipe evens them out."
         )
-    if result.counts().get("duplicate"):
+    if result.counts().get("duplicate") or result.counts().get("lookalike"):
         advice.append(
             "Some videos are in more than one part, so scores will be too good. --fix removes them from the training part."
         )
