@@ -89,8 +89,7 @@ def _gradcam(predictor, args: argparse.Namespace) -> dict:
 
 
 def _analyze(predictor, args: argparse.Namespace) -> dict:
-    from clipwise.data.lists import read_list
-    from clipwise.data.splits import test_part
+    from clipwise.data.lists import read_list, test_part
     from clipwise.engine.recognition import check_classes
     from clipwise.errors import DataError
     from clipwise.infer.analyze import analyze

@@ -245,8 +245,7 @@ def _three(latency: Any) -> str:
 
 
 def _videos(args: argparse.Namespace, target: Any):
-    from clipwise.data.lists import read_list
-    from clipwise.data.splits import test_part
+    from clipwise.data.lists import read_list, test_part
 
     recipe = target.passport.recipe
     return read_list(

@@ -76,8 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _parts(args: argparse.Namespace):
-    from clipwise.data.lists import read_list
-    from clipwise.data.splits import find_splits
+    from clipwise.data.lists import find_splits, read_list
 
     options: dict = {"num_classes": args.num_classes}
     list_format = "auto"

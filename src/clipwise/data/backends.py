@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,6 @@ class FrameFolderReader(VideoReader):
         if num_frames < 1:
             raise DecodeError(f"{self.name}: num_frames must be 1 or more, not {num_frames}")
         self._pictures = PictureDecoder()
-        self._size: tuple[int, int] | None = None
 
     def _look_around(self, start_index: int | None, offset: int) -> tuple[int, int]:
         """First file number and how many follow it without a gap."""
@@ -163,19 +163,10 @@ class FrameFolderReader(VideoReader):
         for index in indices.tolist():
             sink(index, self._load(index))
 
-    @property
-    def height(self) -> int:
-        return self._first_size()[0]
-
-    @property
-    def width(self) -> int:
-        return self._first_size()[1]
-
-    def _first_size(self) -> tuple[int, int]:
-        if self._size is None:
-            shape = self._load(0).shape
-            self._size = (shape[0], shape[1])
-        return self._size
+    @cached_property
+    def _size(self) -> tuple[int, int]:  # type: ignore[override]
+        shape = self._load(0).shape
+        return shape[0], shape[1]
 
 
 def brace_template(template: str, flow: bool) -> str:
@@ -228,15 +219,8 @@ class ArrayReader(VideoReader):
                 f"{name}: frames in memory are uint8 of shape (T, H, W, 3), or (T, H, W, 2) for flow, not {array.dtype} {array.shape}"
             )
         self.array, self.fps, self.name = array, fps, name
-        self.num_frames, self.channels = array.shape[0], array.shape[3]
-
-    @property
-    def height(self) -> int:
-        return self.array.shape[1]
-
-    @property
-    def width(self) -> int:
-        return self.array.shape[2]
+        self.num_frames, height, width, self.channels = array.shape
+        self._size = (height, width)
 
     def _read(self, indices: np.ndarray, sink: FrameSink) -> None:
         for index in indices.tolist():
@@ -266,7 +250,7 @@ class TorchCodecReader(VideoReader):
         self._pyav = PyAVReader(source, timeout_s=timeout_s, rotate=rotate)
         pyav = self._pyav
         self.name, self.num_frames, self.fps = pyav.name, pyav.num_frames, pyav.fps
-        self.damage, self.header_frames = pyav.damage, pyav.header_frames
+        self.damage, self.header_frames, self._size = pyav.damage, pyav.header_frames, (pyav.height, pyav.width)
         self.fell_back: str | None = None
         if not pyav._table.seekable or (pyav.rotation and not rotate):
             self.fell_back = "the file cannot be read by time stamps"
@@ -283,14 +267,6 @@ class TorchCodecReader(VideoReader):
             pyav.close()
             raise DecodeError(f"{self.name}: TorchCodec cannot open it on the device {device}: {error}") from error
         self._first_s = float(pyav._table.pts[0] * pyav._stream.time_base)
-
-    @property
-    def height(self) -> int:
-        return self._pyav.height
-
-    @property
-    def width(self) -> int:
-        return self._pyav.width
 
     @property
     def duration_s(self) -> float:

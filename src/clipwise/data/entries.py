@@ -91,17 +91,9 @@ class SpanReader(VideoReader):
             raise DataError(
                 f"{video.name}: the part from {start_s:g} to {end_s:g} s begins after the end ({video.duration_s:g} s)."
             )
-        self.video = video
+        self.video, self._size = video, (video.height, video.width)
         self.num_frames = max(1, last - self.first)
         self.name, self.fps, self.channels, self.damage = video.name, video.fps, video.channels, video.damage
-
-    @property
-    def height(self) -> int:
-        return self.video.height
-
-    @property
-    def width(self) -> int:
-        return self.video.width
 
     def frames(self, indices: Sequence[int] | np.ndarray, transform: Transform | None = None) -> np.ndarray:
         return self.video.frames(self._check_indices(indices) + self.first, transform)
@@ -126,15 +118,8 @@ class PickledFrames(VideoReader):
             raise DataError(f"{path}: the pickle holds no frames.")
         self.num_frames = len(self._pictures)
         self._decoder = PictureDecoder()
-        self._size = self._decoder.rgb(self._pictures[0], self.name).shape
-
-    @property
-    def height(self) -> int:
-        return self._size[0]
-
-    @property
-    def width(self) -> int:
-        return self._size[1]
+        height, width, _ = self._decoder.rgb(self._pictures[0], self.name).shape
+        self._size = (height, width)
 
     def _read(self, indices: np.ndarray, sink: FrameSink) -> None:
         for index in indices.tolist():

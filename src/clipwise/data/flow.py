@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from clipwise.data.backends import FLOW_TEMPLATE, brace_template
-from clipwise.data.frame_files import count_pictures, write_folder
+from clipwise.data.frame_files import FolderWork, write_folders
 from clipwise.data.parallel import Progress
-from clipwise.data.prepare_common import PrepareResult, claim_folder, even_size, find_videos, name_targets, run_files
+from clipwise.data.prepare_common import PrepareResult
 from clipwise.data.pyav_reader import PyAVReader
 from clipwise.errors import DataError, MissingExtraError
 
@@ -102,7 +102,6 @@ def extract_flow(source: str | os.PathLike | Sequence[str | os.PathLike], target
     if Path(template).suffix.lower() not in (".jpg", ".jpeg"):
         raise DataError(f"flow is written as .jpg, not as {Path(template).suffix!r}; change the template")
     FlowEstimator(method)  # is it installed?
-    files, folder = find_videos(source)
     settings = {
         "task": "flow",
         "method": method,
@@ -111,46 +110,27 @@ def extract_flow(source: str | os.PathLike | Sequence[str | os.PathLike], target
         "start_index": start_index,
         "short_side": short_side,
     }
-    targets = name_targets(files, folder, Path(target), "")
-    claim_folder(Path(target), settings, overwrite)
-    work = _Flow(method, bound, template, start_index, short_side, overwrite, timeout_s)
-    result = count_pictures(run_files(work, files, targets, workers, progress, part))
+    work = _Flow(template, start_index, short_side, overwrite, timeout_s, method=method, bound=bound)
+    result = write_folders(work, source, target, settings, workers, progress, part)
     result.num_frames = {name: count // 2 for name, count in result.num_frames.items()}
     return result
 
 
-@dataclass(frozen=True)
-class _Flow:
+@dataclass(frozen=True, kw_only=True)
+class _Flow(FolderWork):
     method: str
     bound: float
-    template: str
-    start_index: int
-    short_side: int | None
-    overwrite: bool
-    timeout_s: float | None
 
-    def __call__(self, job: tuple[str, str]) -> str | None:
-        target = Path(job[1])
-        if target.exists() and not self.overwrite:
-            return None
+    def files(self, reader: PyAVReader, size: tuple[int, int] | None) -> Iterator[tuple[str, bytes]]:
+        if reader.num_frames < 2:
+            raise DataError(f"{reader.name}: has one frame only; flow needs two")
         estimator = FlowEstimator(self.method)
-        with PyAVReader(job[0], timeout_s=self.timeout_s) as reader:
-            if reader.num_frames < 2:
-                raise DataError(f"{reader.name}: has one frame only; flow needs two")
-            size = even_size(reader.height, reader.width, self.short_side) if self.short_side else None
-
-            def pictures() -> Iterator[tuple[str, bytes]]:
-                before = None
-                for index, frame in reader.iterate():
-                    now = estimator.gray(frame, size)
-                    if before is not None:
-                        planes = quantize_flow(estimator.flow(before, now), self.bound)
-                        for axis, name in enumerate("xy"):
-                            yield (
-                                self.template.format(name, self.start_index + index - 1),
-                                estimator.jpeg(planes[..., axis]),
-                            )
-                    before = now
-
-            write_folder(target, pictures())
-            return reader.damage or ""
+        before = None
+        for index, frame in reader.iterate():
+            now = estimator.gray(frame, size)
+            if before is not None:
+                planes = quantize_flow(estimator.flow(before, now), self.bound)
+                for axis, name in enumerate("xy"):
+                    file = self.template.format(name, self.start_index + index - 1)
+                    yield file, estimator.jpeg(planes[..., axis])
+            before = now

@@ -97,7 +97,6 @@ def extract_frames(source: str | os.PathLike | Sequence[str | os.PathLike], targ
     Returns:
         ``outputs`` maps each video to its folder, ``num_frames`` each folder to its number of pictures.
     """
-    files, folder = find_videos(source)
     if step < 1:
         raise DataError(f"step must be 1 or more, not {step}")
     template = brace_template(template, flow=False)
@@ -110,26 +109,17 @@ def extract_frames(source: str | os.PathLike | Sequence[str | os.PathLike], targ
         "short_side": short_side,
         "quality": quality,
     }
-    targets = name_targets(files, folder, Path(target), "")
-    claim_folder(Path(target), settings, overwrite)
-    work = _Frames(template, start_index, step, short_side, quality, overwrite, timeout_s)
-    return count_pictures(run_files(work, files, targets, workers, progress, part))
-
-
-def count_pictures(result: PrepareResult) -> PrepareResult:
-    """Fills in how many pictures each folder holds."""
-    for folder in result.outputs.values():
-        result.num_frames[folder] = len(os.listdir(folder))
-    return result
+    work = _Frames(template, start_index, short_side, overwrite, timeout_s, step=step, quality=quality)
+    return write_folders(work, source, target, settings, workers, progress, part)
 
 
 @dataclass(frozen=True)
-class _Frames:
+class FolderWork:
+    """Makes the folder of pictures of one video, unless it is there; goes to the worker processes."""
+
     template: str
     start_index: int
-    step: int
     short_side: int | None
-    quality: int
     overwrite: bool
     timeout_s: float | None
 
@@ -137,16 +127,37 @@ class _Frames:
         target = Path(job[1])
         if target.exists() and not self.overwrite:
             return None
-        encoder = PictureEncoder(Path(self.template).suffix, self.quality)
         with PyAVReader(job[0], timeout_s=self.timeout_s) as reader:
             size = even_size(reader.height, reader.width, self.short_side) if self.short_side else None
-
-            def pictures() -> Iterator[tuple[str, bytes]]:
-                for index, frame in reader.iterate(0, self.step):
-                    yield self.template.format(self.start_index + index // self.step), encoder.encode(frame, size)
-
-            write_folder(target, pictures())
+            write_folder(target, self.files(reader, size))
             return reader.damage or ""
+
+    def files(self, reader: PyAVReader, size: tuple[int, int] | None) -> Iterator[tuple[str, bytes]]:
+        """Names and contents of the folder's files."""
+        raise NotImplementedError
+
+
+def write_folders(work: FolderWork, source: str | os.PathLike | Sequence[str | os.PathLike], target: str | os.PathLike,
+                  settings: dict[str, Any], workers: int | None, progress: Progress | None, part: tuple[int, int]) -> PrepareResult:  # fmt: skip
+    """Does ``work`` for every video of ``source``; ``num_frames`` of the result counts the files of each folder."""
+    files, folder = find_videos(source)
+    targets = name_targets(files, folder, Path(target), "")
+    claim_folder(Path(target), settings, work.overwrite)
+    result = run_files(work, files, targets, workers, progress, part)
+    for made in result.outputs.values():
+        result.num_frames[made] = len(os.listdir(made))
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Frames(FolderWork):
+    step: int
+    quality: int
+
+    def files(self, reader: PyAVReader, size: tuple[int, int] | None) -> Iterator[tuple[str, bytes]]:
+        encoder = PictureEncoder(Path(self.template).suffix, self.quality)
+        for index, frame in reader.iterate(0, self.step):
+            yield self.template.format(self.start_index + index // self.step), encoder.encode(frame, size)
 
 
 def write_folder(target: Path, files: Iterator[tuple[str, bytes]]) -> None:

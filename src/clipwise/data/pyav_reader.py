@@ -14,10 +14,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from clipwise.data.decode import FrameSink, VideoReader
-from clipwise.data.packet_index import find_table
-from clipwise.data.packets import TABLES, PacketTable, may_be_rotated, scan_packets
-from clipwise.data.video_source import name_source, reason, why_not_opened
+from clipwise.data.decode import FrameSink, VideoReader, local_path, name_source, reason, why_not_opened
+from clipwise.data.packets import TABLES, PacketTable, find_table, may_be_rotated, scan_packets
 from clipwise.errors import DecodeError
 
 av.logging.set_level(
@@ -88,11 +86,12 @@ class PyAVReader(VideoReader):
         self._codec.thread_count = 1  # one decoder thread costs the least CPU time; loaders run many processes
         self._codec.thread_type = "NONE"
         # A stream may change its picture size half-way: all frames get the size that the header names.
-        self._size = (self._codec.width, self._codec.height)
+        self._stored_size = (self._codec.width, self._codec.height)
         self._fresh = True
 
     def _load_table(self, verify: bool) -> None:
-        key = TABLES.key(self._path) if self._path is not None else None
+        path = local_path(self._source)
+        key = TABLES.key(path) if path is not None else None
         table = TABLES.get(key) or find_table(key) if key is not None else None
         if table is None:
             try:
@@ -100,8 +99,7 @@ class PyAVReader(VideoReader):
             except (av.error.FFmpegError, OSError) as error:
                 raise DecodeError(f"{self.name}: cannot be read to its end: {reason(error)}") from error
             self._fresh = False
-            source = self._source if self._path is None else self._path
-            if may_be_rotated(source, self._container.format.name):
+            if may_be_rotated(self._source if path is None else path, self._container.format.name):
                 table = replace(table, rotation=self._first_rotation())
             verify = verify or table.damage is not None
             if not verify and key is not None:
@@ -131,6 +129,8 @@ class PyAVReader(VideoReader):
         if keep and self._key is not None:
             TABLES.put(self._key, table)
         self.num_frames, self.damage = len(table), table.damage
+        width, height = self._stored_size
+        self._size = (width, height) if self._rotate and table.rotation % 180 else (height, width)
 
     def _count_by_decoding(self) -> None:
         """Replaces the packets' table by what a decode from the start gives."""
@@ -160,14 +160,6 @@ class PyAVReader(VideoReader):
     # ---- what the file says --------------------------------------------------------------------------------------------------
 
     @property
-    def _path(self) -> str | None:
-        return (
-            self._source.removeprefix("file:")
-            if isinstance(self._source, str) and self._source.startswith("file:")
-            else None
-        )
-
-    @property
     def codec(self) -> str:
         return self._codec.name
 
@@ -175,7 +167,7 @@ class PyAVReader(VideoReader):
     def plain_colors(self) -> bool:
         """8 bits a sample and even sides: FFmpeg's converters all give the same RGB for such pictures."""
         pixels = self._codec.format
-        return pixels is not None and pixels.components[0].bits <= 8 and not (self._size[0] % 2 or self._size[1] % 2)
+        return pixels is not None and pixels.components[0].bits <= 8 and not any(side % 2 for side in self._stored_size)
 
     @property
     def table(self) -> PacketTable:
@@ -195,17 +187,6 @@ class PyAVReader(VideoReader):
     def rotation(self) -> int:
         """Degrees, anticlockwise, by which the container says the frames are to be turned; a multiple of 90."""
         return self._table.rotation
-
-    @property
-    def height(self) -> int:
-        return self._size[0] if self._turned() else self._size[1]
-
-    @property
-    def width(self) -> int:
-        return self._size[1] if self._turned() else self._size[0]
-
-    def _turned(self) -> bool:
-        return self._rotate and self._table.rotation % 180 != 0
 
     @property
     def keyframes(self) -> np.ndarray:
@@ -343,88 +324,19 @@ class PyAVReader(VideoReader):
 
     def iterate(self, start: int = 0, step: int = 1) -> Iterator[tuple[int, np.ndarray]]:
         """See :meth:`VideoReader.iterate`. Uses a file handle of its own, so ``frames`` may be called in between."""
-        if step < 1 or start < 0:
-            raise DecodeError(f"{self.name}: start must be 0 or more and step 1 or more, not {start} and {step}")
-        with self._twin() as twin:
-            expected = start
-            if twin._table.seekable and start < self.num_frames:
-                try:
-                    for index, array in twin._stream_by_pts(start, step):
-                        yield index, array
-                        expected = index + step
-                except (SurpriseError, av.error.FFmpegError) as error:
-                    twin._check_clock(error)
-                    self._use_table(replace(self._table, seekable=False), keep=True)
-                else:
-                    return
-            yield from twin._stream_by_count(expected, step)
+        from clipwise.data.pyav_stream import iterate
 
-    def _twin(self) -> PyAVReader:
-        twin = PyAVReader.__new__(PyAVReader)
-        twin.__dict__.update(self.__dict__)
-        twin._container = None
-        twin._reformat = VideoReformatter().reformat
-        if isinstance(self._source, io.IOBase):
-            position = self._source.tell()
-            self._source.seek(0)
-            twin._source = self._source.read()
-            self._source.seek(position)
-        twin._start_clock()
-        twin._open()
-        return twin
-
-    def _stream_by_pts(self, start: int, step: int) -> Iterator[tuple[int, np.ndarray]]:
-        stamps = self._table.pts[start::step].tolist()
-        wanted = set(stamps)
-        packets, packet = self._seek(int(self._table.key_before(self._table.pts[start : start + 1])[0]), stamps[0])
-        skips = step > 1 and self._codec.name in SKIPS_NON_REFERENCE
-        at = 0
-        while packet is not None and at < len(stamps):
-            self._start_clock()
-            if skips:
-                self._codec.skip_frame = "DEFAULT" if packet.pts in wanted or not packet.size else "NONREF"
-            for frame in packet.decode():
-                if frame.pts in wanted and frame.pts >= stamps[0]:
-                    if at >= len(stamps) or frame.pts != stamps[at] or frame.is_corrupt:
-                        raise SurpriseError("a frame is missing")
-                    yield start + at * step, self.upright(frame).copy()
-                    at += 1
-            packet = next(packets, None)
-        if at < len(stamps):
-            raise SurpriseError("the file ends early")
-
-    def _stream_by_count(self, start: int, step: int) -> Iterator[tuple[int, np.ndarray]]:
-        if start < self.num_frames:
-            for index, frame in self._pictures():
-                if index >= start and (index - start) % step == 0:
-                    yield index, self.upright(frame).copy()
+        return iterate(self, start, step)
 
     def pictures(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """Streams ``(index, frame)`` as FFmpeg decodes them: unconverted, not turned. For transcoding."""
-        with self._twin() as twin:
-            yield from twin._pictures()
+        from clipwise.data.pyav_stream import pictures
 
-    def _pictures(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        if not self._fresh:
-            self._open()
-        self._fresh = False
-        count = 0
-        try:
-            for packet in self._container.demux(self._stream):
-                self._start_clock()
-                for frame in packet.decode():
-                    yield count, frame
-                    count += 1
-                    if count >= self.num_frames:
-                        return
-        except av.error.FFmpegError as error:
-            raise DecodeError(f"{self.name}: frame {count} cannot be decoded: {reason(error)}") from error
-        missing = f"the file ends after {count} frames, not {self.num_frames}"
-        raise DecodeError(f"{self.name}: frame {count} cannot be decoded: {missing}")
+        return pictures(self)
 
     def upright(self, frame: av.VideoFrame) -> np.ndarray:
         """A decoded picture as (H, W, 3) uint8 RGB, turned upright; a view into FFmpeg's memory with padded rows."""
-        rgb = self._reformat(frame, *self._size, "rgb24", threads=1)
+        rgb = self._reformat(frame, *self._stored_size, "rgb24", threads=1)
         plane: Any = rgb.planes[0]
         array = np.ndarray((rgb.height, rgb.width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))
         if self._rotate and self._table.rotation:

@@ -15,9 +15,8 @@ from torch import nn
 from clipwise.data.augment import BatchAugment
 from clipwise.data.check import check_dataset
 from clipwise.data.dataset import ClipDataset, ClipSpec
-from clipwise.data.lists import VideoList, read_list
+from clipwise.data.lists import VideoList, find_splits, read_list
 from clipwise.data.loader import EpochSampler, make_loader, prefetch
-from clipwise.data.splits import find_splits
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine import zoo
 from clipwise.engine.batch_norm import precise_bn

@@ -8,8 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from clipwise.data.dataset import ClipDataset, ClipSpec
-from clipwise.data.lists import read_list
-from clipwise.data.splits import test_part
+from clipwise.data.lists import read_list, test_part
 from clipwise.engine import zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import make_accelerator

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from clipwise.data.dataset import ClipDataset, ClipSpec
-from clipwise.data.lists import read_list
-from clipwise.data.splits import test_part
+from clipwise.data.lists import read_list, test_part
 from clipwise.engine.checkpoint import Passport
 from clipwise.errors import DataError
 from clipwise.export.graphs import Description, random_input

@@ -365,14 +365,6 @@ class _Window(VideoReader):
         self.name, self.fps, self.num_frames = reader.name, reader.fps, num_frames
         self._size, self._frames, self.channels = (reader.height, reader.width), frames, reader.channels
 
-    @property
-    def height(self) -> int:
-        return self._size[0]
-
-    @property
-    def width(self) -> int:
-        return self._size[1]
-
     def frames(self, indices, transform=None) -> NDArray:
         return np.stack(self._frames)  # the spec asks for the very indices that they were taken by
 
