@@ -18,9 +18,8 @@ from clipwise.data.decode import FrameSink, VideoReader, local_path, name_source
 from clipwise.data.packets import TABLES, PacketTable, find_table, may_be_rotated, scan_packets
 from clipwise.errors import DecodeError
 
-av.logging.set_level(
-    None
-)  # FFmpeg would write to stderr from inside worker processes; errors come as exceptions anyway
+# FFmpeg would write to stderr from inside worker processes; errors come as exceptions anyway.
+av.logging.set_level(None)
 
 # Decoders that can be told packet by packet not to decode a frame that no other frame needs. AV1's must not be told so.
 SKIPS_NON_REFERENCE = frozenset({"h264", "hevc", "mpeg4", "mpeg2video"})
