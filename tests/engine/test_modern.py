@@ -245,6 +245,8 @@ def test_soft_labels_of_the_main_list(clips, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        # the same file names stand in every class's folder, so they alone name nothing
+        (lambda names, rows: ([n.rsplit("/", 1)[1][:-4] for n in names], rows), "no probabilities for 12 of 12"),
         (lambda names, rows: (names[1:], rows[1:]), "no probabilities for 1 of 12 entries, the first: "),
         (lambda names, rows: (names, rows[:, :5]), "5 values, but there are 6 classes"),
         (lambda names, rows: (names, rows - 1), "sum to 1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ def read_soft_labels(path: str | Path, videos: VideoList, num_classes: int) -> t
     """The probabilities of a list's entries, in its order.
 
     Args:
-        path: what ``clipwise predict … --topk CLASSES --jsonl NAME.jsonl`` or ``clipwise test … --out NAME.json`` wrote; or a ``.json`` object {name: probabilities}; or an ``.npz``
-            with ``names`` (N,) and ``probs`` (N, num_classes). A name is the entry as the list has it, its full path, or
-            its file name without the extension.
+        path: what ``clipwise predict … --topk CLASSES --jsonl NAME.jsonl`` or ``clipwise test … --out NAME.json`` wrote; or a
+            ``.json`` object {name: probabilities}; or an ``.npz`` with ``names`` (N,) and ``probs`` (N, num_classes). A name is
+            the entry as the list has it, its full path, or its file name without the extension.
 
     Returns:
         (N, num_classes), as precise as the file.
@@ -29,8 +30,15 @@ def read_soft_labels(path: str | Path, videos: VideoList, num_classes: int) -> t
         DataError: the file can't be read, entries are missing, or rows are not probabilities of so many classes.
     """
     rows = _read(Path(path))
-    found = [_of(rows, videos, i) for i in range(len(videos))]
-    missing = [videos.entry(i) for i, row in enumerate(found) if row is None]
+    entries = [videos.entry(i) for i in range(len(videos))]
+    stems = Counter(Path(entry).stem for entry in set(entries))
+    found = []
+    for i, entry in enumerate(entries):
+        stem = Path(entry).stem
+        # a file name that two entries have in different folders names neither
+        names = (entry, videos.path(i), stem) if stems[stem] == 1 else (entry, videos.path(i))
+        found.append(next((rows[name] for name in names if name in rows), None))
+    missing = [entry for entry, row in zip(entries, found) if row is None]
     if missing:
         raise DataError(
             f"{path} has no probabilities for {len(missing)} of {len(videos)} entries, the first: {missing[0]}."
@@ -39,13 +47,13 @@ def read_soft_labels(path: str | Path, videos: VideoList, num_classes: int) -> t
     if wrong is not None:
         shape = np.shape(found[wrong])
         raise DataError(
-            f"{path}, {videos.entry(wrong)}: {shape[0] if shape else 'no'} values, but there are {num_classes} classes."
+            f"{path}, {entries[wrong]}: {shape[0] if shape else 'no'} values, but there are {num_classes} classes."
         )
     soft = np.asarray(found)
     bad = np.flatnonzero(~((soft >= 0).all(1) & (np.abs(soft.astype(np.float64).sum(1) - 1) < 1e-2)))
     if len(bad):
         raise DataError(
-            f"{path}, {videos.entry(int(bad[0]))} and {len(bad) - 1} more: probabilities are not negative and sum to 1. "
+            f"{path}, {entries[bad[0]]} and {len(bad) - 1} more: probabilities are not negative and sum to 1. "
             "Scores before the softmax? Write them with average_clips=prob."
         )
     return torch.from_numpy(soft)
@@ -76,11 +84,3 @@ def _row(predictions: list[dict[str, Any]]) -> np.ndarray:
     """The classes of a prediction in their own order; with fewer than all of them the row is too short, and is refused."""
     ranked = sorted(predictions, key=lambda p: p["index"])
     return np.float32([p["score"] for p in ranked])  # type: ignore[return-value]
-
-
-def _of(rows: Mapping[str, Any], videos: VideoList, index: int) -> Any:
-    entry = videos.entry(index)
-    for name in (entry, videos.path(index), Path(entry).stem):
-        if name in rows:
-            return rows[name]
-    return None
