@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
 import tempfile
 import time
@@ -20,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from clipwise.data.annotations import AnnotationSet, read_annotations
+from clipwise.data.annotations import read_annotations
 from clipwise.engine.localization import evaluate_proposals
 from clipwise.engine.log import read_log
 from clipwise.engine.train import RunResult, train
@@ -35,13 +36,16 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--recipe", default="bmn_ascend_activitynet")
     parser.add_argument("--steps", type=int, default=60, help="steps of the epoch that are trained; 0: all")
-    parser.add_argument("--val-videos", type=int, default=4728)
+    parser.add_argument("--val-videos", type=int, default=4728, help="0: no validation")
     parser.add_argument("--folder", type=Path, help="where the features go and stay (default: a temporary folder)")
     args = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         started = time.perf_counter()
-        make_features(read_annotations(args.data / "anet_anno_action.json"), folder, args.val_videos)
+        making = (args.data / "anet_anno_action.json", folder, args.val_videos)
+        maker = multiprocessing.get_context("spawn").Process(target=make_features, args=making)
+        maker.start()  # in a process of its own, so that the peak memory is that of the training
+        maker.join()
         say("features", seconds=time.perf_counter() - started, megabytes=(folder / "all.npy").stat().st_size / 2**20)
         overrides = [
             f"features={folder / 'all.npy'}",
@@ -76,9 +80,11 @@ def main() -> None:
             loss_first=lines[0]["loss"],
             loss_last=lines[-1]["loss"],
         )
-        started = time.perf_counter()
-        result = evaluate_proposals(run.last, data=str(args.data))
-        say("validation", videos=len(result.proposals), seconds=time.perf_counter() - started, **result.figures())
+        if args.val_videos:
+            started, before = time.perf_counter(), cpu_seconds()
+            result = evaluate_proposals(run.last, data=str(args.data))
+            spent = {"seconds": time.perf_counter() - started, "cpu_seconds": cpu_seconds() - before}
+            say("validation", videos=len(result.proposals), **spent, **result.figures())
 
 
 def timed_run(recipe: Recipe, data: Path, folder: Path, steps: int | None) -> tuple[RunResult, float]:
@@ -93,9 +99,10 @@ def cpu_seconds() -> float:
     return sum(u.ru_utime + u.ru_stime for u in used)
 
 
-def make_features(videos: AnnotationSet, folder: Path, val_videos: int) -> None:
+def make_features(annotations: Path, folder: Path, val_videos: int) -> None:
     """``all.npy`` (V, 100, 400) float16, which training maps into memory, and ``all.txt``."""
     folder.mkdir(parents=True, exist_ok=True)
+    videos = read_annotations(annotations)
     kept = dict(videos.subset("training").videos)
     kept |= dict(list(videos.subset("validation").videos.items())[:val_videos])
     database = {

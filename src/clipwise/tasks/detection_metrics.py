@@ -6,6 +6,7 @@ truth does not have) is answered here.
 """
 
 import array
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -278,10 +279,8 @@ def _interpolated_precision(hit: NDArray[np.bool_], rank: NDArray[np.int64], num
     ``rank`` (n,) counts the predictions up to each column, from 1. Predictions that never hit need no column, because precision
     only rises where one hits.
     """
-    hits = hit.cumsum(axis=1)
-    envelope = np.maximum.accumulate((hits / rank)[:, ::-1], axis=1)[:, ::-1]
-    recall = hits / num_truth
-    return (np.diff(recall, axis=1, prepend=0) * envelope).sum(axis=1)
+    envelope = np.maximum.accumulate((hit.cumsum(axis=1) / rank)[:, ::-1], axis=1)[:, ::-1]
+    return (envelope * hit).sum(axis=1) / num_truth
 
 
 def _best_first(rows: NDArray, count: NDArray) -> NDArray:
@@ -348,15 +347,17 @@ def _columns(
     Scores and classes are empty where they are not asked for.
     """
     start, end, score, label = array.array("d"), array.array("d"), array.array("d"), array.array("q")
+    entries = list(itertools.chain.from_iterable(by_video))
     try:
-        for entries in by_video:  # video by video, so that a dictionary is still in the cache when it is read again
-            segments = [entry["segment"] for entry in entries]
+        for at in range(0, len(entries), 128):  # so few that a dictionary is still in the cache when it is read again
+            some = entries[at : at + 128]
+            segments = [entry["segment"] for entry in some]
             start.fromlist([a for a, _ in segments])
             end.fromlist([b for _, b in segments])
             if scored:
-                score.fromlist([entry["score"] for entry in entries])
+                score.fromlist([entry["score"] for entry in some])
             if classes is not None:
-                label.fromlist([classes.get(entry["label"], -1) for entry in entries])
+                label.fromlist([classes.get(entry["label"], -1) for entry in some])
     except (KeyError, ValueError, TypeError) as error:
         needed = ["'segment' (start, end)"] + ["'score'"] * scored + ["'label'"] * (classes is not None)
         raise DataError(f"every entry needs {', '.join(needed)}; one does not have it: {error!r}") from None
