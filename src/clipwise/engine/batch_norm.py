@@ -74,10 +74,12 @@ class JointBatchNorm2d(nn.BatchNorm2d):
         values, channels = x.float(), x.shape[1]
         count = values.numel() // channels
         variance, mean = torch.var_mean(values, (0, 2, 3), correction=0)
-        own = torch.cat([mean, variance + mean.square(), mean.new_ones(1)]) * count
+        # Counted from the running mean, which all processes share: far from zero a difference of squares loses digits.
+        near = self.running_mean.detach().clone() if self.running_mean is not None else torch.zeros_like(mean)
+        own = torch.cat([mean - near, variance + (mean - near).square(), mean.new_ones(1)]) * count
         total = _over_processes(own)
-        mean, square = (total[:-1] / total[-1]).split(channels)
-        variance = (square - mean.square()).clamp_min(0)
+        offset, square = (total[:-1] / total[-1]).split(channels)
+        mean, variance = near + offset, (square - offset.square()).clamp_min(0)
         if self.track_running_stats:
             with torch.no_grad():
                 momentum = 0.1 if self.momentum is None else self.momentum
