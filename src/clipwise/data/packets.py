@@ -23,6 +23,8 @@ from clipwise.errors import DataError
 # Containers whose time stamps can be trusted for seeking. AVI has no presentation time stamps, transport streams seek coarsely.
 SEEKABLE_CONTAINERS = frozenset({"mov", "mp4", "matroska", "webm"})
 
+# Packets of files up to this size are kept from the pass over them until the reader is closed, so that nothing is read twice.
+KEEP_MAX_BYTES = 8 << 20
 # Bounds of what a process remembers: 16 MB of time stamps, and about as much for the tables around them.
 CACHE_MAX_FRAMES = 2_000_000
 CACHE_MAX_TABLES = 20_000
@@ -65,8 +67,8 @@ class PacketTable:
         return np.searchsorted(self.pts, self.keys)
 
 
-def scan_packets(container, stream) -> PacketTable:
-    """Reads every packet of ``stream`` once, without decoding.
+def scan_packets(container, stream, keep: list[Any] | None = None) -> PacketTable:
+    """Reads every packet of ``stream`` once, without decoding; those of a small file are put into ``keep``.
 
     ``damage`` is set where a packet is flagged as cut off or is no longer a well-formed sequence of H.264/HEVC units, or where the
     file does not begin with a keyframe: then only decoding can tell how many frames there are.
@@ -75,8 +77,15 @@ def scan_packets(container, stream) -> PacketTable:
     keys: list[int] = []
     timed, damage, number, hidden = True, None, -1, 0
     prefix = _unit_length_bytes(stream.codec_context)
+    room = KEEP_MAX_BYTES
     for packet in container.demux(stream):
         size = packet.size
+        if keep is not None:
+            room -= size
+            keep.append(packet)
+            if room < 0:
+                keep.clear()
+                keep = None
         if not size:
             continue
         number += 1

@@ -87,6 +87,8 @@ class PyAVReader(VideoReader):
         # A stream may change its picture size half-way: all frames get the size that the header names.
         self._stored_size = (self._codec.width, self._codec.height)
         self._fresh = True
+        self._packets: list[Any] = []  # all of them, or none
+        self._starts: dict[int, int] = {}  # time stamp of a keyframe -> its place among them
 
     def _load_table(self, verify: bool) -> None:
         path = local_path(self._source)
@@ -94,10 +96,11 @@ class PyAVReader(VideoReader):
         table = TABLES.get(key) or find_table(key) if key is not None else None
         if table is None:
             try:
-                table = scan_packets(self._container, self._stream)
+                table = scan_packets(self._container, self._stream, self._packets)
             except (av.error.FFmpegError, OSError) as error:
                 raise DecodeError(f"{self.name}: cannot be read to its end: {reason(error)}") from error
             self._fresh = False
+            self._starts = {packet.pts: at for at, packet in enumerate(self._packets) if packet.is_keyframe}
             if may_be_rotated(self._source if path is None else path, self._container.format.name):
                 table = replace(table, rotation=self._first_rotation())
             verify = verify or table.damage is not None
@@ -271,6 +274,10 @@ class PyAVReader(VideoReader):
 
     def _seek(self, key: int, wanted: int):
         """Packets from the keyframe ``key`` (or an earlier one) on, and the first of them."""
+        if key in self._starts:
+            self._codec.flush_buffers()
+            packets = iter(self._packets[self._starts[key] :])
+            return packets, next(packets)
         self._fresh = False
         for target in (key, wanted, key):
             self._container.seek(target, stream=self._stream)
