@@ -32,7 +32,7 @@ def read_soft_labels(path: str | Path, videos: VideoList, num_classes: int) -> t
     rows = _read(Path(path))
     entries = [videos.entry(i) for i in range(len(videos))]
     stems = Counter(Path(entry).stem for entry in set(entries))
-    found = []
+    found: list[Any] = []
     for i, entry in enumerate(entries):
         stem = Path(entry).stem
         # a file name that two entries have in different folders names neither
@@ -83,4 +83,4 @@ def _read(path: Path) -> Mapping[str, Any]:
 def _row(predictions: list[dict[str, Any]]) -> np.ndarray:
     """The classes of a prediction in their own order; with fewer than all of them the row is too short, and is refused."""
     ranked = sorted(predictions, key=lambda p: p["index"])
-    return np.float32([p["score"] for p in ranked])  # type: ignore[return-value]
+    return np.array([p["score"] for p in ranked], np.float32)
