@@ -65,16 +65,16 @@ def test_odd_and_real_files_equal_a_plain_decode(shared):
         except DecodeError as error:
             refused.append((path.name, str(path) in str(error), known.get("frames") if known else 0))
             continue
-        with reader:
+        with reader, open_video(path) as again:  # the second knows the table, and seeks in the file
             truth = fuzz.decode_all(path)
             assert reader.num_frames == len(truth), path
             if known is not None:
                 assert reader.num_frames == known["frames"], path
                 assert reader.fps == pytest.approx(known["fps"], rel=1e-6), path
             assert truth[0].shape == (reader.height, reader.width, 3), path
-            for count in (1, 16):
+            for count, one in ((1, reader), (16, reader), (16, again)):
                 indices = [rng.randrange(len(truth)) for _ in range(count)]
-                for index, frame in zip(indices, reader.frames(indices)):
+                for index, frame in zip(indices, one.frames(indices)):
                     checked += 1
                     if not np.array_equal(frame, truth[index]):
                         wrong.append((path.name, index))
@@ -129,12 +129,12 @@ def test_random_files_have_no_wrong_frame(tmp_path):
             with pytest.raises(DecodeError):
                 open_video(path)
             continue
-        with open_video(path) as reader:
-            assert reader.num_frames == len(truth), (seed, settings)
-            seeking += reader.table.seekable
-            for _ in range(6):
+        with open_video(path) as reader, open_video(path) as again:  # the second knows the table, and seeks in the file
+            assert reader.num_frames == again.num_frames == len(truth), (seed, settings)
+            seeking += again.table.seekable
+            for turn in range(6):
                 indices = [rng.randrange(len(truth)) for _ in range(rng.choice([1, 2, 5, 16]))]
-                for index, frame in zip(indices, reader.frames(indices)):
+                for index, frame in zip(indices, (reader, again)[turn % 2].frames(indices)):
                     checked += 1
                     if not np.array_equal(frame, truth[index]):
                         wrong.append((seed, index, fuzz.number_in(frame), settings))
@@ -350,6 +350,19 @@ def test_timeout_ends_a_slow_decode(tmp_path):
             reader.frames([299])
     assert str(caught.value) == f"{path}: decoding took longer than 0.0001 s"
     assert time.monotonic() - started < 1
+
+
+def test_packets_of_large_files_are_not_kept(plain, monkeypatch):
+    indices = [33, 2, 39, 17]
+    TABLES.clear()
+    with open_video(plain) as reader:
+        assert len(reader._packets) > reader.num_frames
+        kept = reader.frames(indices)
+    monkeypatch.setattr("clipwise.data.packets.KEEP_MAX_BYTES", 100)
+    TABLES.clear()
+    with open_video(plain) as reader:
+        assert not reader._packets
+        assert np.array_equal(reader.frames(indices), kept)
 
 
 def test_torchcodec_is_an_extra(plain, monkeypatch):
