@@ -98,6 +98,7 @@ class LocalizationTask:
         self.source = str(place.annotations)
         self.val_set = self._dataset(self.val_videos) if self.val_videos else None
         self.model: Any = build_model(recipe)
+        self.model.proposal.map_cells = "valid"  # neither loss nor proposals look at the others
         if not training:
             return
         self.train_videos = self._usable(_subset(everything, recipe.train_subset))
@@ -300,6 +301,7 @@ def evaluate_proposals(
     if data is None and not (plan.train_data or (plan.annotations and plan.features)) and "train" in passport.data:
         data = str(Path(passport.data["train"]).parent)
     task = LocalizationTask(plan, accelerator, RunLog(None, quiet=True), data=data, training=False)
+    model.proposal.map_cells = "valid"  # neither loss nor proposals look at the others
     task.model = model
     if task.val_videos is None:
         raise DataError(f"{task.source} has no videos of subset {plan.val_subset!r}.")
