@@ -56,8 +56,12 @@ class Network:
         blocks = [m for m in self.bare.modules() if isinstance(m, Block)] if by_block else []
         if blocks:  # they share one piece of code, which is compiled for every kind of block
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 8 * len(blocks))
-        for part in blocks or [self.model]:
-            part.compile()
+        for block in blocks:
+            block.compile(
+                dynamic=False
+            )  # else their different sizes become one with symbols in it, which inductor refuses
+        if not blocks:
+            self.model.compile()
 
     # -- steps
 
