@@ -98,7 +98,7 @@ class LocalizationTask:
         self.source = str(place.annotations)
         self.val_set = self._dataset(self.val_videos) if self.val_videos else None
         self.model: Any = build_model(recipe)
-        self.model.proposal.map_cells = "valid"  # neither loss nor proposals look at the others
+        _leave_out_invalid_cells(self.model)
         if not training:
             return
         self.train_videos = self._usable(_subset(everything, recipe.train_subset))
@@ -301,7 +301,7 @@ def evaluate_proposals(
     if data is None and not (plan.train_data or (plan.annotations and plan.features)) and "train" in passport.data:
         data = str(Path(passport.data["train"]).parent)
     task = LocalizationTask(plan, accelerator, RunLog(None, quiet=True), data=data, training=False)
-    model.proposal.map_cells = "valid"  # neither loss nor proposals look at the others
+    _leave_out_invalid_cells(model)
     task.model = model
     if task.val_videos is None:
         raise DataError(f"{task.source} has no videos of subset {plan.val_subset!r}.")
@@ -340,6 +340,11 @@ def measure_recall(
     if any(ground_truth.values()):
         recall = average_recall_at_avg_proposals(ground_truth, proposals)
     return LocalizationResult(proposals, ground_truth, recall)
+
+
+def _leave_out_invalid_cells(model: Any) -> None:
+    """Of a BMN's map, that is: neither loss nor proposals look at proposals past the end of the video."""
+    model.proposal.map_cells = "valid"
 
 
 def _subset(videos: AnnotationSet, name: str) -> AnnotationSet:
