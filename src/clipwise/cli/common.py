@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from clipwise.errors import ClipwiseError
+from clipwise.export import SUFFIXES
 
-EXPORTED_SUFFIXES = (".onnx", ".pt2", ".xml")
+EXPORTED_SUFFIXES = tuple(SUFFIXES.values())
 
 
 def print_json(value: Any) -> None:

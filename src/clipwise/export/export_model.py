@@ -17,10 +17,11 @@ from clipwise.engine import zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device
 from clipwise.errors import ClipwiseError, WorkError
+from clipwise.export import SUFFIXES
 from clipwise.export.compare import FLOAT_TOLERANCE, Comparison, ListSamples, compare, on_device, random_samples
 from clipwise.export.graphs import Description, make_graph
 from clipwise.export.runtimes import load_exported_model
-from clipwise.export.writers import SUFFIXES, quantize_onnx, write_onnx, write_openvino, write_torch
+from clipwise.export.writers import quantize_onnx, write_onnx, write_openvino, write_torch
 from clipwise.recipe import apply_overrides, make_recipe
 
 Format = Literal["onnx", "torch", "openvino"]

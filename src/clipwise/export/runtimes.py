@@ -22,10 +22,9 @@ from torch import Tensor, nn
 from clipwise.engine.checkpoint import Passport
 from clipwise.engine.device import pick_device
 from clipwise.errors import CheckpointError, ClipwiseError, DataError, MissingExtraError
+from clipwise.export import SUFFIXES
 from clipwise.export.graphs import KEY, Description
 from clipwise.infer.predictor import Predictor
-
-SUFFIXES = (".onnx", ".pt2", ".xml")
 
 
 class ExportedModel(nn.Module):
@@ -192,8 +191,8 @@ def load_exported_model(
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist.")
-    if path.suffix not in SUFFIXES:
-        raise CheckpointError(f"{path}: exported files end in {', '.join(SUFFIXES)}.")
+    if path.suffix not in SUFFIXES.values():
+        raise CheckpointError(f"{path}: exported files end in {', '.join(SUFFIXES.values())}.")
     if amp != "no" and path.suffix != ".xml":
         raise ClipwiseError(
             f"--amp {amp}: the precision of {path.name} was fixed when it was exported; OpenVINO files alone can change it."

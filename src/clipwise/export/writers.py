@@ -18,8 +18,6 @@ from torch import nn
 from clipwise.errors import ClipwiseError, MissingExtraError, WorkError
 from clipwise.export.graphs import KEY, Description, random_input
 
-SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "openvino": ".xml"}
-
 
 def write_onnx(graph: nn.Module, description: Description, path: Path) -> None:
     """ONNX by torch's graph exporter, free in the batch, weights in the one file.
