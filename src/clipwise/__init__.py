@@ -14,7 +14,7 @@ _PUBLIC = {
     "load": "clipwise.infer.predictor",
     "localize": "clipwise.infer.localize",
     "train": "clipwise.engine.train",
-    "evaluate": "clipwise.engine.evaluate",
+    "evaluate": "clipwise.engine.test",
     "list_recipes": "clipwise.recipe",
     "load_recipe": "clipwise.recipe",
 }

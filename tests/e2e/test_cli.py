@@ -47,6 +47,27 @@ def refused(capsys, *words: object) -> str:
     return said
 
 
+def test_public_names_are_there(trained, clips):
+    import clipwise
+
+    assert all(getattr(clipwise, name) is not None for name in clipwise.__all__)
+    assert clipwise.evaluate(trained, data=clips, device="cpu").metrics.keys() >= {"top1_acc"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shell redirections")
+@pytest.mark.parametrize(
+    "ending", ["| head -c 1 > /dev/null; exit ${PIPESTATUS[0]}", "<&- > /dev/null", "2>&-", ">&- 2>&- <&-"]
+)
+@pytest.mark.parametrize("words", ["recipes", "recipes --help", "--help", "info --zoo --json"])
+def test_closed_and_broken_pipes(words, ending):
+    """A reader that goes early, or streams that are not there, is no reason for a traceback or a bad exit code."""
+    line = f'"{sys.executable}" -m clipwise {words} {ending}'
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=ENVIRONMENT)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+    assert done.returncode == 0
+
+
 def test_unknown_verb_recipe_key_and_model(capsys, clips, tmp_path):
     assert "Did you mean 'train'?" in refused(capsys, "trian")
     assert "did you mean 'tsm_tiny'" in refused(capsys, "train", "tsm_tny")

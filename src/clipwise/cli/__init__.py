@@ -11,7 +11,7 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from clipwise import __version__
 from clipwise.errors import ClipwiseError, WorkError
@@ -49,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(_overview())
-        return 0 if argv else 2
+        return guarded("clipwise", lambda: print(_overview())) or (0 if argv else 2)
     if argv[0] in ("-V", "--version"):
         print(f"clipwise {__version__}")
         return 0
@@ -62,42 +61,58 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         print(f"clipwise: there is no command {verb!r}.{hint} `clipwise --help` lists them.", file=sys.stderr)
         return 2
-    module_name, text = VERBS[verb]
+    return guarded(f"clipwise {verb}", lambda: _run(verb, rest))
+
+
+def guarded(program: str, work: Callable[[], int | None]) -> int:
+    """Do the work of a command line; what goes wrong becomes one message on stderr and an exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the rest of the process
     try:
-        module = importlib.import_module(f"clipwise.cli.{module_name}")
-        parser = argparse.ArgumentParser(
-            prog=f"clipwise {verb}",
-            description=module.__doc__ or text,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        module.add_arguments(parser)
-        # Intermixed: `train RECIPE --data X lr=0.1` has words before and after options.
-        args = parser.parse_args(rest) if parser._subparsers else parser.parse_intermixed_args(rest)
-        return module.run(args) or 0
+        code = work() or 0
+        sys.stdout.flush()  # a reader that has gone shows here, not when the interpreter ends
+        return code
     except SystemExit as stop:  # argparse: --help is 0, wrong use is 2
         return stop.code if isinstance(stop.code, int) else 2
     except ClipwiseError as error:
-        return _fail(verb, str(error), 2)
+        return _fail(program, str(error), 2)
     except WorkError as error:
-        return _fail(verb, str(error), 1)
+        return _fail(program, str(error), 1)
     except KeyboardInterrupt:
-        return _fail(verb, "interrupted.", 130)
+        return _fail(program, "interrupted.", 130)
     except BrokenPipeError:  # the reader of our output has gone (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return _fail(
-                verb, f"the disk is full ({error.filename or 'while writing'}); nothing that was complete is lost.", 1
+                program,
+                f"the disk is full ({error.filename or 'while writing'}); nothing that was complete is lost.",
+                1,
             )
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR) and error.filename:
-            return _fail(verb, f"{error.filename}: {error.strerror}.", 2)
+            return _fail(program, f"{error.filename}: {error.strerror}.", 2)
         raise
 
 
-def _fail(verb: str, message: str, code: int) -> int:
-    print(f"clipwise {verb}: {message}", file=sys.stderr)
+def _run(verb: str, rest: Sequence[str]) -> int:
+    module_name, text = VERBS[verb]
+    module = importlib.import_module(f"clipwise.cli.{module_name}")
+    parser = argparse.ArgumentParser(
+        prog=f"clipwise {verb}",
+        description=module.__doc__ or text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    # Intermixed: `train RECIPE --data X lr=0.1` has words before and after options.
+    args = parser.parse_args(rest) if parser._subparsers else parser.parse_intermixed_args(rest)
+    return module.run(args)
+
+
+def _fail(program: str, message: str, code: int) -> int:
+    print(f"{program}: {message}", file=sys.stderr)
     return code
 
 
