@@ -123,7 +123,7 @@ def train(argv: list[str]) -> int:
     parser.add_argument("--device", help="where to compute (not in MMAction2)")
     _add_shared(parser)
     args = parser.parse_args(argv)
-    return _guarded("tools/train.py", lambda: _train(args))
+    return cli.guarded("tools/train.py", lambda: _train(args))
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -186,7 +186,7 @@ def test(argv: list[str]) -> int:
         parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
     _add_shared(parser)
     args = parser.parse_args(argv)
-    return _guarded("tools/test.py", lambda: _test(args))
+    return cli.guarded("tools/test.py", lambda: _test(args))
 
 
 def _test(args: argparse.Namespace) -> int:
@@ -312,14 +312,6 @@ def _check_launcher(launcher: str) -> None:
 
 def _device(device: str | None) -> list[str]:
     return ["--device", device] if device else []
-
-
-def _guarded(program: str, work) -> int:
-    try:
-        return work()
-    except ClipwiseError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 2
 
 
 def _say(text: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import json
 import os
 import sys
@@ -20,27 +21,26 @@ import _clipwise  # noqa: F401 - puts clipwise on the path
 import yaml
 
 from clipwise import cli
-from clipwise.errors import ClipwiseError, WorkError
+from clipwise.errors import ClipwiseError, DataError
 
 MODES = ("train", "eval", "predict")
 COUNTERPARTS = {"TSM": "tsm_r50_1x1x8_50e_kinetics400_rgb", "BMN": "`clipwise recipes bmn`"}
 SECTIONS = {"train": "TRAIN", "eval": "TEST", "predict": "INFER"}
+# where PaddleCV's tsn.yaml has its lists
+LISTS = {"train": "train.list", "eval": "test.list", "predict": "infer.list"}
+FOLDER = "data/dataset/kinetics"
+PUBLISHED = "tsn_r50_paddle_7seg_45e_kinetics400_rgb"
 WITHOUT_EFFECT = ("no_memory_optimize", "is_profiler", "profiler_path", "infer_topk")
 
 
 def main(argv: list[str]) -> int:
     """Run one of the three modes; returns the exit code."""
-    try:
+
+    def work() -> int:
         args = _parse(argv)
         return {"train": _train, "eval": _eval, "predict": _predict}[args.mode](args)
-    except ClipwiseError as error:
-        print(f"paddle_style: {error}", file=sys.stderr)
-        return 2
-    except WorkError as error:
-        print(f"paddle_style: {error}", file=sys.stderr)
-        return 1
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 2
+
+    return cli.guarded("paddle_style", work)
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
@@ -70,6 +70,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             parser.add_argument(f"--{name}")
         parser.add_argument("--infer_topk", type=int)
     args = parser.parse_args(argv)
+    if mode != "train":
+        for flag in ("batch_size", "log_interval"):
+            if getattr(args, flag) is not None:
+                _say(f"--{flag} has no effect: videos are scored one by one, and all results are printed at the end.")
     name = (args.model_name or args.name or "TSN").upper()
     if name != "TSN":
         hint = f" Its counterpart: {COUNTERPARTS[name]}." if name in COUNTERPARTS else ""
@@ -99,11 +103,14 @@ def _settings(args: argparse.Namespace, mode: str) -> dict[str, Any]:
     path = Path(args.config)
     if not path.is_file():
         if path.name in ("tsn.yaml", "tsn.txt"):
-            _say(f"{path} is not here; the packaged recipe has its values.")
-            return {}
+            _say(f"{path} is not here; the packaged recipe has its values, lists are looked for in {FOLDER}.")
+            return {"filelist": f"{FOLDER}/{LISTS[mode]}", "_valid": {"filelist": f"{FOLDER}/val.list"}}
         raise ClipwiseError(f"config {path} does not exist.")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or "MODEL" not in content:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ClipwiseError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("MODEL"), dict):
         raise ClipwiseError(f"{path} is not a config of PaddleCV/video: it has no MODEL section.")
     return {**content["MODEL"], **(content.get(SECTIONS[mode]) or {}), "_valid": content.get("VALID") or {}}
 
@@ -135,7 +142,10 @@ def _recipe(args: argparse.Namespace, mode: str, found: dict[str, Any]) -> tuple
     if "num_reader_threads" in found:
         keys["num_workers"] = min(int(found["num_reader_threads"]), os.cpu_count() or 1)
     if "format" in found:
-        keys["list_format"] = {"pkl": "paddle_pkl", "mp4": "paddle_mp4"}[found["format"]]
+        formats = {"pkl": "paddle_pkl", "mp4": "paddle_mp4"}
+        if found["format"] not in formats:
+            raise ClipwiseError(f"MODEL.format is {found['format']!r}; {' and '.join(formats)} are read.")
+        keys["list_format"] = formats[found["format"]]
     return name, keys
 
 
@@ -162,8 +172,14 @@ def _train(args: argparse.Namespace) -> int:
     if "filelist" in found.get("_valid", {}):
         keys["val_data"] = found["_valid"]["filelist"]
     batch = args.batch_size or found.get("batch_size")
+    processes = int(os.environ.get("WORLD_SIZE", 1))
     if batch:
-        keys["batch_size"] = max(1, batch // int(os.environ.get("WORLD_SIZE", 1)))
+        keys["batch_size"] = max(1, batch // processes)
+    if args.use_gpu and processes == 1 and _devices() > 1:
+        _say(
+            f"one of {_devices()} devices is used, with the whole batch; all of them: "
+            f"torchrun --nproc-per-node {_devices()} tools/train.py --model_name=TSN …"
+        )
     if args.log_interval:
         keys["log_every"] = args.log_interval
     if args.valid_interval:
@@ -201,6 +217,7 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
+    from clipwise.data.entries import open_entry
     from clipwise.data.lists import read_list
     from clipwise.engine.zoo import resolve
     from clipwise.infer.predictor import load
@@ -208,45 +225,69 @@ def _predict(args: argparse.Namespace) -> int:
 
     found = _settings(args, "predict")
     recipe, keys = _recipe(args, "predict", found)
-    keys.pop("list_format", None)
+    list_format = keys.pop("list_format", "auto")
     video = args.video_path or found.get("video_path")
-    names = None
-    if found.get("kinetics_labels") and Path(found["kinetics_labels"]).is_file():
-        names = json.loads(Path(found["kinetics_labels"]).read_text(encoding="utf-8"))
     if video:
-        videos = [video]
+        sources = [(video, lambda: predictor(video))]
     else:
         listed = args.filelist or found.get("filelist")
         if not listed:
             raise ClipwiseError("nothing to predict: give --video_path VIDEO or --filelist LIST.")
-        entries = read_list(listed)
-        videos = [entries.path(i) for i in range(len(entries))]
+        videos = read_list(listed, format=list_format)
+
+        def listed_one(index: int):
+            with open_entry(videos, index) as reader:
+                return predictor(reader)
+
+        sources = [(videos.entry(i), functools.partial(listed_one, i)) for i in range(len(videos))]
     predictor = load(resolve(_weights(args), load_recipe(recipe, _overrides(keys))), None if args.use_gpu else "cpu")
-    if names:
-        predictor.classes = names
-    topk, results = found.get("topk", 5), []
-    for path in videos:
-        prediction = predictor(path)
+    labels = found.get("kinetics_labels")
+    if labels and Path(labels).is_file():
+        predictor.classes = _names(labels, predictor.passport.model_args["num_classes"])
+    topk, results, failures = found.get("topk", 5), [], 0
+    for path, predict in sources:
+        try:
+            prediction = predict()
+        except (DataError, OSError) as error:
+            failures += 1
+            print(f"paddle_style: {error}", file=sys.stderr)
+            continue
+        prediction.source = path
         results.append(prediction.to_dict(topk))
         print(f"video_id {path} , topk({topk}) preds:")
         for name, probability in prediction.top(topk):
-            print(f"    class: {name},  probability:  {probability:.6f}")
+            print(f"    class: {name},  probability:  {probability:.6f}", flush=True)
     if args.save_dir:
         folder = Path(args.save_dir)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "TSN_predictions.json").write_text(
             json.dumps(results, ensure_ascii=False, indent=1), encoding="utf-8"
         )
+    if failures:
+        return 1 if results else 2
     return 0
+
+
+def _names(path: str, outputs: int) -> list[str]:
+    """The names of kinetics_labels, one for each output of the network."""
+    from clipwise.data.labels import read_classes
+
+    names = read_classes(path)
+    if len(names) != outputs:
+        raise ClipwiseError(f"kinetics_labels: {path} has {len(names)} names, but the network has {outputs} outputs.")
+    return names
 
 
 def _weights(args: argparse.Namespace) -> str:
     if not args.weights:
-        raise ClipwiseError(
-            "--weights is missing: a checkpoint of a run here, or Paddle's TSN .pdparams. "
-            "The address of the published file is not known, so it is not downloaded by itself."
-        )
-    return args.weights
+        _say(f"--weights is not given: the published model {PUBLISHED} is taken, and downloaded if need be.")
+    return args.weights or PUBLISHED
+
+
+def _devices() -> int:
+    import torch
+
+    return torch.accelerator.device_count()
 
 
 def _run(args: argparse.Namespace, words: list[str]) -> int:

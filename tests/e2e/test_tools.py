@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -257,8 +258,12 @@ def test_paddles_flags(paddle, monkeypatch, capsys):
 def test_paddles_mistakes(paddle, capsys, monkeypatch):
     module = load_tool("paddle_style")
     monkeypatch.chdir(paddle)
+    Path("broken.yaml").write_text("MODEL: {name: [\n")
+    Path("avi.yaml").write_text(PADDLE_CONFIG.replace('"mp4"', '"avi"'))
     for words, message in (
-        (["eval", "TSN", "tsn.yaml"], "--weights is missing"),
+        (["train", "TSN", "broken.yaml"], "broken.yaml is not valid YAML"),
+        (["train", "TSN", "avi.yaml"], "MODEL.format is 'avi'; pkl and mp4 are read"),
+        (["train", "TSN", "elsewhere/tsn.yaml"], "data/dataset/kinetics/train.list does not exist"),
         (["train", "TSM", "tsm.yaml"], "tsm_r50_1x1x8_50e_kinetics400_rgb"),
         (["train", "TSN", "missing.yaml"], "missing.yaml does not exist"),
         (["train", "TSN", "val.list"], "no MODEL section"),
@@ -267,3 +272,75 @@ def test_paddles_mistakes(paddle, capsys, monkeypatch):
     ):
         assert module.main(words) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def published_tsn(paddle, monkeypatch, tmp_path):
+    """The door, with a tiny network in the place of Paddle's published one, and a small body for our own."""
+    from clipwise.models.zoo import CATALOGUE, Weights
+
+    module = load_tool("paddle_style")
+    model = create_model("tsn_tiny", num_classes=6, dropout=0.0, fc_std=None)
+    save_mmaction2(tmp_path / "TSN.pth", model.state_dict(), model)
+    recipe = tmp_path / "tsn.yaml"
+    recipe.write_text(
+        "model: tsn_tiny\nmodel_args: {dropout: 0.0, fc_std: null}\nnum_segments: 3\nsampling: paddle\n"
+        "test_resize: 40\ntest_crop_size: 32\n"
+    )
+    weights = Weights(module.PUBLISHED, (tmp_path / "TSN.pth").as_uri(), str(recipe), 6)
+    monkeypatch.setitem(CATALOGUE, module.PUBLISHED, weights)
+    monkeypatch.setenv("CLIPWISE_CACHE", str(tmp_path / "cache"))
+    theirs = module._recipe
+
+    def tiny(*given):
+        name, keys = theirs(*given)
+        return name, {**keys, "model": "tsn_tiny", "model_args": "{dropout: 0.0, fc_std: null}"}
+
+    monkeypatch.setattr(module, "_recipe", tiny)
+    monkeypatch.chdir(paddle)
+    return module
+
+
+def test_paddles_published_model_is_taken_without_weights(published_tsn, capsys):
+    """The seed: a script without --weights downloads the published model, for eval and for predict."""
+    assert published_tsn.main(["eval", "TSN", "./tsn.yaml", "--use_gpu=False"]) == 0
+    assert "top1_acc\t" in capsys.readouterr().out
+    words = ["predict", "TSN", "./tsn.yaml", "--use_gpu=False", "--video_path=val/0.mp4"]
+    assert published_tsn.main(words) == 0
+    told = capsys.readouterr()
+    assert "--weights is not given: the published model" in told.err
+    assert told.out.count("probability:") == 2
+
+
+def test_paddles_predict_over_a_list(published_tsn, shared, capsys):
+    """Every video of the list, mp4 or pickle; a broken one is named and the others are predicted."""
+    Path("bad.mp4").write_bytes(b"no video")
+    Path("some.list").write_text("val/0.mp4 0\nbad.mp4 1\nval/1.mp4 2\n")
+    words = ["predict", "TSN", "./tsn.yaml", "--use_gpu=False", "--filelist=some.list"]
+    assert published_tsn.main([*words, "--save_dir=said"]) == 1
+    told = capsys.readouterr()
+    assert [line.split()[1] for line in told.out.splitlines() if line.startswith("video_id")] == [
+        "val/0.mp4",
+        "val/1.mp4",
+    ]
+    assert "bad.mp4" in told.err
+    assert len(json.loads(Path("said/TSN_predictions.json").read_text())) == 2
+    folder = shared / "data/rawframes_jumprun/demo_dataset/jumping/0001"
+    jpegs = [(folder / f"img_{i:05}.jpg").read_bytes() for i in (1, 2, 3)]
+    Path("clip.pkl").write_bytes(pickle.dumps(("clip", 0, jpegs), protocol=2))
+    Path("pkl.list").write_text("clip.pkl\n")
+    Path("pkl.yaml").write_text(PADDLE_CONFIG.replace('format: "mp4"', 'format: "pkl"'))
+    assert published_tsn.main(["predict", "TSN", "pkl.yaml", "--use_gpu=False", "--filelist=pkl.list"]) == 0
+    assert "video_id clip.pkl , topk(2) preds:" in capsys.readouterr().out
+
+
+def test_paddles_labels_must_fit_the_network(published_tsn, capsys):
+    Path("names.json").write_text(json.dumps(["a", "b"]))
+    config = PADDLE_CONFIG.replace("INFER: {", 'INFER: {kinetics_labels: "names.json", ')
+    Path("labels.yaml").write_text(config)
+    words = ["predict", "TSN", "labels.yaml", "--use_gpu=False", "--video_path=val/0.mp4"]
+    assert published_tsn.main(words) == 2
+    assert "names.json has 2 names, but the network has 6 outputs" in capsys.readouterr().err
+    Path("names.json").write_text(json.dumps(list("abcdef")))
+    assert published_tsn.main(words) == 0
+    assert "class: " in capsys.readouterr().out

@@ -55,7 +55,13 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None) -> Path:
 
     def convert() -> None:
         metrics = {_FIGURES[name]: round(value / 100, 6) for name, value in weights.metrics.items()}
-        convert_checkpoint(_downloaded(weights), recipe, converted, source=weights.url, metrics=metrics)
+        file = _downloaded(weights)
+        try:
+            convert_checkpoint(file, recipe, converted, source=weights.url, metrics=metrics)
+        except CheckpointError:
+            if not weights.sha256:  # nothing else could tell that another file came
+                file.unlink(missing_ok=True)
+            raise
 
     return _made_once(converted, convert)
 
