@@ -90,6 +90,7 @@ NETWORKS = {
 }
 # Settings that no key of a file shows, and that a person would know from the recipe.
 INVISIBLE = {
+    "tsm_r50 16 frames": {"num_segments": 16},
     "slowonly_r50 no pool1, pool2": {"with_pool1": False, "with_pool2": True},
     "tpn_slowonly_r50 parallel": {"flow": "parallel"},
     "tsm_r50_nl dot product": {"non_local": "dot_product"},
