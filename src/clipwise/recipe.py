@@ -402,8 +402,8 @@ class LocalizationRecipe(RunRecipe):
     """Its keyword arguments."""
     init: str | None = None
     """Checkpoint to start from (the seed's --finetune)."""
-    feat_dim: Count = 400
-    """Channels of a feature position."""
+    feat_dim: Count | Literal["auto"] = 400
+    """Channels of a feature position; auto: those of the features."""
     temporal_dim: Count = 100
     """Positions of a video after rescaling."""
 

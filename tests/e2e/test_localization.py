@@ -253,6 +253,14 @@ def test_two_streams_of_tsn(tmp_path):
     assert main(words) == 2
 
 
+def test_a_folder_has_one_format_and_no_video_takes_its_name(world, tmp_path, capsys):
+    assert main([*world["features"], "--format", "csv"]) == 2
+    assert "long_000.npy is there already; a folder holds files of one format" in capsys.readouterr().err
+    (tmp_path / "features.mp4").write_bytes(clip(world).read_bytes())
+    assert main(["features", str(world["recogniser"]), str(tmp_path / "features.mp4"), "--out", str(tmp_path)]) == 2
+    assert "would overwrite features.json" in capsys.readouterr().err
+
+
 # -- training
 
 
@@ -263,6 +271,18 @@ def test_the_checkpoint_knows_its_features(world):
     assert passport.data["features"]["sha256"] == model_hash(world["recogniser"])
     assert {"auc", "AR@1", "AR@100", "loss"} <= set(world["run"].metrics)
     assert seed_fps(world["run"].folder / "log.jsonl", 3, 4) > 0
+
+
+def test_the_features_tell_the_network_their_dimension(world, tmp_path):
+    run = train(
+        load_recipe("bmn_tiny", [*SMALL, "feat_dim=auto", "epochs=1"]),
+        data=str(world["folder"]),
+        work_dir=tmp_path,
+        quiet=True,
+    )
+    passport = read_passport(run.last)
+    assert passport.model_args["feat_dim"] == passport.recipe["feat_dim"] == 256
+    assert "feat_dim: 256" in (tmp_path / "recipe.yaml").read_text()
 
 
 def test_resume_equals_an_undisturbed_run(world, tmp_path):
@@ -281,6 +301,10 @@ def test_evaluation_of_a_checkpoint_is_its_validation(world, tmp_path):
     assert len(result.proposals) == 2
     result.save(tmp_path / "r.json")
     assert main(["eval-proposals", str(tmp_path / "r.json"), str(world["folder"] / "gt.json")]) == 0
+    assert (
+        main(["test", str(world["run"].last), "--data", str(world["folder"]), "--num-workers", "0", "--allow-missing"])
+        == 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -352,6 +376,66 @@ def test_localize_from_features_equals_localize_from_the_video(world, capsys):
     assert {s.name for s in features.segments} == {"action"}
     assert main(["localize", str(world["run"].last), str(world["folder"] / "features"), "--json", "--no-names"]) == 0
     assert len(json.loads(capsys.readouterr().out)["videos"]) == 6
+
+
+def test_an_exported_bmn_is_used_like_its_checkpoint(world, tmp_path, capsys):
+    exported = tmp_path / "bmn.pt2"
+    assert main(["export", str(world["run"].last), "--format", "torch", "--out", str(exported)]) == 0
+    capsys.readouterr()
+    answers, figures = [], []
+    for file in (str(world["run"].last), str(exported)):
+        assert main(["localize", file, str(clip(world, 4)), "--json", "--device", "cpu"]) == 0
+        answers.append(json.loads(capsys.readouterr().out)["videos"])
+        assert main(["test", file, "--data", str(world["folder"]), "--json", "--device", "cpu"]) == 0
+        figures.append(json.loads(capsys.readouterr().out)["metrics"])
+    assert answers[0] == answers[1]
+    assert answers[0][0]["segments"]
+    assert figures[0] == pytest.approx(figures[1])
+    assert main(["test", str(exported), "--data", str(world["folder"]), "--average-clips", "prob"]) == 2
+    assert "--average-clips is for recognisers" in capsys.readouterr().err
+
+
+def test_one_file_with_the_features_of_many_videos(world, tmp_path, capsys):
+    """As in training: names from the file, durations from the annotations; thousands of videos need not fit into memory."""
+    store = FeatureStore(world["folder"] / "features")
+    names = [f"v_{name}" for name in store.names]
+    np.savez(tmp_path / "all.npz", names=names, feat=np.stack([store.read(n) for n in names]))
+    words = ["localize", str(world["run"].last), str(tmp_path / "all.npz")]
+    gt, results = str(world["folder"] / "gt.json"), str(tmp_path / "r.json")
+    assert main([*words, "--gt", gt, "--results", results]) == 0
+    assert "long_000" not in capsys.readouterr().out
+    assert main(["eval-proposals", results, gt, "--json"]) == 0
+    out = capsys.readouterr()
+    assert json.loads(out.out)["results"][results]["AUC"] > 0
+    assert out.err == ""
+    assert main(words) == 2  # without durations
+    assert "all.npz, video long_000" in capsys.readouterr().err
+
+
+def test_localize_refuses_before_the_work(world, tmp_path, capsys):
+    checkpoint, video, features = str(world["run"].last), clip(world), world["folder"] / "features/long_000.npy"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/v_long_000.mp4").write_bytes(video.read_bytes())
+    for words, message in [
+        (
+            [str(video), str(tmp_path / "other/v_long_000.mp4"), "--results", "r.json"],
+            "would both be written as long_000",
+        ),
+        ([str(video), str(tmp_path / "other"), "--out-dir", "found"], "names must differ"),
+        ([str(features), "--preview", "x.mp4"], "long_000.npy holds features, which have no pictures"),
+        ([str(video), "--max-segments", "0"], "max_segments was 0; it must be at least 1"),
+        ([str(video), "--max-overlap", "1.5"], "max_overlap was 1.5; it must be from 0 to 1"),
+    ]:
+        assert main(["localize", checkpoint, *words]) == 2
+        assert message in capsys.readouterr().err
+    assert not Path("found").exists()
+    (tmp_path / "other/labels.csv").write_text("path,label\n")  # a list among videos makes no folder of features of it
+    assert (
+        main(["localize", checkpoint, str(tmp_path / "other"), "--gt", str(world["folder"] / "gt.json"), "--json"]) == 0
+    )
+    answer = capsys.readouterr()
+    assert len(json.loads(answer.out)["videos"]) == 1
+    assert answer.err == ""
 
 
 def test_another_recogniser_is_refused(world, tmp_path, capsys):
@@ -437,6 +521,17 @@ def test_measuring_refuses_what_it_cannot_measure(world, tmp_path, capsys):
     label = world["database"]["long_004"]["annotations"][0]["label"]
     scores.write_text(json.dumps({"results": {"long_004": [{"label": label, "score": 0.9}]}}))
     assert main(["eval-detections", str(unnamed), gt, "--class-scores", str(scores), "--top-classes", "1"]) == 0
+    assert "r.json has nothing for 1 of the 2 videos" in capsys.readouterr().err
+    good = {"segment": [0, 1], "score": 0.5, "label": label}
+    for change in ({"score": None}, {"segment": [0]}, {"segment": [0, 1e999]}):
+        unnamed.write_text(json.dumps({"results": {"long_004": [good], "long_005": [{**good, **change}]}}))
+        for command in ("eval-proposals", "eval-detections"):
+            assert main([command, str(unnamed), gt]) == 2
+            assert f"{unnamed} against {gt}: video 'long_005'" in capsys.readouterr().err
+    unnamed.write_text(json.dumps({"results": {"long_004": [good], "long_005": [7]}}))
+    for extra in ([], ["--class-scores", str(scores)]):
+        assert main(["eval-detections", str(unnamed), gt, *extra]) == 2
+        assert "video 'long_005': every entry needs 'segment'" in capsys.readouterr().err
 
 
 # -- the seed's scripts

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clipwise.errors import CheckpointError, ClipwiseError
-from clipwise.models.bmn import bmn
+from clipwise.models.bmn import BMNShape, bmn
 from clipwise.models.bmn_convert import (
     bmn_to_mmaction2,
     convert_bmn,
@@ -192,7 +192,8 @@ def test_mask_tells_jjboy_from_mmaction2():
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: bmn(feat_dim=402), "feat_dim was 402; it must be a multiple of 4"),
+        (lambda: bmn(feat_dim=0), "feat_dim was 0; it must be at least 1"),
+        (lambda: bmn(hidden_dim=30), "hidden_dim was 30; it must be a multiple of 4"),
         (lambda: bmn(sampling="mm"), "sampling was 'mm'; use one of 'mmaction2', 'jjboy'"),
         (lambda: bmn(max_duration=101), "within 1..temporal_dim (100)"),
         (lambda: bmn(layout="start_end", max_duration=50), "needs both to be equal"),
@@ -204,3 +205,20 @@ def test_wrong_arguments_are_explained(build, words):
     with pytest.raises(ClipwiseError) as error:
         build()
     assert words in str(error.value)
+
+
+def test_any_feature_dimension_is_padded_with_zeros():
+    """Channels that the groups of the first convolution do not divide: as if the features had been padded by hand."""
+    options = dict(temporal_dim=12, hidden_dim=16, matching_dim=8, map_dim=8, num_samples=4)
+    odd, even = bmn(feat_dim=51, **options), bmn(feat_dim=52, **options)
+    even.load_state_dict(odd.state_dict())
+    x = torch.randn(2, 51, 12)
+    for one, other in zip(odd(x), even(torch.nn.functional.pad(x, (0, 0, 0, 1)))):
+        assert torch.equal(one, other)
+    with pytest.raises(ClipwiseError, match=r"feat_dim=51"):
+        odd(torch.zeros(1, 52, 12))
+
+
+def test_shape_of_a_network_is_told_by_its_arguments():
+    assert BMNShape.of({}) == (400, 100, 100, "duration_start")
+    assert BMNShape.of({"temporal_dim": 200, "layout": "start_end", "feat_dim": 2048}) == (2048, 200, 200, "start_end")

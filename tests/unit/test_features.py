@@ -56,6 +56,36 @@ def test_csv_without_a_header_and_one_row(tmp_path):
     assert read_feature_file(path).shape == (1, 3)
 
 
+def test_csv_of_pandas(tmp_path):
+    """Columns without names, and rows with numbers."""
+    path = tmp_path / "a.csv"
+    path.write_text("0,1,2\n5,6,7\n8,9,10\n")
+    np.testing.assert_array_equal(read_feature_file(path), [[5, 6, 7], [8, 9, 10]])
+    path.write_text(",f0,f1\n0,5,6\n1,8,9\n")
+    np.testing.assert_array_equal(read_feature_file(path), [[5, 6], [8, 9]])
+
+
+def test_pickles_of_tensors_and_of_python_2(tmp_path, capsys):
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps([torch.from_numpy(row.copy()) for row in FEATURES]))
+    np.testing.assert_array_equal(read_feature_file(path), FEATURES)
+    old = np.float32([[1, 2]]).tobytes()
+    # what numpy wrote under Python 2: the bytes are a string
+    path.write_bytes(
+        b"cnumpy.core.multiarray\n_reconstruct\np0\n(cnumpy\nndarray\np1\n(I0\ntp2\nS'b'\np3\ntp4\nRp5\n(I1\n(I1\nI2\ntp6\n"
+        b"cnumpy\ndtype\np7\n(S'f4'\np8\nI0\nI1\ntp9\nRp10\n(I3\nS'<'\np11\nNNNI-1\nI-1\nI0\ntp12\nbI00\nS"
+        + repr(old)[1:].encode()
+        + b"\np13\ntp14\nb."
+    )
+    np.testing.assert_array_equal(read_feature_file(path), [[1, 2]])
+    evil = pickle.dumps(Evil(), 2)
+    # a tensor whose storage is a pickle that runs code: torch's own reader would run it
+    path.write_bytes(b"ctorch.storage\n_load_from_bytes\n(" + pickle.dumps(evil, 3)[2:-1] + b"tR.")
+    with pytest.raises(DataError, match="can't be read"):
+        read_feature_file(path)
+    assert "must not run" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("kind", ["npz", "npy"])
 def test_all_in_one_file(tmp_path, kind):
     both = np.stack([FEATURES, 2 * FEATURES])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clipwise.cli.common import add_json, print_json, print_table
-from clipwise.cli.eval_proposals import ground_truth, split_ground_truth
+from clipwise.cli.eval_proposals import add_video_info, ground_truth, measure, split_ground_truth
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--gt", metavar="FILE", help="ground truth")
     parser.add_argument("--subset", default="validation", help="subset of the ground truth (default validation; 'all')")
+    add_video_info(parser)
     parser.add_argument("--class-scores", metavar="FILE", help="scores of whole videos that name the proposals")
     parser.add_argument(
         "--top-classes", type=int, default=2, help="classes a video that name each proposal (default 2, as OpenTAD)"
@@ -48,22 +49,23 @@ def run(args: argparse.Namespace) -> int:
 
     from clipwise.errors import DataError
     from clipwise.tasks.detection_metrics import ACTIVITYNET_TIOU, THUMOS_TIOU, detection_map, thumos_map
-    from clipwise.tasks.detections import name_results, read_results
+    from clipwise.tasks.detections import name_results
 
     results, gt = split_ground_truth(args.files, args.gt)
-    truth = ground_truth(gt, args.subset)
+    truth = ground_truth(gt, args.subset, args.video_info)
     tiou = np.array(args.tiou) if args.tiou else (THUMOS_TIOU if args.thumos else ACTIVITYNET_TIOU)
     scores = read_any_class_scores(args.class_scores) if args.class_scores else None
-    measured: dict[str, Any] = {}
-    for path in results:
-        found = read_results(path)
+
+    def metric(found: Any) -> Any:
         if scores is not None:
             found = name_results(found, scores, args.top_classes, args.score)
-        elif not all("label" in e for entries in found.values() for e in entries):
+        elif not all("label" in e for entries in found.values() for e in entries if isinstance(e, dict)):
             raise DataError(
-                f"{path} has proposals without a label. Name them: --class-scores FILE, or `clipwise localize … --results`."
+                "there are proposals without a label. Name them: --class-scores FILE, or `clipwise localize … --results`."
             )
-        measured[path] = (thumos_map if args.thumos else detection_map)(truth, found, tiou)
+        return (thumos_map if args.thumos else detection_map)(truth, found, tiou)
+
+    measured = {path: measure(path, gt, truth, metric) for path in results}
     if args.json:
         print_json(
             {

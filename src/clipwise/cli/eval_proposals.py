@@ -10,6 +10,8 @@ annotation file. The figures are those of ActivityNet's script (AUC from AN = 1,
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--gt", metavar="FILE", help="ground truth")
     parser.add_argument("--subset", default="validation", help="subset of the ground truth (default validation; 'all')")
+    add_video_info(parser)
     parser.add_argument("--max-proposals", type=int, default=100, help="largest average number (default 100)")
     parser.add_argument("--tiou", type=float, nargs="+", metavar="T", help="overlaps (default 0.5 0.55 … 0.95)")
     parser.add_argument("--plot", metavar="FILE", help="draw the AR-AN curves, .svg (or .png, .pdf with matplotlib)")
@@ -33,16 +36,20 @@ def run(args: argparse.Namespace) -> int:
 
     from clipwise.errors import ClipwiseError
     from clipwise.tasks.detection_metrics import ACTIVITYNET_TIOU, average_recall_at_avg_proposals
-    from clipwise.tasks.detections import read_results
 
     results, gt = split_ground_truth(args.files, args.gt)
     if args.max_proposals < 1:
         raise ClipwiseError(f"--max-proposals {args.max_proposals}: at least 1 is needed.")
     tiou = ACTIVITYNET_TIOU if args.tiou is None else np.array(args.tiou)
-    truth = ground_truth(gt, args.subset)
+    truth = ground_truth(gt, args.subset, args.video_info)
     measured = {
-        path: average_recall_at_avg_proposals(
-            truth, read_results(path), max_avg_proposals=args.max_proposals, temporal_iou_thresholds=tiou
+        path: measure(
+            path,
+            gt,
+            truth,
+            lambda found: average_recall_at_avg_proposals(
+                truth, found, max_avg_proposals=args.max_proposals, temporal_iou_thresholds=tiou
+            ),
         )
         for path in results
     }
@@ -83,12 +90,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_checkpoint(args: argparse.Namespace, checkpoint: str, recipe: str | None, overrides: list[str]) -> int:
+def run_checkpoint(
+    args: argparse.Namespace, checkpoint: str, recipe: str | None, overrides: list[str], loaded: Any = None
+) -> int:
     """``clipwise test`` of a BMN: proposals for the validation videos, written and measured."""
+    import os
+
     from clipwise.cli.common import Progress
     from clipwise.engine.localization import evaluate_proposals
     from clipwise.errors import ClipwiseError
 
+    for option in ("eval", "average_clips", "max_views", "report"):
+        if getattr(args, option):
+            raise ClipwiseError(
+                f"--{option.replace('_', '-')} is for recognisers; {checkpoint} proposes segments, which are measured by AR@AN and AUC."
+            )
+    overrides = list(overrides)
+    if args.num_workers is not None:
+        overrides.append(f"num_workers={args.num_workers}")
+    if args.allow_missing:
+        overrides.append("allow_missing=true")
     if args.out and Path(args.out).suffix != ".json":
         raise ClipwiseError(f"--out {args.out}: proposals are written as .json, in ActivityNet's form.")
     with Progress("test", quiet=args.json) as progress:
@@ -97,10 +118,13 @@ def run_checkpoint(args: argparse.Namespace, checkpoint: str, recipe: str | None
             data=args.data,
             recipe=recipe,
             overrides=overrides,
-            amp=args.amp,
+            amp="no" if loaded else args.amp,
             device=args.device,
+            loaded=loaded,
             progress=progress,
         )
+    if int(os.environ.get("RANK", 0)):
+        return 0
     if args.out:
         result.save(args.out)
     figures = result.figures()
@@ -111,6 +135,12 @@ def run_checkpoint(args: argparse.Namespace, checkpoint: str, recipe: str | None
         print(f"{name}\t{value:.4f}")
     print(f"{len(result.proposals)} videos" + (f", proposals in {args.out}" if args.out else ""))
     return 0
+
+
+def add_video_info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--video-info", metavar="CSV", help="table with the videos' subsets, for BSN's form, if it is not beside GT"
+    )
 
 
 def split_ground_truth(files: list[str], gt: str | None) -> tuple[list[str], str]:
@@ -124,14 +154,42 @@ def split_ground_truth(files: list[str], gt: str | None) -> tuple[list[str], str
     return files, gt
 
 
-def ground_truth(path: str, subset: str) -> dict[str, list[dict[str, Any]]]:
+def ground_truth(path: str, subset: str, video_info: str | None = None) -> dict[str, list[dict[str, Any]]]:
     """Annotations for the metrics; of a file without subsets all of them."""
     from clipwise.data.annotations import read_annotations
 
-    everything = read_annotations(path)
-    if subset != "all" and any(v.subset for v in everything.videos.values()):
-        everything = everything.subset(subset)
+    everything = read_annotations(path, video_info)
+    if subset == "all":
+        return everything.ground_truth()
+    if any(v.subset for v in everything.videos.values()):
+        return everything.subset(subset).ground_truth()
+    say = (
+        f"{path} has no subsets: all its {len(everything)} videos are counted (--video-info names the table with them)."
+    )
+    print(say, file=sys.stderr)
     return everything.ground_truth()
+
+
+def measure(path: str, gt: str, truth: dict[str, list[dict[str, Any]]], metric: Callable[[Any], Any]) -> Any:
+    """A metric of a result file; says on stderr how many videos have nothing.
+
+    Raises:
+        DataError: what the metric says, with the names of the files.
+    """
+    from clipwise.errors import DataError
+    from clipwise.tasks.detections import read_results
+
+    found = read_results(path)
+    try:
+        answer = metric(found)
+    except DataError as error:
+        raise DataError(f"{path} against {gt}: {error}") from None
+    with_actions = [video for video, actions in truth.items() if actions]
+    bare = [video for video in with_actions if not found.get(video)]
+    if bare:
+        say = f"{path} has nothing for {len(bare)} of the {len(with_actions)} videos of {gt} with actions, the first: {bare[0]}."
+        print(say, file=sys.stderr)
+    return answer
 
 
 def plot_recall(path: str, measured: dict[str, Any], tiou: Any) -> None:

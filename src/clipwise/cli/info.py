@@ -132,11 +132,12 @@ def _describe_recipe(args: argparse.Namespace, name: str) -> dict[str, Any]:
 
 def _recipe_cost(args: argparse.Namespace, recipe, num_classes: int | None) -> dict[str, Any]:
     from clipwise.engine.checkpoint import build_model, model_args
+    from clipwise.models.bmn import BMNShape
     from clipwise.recipe import LocalizationRecipe
 
     batch = args.batch or recipe.batch_size
     if isinstance(recipe, LocalizationRecipe):
-        shape = (recipe.feat_dim, recipe.temporal_dim)
+        shape = tuple(BMNShape.of(model_args(recipe))[:2])
         return _cost(args, lambda: build_model(recipe), shape, None, 1, batch, recipe.optimizer)
     classes = num_classes or recipe.num_classes or recipe.published.num_classes or 400
     channels = model_args(recipe, classes).get("in_channels", 3)

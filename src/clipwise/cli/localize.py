@@ -4,7 +4,7 @@
   clipwise localize bmn.safetensors video.mp4 --features-from tsn.safetensors --labeler tsm.safetensors --srt video.srt
   clipwise localize bmn.safetensors csv_mean_100/ --gt anet_anno_action.json --results results.json --class-scores cuhk.json
 
-Inputs are videos, or feature files (a folder of them, too). A checkpoint that was trained on features of `clipwise features`
+Inputs are videos, or feature files (a folder of them, or one file with all). A checkpoint that was trained on features of `clipwise features`
 knows the recogniser that made them. --out-dir writes NAME.json, .csv, .srt, a timeline (.svg, .png) and with --preview a video.
 """
 
@@ -13,14 +13,25 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import Progress, add_device, add_json, add_shard, print_json, print_table, shard_of
+from clipwise.cli.common import (
+    EXPORTED_SUFFIXES,
+    Progress,
+    add_device,
+    add_json,
+    add_shard,
+    print_json,
+    print_table,
+    shard_of,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help="a BMN's checkpoint")
+    parser.add_argument("checkpoint", help="a BMN's checkpoint, or an exported BMN")
     parser.add_argument("inputs", nargs="+", help="videos, feature files, folders of either, or lists (.txt)")
     parser.add_argument("--features-from", metavar="CKPT", help="the recogniser that made the BMN's features")
     parser.add_argument("--labeler", metavar="CKPT", help="recogniser that names the segments (default: the same)")
@@ -29,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--naming", choices=("span", "video"), default="span", help="look at each proposal, or once at the whole video"
     )
     parser.add_argument(
-        "--class-scores", metavar="FILE", help="scores of whole videos that name the proposals (CUHK's JSON)"
+        "--class-scores",
+        metavar="FILE",
+        help="scores of whole videos that name the proposals (CUHK's, or of `clipwise test --out`)",
     )
     parser.add_argument("--max-segments", type=int, default=20, help="most segments a video (default 20)")
     parser.add_argument(
@@ -56,29 +69,76 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from clipwise.cli.eval_detections import read_any_class_scores
     from clipwise.data.annotations import read_annotations
-    from clipwise.errors import ClipwiseError, DataError
-    from clipwise.infer.canvas import canvas_for
-    from clipwise.infer.localize import Localizer
-    from clipwise.tasks.detections import ResultWriter, read_class_scores
+    from clipwise.errors import DataError
+    from clipwise.tasks.detections import ResultWriter
 
     first, parts = shard_of(args.shard)
-    inputs = list(_expand(args.inputs))[first::parts]
-    single = {
-        "--srt": args.srt,
-        "--timeline": args.timeline,
-        "--preview": args.preview if args.preview is not True else None,
-    }
-    for option, value in single.items():
-        if value and len(inputs) != 1:
-            raise ClipwiseError(f"{option} is for one video, but {len(inputs)} were given; use --out-dir.")
-    if args.preview is True and not args.out_dir:
-        raise ClipwiseError("--preview needs a file name, or --out-dir.")
-    if args.timeline:
-        canvas_for(args.timeline, 1, 1)
+    inputs = _expand(args.inputs)[first::parts]
+    _check_outputs(args, inputs)
     annotations = read_annotations(args.gt) if args.gt else None
-    scores = read_class_scores(args.class_scores) if args.class_scores else None
-    localizer = Localizer(
+    scores = read_any_class_scores(args.class_scores) if args.class_scores else None
+    localizer = _load(args)
+    failures: dict[str, str] = {}
+    found: list[Any] = []
+    without_truth = []
+    shown = bool(args.csv or args.json or not args.results or len(inputs) == 1)
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress("localize", quiet=args.json or len(inputs) == 1))
+        results = stack.enter_context(ResultWriter(args.results)) if args.results else None
+        for n, item in enumerate(inputs):
+            known = annotations.videos.get(item.name.removeprefix("v_")) if annotations else None
+            if annotations and not known:
+                without_truth.append(item.name)
+            duration = args.duration or (known.covered_s(localizer.recipe.time_base) if known else None)
+            try:
+                one = localizer(
+                    item.read(), duration_s=duration, class_scores=scores, frame_rate=args.frame_rate, name=item.name
+                )
+                _write(args, localizer, item, one, known)
+            except (DataError, OSError) as error:
+                failures[item.source] = str(error)
+            else:
+                if results:
+                    rows = one.activitynet()
+                    named = bool(one.detections) and one.detections[0].class_score is not None
+                    labels = [r["label"] for r in rows] if named else None
+                    results.add(item.name, [r["segment"] for r in rows], [r["score"] for r in rows], labels)
+                # what is shown at the end; thousands of videos should not wait for it in memory
+                found.append(replace(one, detections=[], proposals=one.proposals[:0]) if shown else None)
+            progress(n + 1, len(inputs))
+    if args.csv:
+        from clipwise.infer.segments import to_csv
+
+        _save(args.csv, to_csv(found))
+    if args.json:
+        print_json({"videos": [one.to_dict(curves=False) for one in found], "failures": failures})
+    elif shown:
+        _print(found)
+    if without_truth:
+        print(
+            f"{args.gt} says nothing of {len(without_truth)} of {len(inputs)} inputs: {', '.join(without_truth[:5])}",
+            file=sys.stderr,
+        )
+    for source, reason in failures.items():
+        print(f"clipwise localize: {reason if source in reason else source + ': ' + reason}", file=sys.stderr)
+    return (1 if found else 2) if failures else 0
+
+
+def _load(args: argparse.Namespace) -> Any:
+    from clipwise.infer.localize import Localizer
+
+    loaded = None
+    if args.checkpoint.endswith(EXPORTED_SUFFIXES):
+        from clipwise.export.runtimes import load_exported_model
+
+        loaded = load_exported_model(
+            args.checkpoint, args.device, amp=args.amp if args.checkpoint.endswith(".xml") else "no"
+        )
+    return Localizer(
         args.checkpoint,
         args.features_from,
         labeler=False if args.no_names else args.labeler,
@@ -88,76 +148,92 @@ def run(args: argparse.Namespace) -> int:
         max_overlap=args.max_overlap,
         device=args.device,
         amp=args.amp,
+        loaded=loaded,
     )
-    found, failures = [], {}
-    results = ResultWriter(args.results) if args.results else None
-    with Progress("localize", quiet=args.json or len(inputs) == 1) as progress:
-        if results:
-            results.__enter__()
-        for n, item in enumerate(inputs):
-            known = annotations.videos.get(Path(item).stem.removeprefix("v_")) if annotations else None
-            duration = args.duration or (known.covered_s(localizer.recipe.time_base) if known else None)
-            try:
-                one = localizer(item, duration_s=duration, class_scores=scores, frame_rate=args.frame_rate)
-                _write(args, localizer, item, one, known)
-            except (DataError, OSError) as error:
-                failures[item] = str(error)
-            else:
-                found.append(one)
-                if results:
-                    rows = one.activitynet()
-                    labels = (
-                        [r["label"] for r in rows]
-                        if one.detections and one.detections[0].class_score is not None
-                        else None
-                    )
-                    results.add(Path(item).stem, [r["segment"] for r in rows], [r["score"] for r in rows], labels)
-            progress(n + 1, len(inputs))
-        if results:
-            results.__exit__(None, None, None)
-    if args.csv:
-        from clipwise.infer.segments import to_csv
-
-        _save(args.csv, to_csv(found))
-    if args.json:
-        print_json({"videos": [one.to_dict(curves=False) for one in found], "failures": failures})
-    elif not args.results or len(found) == 1:
-        _print(found)
-    for source, reason in failures.items():
-        print(f"clipwise localize: {reason if source in reason else source + ': ' + reason}", file=sys.stderr)
-    return (1 if found else 2) if failures else 0
 
 
-def _expand(words: list[str]) -> list[str]:
-    """Inputs as `predict` takes them, and folders of feature files."""
-    from clipwise.data.features import FeatureStore
+@dataclass(frozen=True)
+class _Input:
+    """A video or a video's features."""
+
+    name: str
+    """Without directory and suffix."""
+    source: str
+    """What the user knows it by."""
+    store: Any = None
+    """The file with the features of many videos that holds it."""
+
+    @property
+    def is_video(self) -> bool:
+        from clipwise.infer.localize import FEATURE_SUFFIXES
+
+        return self.store is None and Path(self.source).suffix.lower() not in FEATURE_SUFFIXES
+
+    def read(self) -> Any:
+        """What the localizer takes."""
+        return self.source if self.store is None else self.store.read(self.name)
+
+
+def _expand(words: list[str]) -> list[_Input]:
+    """Inputs as `predict` takes them, folders of feature files, and files with the features of many videos."""
+    from clipwise.data.features import FeatureStore, is_collection
     from clipwise.infer.localize import FEATURE_SUFFIXES
-    from clipwise.infer.predictor import expand_inputs
+    from clipwise.infer.predictor import VIDEO_SUFFIXES, expand_inputs
 
-    items: list[str] = []
+    items: list[_Input] = []
     for word in words:
         path = Path(word)
-        holds = path.is_dir() and any(p.suffix in FEATURE_SUFFIXES for p in path.iterdir())
-        if holds:
+        suffixes = {p.suffix.lower() for p in path.iterdir()} if path.is_dir() else set()
+        if is_collection(path):
             store = FeatureStore(path)
-            items += [store.where(name) for name in store.names]
+            items += [_Input(name, store.where(name), store) for name in store.names]
+        elif suffixes & set(FEATURE_SUFFIXES) and not suffixes & VIDEO_SUFFIXES:
+            store = FeatureStore(path)
+            items += [_Input(Path(file).stem, file) for file in map(store.where, store.names)]
         else:
-            items += expand_inputs([word])
+            for item in expand_inputs([word]):
+                name = Path(item).name if Path(item).is_dir() else Path(item).stem
+                items.append(_Input(name, item))
     return items
 
 
-def _write(args: argparse.Namespace, localizer: Any, item: str, one: Any, known: Any) -> None:
-    """The files of one video."""
-    from contextlib import nullcontext
+def _check_outputs(args: argparse.Namespace, inputs: list[_Input]) -> None:
+    """Refuse what could not be written, before the work.
 
+    Raises:
+        ClipwiseError: an output for one video and several inputs, two inputs of one name, a preview of features.
+    """
+    from clipwise.errors import ClipwiseError
+    from clipwise.infer.canvas import canvas_for
+
+    for option, value in {"--srt": args.srt, "--timeline": args.timeline, "--preview": args.preview}.items():
+        if value and value is not True and len(inputs) != 1:
+            raise ClipwiseError(f"{option} is for one video, but {len(inputs)} were given; use --out-dir.")
+    if args.preview is True and not args.out_dir:
+        raise ClipwiseError("--preview needs a file name, or --out-dir.")
+    if args.preview and not any(item.is_video for item in inputs):
+        raise ClipwiseError(f"--preview needs a video; {inputs[0].source} holds features, which have no pictures.")
+    if args.timeline:
+        canvas_for(args.timeline, 1, 1)
+    if args.out_dir or args.results:
+        sources: dict[str, str] = {}
+        for item in inputs:
+            name = item.name.removeprefix("v_")
+            if name in sources:
+                raise ClipwiseError(
+                    f"{sources[name]} and {item.source} would both be written as {name}; names must differ."
+                )
+            sources[name] = item.source
+
+
+def _write(args: argparse.Namespace, localizer: Any, item: _Input, one: Any, known: Any) -> None:
+    """The files of one video."""
     from clipwise.infer.features import open_for
-    from clipwise.infer.localize import FEATURE_SUFFIXES
     from clipwise.infer.segments import to_csv, to_srt
     from clipwise.infer.timeline import save_timeline
 
     folder = Path(args.out_dir) if args.out_dir else None
-    name = Path(item).stem
-    is_video = Path(item).suffix.lower() not in FEATURE_SUFFIXES
+    name = item.name
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         _save(folder / f"{name}.json", json.dumps(one.to_dict(), ensure_ascii=False, indent=2) + "\n")
@@ -171,14 +247,15 @@ def _write(args: argparse.Namespace, localizer: Any, item: str, one: Any, known:
         truth = None
         if known:
             truth = [{"segment": s, "label": label} for s, label in zip(known.segments.tolist(), known.labels)]
-        with open_for(localizer.extractor.spec, item, args.frame_rate) if is_video else nullcontext() as reader:
+        source = item.source
+        with open_for(localizer.extractor.spec, source, args.frame_rate) if item.is_video else nullcontext() as reader:
             for path in pictures:
                 save_timeline(path, one, reader=reader, truth=truth)
-    if args.preview and is_video:
+    if args.preview and item.is_video:
         from clipwise.infer.draw import annotate_video
 
         target = folder / f"{name}_found.mp4" if args.preview is True and folder else Path(str(args.preview))
-        annotate_video(item, target, [(s.start_s, s.end_s, [(s.name, s.score)]) for s in one.in_time])
+        annotate_video(item.source, target, [(s.start_s, s.end_s, [(s.name, s.score)]) for s in one.in_time])
 
 
 def _save(path: str | Path, text: str) -> None:

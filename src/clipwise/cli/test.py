@@ -10,6 +10,10 @@ The checkpoint's passport says how clips are sampled and cut; a RECIPE before it
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
 
 from clipwise.cli.common import EXPORTED_SUFFIXES, Progress, add_device, add_json, print_json, split_overrides
 from clipwise.errors import ClipwiseError
@@ -19,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words", nargs="+", metavar="[RECIPE] CKPT [key=value …]", help="checkpoint, a recipe before it if wanted"
     )
-    parser.add_argument("--data", help="folder or list to test on")
+    parser.add_argument("--data", help="folder or list to test on (default: what the checkpoint was validated on)")
     parser.add_argument(
         "--eval",
         nargs="+",
@@ -46,26 +50,31 @@ def run(args: argparse.Namespace) -> int:
     words, overrides = split_overrides(args.words)
     if len(words) > 2:
         raise ClipwiseError(f"one recipe and one checkpoint are expected, given: {' '.join(words)}")
-    if _is_proposal_network(words[-1]):
+    exported = words[-1].endswith(EXPORTED_SUFFIXES)
+    loaded = None
+    if exported:
+        from clipwise.export.runtimes import load_exported_model
+
+        loaded = load_exported_model(words[-1], args.device, amp=args.amp)
+    if _is_proposal_network(words[-1], loaded):
         from clipwise.cli.eval_proposals import run_checkpoint
 
-        return run_checkpoint(args, words[-1], words[0] if len(words) == 2 else None, overrides)
-    from clipwise.engine.evaluate import check_result_path
+        return run_checkpoint(args, words[-1], words[0] if len(words) == 2 else None, overrides, loaded)
+    from clipwise.engine.evaluate import check_result_path, check_writable
     from clipwise.engine.test import evaluate
 
     if args.out:
         check_result_path(args.out)
+    if args.report:
+        check_writable(Path(args.report) / "report.html", "--report")
     if args.average_clips:
         overrides.append(f"average_clips={args.average_clips}")
     if args.num_workers is not None:
         overrides.append(f"num_workers={args.num_workers}")
-    exported = words[-1].endswith(EXPORTED_SUFFIXES)
-    if exported:
-        from clipwise.export.runtimes import load_exported_model
     with Progress("test", quiet=args.json) as progress:
         result = evaluate(
             words[-1],
-            loaded=load_exported_model(words[-1], args.device, amp=args.amp) if exported else None,
+            loaded=loaded,
             recipe=words[0] if len(words) == 2 else None,
             overrides=overrides,
             data=args.data,
@@ -76,9 +85,10 @@ def run(args: argparse.Namespace) -> int:
             device=args.device,
             progress=progress,
         )
-    import os
-
     if int(os.environ.get("RANK", 0)) == 0:
+        if not args.json:  # before the files: a full disk does not take them
+            for name, value in result.metrics.items():
+                print(f"{name}\t{value:.4f}", flush=True)
         if args.out:
             result.save(args.out)
         if args.report:
@@ -91,21 +101,23 @@ def run(args: argparse.Namespace) -> int:
                     "metrics": result.metrics,
                     "videos": len(result.paths),
                     "failures": result.failures,
+                    "trained_on": result.trained_on,
                     "seconds": round(result.seconds, 2),
                     "out": args.out,
                 }
             )
         else:
-            for name, value in result.metrics.items():
-                print(f"{name}\t{value:.4f}")
             speed = len(result.paths) / max(result.seconds, 1e-9)
             print(
                 f"{len(result.paths)} videos in {result.seconds:.1f} s ({speed:.1f} videos/s)"
                 + (f", scores in {args.out}" if args.out else "")
             )
+        if result.trained_on:
+            print(
+                f"note: {result.trained_on} of these {len(result.paths)} videos were trained on; accuracy on them says nothing about new ones.",
+                file=sys.stderr,
+            )
     if result.failures:
-        import sys
-
         for reason in result.failures.values():
             print(f"could not be decoded: {reason}", file=sys.stderr)
         if not args.allow_missing:
@@ -117,10 +129,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _is_proposal_network(checkpoint: str) -> bool:
-    """Whether a checkpoint is a BMN, whose test list are features and annotations."""
-    from pathlib import Path
-
+def _is_proposal_network(checkpoint: str, loaded: Any) -> bool:
+    """Whether a checkpoint or an exported file is a BMN, whose test list are features and annotations."""
+    if loaded:
+        return loaded[1].recipe.get("task") == "localization"
     if not (checkpoint.endswith(".safetensors") and Path(checkpoint).is_file()):
         return False
     from clipwise.engine.checkpoint import read_passport

@@ -7,6 +7,7 @@ of names, which is mapped into memory). Letters: L positions, F feature dimensio
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -93,6 +94,14 @@ class FeatureStore:
             array = read_feature_file(self._files[key])
         return check_features(array, self.where(key), self.feat_dim)
 
+    def find_feat_dim(self) -> int:
+        """F of the first video.
+
+        Raises:
+            DataError: its file can't be used.
+        """
+        return self.read(self.names[0]).shape[1]
+
     def recipe(self) -> dict[str, Any] | None:
         """How the features were made, if ``clipwise features`` made them."""
         return read_sidecar(self.source if self.source.is_dir() else self.source.parent)
@@ -136,7 +145,9 @@ def read_feature_file(path: str | os.PathLike) -> NDArray:
                 return file[key]
         if path.suffix == ".pkl":
             with open(path, "rb") as stream:
-                return _as_array(_SafeUnpickler(stream).load(), path)
+                return _as_array(
+                    _SafeUnpickler(stream, encoding="latin1").load(), path
+                )  # so that Python 2's can be read
         if path.suffix == ".pt":
             return _as_array(torch.load(path, map_location="cpu", weights_only=True), path)
     except FileNotFoundError:
@@ -155,9 +166,12 @@ def check_features(array: NDArray, where: str, feat_dim: int | None = None) -> N
             f"{where}: features have shape {array.shape} and type {array.dtype}; numbers (positions, feat_dim) are needed."
         )
     if feat_dim is not None and array.shape[1] != feat_dim:
-        hint = "; it looks transposed" if array.shape[0] == feat_dim else ""
+        if array.shape[0] == feat_dim:
+            hint = "it looks transposed: (positions, feat_dim) is needed"
+        else:
+            hint = f"to train on such features set feat_dim={array.shape[1]}, or auto"
         raise DataError(
-            f"{where}: features have shape {array.shape}, that is feat_dim {array.shape[1]}, but the model has feat_dim {feat_dim}{hint}."
+            f"{where}: features have shape {array.shape}, that is feat_dim {array.shape[1]}, but the model has feat_dim {feat_dim}; {hint}."
         )
     values = array.astype(np.float32, copy=False)
     finite = np.isfinite(values)
@@ -246,6 +260,20 @@ def _find_files(folder: Path, format: Format) -> dict[str, Path]:
     return files
 
 
+def is_collection(path: str | os.PathLike) -> bool:
+    """Whether a file holds the features of many videos, by name."""
+    path = Path(path)
+    if path.suffix == ".npy":
+        return path.is_file() and path.with_suffix(".txt").is_file()
+    if path.suffix != ".npz" or not path.is_file():
+        return False
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {"names", "feat"} <= set(file.files)
+    except (ValueError, OSError, EOFError):
+        return False  # read_feature_file says what is wrong
+
+
 def _open_collection(path: Path) -> tuple[list[str], NDArray]:
     try:
         if path.suffix == ".npy":
@@ -277,13 +305,24 @@ def _open_collection(path: Path) -> tuple[list[str], NDArray]:
 def _read_csv(path: Path) -> NDArray[np.float32]:
     with open(path, encoding="utf-8") as file:
         first = file.readline()
-        header = any(c.isalpha() for c in first.replace("e", "").replace("E", "").replace("nan", "").replace("inf", ""))
-        if not header:
+        if not _is_header(first):
             file.seek(0)
         try:
-            return np.loadtxt(file, delimiter=",", dtype=np.float32, ndmin=2, comments=None)
+            values = np.loadtxt(file, delimiter=",", dtype=np.float32, ndmin=2, comments=None)
+            return (
+                values[:, 1:] if first.startswith((",", '"",')) else values
+            )  # pandas numbers the rows in a column without a name
         except ValueError as error:
             raise DataError(f"feature file {path} can't be read: {str(error).splitlines()[0]}") from None
+
+
+def _is_header(line: str) -> bool:
+    """Whether a CSV's first line names its columns: words, or the numbers 0, 1, 2 … that pandas writes."""
+    cells = [cell.strip().strip('"') for cell in line.split(",")]
+    cells = cells[1:] if cells[0] == "" else cells
+    if len(cells) > 1 and cells == [str(i) for i in range(len(cells))]:
+        return True
+    return any(c.isalpha() for c in line.replace("e", "").replace("E", "").replace("nan", "").replace("inf", ""))
 
 
 def _as_array(value: Any, path: Path) -> NDArray:
@@ -304,7 +343,7 @@ def _as_array(value: Any, path: Path) -> NDArray:
 
 
 class _SafeUnpickler(pickle.Unpickler):
-    """Arrays, numbers and containers; nothing that can run code."""
+    """Arrays, tensors, numbers and containers; nothing that can run code."""
 
     _ALLOWED = {  # noqa: RUF012
         ("numpy", "ndarray"), ("numpy", "dtype"), ("collections", "OrderedDict"), ("_codecs", "encode"),
@@ -313,6 +352,14 @@ class _SafeUnpickler(pickle.Unpickler):
     }  # fmt: skip
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            return _load_storage  # torch's own would unpickle anything
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return torch._utils._rebuild_tensor_v2
         if (module, name) not in self._ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a feature file has no need of")
         return super().find_class(module, name)
+
+
+def _load_storage(content: bytes) -> Any:
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

@@ -189,7 +189,9 @@ def model_args(recipe: Recipe, num_classes: int | None = None) -> dict[str, Any]
         num_classes: outputs of a recogniser; BMN has none.
     """
     if isinstance(recipe, LocalizationRecipe):
-        return {"feat_dim": recipe.feat_dim, "temporal_dim": recipe.temporal_dim, **recipe.model_args}
+        sizes = {"feat_dim": recipe.feat_dim, "temporal_dim": recipe.temporal_dim, **recipe.model_args}
+        # until the data have been read, auto is the network's default
+        return {key: value for key, value in sizes.items() if value != "auto"}
     args: dict[str, Any] = {"num_classes": num_classes}
     if recipe.modality == "flow":
         args["in_channels"] = 2 * (recipe.clip_len if recipe.num_segments else 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from clipwise.engine.checkpoint import Passport, build_model, load_model_and_pas
 from clipwise.engine.device import make_accelerator, world
 from clipwise.engine.evaluate import autocast
 from clipwise.engine.log import RunLog
+from clipwise.engine.task import Task
 from clipwise.errors import CheckpointError, DataError
+from clipwise.models.bmn import BMN, BMNShape
 from clipwise.recipe import LocalizationRecipe, apply_overrides, load_recipe, make_recipe
 from clipwise.tasks.detection_metrics import AverageRecall, average_recall_at_avg_proposals
 from clipwise.tasks.detections import ResultWriter
@@ -55,7 +57,7 @@ class LocalizationResult:
                 file.add(video, rows[:, :2], rows[:, 2])
 
 
-class LocalizationTask:
+class LocalizationTask(Task):
     """What the training loop asks of a proposal network.
 
     Attributes:
@@ -83,13 +85,18 @@ class LocalizationTask:
             val_data: annotation file of the validation videos.
             training: False reads the validation videos only.
         """
-        self.recipe, self.device, self.log = recipe, accelerator.device, log
+        self.device, self.log = accelerator.device, log
         self.failed: dict[str, str] = {}
         place = find_data(data or recipe.train_data, recipe.features, recipe.annotations)
         everything = read_annotations(place.annotations, recipe.video_info)
         other = val_data or recipe.val_data or recipe.val_annotations
         val_file = read_annotations(in_folder(other, place.folder), recipe.video_info) if other else everything
-        self.store = FeatureStore(place.features, recipe.feature_format, recipe.feat_dim)
+        self.store = FeatureStore(place.features, recipe.feature_format)
+        if recipe.feat_dim == "auto":
+            recipe = recipe.model_copy(update={"feat_dim": self.store.find_feat_dim()})
+            log.say(f"feat_dim {recipe.feat_dim}, as the features in {self.store.source} have it.")
+        self.recipe, self.shape = recipe, BMNShape.of(model_args(recipe))
+        self.store.feat_dim = self.shape.feat_dim
         self.val_videos: AnnotationSet | None = None
         if other or everything.has_subset(recipe.val_subset):
             self.val_videos = self._usable(_subset(val_file, recipe.val_subset), training=False)
@@ -169,11 +176,11 @@ class LocalizationTask:
         return self._score(outputs, batch, dataset, generator)
 
     def _score(self, outputs, batch, dataset: FeatureDataset, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        recipe, layout = self.recipe, self.model.layout
+        recipe, layout = self.recipe, self.shape.layout
         targets = bmn_targets(
             [dataset.segments[i] for i in batch["index"]],
-            self.model.temporal_dim,
-            self.model.max_duration,
+            self.shape.temporal_dim,
+            self.shape.max_duration,
             convention=recipe.targets,
             layout=layout,
             device=self.device if self.device.type != "mps" else None,
@@ -197,13 +204,6 @@ class LocalizationTask:
             if short_check and dataset is not None and dataset.memory is None:
                 for index in np.unique(np.linspace(0, len(dataset) - 1, 16).astype(int)):
                     dataset[int(index)]
-
-    def auxiliary(self, position: int) -> Iterator[Any]:
-        """Batches of other sources that follow a step: none."""
-        return iter(())
-
-    def before_validation(self, model: nn.Module) -> None:
-        """Nothing to recompute: the network has no batch norm."""
 
     def batch_names(self, batch: dict[str, Any]) -> list[str]:
         """Feature files of a batch, for error messages."""
@@ -235,7 +235,7 @@ class LocalizationTask:
             count += len(index)
             names = [self.val_set.names[i] for i in index]
             covered = [self.val_set.annotations.videos[n].covered_s(recipe.time_base) for n in names]
-            for name, (segments, scores) in zip(names, propose(outputs, covered, recipe, self.model.layout)):
+            for name, (segments, scores) in zip(names, propose(outputs, covered, recipe, self.shape.layout)):
                 proposals[name] = np.column_stack([segments, scores])
                 progress()
         if training:
@@ -273,12 +273,14 @@ def evaluate_proposals(
     overrides: Sequence[str] = (),
     amp: str = "no",
     device: str | None = None,
+    loaded: tuple[nn.Module, Passport] | None = None,
     progress: Callable[[int, int | None, str], None] = lambda done, total, message: None,
 ) -> LocalizationResult:
     """Proposals of a checkpoint for its validation videos, and how good they are.
 
     Args:
         checkpoint: of a BMN.
+        loaded: what ``checkpoint`` holds, if it was opened elsewhere (exported files).
         data: folder with features and annotations; the checkpoint's own if not given.
         recipe: replaces the checkpoint's recipe.
         overrides: ``key=value`` strings on the recipe.
@@ -288,7 +290,7 @@ def evaluate_proposals(
         CheckpointError, DataError: something given is wrong.
     """
     accelerator = make_accelerator("no", device=device)
-    model, passport = load_model_and_passport(checkpoint, accelerator.device)
+    model, passport = loaded or load_model_and_passport(checkpoint, accelerator.device)
     keys = [*overrides, f"amp={amp}", "loss_scale=null"]
     if recipe:
         plan = load_recipe(recipe, keys)
@@ -302,7 +304,8 @@ def evaluate_proposals(
         data = str(Path(passport.data["train"]).parent)
     task = LocalizationTask(plan, accelerator, RunLog(None, quiet=True), data=data, training=False)
     _leave_out_invalid_cells(model)
-    task.model = model
+    task.model, task.shape = model, BMNShape.of(passport.model_args)
+    task.store.feat_dim = task.shape.feat_dim
     if task.val_videos is None:
         raise DataError(f"{task.source} has no videos of subset {plan.val_subset!r}.")
     done = 0
@@ -312,7 +315,7 @@ def evaluate_proposals(
         done += 1
         progress(done, -(-len(task.val_videos or ()) // accelerator.num_processes), "")
 
-    return task.validate(model, advance)[1]
+    return task.validate(task.model, advance)[1]
 
 
 def propose(outputs: Any, covered_s: Any, recipe: LocalizationRecipe, layout: str) -> Proposals:
@@ -344,7 +347,8 @@ def measure_recall(
 
 def _leave_out_invalid_cells(model: Any) -> None:
     """Of a BMN's map, that is: neither loss nor proposals look at proposals past the end of the video."""
-    model.proposal.map_cells = "valid"
+    if isinstance(model, BMN):  # an exported one is as it is
+        model.proposal.map_cells = "valid"
 
 
 def _subset(videos: AnnotationSet, name: str) -> AnnotationSet:

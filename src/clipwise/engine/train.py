@@ -103,7 +103,9 @@ def train(
     if isinstance(recipe, LocalizationRecipe):
         from clipwise.engine.localization import LocalizationTask
 
-        task: Any = LocalizationTask(recipe, accelerator, log, data=data, val_data=val_data)
+        localization = LocalizationTask(recipe, accelerator, log, data=data, val_data=val_data)
+        recipe = localization.recipe  # with what only the data can tell
+        task: Any = localization
     else:
         task = RecognitionTask(recipe, accelerator, log, data=data, val_data=val_data)
     if passport:

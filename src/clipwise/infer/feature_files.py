@@ -54,7 +54,7 @@ def extract_features(
         progress: called with (done, total, message).
 
     Raises:
-        DataError: two inputs of one name, or a folder that holds features of another recipe.
+        DataError: two inputs of one name, or a folder that holds features of another recipe or format.
     """
     folder = Path(out)
     names: dict[str, str] = {}
@@ -62,6 +62,15 @@ def extract_features(
         name = Path(item).name if Path(item).is_dir() else Path(item).stem
         if name in names:
             raise DataError(f"{item} and {names[name]} would both be written to {name}.{format}; names must differ.")
+        if f"{name}.json" == SIDECAR:
+            raise DataError(
+                f"{item}: what is said of this video would overwrite {SIDECAR}; give the video another name."
+            )
+        other = folder / f"{name}.{'csv' if format == 'npy' else 'npy'}"
+        if other.is_file():
+            raise DataError(
+                f"{other} is there already; a folder holds files of one format. Give another --out, or --format {other.suffix[1:]}."
+            )
         names[name] = item
     recipe = extractor.describe()
     claim_folder(folder, recipe)

@@ -9,6 +9,7 @@ proposal's span (or from scores of the whole video) -> segments. Times are in se
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -17,18 +18,19 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from clipwise.data.decode import VideoReader
 from clipwise.data.features import check_features, read_feature_file
 from clipwise.data.rescale import rescale_features
-from clipwise.engine.checkpoint import load_model_and_passport
+from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device
 from clipwise.engine.evaluate import autocast
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, check_recogniser, model_hash, open_for
 from clipwise.infer.naming import SpanNamer
 from clipwise.infer.segments import Localization, NamedSegment, choose_segments
-from clipwise.models.bmn import BMN
+from clipwise.models.bmn import BMN, BMNShape
 from clipwise.recipe import LocalizationRecipe, make_recipe
 from clipwise.tasks.detections import VideoClassScores, name_proposals
 from clipwise.tasks.proposals import generate_proposals
@@ -51,6 +53,7 @@ class Localizer:
         max_named: proposals of a video that are named.
         classes_per_segment: classes that each proposal becomes a detection of (OpenTAD takes 2 for ActivityNet).
         batch_size: windows or spans that go through a network at once.
+        loaded: what ``bmn`` holds, if it was opened elsewhere (exported files).
 
     Raises:
         CheckpointError: a file can't be used, the recogniser is not the one that made the features, or none is known.
@@ -71,17 +74,31 @@ class Localizer:
         device: str | None = None,
         amp: str = "no",
         batch_size: int = 16,
+        loaded: tuple[nn.Module, Passport] | None = None,
     ):
         if naming not in ("span", "video"):
             raise ClipwiseError(f"naming was {naming!r}; use 'span' or 'video'.")
+        for option, value, least, most in (
+            ("max_segments", max_segments, 1, math.inf),
+            ("min_score", min_score, 0, 1),
+            ("max_overlap", max_overlap, 0, 1),
+            ("max_named", max_named, 1, math.inf),
+            ("classes_per_segment", classes_per_segment, 1, math.inf),
+        ):
+            if not least <= value <= most:
+                limits = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+                raise ClipwiseError(f"{option} was {value}; it must be {limits}.")
         self.path, self.device, self.amp = Path(bmn), pick_device(device), amp
-        model, self.passport = load_model_and_passport(bmn, self.device)
-        if not isinstance(model, BMN):
+        self.model, self.passport = loaded or load_model_and_passport(bmn, self.device)
+        if self.passport.model != "bmn":
             raise CheckpointError(
                 f"{bmn} is a {self.passport.model}, not a proposal network. Give a BMN, and {bmn} as --features-from."
             )
-        self.model = model
-        recipe = make_recipe(self.passport.recipe or {"task": "localization", **_sizes(model)}, source=str(bmn))
+        if isinstance(self.model, BMN):
+            self.model.proposal.map_cells = "valid"  # proposals do not look at the others
+        self.shape = BMNShape.of(self.passport.model_args)
+        sizes = {"feat_dim": self.shape.feat_dim, "temporal_dim": self.shape.temporal_dim}
+        recipe = make_recipe(self.passport.recipe or {"task": "localization", **sizes}, source=str(bmn))
         assert isinstance(recipe, LocalizationRecipe)
         self.recipe = recipe
         self.made = dict(self.passport.data.get("features") or {})
@@ -98,9 +115,9 @@ class Localizer:
             path = self._find_recogniser()
             rule = WindowRule(**{k: self.made[k] for k in WindowRule.__dataclass_fields__ if k in self.made})
             extractor = FeatureExtractor(path, rule, device=str(self.device), batch_size=self.batch_size, amp=self.amp)
-            if extractor.feat_dim != self.model.feat_dim:
+            if extractor.feat_dim != self.shape.feat_dim:
                 raise CheckpointError(
-                    f"{path} gives {extractor.feat_dim} features ({rule.kind}), but {self.path} was trained on {self.model.feat_dim}."
+                    f"{path} gives {extractor.feat_dim} features ({rule.kind}), but {self.path} was trained on {self.shape.feat_dim}."
                 )
             self._extractor = extractor
         return self._extractor
@@ -157,6 +174,7 @@ class Localizer:
         duration_s: float | None = None,
         class_scores: VideoClassScores | None = None,
         frame_rate: float | None = None,
+        name: str | None = None,
     ) -> Localization:
         """Localize in one video.
 
@@ -165,12 +183,13 @@ class Localizer:
             duration_s: of the video, where features are given.
             class_scores: scores of whole videos, which then give the names (the CUHK file).
             frame_rate: of a folder of frames.
+            name: what an array of features is called in the answer and in ``class_scores``.
 
         Raises:
             DecodeError, DataError, CheckpointError: what is wrong and what to do.
         """
         if _is_features(video):
-            return self._from_features(video, duration_s, class_scores)
+            return self._from_features(video, duration_s, class_scores, name or "features")
         if isinstance(video, VideoReader):
             return self._from_video(video, video.name, class_scores)
         with open_for(self.extractor.spec, video, frame_rate) as reader:
@@ -199,15 +218,15 @@ class Localizer:
         return self._finish(found, self._detections(spans, probs, namer.classes))
 
     def _from_features(
-        self, given: Any, duration_s: float | None, class_scores: VideoClassScores | None
+        self, given: Any, duration_s: float | None, class_scores: VideoClassScores | None, source: str
     ) -> Localization:
         if isinstance(given, np.ndarray):
-            values, source, facts = check_features(given, "features", self.model.feat_dim), "features", {}
+            values, facts = check_features(given, source, self.shape.feat_dim), {}
         else:
             from clipwise.infer.feature_files import read_facts
 
             source = str(given)
-            values = check_features(read_feature_file(given), source, self.model.feat_dim)
+            values = check_features(read_feature_file(given), source, self.shape.feat_dim)
             facts = read_facts(given)
         duration = duration_s or facts.get("duration_s" if self.recipe.time_base == "duration" else "covered_s")
         if not duration:
@@ -222,7 +241,7 @@ class Localizer:
     @torch.inference_mode()
     def find(self, features: NDArray, duration_s: float, source: str = "features") -> Localization:
         """Unnamed proposals from a sequence of features (n, F) of any length."""
-        length = self.model.temporal_dim
+        length = self.shape.temporal_dim
         if len(features) != length:
             if self.recipe.rescale == "none":
                 raise DataError(
@@ -242,7 +261,7 @@ class Localizer:
             [duration_s],
             top_k=recipe.num_proposals,
             convention=recipe.proposals,
-            layout=self.model.layout,
+            layout=self.shape.layout,
             alpha=recipe.soft_nms_alpha,
             low_threshold=recipe.soft_nms_low,
             high_threshold=recipe.soft_nms_high,
@@ -309,7 +328,3 @@ def _is_features(video: Any) -> bool:
     if isinstance(video, np.ndarray):
         return video.ndim == 2
     return isinstance(video, (str, os.PathLike)) and Path(video).suffix.lower() in FEATURE_SUFFIXES
-
-
-def _sizes(model: BMN) -> dict[str, Any]:
-    return {"feat_dim": model.feat_dim, "temporal_dim": model.temporal_dim}

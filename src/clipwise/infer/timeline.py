@@ -48,7 +48,7 @@ def save_timeline(
         The path.
     """
     lanes = _lanes([(s.start_s, s.end_s) for s in found.in_time])
-    true = sorted(truth or [], key=lambda a: a["segment"][0])
+    true = sorted(_within(truth or [], found.duration_s), key=lambda a: a["segment"][0])
     true_lanes = _lanes([tuple(a["segment"]) for a in true])
     rows = min(num_proposals, len(found.proposals))
     inner = width - _LEFT - _RIGHT
@@ -153,6 +153,12 @@ def _block(
         (255, 255, 255) if fits and opacity > 0.6 else _INK,
         size=11,
     )
+
+
+def _within(actions: Sequence[Mapping[str, Any]], duration: float) -> list[dict[str, Any]]:
+    """Actions cut at the video's end; those behind it are left out."""
+    cut = [{**a, "segment": [float(a["segment"][0]), min(float(a["segment"][1]), duration)]} for a in actions]
+    return [a for a in cut if a["segment"][0] <= a["segment"][1]]
 
 
 def _lanes(spans: Sequence[tuple[float, ...]]) -> list[int]:

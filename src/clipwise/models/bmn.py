@@ -11,7 +11,9 @@ From a sequence of snippet features to a score for every possible proposal at on
 Letters: B batch, F feature dimension, L feature positions, D durations, P valid cells of the map.
 """
 
-from typing import Literal
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +23,7 @@ from clipwise.errors import ClipwiseError
 from clipwise.models.boundary_matching import BoundaryMatching, Layout, Sampling
 from clipwise.models.map_convolution import ValidMapConvolutions
 
-__all__ = ["BMN", "bmn"]
+__all__ = ["BMN", "BMNShape", "bmn"]
 
 GROUPS = 4  # of the temporal convolutions of base and TEM
 
@@ -30,7 +32,8 @@ class BMN(nn.Module):
     """Scores of all proposals of a feature sequence.
 
     Args:
-        feat_dim: F, channels of the features.
+        feat_dim: F, channels of the features; any number. One that the groups of the first convolution do not divide
+            gets channels of zeros (# differs: the references stop).
         temporal_dim: L, positions that a video is rescaled to.
         max_duration: D, longest proposal in positions; L if not given.
         hidden_dim: channels of base and TEM.
@@ -66,12 +69,13 @@ class BMN(nn.Module):
         super().__init__()
         if map_cells not in ("auto", "all", "valid"):
             raise ClipwiseError(f"map_cells was {map_cells!r}; use 'auto', 'all' or 'valid'")
-        for name, value in (("feat_dim", feat_dim), ("hidden_dim", hidden_dim)):
-            if value < 1 or value % GROUPS:
-                raise ClipwiseError(
-                    f"{name} was {value}; it must be a multiple of {GROUPS}, because the temporal convolutions work "
-                    f"in {GROUPS} groups. Features of another size can be padded with zero channels"
-                )
+        if feat_dim < 1:
+            raise ClipwiseError(f"feat_dim was {feat_dim}; it must be at least 1")
+        if hidden_dim < 1 or hidden_dim % GROUPS:
+            raise ClipwiseError(
+                f"hidden_dim was {hidden_dim}; it must be a multiple of {GROUPS}, because the temporal convolutions work "
+                f"in {GROUPS} groups"
+            )
         self.feat_dim, self.temporal_dim = feat_dim, temporal_dim
         self.max_duration = temporal_dim if max_duration is None else max_duration
         self.sampling, self.layout = sampling, layout
@@ -125,10 +129,13 @@ class Base(nn.Module):
 
     def __init__(self, feat_dim: int, hidden_dim: int):
         super().__init__()
-        self.conv1 = nn.Conv1d(feat_dim, hidden_dim, 3, padding=1, groups=GROUPS)
+        self.missing = -feat_dim % GROUPS
+        self.conv1 = nn.Conv1d(feat_dim + self.missing, hidden_dim, 3, padding=1, groups=GROUPS)
         self.conv2 = nn.Conv1d(hidden_dim, hidden_dim, 3, padding=1, groups=GROUPS)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.missing:
+            x = F.pad(x, (0, 0, 0, self.missing))
         return F.relu(self.conv2(F.relu(self.conv1(x))))
 
 
@@ -216,6 +223,26 @@ def bmn(
         method=method,
         map_cells=map_cells,
     )
+
+
+class BMNShape(NamedTuple):
+    """What has to be known about a BMN to feed it and to read its map, wherever it runs."""
+
+    feat_dim: int
+    temporal_dim: int
+    max_duration: int
+    layout: Layout
+
+    @classmethod
+    def of(cls, model_args: Mapping[str, Any]) -> "BMNShape":
+        """From the arguments that built the network, as a passport holds them."""
+        given = inspect.signature(bmn).bind_partial(**model_args)
+        given.apply_defaults()
+        args = given.arguments
+        length = args["temporal_dim"]
+        return cls(
+            args["feat_dim"], length, length if args["max_duration"] is None else args["max_duration"], args["layout"]
+        )
 
 
 def _runs_tiles(x: Tensor) -> bool:

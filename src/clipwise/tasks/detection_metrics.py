@@ -168,10 +168,10 @@ def detection_map(
     names = (entry.get("label") for entries in ground_truth.values() for entry in entries)
     classes: dict[Any, int] = {name: i for i, name in enumerate(dict.fromkeys(names))}
     videos = {name: i for i, name in enumerate(dict.fromkeys([*ground_truth, *predictions]))}
-    truth, _, truth_label = _columns(ground_truth.values(), scored=False, classes=classes)
+    truth, _, truth_label = _columns_by_video(ground_truth, scored=False, classes=classes)
     if not len(truth):
         raise DataError("the ground truth holds no action; average precision is not defined")
-    boxes, score, label = _columns(predictions.values(), scored=True, classes=classes)
+    boxes, score, label = _columns_by_video(predictions, scored=True, classes=classes)
     truth_video, video_idx = (
         np.repeat([videos[v] for v in given], [len(entries) for entries in given.values()])
         for given in (ground_truth, predictions)
@@ -334,9 +334,24 @@ def _segments(entries: Any, video: str, scored: bool) -> NDArray[np.float64]:
         raise DataError(f"video {video!r}: {error}") from None
     if array.ndim != 2 or array.shape[1] < columns:
         raise DataError(f"video {video!r} has segments of shape {array.shape}; (n, {columns}) is needed")
-    if np.isnan(array[:, :columns]).any():
-        raise DataError(f"video {video!r} has NaN among its segments or scores")
+    if not np.isfinite(array[:, :columns]).all():
+        raise DataError(f"video {video!r} has NaN or infinity among its segments or scores")
     return array[:, :columns]
+
+
+def _columns_by_video(
+    by_video: Mapping[str, Sequence[Mapping[str, Any]]], scored: bool, classes: Mapping[str, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """:func:`_columns`, whose errors name the video."""
+    try:
+        return _columns(by_video.values(), scored, classes)
+    except DataError:
+        for video, entries in by_video.items():
+            try:
+                _columns([entries], scored, classes)
+            except DataError as error:
+                raise DataError(f"video {video!r}: {error}") from None
+        raise
 
 
 def _columns(
@@ -362,6 +377,6 @@ def _columns(
         needed = ["'segment' (start, end)"] + ["'score'"] * scored + ["'label'"] * (classes is not None)
         raise DataError(f"every entry needs {', '.join(needed)}; one does not have it: {error!r}") from None
     boxes, scores = np.column_stack([start, end]), np.array(score)
-    if np.isnan(boxes).any() or np.isnan(scores).any():
-        raise DataError("segments or scores hold NaN")
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise DataError("segments or scores hold NaN or infinity")
     return boxes, scores, np.array(label, dtype=np.int64)

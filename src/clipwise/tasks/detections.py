@@ -210,12 +210,14 @@ def name_results(
     named: ActivityNetResults = {}
     for video, entries in results.items():
         entries = list(entries)
-        detections = name_proposals(
-            [e["segment"] for e in entries],
-            [e["score"] for e in entries],
-            class_scores.top(video, top_k),
-            score,
-        )
+        try:
+            segments, scores = [e["segment"] for e in entries], [e["score"] for e in entries]
+            pairs, values = np.array(segments, dtype=np.float64).reshape(-1, 2), np.array(scores, dtype=np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"video {video!r}: every entry needs 'segment' (start, end) and 'score'; one does not have it: {error!r}"
+            ) from None
+        detections = name_proposals(pairs, values, class_scores.top(video, top_k), score)
         named[video] = [
             {"segment": p, "score": s, "label": label}
             for p, s, label in zip(detections[0].tolist(), detections[1].tolist(), detections[2])
