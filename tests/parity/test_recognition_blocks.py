@@ -13,7 +13,7 @@ from clipwise.errors import CheckpointError, RecipeError
 from clipwise.models import create_model, load_imagenet
 from clipwise.models.convert import convert_state_dict, load_converted, to_mmaction2
 from clipwise.models.non_local import NonLocal
-from clipwise.models.resnet import TemporalShift
+from clipwise.models.temporal_shift import TemporalShift
 from clipwise.models.tpn import AuxiliaryHead, Pyramid, initialise_neck
 
 

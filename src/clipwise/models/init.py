@@ -1,40 +1,17 @@
-"""All initialisation of the recognition models: from scratch, and from 2-D ImageNet weights."""
+"""Video models that start from 2-D ImageNet weights. (From scratch: ``initialise_backbone`` in ``recognizer.py``.)"""
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clipwise.errors import CheckpointError, RecipeError
 from clipwise.models.foreign import ForeignCheckpoint, split_checkpoint
-from clipwise.models.non_local import NonLocal, initialise_non_local
 from clipwise.models.recognizer import Recognizer
-from clipwise.models.resnet import Block, ResNet
 
 log = logging.getLogger("clipwise")
-
-
-@torch.no_grad()
-def initialise_backbone(backbone: ResNet, *, zero_init_residual: bool) -> None:
-    """Weights of a body that is trained from scratch.
-
-    | what | value |
-    |---|---|
-    | convolutions | Kaiming normal, fan out, gain of ReLU |
-    | norms | weight 1, bias 0 |
-    | norm that closes a residual branch | weight 0 if ``zero_init_residual`` (SlowOnly; MMAction2's 2-D nets do not) |
-    | non-local blocks | see ``initialise_non_local`` |
-    """
-    for module in backbone.modules():
-        if isinstance(module, (nn.Conv2d, nn.Conv3d)):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    for module in backbone.modules():
-        if isinstance(module, NonLocal):
-            initialise_non_local(module)
-        elif isinstance(module, Block) and zero_init_residual:
-            nn.init.zeros_(module.closing_norm.weight)
 
 
 @dataclass(frozen=True)

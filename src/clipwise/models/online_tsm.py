@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from clipwise.errors import ClipwiseError
-from clipwise.models.resnet import TemporalShift
+from clipwise.models.temporal_shift import TemporalShift
 from clipwise.models.tsm import TSM
 
 

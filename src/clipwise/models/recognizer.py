@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from clipwise.errors import DataError
-from clipwise.models.resnet import ResNet
+from clipwise.models.non_local import NonLocal, initialise_non_local
+from clipwise.models.resnet import Block, ResNet
 
 
 class Recognizer(nn.Module):
@@ -134,3 +135,24 @@ def initialise_linear(linear: nn.Linear, std: float | None) -> None:
     else:
         nn.init.normal_(linear.weight, std=std)
     nn.init.zeros_(linear.bias)
+
+
+@torch.no_grad()
+def initialise_backbone(backbone: ResNet, *, zero_init_residual: bool) -> None:
+    """Weights of a body that is trained from scratch.
+
+    | what | value |
+    |---|---|
+    | convolutions | Kaiming normal, fan out, gain of ReLU |
+    | norms | weight 1, bias 0 |
+    | norm that closes a residual branch | weight 0 if ``zero_init_residual`` (SlowOnly; MMAction2's 2-D nets do not) |
+    | non-local blocks | see ``initialise_non_local`` |
+    """
+    for module in backbone.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    for module in backbone.modules():
+        if isinstance(module, NonLocal):
+            initialise_non_local(module)
+        elif isinstance(module, Block) and zero_init_residual:
+            nn.init.zeros_(module.closing_norm.weight)

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from clipwise.errors import RecipeError
 from clipwise.models.non_local import NonLocal
+from clipwise.models.temporal_shift import TemporalShift
 
 # name -> (block, blocks of the four stages, channels of the stem and of the four stages before expansion)
 DEPTHS = {
@@ -79,51 +80,6 @@ def conv(in_channels: int, out_channels: int, *, space: int, time: int = 1, stri
         return TemporalConv(in_channels, out_channels, (time, 1), padding=(pad_t, 0), bias=False)
     pad = (pad_t, pad_s, pad_s)
     return SpaceTimeConv(in_channels, out_channels, (time, space, space), (1, stride, stride), pad, bias=False)
-
-
-class TemporalShift(nn.Module):
-    """Move 1/``div`` of the channels one frame towards the past and as many towards the future; zeros fill the ends.
-
-    Source: TSM (Lin et al., ICCV 2019), the zero-padded offline shift. The first fold brings the *next* frame's channels,
-    the second the *previous* frame's; Paddle's operator has them the other way round (``reverse``). ``online`` leaves the
-    next frame's channels where they are, so that no frame waits for a later one (section 4.2 of the paper).
-    """
-
-    def __init__(self, div: int = 8, *, reverse: bool = False, online: bool = False):
-        super().__init__()
-        self.div = div
-        self.reverse = reverse
-        self.online = online
-
-    def forward(self, x: Tensor, num_frames: int) -> Tensor:
-        fold = x.shape[1] // self.div
-        if torch.compiler.is_exporting():
-            return self._shift_maps(x, num_frames, fold)
-        # Channels innermost, as in memory: concatenating rows is several times faster than concatenating strided maps.
-        rows = x.permute(0, 2, 3, 1).unflatten(0, (-1, num_frames)).flatten(2, 3)  # (B, T, H·W, C)
-        padded = F.pad(rows[..., : 2 * fold], (0, 0, 0, 0, 1, 1))  # a frame of zeros before and after
-        previous, following = padded[:, :-2], rows if self.online else padded[:, 2:]
-        first, second = (previous, following) if self.reverse else (following, previous)
-        shifted = torch.cat((first[..., :fold], second[..., fold : 2 * fold], rows[..., 2 * fold :]), dim=3)
-        return shifted.unflatten(2, x.shape[2:]).flatten(0, 1).permute(0, 3, 1, 2)
-
-    def _shift_maps(self, x: Tensor, num_frames: int, fold: int) -> Tensor:
-        """The same in four axes: runtimes keep maps in blocks of channels, which any other shape makes them unpack."""
-        time = torch.arange(x.shape[0], device=x.device).view(-1, 1, 1, 1) % num_frames
-
-        def previous(part: Tensor) -> Tensor:
-            return F.pad(part[:-1], (0, 0, 0, 0, 0, 0, 1, 0)) * (time != 0).to(x.dtype)
-
-        def following(part: Tensor) -> Tensor:
-            if self.online:
-                return part
-            return F.pad(part[1:], (0, 0, 0, 0, 0, 0, 0, 1)) * (time != num_frames - 1).to(x.dtype)
-
-        first, second = (previous, following) if self.reverse else (following, previous)
-        return torch.cat((first(x[:, :fold]), second(x[:, fold : 2 * fold]), x[:, 2 * fold :]), dim=1)
-
-    def extra_repr(self) -> str:
-        return f"div={self.div}, reverse={self.reverse}, online={self.online}"
 
 
 class Block(nn.Module):
@@ -353,7 +309,8 @@ class ResNet(nn.Module):
                     attention = partial(NonLocal, sub_sample=non_local_sub_sample, use_scale=non_local_use_scale)
                     blocks[-1].non_local = attention(channels, non_local)
             self.add_module(f"layer{stage + 1}", nn.ModuleList(blocks))
-        self._freeze_parameters()
+        for module in (*self._frozen_modules(), *self._frozen_norms()):
+            module.requires_grad_(False)
 
     def stages(self) -> list[nn.ModuleList]:
         """layer1 … layer4."""
@@ -394,7 +351,8 @@ class ResNet(nn.Module):
         """As always, but norms that a setting holds fixed stay in eval mode."""
         super().train(mode)
         if mode:
-            for norm in self._fixed_norms():
+            held = _norms(self) if self.norm_eval else [*self._frozen_norms(), *_norms(*self._frozen_modules())]
+            for norm in held:
                 norm.eval()
         return self
 
@@ -403,26 +361,17 @@ class ResNet(nn.Module):
             return []
         return [self.conv1, self.bn1, *self.stages()[: self.frozen_stages]]
 
-    def _fixed_norms(self) -> Iterator[nn.Module]:
-        norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
-        if self.norm_eval:
-            yield from norms
-        if self.partial_bn:
-            yield from norms[1:]
-        for module in self._frozen_modules():
-            yield from (m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
-
-    def _freeze_parameters(self) -> None:
-        for module in self._frozen_modules():
-            module.requires_grad_(False)
-        if self.partial_bn:
-            for norm in [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)][1:]:
-                norm.requires_grad_(False)
+    def _frozen_norms(self) -> list[nn.BatchNorm2d]:
+        return _norms(self)[1:] if self.partial_bn else []
 
 
 def _pool_time(x: Tensor, num_frames: int, *, kernel: int, padding: int) -> tuple[Tensor, int]:
     t = F.max_pool2d(to_time(x, num_frames), (kernel, 1), (2, 1), (padding, 0))
     return from_time(t, x.shape[2], x.shape[3]), t.shape[2]
+
+
+def _norms(*modules: nn.Module) -> list[nn.BatchNorm2d]:
+    return [m for module in modules for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
 def _checkpoint_contexts(block: nn.Module):
@@ -432,7 +381,7 @@ def _checkpoint_contexts(block: nn.Module):
 
 @contextmanager
 def _statistics_held(block: nn.Module) -> Iterator[None]:
-    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    norms = [norm for norm in _norms(block) if norm.training]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

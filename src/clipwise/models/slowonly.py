@@ -9,8 +9,7 @@ Letters: B batch, T frames, C channels, H W space.
 
 from collections.abc import Sequence
 
-from clipwise.models.init import initialise_backbone
-from clipwise.models.recognizer import Recognizer, initialise_linear
+from clipwise.models.recognizer import Recognizer, initialise_backbone, initialise_linear
 from clipwise.models.resnet import ResNet
 
 

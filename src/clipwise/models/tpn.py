@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipwise.errors import RecipeError
-from clipwise.models.init import initialise_backbone
-from clipwise.models.recognizer import Recognizer, initialise_linear, pool_frames
+from clipwise.models.recognizer import Recognizer, initialise_backbone, initialise_linear, pool_frames
 from clipwise.models.resnet import ResNet, TemporalConv, from_time, to_time
 
 

@@ -7,8 +7,7 @@
 Letters: B batch, T segments, C channels, H W space.
 """
 
-from clipwise.models.init import initialise_backbone
-from clipwise.models.recognizer import Recognizer, initialise_linear
+from clipwise.models.recognizer import Recognizer, initialise_backbone, initialise_linear
 from clipwise.models.resnet import ResNet
 
 
