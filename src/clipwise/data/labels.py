@@ -8,15 +8,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from clipwise.data.class_folders import natural_key
 from clipwise.errors import DataError
 
-_CLASS_FILES = ("classes.txt", "label_map.txt", "labels.txt", "classInd.txt", "class_names.txt", "labels.json")
 _INTEGER = re.compile(r"-?\d+")
-
-
-def natural_key(name: str) -> list[tuple[int, int | str]]:
-    """Sort key under which class_2 comes before class_10."""
-    return [(0, int(part)) if part.isdecimal() else (1, part.lower()) for part in re.split(r"(\d+)", name) if part]
 
 
 def is_integer(token: str) -> bool:
@@ -55,15 +50,6 @@ def read_classes(path: str | Path) -> list[str]:
             raise DataError(f"{path}: the class name {name!r} occurs twice (the second time as class {number}).")
         seen.add(name)
     return names
-
-
-def find_classes(folder: Path, stem: str = "") -> Path | None:
-    """The file of class names beside a list, if there is exactly one candidate of the usual names."""
-    for name in ([f"{stem}_classes.txt"] if stem else []) + list(_CLASS_FILES):
-        if (folder / name).is_file():
-            return folder / name
-    candidates = sorted(folder.glob("label_map*.txt")) if folder.is_dir() else []
-    return candidates[0] if len(candidates) == 1 else None
 
 
 class ClassIndex:
@@ -124,12 +110,9 @@ class ClassIndex:
         """Once all labels are read: the map from the order of appearance to natural order, if names were found here."""
         if self.known or not self._by_name:
             return None
-        order = sorted(range(len(self.names)), key=lambda i: natural_key(self.names[i]))
-        rank = [0] * len(order)
-        for position, old in enumerate(order):
-            rank[old] = position
-        self.names = [self.names[i] for i in order]
-        return rank
+        found, self.names = self.names, sorted(self.names, key=natural_key)
+        place = {name: i for i, name in enumerate(self.names)}
+        return [place[name] for name in found]
 
     def _fail(self, line: int, problem: str, end: str = ".") -> None:
         raise DataError(f"{self.source}, line {line}: {problem.removesuffix('.')}{end}")

@@ -1,4 +1,4 @@
-"""Class folders and columns of text, and what all formats share. ``clipwise.data.lists`` is the door."""
+"""Columns of text, and what all lists in files share. ``clipwise.data.lists`` is the door."""
 
 from __future__ import annotations
 
@@ -10,15 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipwise.data.labels import ClassIndex, is_integer, natural_key
+from clipwise.data.class_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from clipwise.data.labels import ClassIndex, is_integer
 from clipwise.data.videolist import Kind, ListBuilder, VideoList
 from clipwise.errors import DataError
 
-VIDEO_SUFFIXES = frozenset((
-    ".mp4", ".avi", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp",
-    ".ogv", ".gif", ".vob", ".asf",
-))  # fmt: skip
-IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".bmp", ".webp"])
 PATH_KEYS = ("path", "video_path", "video", "filename", "file_name", "file", "frame_dir", "clip", "name", "id")
 LABEL_KEYS = ("label", "labels", "class", "class_name", "category", "action", "target", "class_id", "label_id")
 _EXTENSION = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES))
@@ -26,9 +22,7 @@ _PATH_THEN_REST = re.compile(rf"(.+?\.(?:{_EXTENSION}))\s+(.+)$", re.IGNORECASE)
 
 
 def detect(path: Path) -> str:
-    """The format of a list by its look; "auto" leaves the meaning of columns to ``read_columns``."""
-    if path.is_dir():
-        return "folder"
+    """The format of a list file by its look; "auto" leaves the meaning of columns to ``read_columns``."""
     suffix = path.suffix.lower()
     if suffix == ".json":
         return _detect_json(path)
@@ -48,49 +42,6 @@ def detect(path: Path) -> str:
     if len(header) > 1 and header[0] in PATH_KEYS and all(re.fullmatch(r"[a-z_ ]+", cell) for cell in header):
         return "csv"
     return "csv" if any(cell in LABEL_KEYS for cell in header) and any(cell in PATH_KEYS for cell in header) else "auto"
-
-
-def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | None, multi_label: bool) -> VideoList:
-    """One sub-folder a class; natural order of names unless ``classes`` gives another. Videos, or frame folders."""
-    names = sorted((e.name for e in os.scandir(path) if e.is_dir() and not e.name.startswith(".")), key=natural_key)
-    if not names:
-        files = sorted((e.name for e in os.scandir(path) if _is_video(e.name)), key=natural_key)
-        if not files:
-            raise DataError(f"{path}: neither class folders nor videos are in it. Expected: one sub-folder a class.")
-        builder = ListBuilder("video", str(path))
-        for name in files:
-            builder.add(name)
-        return builder.build(root=str(path), multi_label=False, classes=None, num_classes=None)
-    if classes is not None and (unknown := [name for name in names if name not in set(classes)]):
-        raise DataError(f"{path}: the folder {unknown[0]!r} is not among the {len(classes)} known classes.")
-    order = list(classes) if classes is not None else names
-    label_of = {name: i for i, name in enumerate(order)}
-    videos: list[tuple[str, int]] = []
-    folders: list[tuple[str, int, int]] = []
-    for name in names:
-        for parent, subfolders, files in os.walk(path / name):
-            subfolders[:] = sorted((s for s in subfolders if not s.startswith(".")), key=natural_key)
-            relative = os.path.relpath(parent, path)
-            videos += [
-                (os.path.join(relative, f), label_of[name]) for f in sorted(files, key=natural_key) if _is_video(f)
-            ]
-            images = sum(os.path.splitext(f)[1].lower() in IMAGE_SUFFIXES for f in files)
-            if images:
-                folders.append((relative, images, label_of[name]))
-    if videos and folders:
-        raise DataError(
-            f"{path}: some class folders hold videos ({videos[0][0]}), others pictures ({folders[0][0]}). Keep one kind."
-        )
-    builder = ListBuilder("rawframes" if folders else "video", str(path))
-    for entry, label in videos:
-        builder.add(entry, [label])
-    for entry, count, label in folders:
-        builder.add(entry, [label], num_frames=count)
-    if not len(builder):
-        raise DataError(
-            f"{path}: its {len(names)} sub-folders hold no videos (known: {' '.join(sorted(VIDEO_SUFFIXES))})."
-        )
-    return builder.build(root=str(path), multi_label=multi_label, classes=order, num_classes=num_classes or len(order))
 
 
 def read_columns(
@@ -289,7 +240,3 @@ def _detect_json(path: Path) -> str:
         if isinstance(first, dict) and "id" in first and ("template" in first or len(first) == 1)
         else "json"
     )
-
-
-def _is_video(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith(".")

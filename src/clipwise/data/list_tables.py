@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from clipwise.data.class_folders import VIDEO_SUFFIXES
 from clipwise.data.labels import ClassIndex, is_integer
-from clipwise.data.list_formats import LABEL_KEYS, PATH_KEYS, VIDEO_SUFFIXES, finish, load_json, open_text
+from clipwise.data.list_formats import LABEL_KEYS, PATH_KEYS, finish, load_json, open_text
 from clipwise.data.videolist import ListBuilder, VideoList
 from clipwise.errors import DataError
 
@@ -82,8 +83,49 @@ def read_json(path: Path, root: str | Path | None, index: ClassIndex, multi_labe
     return finish(builder, path, root, index, multi_label)
 
 
-def write_rows(path: Path, rows: list[list[Any]], videos: VideoList, as_csv: bool) -> None:
-    """Write the rows of ``write_list``."""
+def write_list(videos: VideoList, path: str | Path, *, relative_to: str | Path | None = None) -> Path:
+    """Write a list that ``read_list`` reads back: tab-separated where a path holds blanks, and ``classes.txt`` beside it.
+
+    Args:
+        relative_to: write paths relative to this folder; default: the folder of ``path`` if all entries lie below it,
+            else absolute paths.
+
+    Raises:
+        DataError: the list has times, which the text format has no column for; save it as CSV (``.csv``).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    base = os.path.abspath(relative_to if relative_to is not None else path.parent)
+    full = [os.path.abspath(entry) for entry in videos.paths()]
+    inside = relative_to is not None or all(entry.startswith(base + os.sep) for entry in full)
+    entries = [os.path.relpath(entry, base) for entry in full] if inside else full
+    rows = []
+    as_csv = path.suffix.lower() == ".csv"
+    if videos.spans_s is not None and not as_csv:
+        raise DataError(f"{path}: these entries are parts of videos; write them as .csv, which has columns for times.")
+    for i, entry in enumerate(entries):
+        columns: list[str | int | float] = [entry]
+        if videos.kind == "rawframes":
+            columns += [videos.offset(i)] if videos.frame_offsets is not None else []
+            columns += [videos.num_frames(i) or 0]
+        if videos.many_labels is not None:
+            labels = [int(label) for label in videos.many_labels[i]]
+            columns += [" ".join(map(str, labels))] if as_csv else labels
+        elif videos.label(i) is not None:
+            columns.append(int(videos.single_labels[i]))  # type: ignore[index]
+        if videos.kind == "untrimmed":
+            positives = videos.positive_clips(i)
+            columns += [max(positives, default=-1) + 1, *(int(p) for p in positives)]
+        if videos.spans_s is not None:
+            columns += ["" if (span := videos.span(i)) is None else span[0], "" if span is None else span[1]]
+        rows.append(columns)
+    _write_rows(path, rows, videos, as_csv)
+    if videos.classes:
+        (path.parent / "classes.txt").write_text("\n".join(videos.classes) + "\n", encoding="utf-8")
+    return path
+
+
+def _write_rows(path: Path, rows: list[list[Any]], videos: VideoList, as_csv: bool) -> None:
     if as_csv:
         header = ["path"]
         if videos.kind == "rawframes":

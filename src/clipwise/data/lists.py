@@ -20,7 +20,6 @@ uses another separator; a path with blanks before a numeric label needs nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,9 @@ import numpy as np
 
 from clipwise.data import list_formats as formats
 from clipwise.data import list_tables, sources
-from clipwise.data.labels import ClassIndex, find_classes, natural_key, read_classes
+from clipwise.data.class_folders import natural_key, read_folder
+from clipwise.data.labels import ClassIndex, read_classes
+from clipwise.data.list_tables import write_list
 from clipwise.data.videolist import Ragged, VideoList
 from clipwise.errors import DataError, RecipeError
 
@@ -106,7 +107,9 @@ def read_list(
         )
     if isinstance(classes, str | Path):
         classes = read_classes(classes)
-    found = formats.detect(path) if format == "auto" else format
+    found = format
+    if format == "auto":
+        found = "folder" if path.is_dir() else formats.detect(path)
     if path.is_dir() != (found == "folder") and not (path.is_dir() and found in ("jester", "gym99")):
         wanted = "a folder" if found == "folder" else "a file"
         raise DataError(f"{path}: the list format {found!r} wants {wanted}.")
@@ -120,7 +123,7 @@ def read_list(
             candidate = read_classes(above) if names else []
             classes = candidate if names <= set(candidate) else None
     if found == "folder":
-        return formats.read_folder(path, classes, num_classes, multi_label)
+        return read_folder(path, classes, num_classes, multi_label)
     readers = {
         "kinetics_csv": sources.kinetics_csv,
         "something": sources.something_something,
@@ -140,46 +143,17 @@ def read_list(
     return formats.read_columns(path, root, index, multi_label, layout if layout != "auto" else None)
 
 
-def write_list(videos: VideoList, path: str | Path, *, relative_to: str | Path | None = None) -> Path:
-    """Write a list that ``read_list`` reads back: tab-separated where a path holds blanks, and ``classes.txt`` beside it.
+_CLASS_FILES = ("classes.txt", "label_map.txt", "labels.txt", "classInd.txt", "class_names.txt", "labels.json")
 
-    Args:
-        relative_to: write paths relative to this folder; default: the folder of ``path`` if all entries lie below it,
-            else absolute paths.
 
-    Raises:
-        DataError: the list has times, which the text format has no column for; save it as CSV (``.csv``).
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    base = os.path.abspath(relative_to if relative_to is not None else path.parent)
-    full = [os.path.abspath(entry) for entry in videos.paths()]
-    inside = relative_to is not None or all(entry.startswith(base + os.sep) for entry in full)
-    entries = [os.path.relpath(entry, base) for entry in full] if inside else full
-    rows = []
-    as_csv = path.suffix.lower() == ".csv"
-    if videos.spans_s is not None and not as_csv:
-        raise DataError(f"{path}: these entries are parts of videos; write them as .csv, which has columns for times.")
-    for i, entry in enumerate(entries):
-        columns: list[str | int | float] = [entry]
-        if videos.kind == "rawframes":
-            columns += [videos.offset(i)] if videos.frame_offsets is not None else []
-            columns += [videos.num_frames(i) or 0]
-        if videos.many_labels is not None:
-            labels = [int(label) for label in videos.many_labels[i]]
-            columns += [" ".join(map(str, labels))] if as_csv else labels
-        elif videos.label(i) is not None:
-            columns.append(int(videos.single_labels[i]))  # type: ignore[index]
-        if videos.kind == "untrimmed":
-            positives = videos.positive_clips(i)
-            columns += [max(positives, default=-1) + 1, *(int(p) for p in positives)]
-        if videos.spans_s is not None:
-            columns += ["" if (span := videos.span(i)) is None else span[0], "" if span is None else span[1]]
-        rows.append(columns)
-    list_tables.write_rows(path, rows, videos, as_csv)
-    if videos.classes:
-        (path.parent / "classes.txt").write_text("\n".join(videos.classes) + "\n", encoding="utf-8")
-    return path
+def find_classes(folder: Path, stem: str = "") -> Path | None:
+    """The file of class names beside a list, if there is exactly one candidate of the usual names."""
+    for name in ([f"{stem}_classes.txt"] if stem else []) + list(_CLASS_FILES):
+        if (folder / name).is_file():
+            return folder / name
+    # label_map_k400.txt, kinetics_class2ind.txt: MMAction2's names
+    candidates = sorted(p for part in ("label_map*.txt", "*class2ind*.txt") for p in folder.glob(part))
+    return candidates[0] if len(candidates) == 1 else None
 
 
 # ---- from what a user calls --data to a training and a validation part -------------------------------------------------------------
@@ -223,11 +197,11 @@ class Splits:
 def find_splits(data: str | Path) -> Splits:
     """Find the parts of a data set.
 
-    A list file is all training; validation is ``val.*`` beside a ``train.*``. A folder may hold such lists, or
+    A list file is all training; validation is ``…val….*`` beside a ``…train….*``. A folder may hold such lists, or
     ``train`` and ``val`` folders, or one folder a class, of which a fifth is then held out.
 
     Raises:
-        DataError: no such file or folder.
+        DataError: no such file or folder, or several pairs of lists in it.
     """
     path = Path(data)
     if path.is_file():
@@ -242,6 +216,13 @@ def find_splits(data: str | Path) -> Splits:
         if train.is_file():
             val = _twin(train)
             return Splits(train, val, held_out=val is None)
+    if pairs := sorted(p for p in path.iterdir() if p.suffix in _LISTS and "train" in p.name and _twin(p)):
+        if len(pairs) > 1:
+            names = ", ".join(p.name for p in pairs[:6])
+            raise DataError(
+                f"{path} holds several training lists: {names}{', …' if len(pairs) > 6 else ''}. Give one of them."
+            )
+        return Splits(pairs[0], _twin(pairs[0]))
     if (path / "train").is_dir():
         val_folder = next((path / n for n in ("val", "valid", "validation", "test") if (path / n).is_dir()), None)
         return Splits(path / "train", val_folder, held_out=val_folder is None)

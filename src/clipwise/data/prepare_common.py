@@ -10,13 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clipwise.data.class_folders import VIDEO_SUFFIXES, is_video
 from clipwise.data.parallel import Progress, run_jobs
 from clipwise.errors import DataError
 
-_SUFFIXES = (
-    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .mts .flv .wmv .asf .3gp .3g2 .ogv .ogg .vob .rm .rmvb .gif"
-)
-VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
 SETTINGS_NAME = ".clipwise-prepare.json"
 
 
@@ -64,11 +61,7 @@ def find_videos(source: str | os.PathLike | Sequence[str | os.PathLike]) -> tupl
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if path.is_dir():
-            files = sorted(
-                p
-                for p in path.rglob("*")
-                if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file() and not p.name.startswith(".")
-            )
+            files = sorted(p for p in path.rglob("*") if is_video(p.name) and p.is_file())
             if not files:
                 raise DataError(f"{path}: holds no video files (looked for {', '.join(sorted(VIDEO_SUFFIXES)[:6])}, …)")
             return files, path

@@ -17,7 +17,9 @@ from itertools import takewhile
 from pathlib import Path
 
 from clipwise.data import list_formats as formats
+from clipwise.data.class_folders import IMAGE_SUFFIXES
 from clipwise.data.labels import ClassIndex, read_classes
+from clipwise.data.list_tables import write_list
 from clipwise.data.videolist import ListBuilder, VideoList
 from clipwise.errors import DataError
 
@@ -226,8 +228,6 @@ def prepare_jester(annotations: str | Path, frames: str | Path, out: str | Path)
 
 
 def _write_parts(parts: dict[str, VideoList], out: str | Path) -> dict[str, VideoList]:
-    from clipwise.data.lists import write_list  # lists imports this module
-
     for part, videos in parts.items():
         absent = videos.missing()
         if len(absent) == len(videos):
@@ -276,8 +276,7 @@ def count_frames(folder: str | Path) -> int:
     except (FileNotFoundError, NotADirectoryError):
         return 0
     return sum(
-        os.path.splitext(name)[1].lower() in formats.IMAGE_SUFFIXES and not re.match(r"(flow_)?[xy]_", name)
-        for name in names
+        os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not re.match(r"(flow_)?[xy]_", name) for name in names
     )
 
 

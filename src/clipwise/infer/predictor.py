@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from clipwise.data.class_folders import VIDEO_SUFFIXES, is_video
 from clipwise.data.dataset import ClipSpec
 from clipwise.data.decode import VideoReader, open_video
 from clipwise.engine import zoo
@@ -23,25 +24,6 @@ from clipwise.engine.device import pick_device
 from clipwise.engine.evaluate import score_clip
 from clipwise.errors import CheckpointError, DataError
 from clipwise.tasks.recognition import average_views
-
-VIDEO_SUFFIXES = {
-    ".mp4",
-    ".avi",
-    ".mkv",
-    ".mov",
-    ".webm",
-    ".m4v",
-    ".mpg",
-    ".mpeg",
-    ".ts",
-    ".flv",
-    ".wmv",
-    ".3gp",
-    ".ogv",
-    ".gif",
-    ".mts",
-    ".m2ts",
-}
 
 
 @dataclass
@@ -181,11 +163,7 @@ def expand_inputs(inputs: Sequence[str]) -> Iterator[str]:
         if "://" in item:
             yield item
         elif path.is_dir():
-            videos = sorted(
-                p
-                for p in path.rglob("*")
-                if p.is_file() and p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith(".")
-            )
+            videos = sorted(p for p in path.rglob("*") if is_video(p.name) and p.is_file())
             if not videos:
                 pictures = [p for p in path.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png")]
                 if not pictures:
