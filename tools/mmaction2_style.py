@@ -15,6 +15,7 @@ from pathlib import Path
 import _clipwise  # noqa: F401 - puts clipwise on the path
 
 from clipwise import cli
+from clipwise.data.lists import test_part
 from clipwise.errors import ClipwiseError
 from clipwise.recipe import RecognitionRecipe, load_recipe
 
@@ -157,9 +158,11 @@ def _train(args: argparse.Namespace) -> int:
         words += ["--resume", resume]
     _say("clipwise " + " ".join(words))
     code = cli.main(words)
+    # A folder without a test part was split by the run: its checkpoint knows what was held out.
+    whole = not args.data or (not args.no_validate and test_part(args.data) == Path(args.data))
+    data = [] if whole else ["--data", args.data]
     for name, wanted in (("last", args.test_last), ("best", args.test_best)):
         if wanted and code == 0:
-            data = ["--data", args.data] if args.data else []
             target = ["--out", f"{work_dir}/{name}_pred.pkl"]
             code = cli.main(["test", f"{work_dir}/{name}.safetensors", *data, *target, *_device(args.device)])
     return code

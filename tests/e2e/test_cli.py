@@ -109,6 +109,19 @@ def test_bad_checkpoints(capsys, tmp_path, trained, clips):
     assert "without a clipwise passport" in refused(capsys, "predict", tmp_path / "foreign.safetensors", clips)
 
 
+def test_results_that_can_not_be_written_are_refused_before_the_work(capsys, tmp_path, trained, clips):
+    (tmp_path / "file").write_text("")
+    for words in (
+        ["test", trained, "--data", clips, "--out", tmp_path / "file" / "scores.json"],
+        ["test", trained, "--data", clips, "--report", tmp_path / "file" / "report"],
+        ["predict", trained, clips / "val", "--csv", tmp_path / "file" / "scores.csv"],
+        ["predict", trained, clips / "val", "--jsonl", tmp_path / "file" / "scores.jsonl"],
+    ):
+        said = refused(capsys, *words)
+        assert f"{tmp_path / 'file'} is not a folder that can be written to" in said
+        assert "test: " not in said.replace("clipwise test: ", "")  # no progress: nothing was scored
+
+
 def test_predict_prints_a_table_json_and_csv(capsys, tmp_path, trained, clips):
     video = next((clips / "val" / "ring").iterdir())
     assert main(["predict", str(trained), str(video), "--topk", "99", "--csv", str(tmp_path / "p.csv")]) == 0

@@ -250,3 +250,48 @@ def test_too_many_classes_are_refused(clips, tmp_path):
     with pytest.raises(DataError, match=r"label|classes"):
         train(recipe, work_dir=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run" / "last.safetensors").exists()
+
+
+def test_what_was_held_out_is_kept_and_tested(clips, tmp_path, capsys):
+    """A folder without a validation part: the run keeps both lists, a test takes the second and warns about the first."""
+    from clipwise.cli import main
+    from clipwise.data.lists import read_list
+
+    result = train(load_recipe("tsm_tiny", [*TINY, "epochs=1"]), data=str(clips / "train"), work_dir=tmp_path / "run")
+    assert "lists/val.txt" in capsys.readouterr().err
+    train_list, val_list = (read_list(tmp_path / "run" / "lists" / f"{part}.txt") for part in ("train", "val"))
+    assert (len(train_list), len(val_list)) == (18, 6)
+    assert not {train_list.path(i) for i in range(18)} & {val_list.path(i) for i in range(6)}
+    assert train_list.classes == read_passport(result.last).classes
+    own = evaluate(result.last)
+    assert own.paths == [val_list.path(i) for i in range(6)]
+    assert own.metrics["top1_acc"] == result.metrics["top1_acc"]
+    assert own.trained_on == 0
+    assert main(["test", str(result.last), "--data", str(clips / "train")]) == 0
+    assert "18 of these 24 videos were trained on" in capsys.readouterr().err
+    assert evaluate(result.last, data=clips / "val").trained_on == 0
+
+
+def test_without_validation_nothing_is_held_out(clips, tmp_path):
+    recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1"])
+    result = train(recipe, data=str(clips / "train"), work_dir=tmp_path, validate=False, quiet=True)
+    passport = read_passport(result.last)
+    assert passport.data["samples"] == 24
+    assert not (tmp_path / "lists").exists()
+    assert evaluate(result.last, data=clips / "train").trained_on == 24
+    with pytest.raises(DataError, match="no test data"):
+        evaluate(result.last)
+
+
+def test_a_new_run_in_a_used_folder_loses_nothing(clips, tmp_path, capsys):
+    recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1", "keep_checkpoints=1"])
+    first = train(recipe, data=str(clips), work_dir=tmp_path, quiet=True)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.suffix in (".safetensors", ".pt", ".jsonl")}
+    assert first.best is not None
+    capsys.readouterr()
+    again = train(recipe, data=str(clips), work_dir=tmp_path, init=str(first.best), validate=False)
+    assert f"its files are in {tmp_path / 'earlier-1'} now" in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in (tmp_path / "earlier-1").iterdir() if p.name in before} == before
+    assert again.best is None  # not the earlier run's
+    train(recipe, data=str(clips), work_dir=tmp_path, quiet=True, resume=True)
+    assert not (tmp_path / "earlier-2").exists()

@@ -520,3 +520,33 @@ def test_paddle_pickles(folder):
     (base / "junk.pkl").write_bytes(b"junk")
     with pytest.raises(DataError, match="expected a pickled"):
         read_paddle_pickle(base / "junk.pkl")
+
+
+def test_lists_of_other_names_in_a_folder(tmp_path):
+    """MMAction2's names: one pair of lists is found, several are named, and neither is taken for class folders."""
+    from clipwise.data.lists import find_splits
+
+    for kind in ("videos", "rawframes"):
+        (tmp_path / kind).mkdir()
+    for part in ("train", "val"):
+        (tmp_path / f"kinetics400_{part}_list_videos.txt").write_text("videos/a.mp4 0\n")
+    found = find_splits(tmp_path)
+    assert (found.train.name, found.held_out) == ("kinetics400_train_list_videos.txt", False)
+    assert found.val is not None
+    assert found.val.name == "kinetics400_val_list_videos.txt"
+    for part in ("train", "val"):
+        (tmp_path / f"kinetics400_{part}_list_rawframes.txt").write_text("rawframes/a 9 0\n")
+    with pytest.raises(
+        DataError, match=r"several training lists: kinetics400_train_list_rawframes\.txt, kinetics400_train"
+    ):
+        find_splits(tmp_path)
+
+
+def test_the_published_label_map_is_found_beside_the_list(tmp_path):
+    """The seeds' Kinetics files: kinetics_val_list.txt and kinetics_class2ind.txt in one folder."""
+    (tmp_path / "abc.mp4").write_bytes(b"")
+    (tmp_path / "kinetics_val_list.txt").write_text("abc 250 1\n")
+    (tmp_path / "kinetics_class2ind.txt").write_text("abseiling 0\nair drumming 1\n")
+    videos = read_list(tmp_path / "kinetics_val_list.txt")
+    assert videos.classes == ["abseiling", "air drumming"]
+    assert videos.path(0).endswith("abc.mp4")

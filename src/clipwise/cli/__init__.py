@@ -130,7 +130,7 @@ def _overview() -> str:
             "From a folder with one sub-folder of videos for each class:",
             "  clipwise check   my_videos",
             "  clipwise train   tsm_tiny --data my_videos --work-dir runs/mine",
-            "  clipwise test    runs/mine/best.safetensors --data my_videos",
+            "  clipwise test    runs/mine/best.safetensors",
             "  clipwise predict runs/mine/best.safetensors new_video.mp4",
         ]
     )

@@ -62,6 +62,7 @@ def load_any(checkpoint: str, device: str | None, amp: str = "no", max_views: in
 
 
 def run(args: argparse.Namespace) -> int:
+    from clipwise.engine.evaluate import check_writable
     from clipwise.errors import ClipwiseError, DataError
     from clipwise.infer.predictor import expand_inputs
 
@@ -71,6 +72,9 @@ def run(args: argparse.Namespace) -> int:
         raise ClipwiseError(f"--topk {args.topk}: at least 1 class must be shown.")
     if args.out and len(inputs) != 1:
         raise ClipwiseError(f"--out draws into one video, but {len(inputs)} were given.")
+    for option, path in (("--csv", args.csv), ("--out", args.out), ("--jsonl", args.jsonl)):
+        if path:
+            check_writable(path, option)
     if args.ray:
         return _run_on_ray(args, inputs)
     if args.jsonl:

@@ -1,6 +1,7 @@
 """Score a test list with a checkpoint and measure accuracy.
 
-  clipwise test runs/mine/best.safetensors --data my_videos/val.txt --out scores.json
+  clipwise test runs/mine/best.safetensors                       on what the run was validated on
+  clipwise test runs/mine/best.safetensors --data new_videos.txt --out scores.json
   clipwise test RECIPE CKPT --data k400/val.txt --eval top_k_accuracy mean_class_accuracy
 
 The checkpoint's passport says how clips are sampled and cut; a RECIPE before it replaces that. Exported files

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import pickle
 import time
 from collections.abc import Callable, Sequence
@@ -83,6 +84,8 @@ class TestResult:
     """Path and reason of each video that could not be decoded."""
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    trained_on: int = 0
+    """Videos of the list that the checkpoint was trained on, as far as that is known."""
     video_seconds: list[float] = field(default_factory=list)
     """Wall time until each video's scores were there, counted from the one before; a batch's time is shared out."""
 
@@ -151,7 +154,15 @@ def check_result_path(path: str | Path) -> Path:
         raise ClipwiseError(f"--out {path}: results can be written as .json, .csv or .pkl.")
     if path.is_dir():
         raise ClipwiseError(f"--out {path} is a folder; give a file name.")
+    check_writable(path, "--out")
     return path
+
+
+def check_writable(path: str | Path, option: str) -> None:
+    """Refuse a result file that can't be written before the work starts, not after it."""
+    place = next(p for p in Path(path).absolute().parents if p.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise ClipwiseError(f"{option} {path}: {place} is not a folder that can be written to; give another place.")
 
 
 def measure(

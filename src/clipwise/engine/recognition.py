@@ -15,7 +15,7 @@ from torch import nn
 from clipwise.data.augment import BatchAugment
 from clipwise.data.check import check_dataset
 from clipwise.data.dataset import ClipDataset, ClipSpec
-from clipwise.data.lists import VideoList, find_splits, read_list
+from clipwise.data.lists import VideoList, find_splits, read_list, write_list
 from clipwise.data.loader import EpochSampler, make_loader, prefetch
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine import zoo
@@ -75,7 +75,13 @@ def check_classes(videos: VideoList, num_classes: int, source: str | Path) -> No
 
 
 class RecognitionTask(Task):
-    """A recogniser with its lists."""
+    """A recogniser with its lists.
+
+    Args:
+        data: folder or list, instead of the recipe's lists.
+        val_data: validation folder or list.
+        validate: whether a fifth of data without a validation part is held out for it.
+    """
 
     def __init__(
         self,
@@ -85,6 +91,7 @@ class RecognitionTask(Task):
         *,
         data: str | None = None,
         val_data: str | None = None,
+        validate: bool = True,
     ):
         self.recipe, self.device, self.log = recipe, accelerator.device, log
         splits = find_splits(data) if data else None
@@ -97,7 +104,8 @@ class RecognitionTask(Task):
         )
         self.val_videos: VideoList | None = None
         self.train_videos = read_list(train_source, root=recipe.data_root, **options)
-        if splits and splits.held_out and not val_source:
+        self.held_out = bool(splits and splits.held_out and not val_source and validate)
+        if splits and self.held_out:
             self.train_videos, self.val_videos = splits.hold_out(self.train_videos)
             log.say(f"{data} has no validation part: {len(self.val_videos)} of its videos are held out for it.")
         elif val_source:
@@ -111,6 +119,7 @@ class RecognitionTask(Task):
             if videos is not None:
                 check_classes(videos, num_classes, str(source))
         self.num_classes, self.source = num_classes, str(train_source)
+        self.val_source = str(val_source) if val_source else None
         values = recipe.model_dump()
         self.spec = ClipSpec.from_recipe(values, "train")
         self.val_spec = ClipSpec.from_recipe(values, "val")
@@ -205,6 +214,15 @@ class RecognitionTask(Task):
             loss = (1 - recipe.distill_weight) * loss + recipe.distill_weight * term
         figures["loss"] = loss
         return loss, figures
+
+    def keep_lists(self, folder: Path) -> None:
+        """Write the two parts of data that was split here, so that a test can name what was held out."""
+        if not self.held_out or self.val_videos is None or self.train_videos.kind not in ("video", "rawframes"):
+            return
+        suffix = ".csv" if self.train_videos.spans_s is not None else ".txt"
+        self.source = str(write_list(self.train_videos, folder / "lists" / f"train{suffix}"))
+        self.val_source = str(write_list(self.val_videos, folder / "lists" / f"val{suffix}"))
+        self.log.say(f"the two parts are {self.source} and {self.val_source}.")
 
     def audit(self, short_check: bool) -> None:
         """Refuse missing files; on the main process look at a sample of the videos and say what is wrong.
@@ -310,6 +328,7 @@ class RecognitionTask(Task):
             recipe={**self.recipe.model_dump(mode="json"), "num_classes": self.num_classes},
             data={
                 "train": self.source,
+                "val": self.val_source,
                 "samples": len(self.train_videos),
                 "fingerprint": self.train_videos.fingerprint(),
             },

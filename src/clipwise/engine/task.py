@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,6 +47,9 @@ class Task:
     def batch_names(self, batch: dict[str, Any]) -> list[str]:
         """File names of a batch, for error messages."""
         raise NotImplementedError
+
+    def keep_lists(self, folder: Path) -> None:
+        """Write the lists that this run made itself into its folder."""
 
     def audit(self, short_check: bool) -> None:
         """Look at the data before the first step; raise what makes a run senseless, say the rest."""

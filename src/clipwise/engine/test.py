@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import make_accelerator
 from clipwise.engine.evaluate import TestResult, score_list
 from clipwise.engine.recognition import check_classes
-from clipwise.errors import CheckpointError, DataError
+from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.recipe import RecognitionRecipe, apply_overrides, load_recipe, make_recipe
 
 
@@ -55,14 +56,15 @@ def evaluate(
         raise CheckpointError(
             f"{checkpoint} is not a recogniser; `clipwise localize` and `clipwise eval-proposals` are for BMN."
         )
-    source = data or protocol.test_data or protocol.val_data
+    own = passport.data.get("val")
+    source = data or protocol.test_data or protocol.val_data or own
     if source is None:
         raise DataError("no test data: give --data FOLDER or LIST.")
     num_classes = int(passport.model_args["num_classes"])
     videos = read_list(
         test_part(source),
         root=protocol.val_data_root or protocol.data_root,
-        format=protocol.list_format,
+        format="auto" if source == own else protocol.list_format,
         classes=passport.classes,
         num_classes=num_classes,
         multi_label=protocol.multi_label,
@@ -88,4 +90,24 @@ def evaluate(
     )
     default = ("mean_average_precision",) if protocol.multi_label else ("top_k_accuracy", "mean_class_accuracy")
     result.compute(metrics or default, topk)
+    result.trained_on = _trained_on(result.paths, passport)
     return result
+
+
+def _trained_on(paths: Sequence[str], passport: Passport) -> int:
+    """How many of these videos are in the checkpoint's training list or folder, if that is still where it was."""
+    source = passport.data.get("train")
+    if not isinstance(source, str) or not os.path.exists(source):
+        return 0
+    places = [os.path.abspath(path) for path in paths]
+    if os.path.isdir(source):
+        folder = os.path.join(os.path.abspath(source), "")
+        return sum(place.startswith(folder) for place in places)
+    try:
+        train = read_list(
+            source, root=passport.recipe.get("data_root"), multi_label=bool(passport.recipe.get("multi_label"))
+        )
+    except (ClipwiseError, OSError):
+        return 0
+    known = {os.path.abspath(train.path(i)) for i in range(len(train))}
+    return sum(place in known for place in places)

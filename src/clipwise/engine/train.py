@@ -6,6 +6,7 @@ follow from its number, so a run that was killed goes on from its last checkpoin
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -107,7 +108,7 @@ def train(
         recipe = localization.recipe  # with what only the data can tell
         task: Any = localization
     else:
-        task = RecognitionTask(recipe, accelerator, log, data=data, val_data=val_data)
+        task = RecognitionTask(recipe, accelerator, log, data=data, val_data=val_data, validate=validate)
     if passport:
         check_resume(passport, task)
     else:
@@ -115,9 +116,13 @@ def train(
         if init or recipe.init:
             init_weights(task.model, str(init or recipe.init), getattr(recipe, "init_first_conv", "average"), log)
     lr = scaled_lr(recipe, accelerator.num_processes)
+    accelerator.wait_for_everyone()  # all have read their start, which may lie in this folder
     if main:
-        _prepare_folder(folder, recipe, resume_from)
+        earlier = _prepare_folder(folder, recipe, resume_from)
+        task.keep_lists(folder)
         log = task.log = RunLog(folder, quiet=quiet, tracker=_trackers(accelerator, recipe, folder))
+        if earlier:
+            log.say(f"{folder} held an earlier run: its files are in {earlier} now. (--resume goes on with a run.)")
         if lr != recipe.lr:
             log.say(
                 f"learning rate {recipe.lr:g} -> {lr:g} (linear rule, made for a global batch of {recipe.base_batch_size})"
@@ -398,17 +403,30 @@ def _find_resume(resume: str | bool | None, folder: Path) -> Path | None:
     return newest
 
 
-def _prepare_folder(folder: Path, recipe: Recipe, resume_from: Path | None) -> None:
+_FILES_OF_A_RUN = (
+    "last.safetensors", "best.safetensors", "epoch_*.safetensors", "state-*.pt", "log.jsonl", "log.csv", "recipe.yaml", "report.html",
+)  # fmt: skip
+
+
+def _prepare_folder(folder: Path, recipe: Recipe, resume_from: Path | None) -> Path | None:
+    """Make the run's folder and write its recipe; a new run moves the files of one before it aside, and says where to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"the run's folder {folder} can't be made: {error.strerror}.") from None
+    earlier = None
+    if resume_from is None and (folder / "last.safetensors").is_file():
+        earlier = next(p for n in itertools.count(1) if not (p := folder / f"earlier-{n}").exists())
+        earlier.mkdir()
+        for old in [path for pattern in _FILES_OF_A_RUN for path in folder.glob(pattern)]:
+            old.rename(earlier / old.name)
     if resume_from is None:
-        # A new run in a used folder: its log would mix with the old one's.
+        # What a run without a checkpoint left: its log would mix with the new one's.
         for name in ("log.jsonl", "log.csv"):
             (folder / name).unlink(missing_ok=True)
     with ckpt.atomic_path(folder / "recipe.yaml") as path:
         path.write_text(dump_recipe(recipe), encoding="utf-8")
+    return earlier
 
 
 def _trackers(accelerator: Accelerator, recipe: Recipe, folder: Path):
