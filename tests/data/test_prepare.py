@@ -16,7 +16,8 @@ from clipwise.data.decode import open_frames, open_video
 from clipwise.data.flow import FlowEstimator, quantize_flow
 from clipwise.data.lists import read_list
 from clipwise.data.make_lists import split_groups
-from clipwise.data.packets import INDEX_NAME, TABLES, PacketIndex, TableCache, find_table, forget_indexes
+from clipwise.data.packet_index import PacketIndex
+from clipwise.data.packets import INDEX_NAME, TABLES, TableCache, find_table, forget_indexes
 from clipwise.data.parallel import run_jobs
 from clipwise.data.prepare import (
     extract_flow,

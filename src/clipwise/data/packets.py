@@ -13,12 +13,14 @@ import struct
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from hashlib import blake2b
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipwise.errors import DataError
+if TYPE_CHECKING:
+    from clipwise.data.packet_index import PacketIndex
 
 # Containers whose time stamps can be trusted for seeking. AVI has no presentation time stamps, transport streams seek coarsely.
 SEEKABLE_CONTAINERS = frozenset({"mov", "mp4", "matroska", "webm"})
@@ -251,95 +253,35 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: setattr(TABLES, "_lock", threading.Lock()))
 
 
-# ---- tables of a whole data set in one file, made by `clipwise prepare index` -------------------------------------------------------
-# The file lies in the videos' folder (or up to three folders above). A table is used only for a file of the same size and modification
-# time. Even frame rates and keyframe distances are stored as three numbers, so that an index of 300,000 videos stays around 25 MB.
+# ---- tables of a whole data set in one file: clipwise.data.packet_index ---------------------------------------------------------------
 
 INDEX_NAME = "clipwise_index.npz"
 SEARCH_LEVELS = 4
-INDEX_FORMAT = 1
-
-Key = tuple[str, int, int]  # absolute path, size, modification time in ns
 
 
-class PacketIndex:
-    """Tables found by path, size and modification time."""
-
-    def __init__(self, path: str | os.PathLike):
-        """
-        Raises:
-            DataError: the file is not an index of this version.
-        """
-        self.folder = os.path.dirname(os.path.abspath(path))
-        try:
-            with np.load(path) as file:
-                arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(
-                f"{path}: cannot be read as a packet index; delete it and run `clipwise prepare index` again"
-            ) from error
-        if int(arrays.get("format", -1)) != INDEX_FORMAT:
-            raise DataError(f"{path}: is an index of another version; delete it and run `clipwise prepare index` again")
-        self._rows, self._stamps, self._texts = arrays["rows"], arrays["stamps"], arrays["texts"]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def get(self, key: Key) -> PacketTable | None:
-        name = path_hash(key[0], self.folder)
-        row = int(np.searchsorted(self._rows["name"], name))
-        if row == len(self._rows):
-            return None
-        entry = self._rows[row]
-        if entry["name"] != name or entry["size"] != key[1] or entry["mtime"] != key[2]:
-            return None
-        damage = str(self._texts[entry["damage"]]) or None
-        pts, keys = self._list(entry["pts"]), self._list(entry["keys"])
-        flags = int(entry["flags"])
-        return PacketTable(
-            pts, keys, bool(flags & 1), bool(flags & 2), damage, int(entry["rotation"]), int(entry["hidden"])
-        )
-
-    def _list(self, packed: np.ndarray) -> np.ndarray:
-        first, step, count = (int(value) for value in packed)
-        if step < 0:
-            return self._stamps[first : first + count]
-        return first + step * np.arange(count, dtype=np.int64)
-
-
-def path_hash(path: str, folder: str) -> int:
-    # Relative, so that a data set may be moved with its index.
-    relative = os.path.relpath(path, folder).replace(os.sep, "/")
-    return int.from_bytes(blake2b(os.fsencode(relative), digest_size=8).digest(), "little")
-
-
-_BY_FOLDER: dict[str, PacketIndex | None] = {}
-
-
-def find_table(key: Key) -> PacketTable | None:
-    """The table of a video in the index of its folder, or of one of the folders above."""
+def find_table(key: tuple[str, int, int]) -> PacketTable | None:
+    """The table of a video (path, size, modification time) in the index of its folder, or of one of the folders above."""
     index = index_of(os.path.dirname(key[0]))
     return index.get(key) if index is not None else None
 
 
+@cache
 def index_of(folder: str) -> PacketIndex | None:
     """The index that covers a folder; remembered, also that there is none."""
-    if folder not in _BY_FOLDER:
-        found, at = None, folder
-        for _ in range(SEARCH_LEVELS):
-            candidate = os.path.join(at, INDEX_NAME)
-            if at in _BY_FOLDER and _BY_FOLDER[at] is not None:
-                found = _BY_FOLDER[at]
-                break
-            if os.path.isfile(candidate):
-                found = PacketIndex(candidate)
-                _BY_FOLDER[at] = found
-                break
-            at = os.path.dirname(at)
-        _BY_FOLDER[folder] = found
-    return _BY_FOLDER[folder]
+    for level in [Path(folder), *Path(folder).parents][:SEARCH_LEVELS]:
+        if (level / INDEX_NAME).is_file():
+            return _open_index(level / INDEX_NAME)
+    return None
+
+
+@cache
+def _open_index(path: Path) -> PacketIndex:
+    from clipwise.data.packet_index import PacketIndex
+
+    return PacketIndex(path)
 
 
 def forget_indexes() -> None:
     """Look for index files anew."""
-    _BY_FOLDER.clear()
+    index_of.cache_clear()
+    _open_index.cache_clear()

@@ -7,7 +7,7 @@ there already is not made twice. The other tools have modules of their own and a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from clipwise.data.flow import extract_flow
 from clipwise.data.frame_files import extract_frames
 from clipwise.data.make_lists import make_lists
-from clipwise.data.packets import (
-    INDEX_FORMAT,
-    INDEX_NAME,
-    Key,
-    PacketIndex,
-    PacketTable,
-    TableCache,
-    forget_indexes,
-    path_hash,
-)
+from clipwise.data.packet_index import PacketIndex, write_index
+from clipwise.data.packets import INDEX_NAME, PacketTable, TableCache
 from clipwise.data.parallel import Progress, run_jobs
 from clipwise.data.prepare_common import PrepareResult, claim_folder, even_size, find_videos, name_targets, run_files
 from clipwise.data.pyav_reader import PyAVReader
@@ -85,57 +77,6 @@ def index_videos(source: str | os.PathLike | Sequence[str | os.PathLike], *, out
     if todo or old is None:
         write_index(target, list(tables.values()))
     return result
-
-
-_ROW = np.dtype([("name", "u8"), ("size", "i8"), ("mtime", "i8"), ("pts", "i8", 3), ("keys", "i8", 3), ("damage", "i4"), ("rotation", "i2"), ("hidden", "i4"),
-                 ("flags", "u1")])  # fmt: skip
-
-
-def write_index(path: str | os.PathLike, tables: Iterable[tuple[Key, PacketTable]]) -> None:
-    """Writes an index file; complete or not at all."""
-    target = Path(path)
-    folder = os.path.dirname(os.path.abspath(target))
-    rows, stamps, texts, length = [], [], {"": 0}, 0
-    for key, table in tables:
-        packed = []
-        for values in (table.pts, table.keys):
-            steps = np.unique(np.diff(values))
-            if len(steps) <= 1:
-                packed.append((int(values[0]) if len(values) else 0, int(steps[0]) if len(steps) else 0, len(values)))
-            else:
-                packed.append((length, -1, len(values)))
-                stamps.append(values)
-                length += len(values)
-        damage = texts.setdefault(table.damage or "", len(texts))
-        flags = table.timed | table.seekable << 1
-        rows.append(
-            (
-                path_hash(key[0], folder),
-                key[1],
-                key[2],
-                packed[0],
-                packed[1],
-                damage,
-                table.rotation,
-                table.hidden,
-                flags,
-            )
-        )
-    table_rows = np.sort(np.array(rows, dtype=_ROW), order="name")
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            np.savez(
-                file,
-                format=np.int64(INDEX_FORMAT),
-                rows=table_rows,
-                stamps=np.concatenate(stamps) if stamps else np.empty(0, np.int64),
-                texts=np.array(list(texts)),
-            )
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-    forget_indexes()
 
 
 @dataclass(frozen=True)
