@@ -75,7 +75,6 @@ def multi_scale_crop_box(
     scales: Sequence[float] = (1, 0.875, 0.75, 0.66),
     max_scale_gap: int = 1,
     num_fixed_crops: int = 5,
-    random_position: bool = False,
 ) -> Box:
     """TSN's corner cropping: sides from a few scales of the short side, positions from a fixed grid.
 
@@ -83,7 +82,6 @@ def multi_scale_crop_box(
         input_size: a side within two pixels of it snaps to it.
         max_scale_gap: how many steps of ``scales`` width and height may differ.
         num_fixed_crops: 5 (corners and centre) or 13 (also edge middles and quarter points).
-        random_position: any position instead of the grid.
     """
     if num_fixed_crops not in (5, 13):
         raise RecipeError(f"num_fixed_crops is {num_fixed_crops}; allowed are 5 and 13.")
@@ -92,9 +90,6 @@ def multi_scale_crop_box(
     box_w, box_h = (
         input_size if abs(side - input_size) < 3 else side for side in pairs[int(draw_integers(rng, 0, len(pairs)))]
     )
-    if random_position:
-        left = int(draw_integers(rng, 0, width - box_w + 1))
-        return _box(left, int(draw_integers(rng, 0, height - box_h + 1)), box_w, box_h)
     # Columns and rows in quarters of the free space: four corners, centre | edge middles, quarter points.
     grid = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)]
     if num_fixed_crops == 13:

@@ -106,11 +106,6 @@ def sample_frames(
     return _inside(frames, num_frames, out_of_bound)
 
 
-def num_test_clips(num_clips: int, twice_sample: bool = False) -> int:
-    """Clips a video gives in test mode, for shaping a batch ahead of decoding."""
-    return num_clips * (2 if twice_sample else 1)
-
-
 def dense_sample_frames(
     num_frames: int,
     *,

@@ -26,15 +26,12 @@ Crop = Literal["none", "random_resized", "multi_scale", "random", "center", "thr
 
 # What a class becomes when its clip is mirrored; classes not named keep their label (0-based indices of the published
 # class orders: Jester's and Something-Something V1's *-labels.csv, V2's labels.json).
-JESTER_FLIP_LABELS = {0: 1, 1: 0, 6: 7, 7: 6}
-SOMETHING_V1_FLIP_LABELS = {2: 4, 4: 2, 30: 41, 41: 30, 52: 66, 66: 52}
-SOMETHING_V2_FLIP_LABELS = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
-LabelT = TypeVar("LabelT", int, np.ndarray, None)
 FLIP_LABEL_MAPS: dict[str, dict[int, int]] = {
-    "jester": JESTER_FLIP_LABELS,
-    "sthv1": SOMETHING_V1_FLIP_LABELS,
-    "sthv2": SOMETHING_V2_FLIP_LABELS,
+    "jester": {0: 1, 1: 0, 6: 7, 7: 6},
+    "sthv1": {2: 4, 4: 2, 30: 41, 41: 30, 52: 66, 66: 52},
+    "sthv2": {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166},
 }
+LabelT = TypeVar("LabelT", int, np.ndarray, None)
 
 
 @dataclass(frozen=True)
@@ -130,16 +127,14 @@ class ClipTransform:
         resize: an int is the short side (aspect ratio kept); (width, height) a fixed size; None keeps the frame.
         resize_rule: "short_side" or "fixed", by the kind of ``resize``, unless given. "fit": (long, short) sides to fit
             into; "paddle_4x3": PaddleCV's stretch of ``resize`` x 4/3.
-        short_side_range: a random short side in this range (both ends included) instead of ``resize``.
         crop: "none", "random_resized", "multi_scale", "random", "center", "three" or "ten".
         crop_size: side of the square that comes out, or (width, height); for crop "none" it may be left out.
         area_range, aspect_range: of "random_resized".
-        scales, max_scale_gap, num_fixed_crops, random_position: of "multi_scale".
+        scales, max_scale_gap, num_fixed_crops: of "multi_scale".
         flip_prob: chance that the whole clip is mirrored.
         flip_label_map: {class: class of the mirrored clip}, or a name in ``FLIP_LABEL_MAPS``.
-        modality: mirroring "flow" also turns the sign of its x components (even channels): 255 - value.
-        invert_ten_crop_flow: do so in the mirrored ones of ten crops as well. ``# differs:`` MMAction2 does not
-            (a slip; the original TSN does).
+        modality: mirroring "flow" also turns the sign of its x components (even channels): 255 - value; so in the
+            mirrored ones of ten crops. ``# differs:`` MMAction2 does not there (a slip; the original TSN does).
         interpolation: "antialias" (``# differs:`` from MMAction2, which drops pixels when it shrinks; as Pillow, so
             also nearer to PaddleCV and the original TSN) or "opencv" (MMAction2's pixels).
         fused: do resize, crop, resize in one step. False: as MMAction2.
@@ -149,7 +144,6 @@ class ClipTransform:
 
     resize: int | tuple[int, int] | None = None
     resize_rule: ResizeRule | None = None
-    short_side_range: tuple[int, int] | None = None
     crop: Crop = "none"
     crop_size: int | tuple[int, int] | None = None
     area_range: tuple[float, float] = (0.08, 1.0)
@@ -157,11 +151,9 @@ class ClipTransform:
     scales: Sequence[float] = (1, 0.875, 0.75, 0.66)
     max_scale_gap: int = 1
     num_fixed_crops: int = 5
-    random_position: bool = False
     flip_prob: float = 0.0
     flip_label_map: Mapping[int, int] | str | None = None
     modality: Literal["rgb", "flow"] = "rgb"
-    invert_ten_crop_flow: bool = True
     interpolation: Interpolation = "antialias"
     fused: bool = True
     _rule: ResizeRule = field(init=False, repr=False, default="short_side")
@@ -182,8 +174,6 @@ class ClipTransform:
         if self.resize is not None and isinstance(self.resize, int) == wants_pair:
             wanted = "two numbers" if wants_pair else "one number"
             raise RecipeError(f"resize is {self.resize!r}, but the rule {rule!r} wants {wanted}.")
-        if self.resize is not None and self.short_side_range is not None:
-            raise RecipeError("resize and short_side_range were both given; keep one of them.")
         if self.crop != "none" and self.crop_size is None:
             raise RecipeError(
                 f"The crop {self.crop!r} needs crop_size: give the side of the square that the model sees."
@@ -220,18 +210,16 @@ class ClipTransform:
     @property
     def is_random(self) -> bool:
         """Whether two draws can differ."""
-        random_crop = self.crop in ("random_resized", "multi_scale", "random")
-        return random_crop or 0 < self.flip_prob < 1 or self.short_side_range is not None
+        return self.crop in ("random_resized", "multi_scale", "random") or 0 < self.flip_prob < 1
 
     def draw(self, height: int, width: int, rng: Rng | None = None) -> ClipPlan:
         """Draw the geometry of one clip of ``height`` x ``width`` pixels; fixed transforms need no ``rng``."""
         if self.is_random and rng is None:
             raise RecipeError("This transform is random: pass rng=numpy.random.default_rng(seed).")
-        resized = self._resized(height, width, rng)
+        resized = self._resized(height, width)
         boxes, flips = self._boxes(*resized, rng)
         if self.flip_prob and (self.flip_prob == 1 or rng.random() < self.flip_prob):  # type: ignore[union-attr]
             flips = [not flip for flip in flips]
-        keep_sign = self.modality != "flow" or (self.crop == "ten" and not self.invert_ten_crop_flow)
         return ClipPlan(
             source=(height, width),
             resized=resized,
@@ -240,13 +228,10 @@ class ClipTransform:
             output=self._output(boxes[0]),
             interpolation=self.interpolation,
             fused=self.fused,
-            invert_flow_x=not keep_sign,
+            invert_flow_x=self.modality == "flow",
         )
 
-    def _resized(self, height: int, width: int, rng: Rng | None) -> Size:
-        if self.short_side_range is not None:
-            low, high = self.short_side_range
-            return crops.short_side_size(height, width, int(crops.draw_integers(rng, low, high + 1)))  # type: ignore[arg-type]
+    def _resized(self, height: int, width: int) -> Size:
         if self.resize is None:
             return height, width
         if isinstance(self.resize, int):
@@ -283,7 +268,6 @@ class ClipTransform:
             scales=self.scales,
             max_scale_gap=self.max_scale_gap,
             num_fixed_crops=self.num_fixed_crops,
-            random_position=self.random_position,
         )
         return [box], [False]
 
