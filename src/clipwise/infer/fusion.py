@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from clipwise.data.class_folders import VIDEO_SUFFIXES
 from clipwise.errors import DataError
 from clipwise.tasks import metrics
 
@@ -198,11 +199,8 @@ def _positions(file: ScoreFile, order: Sequence[str | None]) -> list[int]:
 def _key(name: str) -> tuple[str, ...]:
     """Folders and stem: an RGB video and its flow folder have the same one."""
     path = Path(name)
-    stem = path.stem if path.suffix.lower() in _SUFFIXES else path.name
+    stem = path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name
     return (*path.parent.parts, stem)
-
-
-_SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".flv", ".wmv", ".ts", ".3gp", ".gif"}
 
 
 def fuse(scores: Sequence[np.ndarray], weights: Sequence[float], softmax: bool = False) -> np.ndarray:
