@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import logging
 import os
 import shutil
 import tempfile
@@ -28,7 +26,7 @@ from clipwise.serve.decoders import DecoderPool
 from clipwise.serve.errors import ApiError
 from clipwise.serve.jobs import Admission, Job, JobStore
 from clipwise.serve.limits import Limits
-from clipwise.serve.metrics import Metrics
+from clipwise.serve.metrics import ServerMetrics
 from clipwise.serve.openapi import openapi_document
 from clipwise.serve.segments import to_srt
 
@@ -38,12 +36,12 @@ try:
     from starlette.responses import JSONResponse, PlainTextResponse, Response
     from starlette.routing import Route
 
-    from clipwise.serve.fetch import check_url, fetch_url
+    from clipwise.serve.asked import read_options, read_urls
+    from clipwise.serve.fetch import fetch_url
+    from clipwise.serve.guard import Guard
     from clipwise.serve.uploads import Upload, display_name, receive_files
 except ImportError as error:
     raise MissingExtraError(error.name or "starlette", "serve", "clipwise serve") from None
-
-log = logging.getLogger("clipwise.serve")
 
 _PAGE = Path(__file__).parent / "page"
 _PAGE_FILES = {  # the only files there are: no path of the file system is ever made from an address
@@ -51,20 +49,6 @@ _PAGE_FILES = {  # the only files there are: no path of the file system is ever 
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src blob:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-    "Cache-Control": "no-store",
-}
-_QUERY = {"topk", "window_s", "stride_s", "threshold", "async", "format", "name"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +93,7 @@ def create_app(
         Route("/v1/jobs/{id}/segments.srt", server.job_srt, methods=["GET"]),
     ]
     app = Starlette(routes=routes, lifespan=server.lifespan, exception_handlers=server.handlers())
-    app.add_middleware(_Guard, server=server)
+    app.add_middleware(Guard, hosts=server.settings.hosts, metrics=server.metrics, refuse=server.refuse)
     app.state.server = server
     return app
 
@@ -119,29 +103,13 @@ class _Server:
         self.settings, self.limits = settings, settings.limits
         self.passport, self.predictor = predictor.passport, predictor
         self.model_name = model_name or self.passport.model
-        self.metrics = Metrics()
-        count, histogram = self.metrics.counter, self.metrics.histogram
-        self.count_request = count("clipwise_requests_total", "Answers, by route, method and status.")
-        self.count_refusal = count("clipwise_refusals_total", "Refusals, by code.")
-        self.count_video = count("clipwise_videos_total", "Videos, by what came of them.")
-        self.count_bytes = count("clipwise_upload_bytes_total", "Bytes of uploads.")
-        self.time_request = histogram(
-            "clipwise_request_seconds", "Time of an answer.", (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-        )
-        time_video = histogram(
-            "clipwise_video_seconds", "Time of a video's analysis.", (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-        )
-        self.time_video = time_video
-        size_batch = histogram(
-            "clipwise_batch_size", "Clips that went through the network together.", (1, 2, 4, 8, 16, 32)
-        )
-        time_batch = histogram(
-            "clipwise_batch_seconds", "Time of the network.", (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
-        )
+        self.admission = Admission(self.limits)
+        self.pool = DecoderPool(settings.decoders, self.limits)
+        self.metrics = metrics = ServerMetrics(lambda: self.admission.total, lambda: self.pool.ended_badly)
 
         def observe(samples: int, seconds: float) -> None:
-            size_batch(samples)
-            time_batch(seconds)
+            metrics.batch_size(samples)
+            metrics.batch_seconds(seconds)
 
         self.batches = BatchQueue(predictor, max_batch=settings.max_batch, observe=observe)
         self.analyzer = Analyzer(
@@ -151,15 +119,7 @@ class _Server:
             max_windows=self.limits.max_windows,
             window_s=settings.window_s,
         )
-        self.pool = DecoderPool(settings.decoders, self.limits)
-        self.admission = Admission(self.limits)
         self.jobs = JobStore(self._work, settings.decoders, self.limits)
-        self.metrics.gauge("clipwise_queue_length", "Videos that wait or are worked on.", lambda: self.admission.total)
-        self.metrics.gauge(
-            "clipwise_decoders_killed",
-            "Decoder processes that crashed or took too long.",
-            lambda: self.pool.ended_badly,
-        )
         self._uploads: dict[str, tuple[list[Upload] | list[str], Options]] = {}
         self.document = openapi_document(settings.allow_urls)
         self.folder = Path()
@@ -187,7 +147,7 @@ class _Server:
         if isinstance(item, str):
             path = self.folder / f"url-{job.id}-{position}.bin"
             try:
-                self.count_bytes(
+                self.metrics.upload_bytes(
                     fetch_url(
                         item,
                         path,
@@ -201,7 +161,7 @@ class _Server:
                 path.unlink(missing_ok=True)
         else:
             result = self._analyze(item.path, item.name, job.cancelled, options, progress)
-        self.time_video(time.monotonic() - started)
+        self.metrics.video_seconds(time.monotonic() - started)
         return result
 
     def _analyze(
@@ -216,7 +176,7 @@ class _Server:
 
         def finished(job: Job) -> None:
             for result in job.results:
-                self.count_video(outcome=result["error"]["code"] if "error" in result else "done")
+                self.metrics.videos(outcome=result["error"]["code"] if "error" in result else "done")
             del self._uploads[job.id]
             for item in inputs:
                 if not isinstance(item, str):
@@ -268,7 +228,7 @@ class _Server:
         )
 
     async def predict(self, request: Request) -> Response:
-        options, wait, form = self._options(request)
+        options, wait, form = read_options(request.query_params, self.settings.threshold)
         client = request.client.host if request.client else "?"
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
         self.admission.enter(client)  # before the body: a full server reads none
@@ -309,47 +269,12 @@ class _Server:
                 upload.path = upload.path.rename(self.folder / upload.path.name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        self.count_bytes(sum(upload.size for upload in uploads))
+        self.metrics.upload_bytes(sum(upload.size for upload in uploads))
         return uploads
 
-    async def _urls(self, request: Request) -> list[str]:
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > 65536:
-                raise ApiError("too_large", "the JSON is longer than 64 kB.", headers={"Connection": "close"})
-        if not self.settings.allow_urls:
-            raise ApiError(
-                "urls_off",
-                "this server does not fetch addresses (it was started without --allow-urls). Upload the file.",
-            )
-        try:
-            content = json.loads(body)
-        except (ValueError, RecursionError):
-            raise ApiError("bad_request", "the body is not JSON.") from None
-        urls = content.get("urls", [content.get("url")]) if isinstance(content, dict) and len(content) == 1 else None
-        if not isinstance(urls, list) or not urls or not all(isinstance(u, str) and len(u) < 4096 for u in urls):
-            raise ApiError("bad_request", 'the JSON must be {"url": "https://…"} or {"urls": ["https://…", …]}.')
-        if len(urls) > self.limits.max_files:
-            raise ApiError("too_many_files", f"at most {self.limits.max_files} addresses are taken in a request.")
-        for url in urls:
-            await asyncio.to_thread(check_url, url, allow_private=self.settings.allow_private_urls)
-        return urls
-
-    def _options(self, request: Request) -> tuple[Options, bool, str]:
-        query = request.query_params
-        if unknown := sorted(set(query) - _QUERY):
-            raise ApiError("bad_request", f"unknown option {unknown[0][:60]!r}; there are {', '.join(sorted(_QUERY))}.")
-        options = Options(
-            topk=int(_number(query, "topk", 5, 1, 100, whole=True)),
-            window_s=_number(query, "window_s", None, 0.05, 600),
-            stride_s=_number(query, "stride_s", None, 0.02, 600),
-            threshold=_number(query, "threshold", self.settings.threshold, 0.0, 1.0),
-        )
-        form, later = query.get("format", "json"), query.get("async", "0")
-        if form not in ("json", "srt") or later not in ("0", "1"):
-            raise ApiError("bad_request", "format is json or srt, async is 0 or 1.")
-        return options, later == "0", form
+    def _urls(self, request: Request) -> Awaitable[list[str]]:
+        settings = self.settings
+        return read_urls(request, self.limits, allowed=settings.allow_urls, allow_private=settings.allow_private_urls)
 
     async def _finish(self, request: Request, job: Job) -> None:
         """Wait for a job; a client that goes away cancels it."""
@@ -406,7 +331,7 @@ class _Server:
     # ---- refusals ------------------------------------------------------------------------------------------------------------
 
     def refuse(self, error: ApiError) -> Response:
-        self.count_refusal(code=error.code)
+        self.metrics.refusals(code=error.code)
         return JSONResponse({"error": error.to_dict()}, error.status, headers=error.headers)
 
     def handlers(self) -> dict[Any, Callable[[Request, Exception], Awaitable[Response]]]:
@@ -428,84 +353,6 @@ class _Server:
             )
 
         return {ApiError: api_error, 404: not_found, 405: wrong_method}
-
-
-def _number(query: Any, name: str, default: Any, low: float, high: float, whole: bool = False) -> Any:
-    text = query.get(name)
-    if text is None:
-        return default
-    try:
-        value = int(text) if whole else float(text)
-    except ValueError:
-        value = float("nan")
-    if not low <= value <= high:
-        raise ApiError("bad_request", f"{name} is {text[:40]!r}; it must be a number from {low:g} to {high:g}.")
-    return value
-
-
-class _Guard:
-    """Middleware: checks Host and Origin, adds the security headers, counts, and turns a bug into a JSON 500."""
-
-    def __init__(self, app: Any, server: _Server):
-        self.app, self.server = app, server
-        self.any_host = "*" in server.settings.hosts
-        self.hosts = {host.lower() for host in server.settings.hosts}
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        started = time.monotonic()
-        status = 0
-
-        async def send_guarded(message: Any) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                given = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = list(message["headers"]) + [
-                    (name.lower().encode(), value.encode())
-                    for name, value in _HEADERS.items()
-                    if name.lower().encode() not in given
-                ]
-            await send(message)
-
-        request = Request(scope)
-        try:
-            try:
-                self._check(request)
-                await self.app(scope, receive, send_guarded)
-            except ApiError as error:
-                await self.server.refuse(error)(scope, receive, send_guarded)
-            except Exception:
-                log.exception("%s %s failed", scope["method"], scope["path"])
-                if status:
-                    raise
-                bug = ApiError("internal", "the server failed; its log says why.")
-                await self.server.refuse(bug)(scope, receive, send_guarded)
-        finally:
-            seconds = time.monotonic() - started
-            self.server.time_request(seconds)
-            route = scope.get("route")
-            path = getattr(route, "path", "other") if status not in (404, 405) else "other"
-            method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE", "HEAD") else "other"
-            self.server.count_request(route=path, method=method, status=str(status))
-
-    def _check(self, request: Request) -> None:
-        """A page of another site must not reach the server by a name of its own (DNS rebinding) or by a form."""
-        host = request.headers.get("host", "").lower()
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        if not self.any_host and name not in self.hosts:
-            raise ApiError(
-                "bad_host",
-                f"this server is not called {name[:100]!r}; start it with --allow-host NAME if that is right.",
-            )
-        origin = request.headers.get("origin")
-        if request.method not in ("GET", "HEAD") and (
-            request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
-            or (origin is not None and origin.lower().split("://")[-1] != host)
-        ):
-            raise ApiError("cross_origin", "requests from pages of other sites are not taken.")
 
 
 def check_settings(settings: Settings) -> None:

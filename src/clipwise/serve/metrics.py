@@ -70,6 +70,25 @@ class Metrics:
         return "\n".join(lines) + "\n"
 
 
+class ServerMetrics(Metrics):
+    """What the server counts and times; each attribute is called with what happened."""
+
+    def __init__(self, queue_length: Callable[[], float], decoders_killed: Callable[[], float]) -> None:
+        super().__init__()
+        self.requests = self.counter("clipwise_requests_total", "Answers, by route, method and status.")
+        self.refusals = self.counter("clipwise_refusals_total", "Refusals, by code.")
+        self.videos = self.counter("clipwise_videos_total", "Videos, by what came of them.")
+        self.upload_bytes = self.counter("clipwise_upload_bytes_total", "Bytes of uploads.")
+        seconds = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+        self.request_seconds = self.histogram("clipwise_request_seconds", "Time of an answer.", seconds)
+        self.video_seconds = self.histogram("clipwise_video_seconds", "Time of a video's analysis.", seconds[2:])
+        sizes = (1, 2, 4, 8, 16, 32)
+        self.batch_size = self.histogram("clipwise_batch_size", "Clips that went through the network together.", sizes)
+        self.batch_seconds = self.histogram("clipwise_batch_seconds", "Time of the network.", seconds[:8])
+        self.gauge("clipwise_queue_length", "Videos that wait or are worked on.", queue_length)
+        self.gauge("clipwise_decoders_killed", "Decoder processes that crashed or took too long.", decoders_killed)
+
+
 def _labels(key: Labels) -> str:
     if not key:
         return ""
