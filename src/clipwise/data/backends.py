@@ -252,7 +252,7 @@ class TorchCodecReader(VideoReader):
         self.name, self.num_frames, self.fps = pyav.name, pyav.num_frames, pyav.fps
         self.damage, self.header_frames, self._size = pyav.damage, pyav.header_frames, (pyav.height, pyav.width)
         self.fell_back: str | None = None
-        if not pyav._table.seekable or (pyav.rotation and not rotate):
+        if not pyav.table.seekable or (pyav.rotation and not rotate):
             self.fell_back = "the file cannot be read by time stamps"
             return
         if device in (None, "cpu") and not pyav.plain_colors:
@@ -266,7 +266,7 @@ class TorchCodecReader(VideoReader):
         except (RuntimeError, ValueError) as error:
             pyav.close()
             raise DecodeError(f"{self.name}: TorchCodec cannot open it on the device {device}: {error}") from error
-        self._first_s = float(pyav._table.pts[0] * pyav._stream.time_base)
+        self._first_s = float(pyav.table.pts[0] * pyav._stream.time_base)
 
     @property
     def duration_s(self) -> float:

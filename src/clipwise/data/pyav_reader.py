@@ -113,7 +113,7 @@ class PyAVReader(VideoReader):
         self.header_frames = stream.frames
         if verify:
             self._count_by_decoding()
-        if not len(self._table):
+        if not len(self.table):
             raise DecodeError(f"{self.name}: has a video stream, but no frame of it can be decoded")
 
     def _first_rotation(self) -> int:
@@ -127,7 +127,7 @@ class PyAVReader(VideoReader):
         return angles[0] if angles else 0
 
     def _use_table(self, table: PacketTable, keep: bool = False) -> None:
-        self._table = table
+        self.table = table
         if keep and self._key is not None:
             TABLES.put(self._key, table)
         self.num_frames, self.damage = len(table), table.damage
@@ -144,20 +144,20 @@ class PyAVReader(VideoReader):
             pts.append(frame.pts)
 
         error = self._decode_on(take)
-        damage = self._table.damage
+        damage = self.table.damage
         if error is not None:
             damage = f"after frame {len(pts) - 1}: {reason(error)}" + (f"; {damage}" if damage else "")
         if damage is None and self.concealed:
             damage = f"{len(self.concealed)} frames have errors that the decoder has covered up, the first is {min(self.concealed)}"
         stamps = np.asarray([-1 if p is None else p for p in pts], dtype=np.int64)
-        same = len(stamps) == len(self._table) and bool((stamps == self._table.pts).all())
+        same = len(stamps) == len(self.table) and bool((stamps == self.table.pts).all())
         # In a damaged file the pictures depend on where decoding began: only a decode from the start is the truth.
-        seekable, timed = self._table.seekable and same and damage is None, self._table.timed
-        if not same and damage is None and len(stamps) < len(self._table):
-            damage = f"{len(self._table)} packets give only {len(stamps)} frames"
+        seekable, timed = self.table.seekable and same and damage is None, self.table.timed
+        if not same and damage is None and len(stamps) < len(self.table):
+            damage = f"{len(self.table)} packets give only {len(stamps)} frames"
         if len(stamps) > 1 and not (np.diff(stamps) > 0).all():
             stamps, seekable, timed = np.arange(len(stamps)), False, False
-        self._use_table(replace(self._table, pts=stamps, timed=timed, seekable=seekable, damage=damage), keep=True)
+        self._use_table(replace(self.table, pts=stamps, timed=timed, seekable=seekable, damage=damage), keep=True)
 
     # ---- what the file says --------------------------------------------------------------------------------------------------
 
@@ -172,10 +172,6 @@ class PyAVReader(VideoReader):
         return pixels is not None and pixels.components[0].bits <= 8 and not any(side % 2 for side in self._stored_size)
 
     @property
-    def table(self) -> PacketTable:
-        return self._table
-
-    @property
     def rate(self) -> Fraction:
         """Average frames per second as a fraction; 25 where unknown."""
         return Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
@@ -188,44 +184,44 @@ class PyAVReader(VideoReader):
     @property
     def rotation(self) -> int:
         """Degrees, anticlockwise, by which the container says the frames are to be turned; a multiple of 90."""
-        return self._table.rotation
+        return self.table.rotation
 
     @property
     def keyframes(self) -> np.ndarray:
         """(k,) numbers of the frames at which decoding can start."""
-        if self._table.timed:
-            return self._table.keyframe_indices()
+        if self.table.timed:
+            return self.table.keyframe_indices()
         return np.zeros(1, np.int64)
 
     @property
     def duration_s(self) -> float:
-        pts = self._table.pts
-        if not self._table.timed or len(pts) < 2:
+        pts = self.table.pts
+        if not self.table.timed or len(pts) < 2:
             return super().duration_s
         span = float((pts[-1] - pts[0]) * self._stream.time_base)
         return span * len(pts) / (len(pts) - 1)
 
     def pts_s(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        if not self._table.timed:
+        if not self.table.timed:
             return super().pts_s(indices)
-        return (self._table.pts[self._check_indices(indices)] - self._table.pts[0]) * float(self._stream.time_base)
+        return (self.table.pts[self._check_indices(indices)] - self.table.pts[0]) * float(self._stream.time_base)
 
     # ---- reading -------------------------------------------------------------------------------------------------------------
 
     def _read(self, indices: np.ndarray, sink: FrameSink) -> None:
         self._start_clock()
-        if self._table.seekable:
+        if self.table.seekable:
             try:
                 self._read_by_seeking(indices, sink)
                 return
             except (SurpriseError, av.error.FFmpegError) as error:
                 self._check_clock(error)
-                self._use_table(replace(self._table, seekable=False), keep=True)
+                self._use_table(replace(self.table, seekable=False), keep=True)
         self._read_from_start(sink)
 
     def _read_by_seeking(self, indices: np.ndarray, sink: FrameSink) -> None:
-        stamps = self._table.pts[indices]
-        keys = self._table.key_before(stamps).tolist()
+        stamps = self.table.pts[indices]
+        keys = self.table.key_before(stamps).tolist()
         number = dict(zip(stamps.tolist(), indices.tolist()))  # time stamp -> frame number, of frames still to come
         wanted = list(number)
 
@@ -307,7 +303,7 @@ class PyAVReader(VideoReader):
             frame = min(sink.missing)
             why = reason(error) if error is not None else f"the file ends after {count} frames, not {self.num_frames}"
             damage = self.damage or f"after frame {count - 1}: {why}"
-            self._use_table(replace(self._table, pts=self._table.pts[:count], seekable=False, damage=damage), keep=True)
+            self._use_table(replace(self.table, pts=self.table.pts[:count], seekable=False, damage=damage), keep=True)
             raise DecodeError(
                 f"{self.name}: frame {frame} cannot be decoded; decoding broke off after {count} frames: {why}"
             ) from error
@@ -345,8 +341,8 @@ class PyAVReader(VideoReader):
         rgb = self._reformat(frame, *self._stored_size, "rgb24", threads=1)
         plane: Any = rgb.planes[0]
         array = np.ndarray((rgb.height, rgb.width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))
-        if self._rotate and self._table.rotation:
-            array = np.rot90(array, self._table.rotation // 90)
+        if self._rotate and self.table.rotation:
+            array = np.rot90(array, self.table.rotation // 90)
         return array
 
     # ---- clock ---------------------------------------------------------------------------------------------------------------

@@ -21,14 +21,14 @@ def iterate(reader: PyAVReader, start: int, step: int) -> Iterator[tuple[int, np
         raise DecodeError(f"{reader.name}: start must be 0 or more and step 1 or more, not {start} and {step}")
     with _twin(reader) as twin:
         expected = start
-        if twin._table.seekable and start < reader.num_frames:
+        if twin.table.seekable and start < reader.num_frames:
             try:
                 for index, array in _by_pts(twin, start, step):
                     yield index, array
                     expected = index + step
             except (SurpriseError, av.error.FFmpegError) as error:
                 twin._check_clock(error)
-                reader._use_table(replace(reader._table, seekable=False), keep=True)
+                reader._use_table(replace(reader.table, seekable=False), keep=True)
             else:
                 return
         if expected < twin.num_frames:
@@ -59,7 +59,7 @@ def _twin(reader: PyAVReader) -> PyAVReader:
 
 
 def _by_pts(reader: PyAVReader, start: int, step: int) -> Iterator[tuple[int, np.ndarray]]:
-    table, codec = reader._table, reader._codec
+    table, codec = reader.table, reader._codec
     stamps = table.pts[start::step].tolist()
     wanted = set(stamps)
     packets, packet = reader._seek(int(table.key_before(table.pts[start : start + 1])[0]), stamps[0])

@@ -138,14 +138,8 @@ class RecognitionTask(Task):
         self.loader = make_loader(
             dataset, batch_sampler=self.sampler, num_workers=recipe.num_workers, pin_memory=pinned
         )
-        self.augment = BatchAugment(
-            color_jitter=recipe.color_jitter,
-            rand_augment=recipe.rand_augment,
-            random_erasing=recipe.random_erasing,
-            mixup=recipe.mixup,
-            cutmix=recipe.cutmix,
-            num_classes=num_classes,
-        )
+        wanted = {key: values[key] for key in ("color_jitter", "rand_augment", "random_erasing", "mixup", "cutmix")}
+        self.augment = BatchAugment(**wanted, num_classes=num_classes) if any(wanted.values()) else None
         self.sources = [
             SourceStream(source, n, recipe, accelerator, self.spec, self.train_videos.classes, num_classes)
             for n, source in enumerate(recipe.sources)
@@ -192,9 +186,11 @@ class RecognitionTask(Task):
             labels = soft[batch["index"]].to(self.device, torch.float32)
         frames = batch["frames"].flatten(0, 1)
         rng = np.random.default_rng((recipe.seed, *key))
-        frames = self.augment.pixels(frames, rng)
-        clips = normalize_clips(frames, self.spec.mean, self.spec.std)
-        clips, targets = self.augment.blend(clips, labels, rng)
+        if self.augment is not None:
+            frames = self.augment.pixels(frames, rng)
+        clips, targets = normalize_clips(frames, self.spec.mean, self.spec.std), labels
+        if self.augment is not None:
+            clips, targets = self.augment.blend(clips, labels, rng)
         with autocast(self.device, recipe.amp):
             outputs = model(clips)
         logits, aux = outputs if isinstance(outputs, tuple) else (outputs, None)

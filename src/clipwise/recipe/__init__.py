@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from clipwise.errors import RecipeError
 from clipwise.recipe.keys import Published, RecognitionRecipe, RunRecipe, Source
 from clipwise.recipe.localization import LocalizationRecipe
+from clipwise.recipe.modern import modern_overrides
 
 __all__ = [
     "ALIASES",
@@ -204,30 +205,6 @@ def make_recipe(values: Mapping[str, Any], where: Mapping[str, str] | None = Non
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, every key written out."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
-
-
-def modern_overrides(recipe: Recipe) -> list[str]:
-    """The modern training recipe for any recogniser, as overrides (``clipwise train RECIPE --modern``).
-
-    What PP-TSN and PP-TSM added to the old schedules, and what image training does since: a cosine by iteration
-    with a warm-up, Mixup, label smoothing, an average of the weights, no decay on norms and biases, stochastic depth.
-    """
-    if not isinstance(recipe, RecognitionRecipe):
-        raise RecipeError("--modern is for recognisers; a localization recipe has no such variant.")
-    warmup = min(5.0, recipe.epochs / 10)
-    changes = [
-        "lr_schedule=cosine",
-        "milestones=[]",
-        "schedule_by=iteration",
-        f"warmup_epochs={warmup:g}",
-        "warmup_start=0.05",
-    ]
-    changes += ["label_smoothing=0.1", "ema_decay=0.999", "model_args.drop_path=0.1"]
-    if not recipe.multi_label:
-        changes.append("mixup=0.2")
-    if recipe.param_groups == "all":
-        changes.append("param_groups=no_norm_bias")
-    return changes
 
 
 def scaled_lr(recipe: Recipe, num_devices: int) -> float:
