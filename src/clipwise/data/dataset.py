@@ -15,7 +15,8 @@ import torch
 from torch.utils.data import Dataset
 
 from clipwise.data.decode import VideoReader
-from clipwise.data.entries import PickledFrames, open_entry
+from clipwise.data.entries import open_entry
+from clipwise.data.entry_readers import PickledFrames
 from clipwise.data.lists import VideoList
 from clipwise.data.sampling import OutOfBound, Rule, dense_sample_frames, paddle_sample_frames, sample_frames
 from clipwise.data.transforms import ClipPlan, ClipTransform

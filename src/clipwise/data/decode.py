@@ -83,12 +83,8 @@ class VideoReader(ABC):
         wanted = self._check_indices(indices)
         if not len(wanted):
             return np.empty((0, self.height, self.width, self.channels), np.uint8)
-        unique, where = np.unique(wanted, return_inverse=True)
-        places: list[list[int]] = [[] for _ in unique]
-        for place, number in enumerate(where.tolist()):
-            places[number].append(place)
-        sink = FrameSink(unique, places, len(wanted), transform)
-        self._read(unique, sink)
+        sink = FrameSink(wanted, transform)
+        self._read(np.unique(wanted), sink)
         return sink.result(self.name)
 
     def iterate(self, start: int = 0, step: int = 1) -> Iterator[tuple[int, np.ndarray]]:
@@ -127,10 +123,9 @@ class VideoReader(ABC):
 class FrameSink:
     """Collects frames as they come: transforms each once, and puts it wherever it was asked for."""
 
-    def __init__(self, indices: np.ndarray, places: list[list[int]], total: int, transform: Transform | None):
-        self.places = dict(zip(indices.tolist(), places))
-        self.missing = set(self.places)
-        self.total, self.transform = total, transform
+    def __init__(self, wanted: np.ndarray, transform: Transform | None):
+        self.wanted, self.transform = wanted, transform
+        self.missing: set[int] = set(wanted.tolist())
         self.out: np.ndarray | None = None
 
     def __call__(self, index: int, frame: np.ndarray) -> None:
@@ -138,8 +133,8 @@ class FrameSink:
             return
         value = frame if self.transform is None else np.asarray(self.transform(frame))
         if self.out is None:
-            self.out = np.empty((self.total, *value.shape), value.dtype)
-        for place in self.places[index]:
+            self.out = np.empty((len(self.wanted), *value.shape), value.dtype)
+        for place in np.flatnonzero(self.wanted == index):
             self.out[place] = value
         self.missing.discard(index)
 

@@ -96,11 +96,9 @@ class ShardSampler(Sampler[int]):
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """Stack the tensors of samples; everything else becomes a list."""
     batch: dict[str, Any] = {}
-    for key, first in samples[0].items():
+    for key in samples[0]:
         values = [sample[key] for sample in samples]
-        same = isinstance(first, torch.Tensor) and all(
-            isinstance(v, torch.Tensor) and v.shape == first.shape for v in values
-        )
+        same = all(isinstance(v, torch.Tensor) and v.shape == values[0].shape for v in values)
         batch[key] = torch.stack(values) if same else values
     return batch
 

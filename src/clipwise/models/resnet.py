@@ -11,17 +11,16 @@ The three papers differ only in how a block mixes time:
 Letters: B batch, T frames, C channels, H W space.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from clipwise.errors import RecipeError
 from clipwise.models.non_local import NonLocal
+from clipwise.models.recompute import recompute
 from clipwise.models.temporal_shift import TemporalShift
 
 # name -> (block, blocks of the four stages, channels of the stem and of the four stages before expansion)
@@ -331,6 +330,7 @@ class ResNet(nn.Module):
         x = F.relu(self.bn1(self.conv1(x)))
         if self.with_pool1:
             x = F.max_pool2d(x, 3, 2, 1)
+        recomputes = self.grad_checkpointing and self.training and torch.is_grad_enabled()
         maps = []
         for stage, blocks in enumerate(self.stages()):
             if stage == 1 and self.with_pool2:
@@ -338,11 +338,7 @@ class ResNet(nn.Module):
             if stage == 1 and self.temporal_pool:
                 x, num_frames = _pool_time(x, num_frames, kernel=3, padding=1)
             for block in blocks:
-                if self.grad_checkpointing and self.training and torch.is_grad_enabled():
-                    recompute = partial(_checkpoint_contexts, block)
-                    x = checkpoint(block, x, num_frames, use_reentrant=False, context_fn=recompute)
-                else:
-                    x = block(x, num_frames)
+                x = recompute(block, x, num_frames) if recomputes else block(x, num_frames)
             if stage in self.out_stages:
                 maps.append(x)
         return maps, num_frames
@@ -372,25 +368,6 @@ def _pool_time(x: Tensor, num_frames: int, *, kernel: int, padding: int) -> tupl
 
 def _norms(*modules: nn.Module) -> list[nn.BatchNorm2d]:
     return [m for module in modules for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-
-
-def _checkpoint_contexts(block: nn.Module):
-    """The second pass of a checkpointed block must not update running statistics a second time."""
-    return nullcontext(), _statistics_held(block)
-
-
-@contextmanager
-def _statistics_held(block: nn.Module) -> Iterator[None]:
-    norms = [norm for norm in _norms(block) if norm.training]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-        norm.num_batches_tracked = None
-    try:
-        yield
-    finally:
-        for norm, (momentum, count) in zip(norms, before):
-            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def _check(name: str, value: object, allowed: Sequence) -> None:
