@@ -26,7 +26,8 @@ from clipwise.engine.train import train
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, model_hash, window_centres
 from clipwise.infer.localize import Localizer
-from clipwise.infer.segments import NamedSegment, choose_segments
+from clipwise.infer.segments import Localization, NamedSegment, choose_segments
+from clipwise.infer.timeline import _Block, _lanes, save_timeline
 from clipwise.models import create_model
 from clipwise.recipe import load_recipe
 
@@ -259,6 +260,8 @@ def test_a_folder_has_one_format_and_no_video_takes_its_name(world, tmp_path, ca
     (tmp_path / "features.mp4").write_bytes(clip(world).read_bytes())
     assert main(["features", str(world["recogniser"]), str(tmp_path / "features.mp4"), "--out", str(tmp_path)]) == 2
     assert "would overwrite features.json" in capsys.readouterr().err
+    assert main([*world["features"][:3], "--out", str(clip(world))]) == 2
+    assert f"{clip(world)} is a file, not a folder" in capsys.readouterr().err
 
 
 # -- training
@@ -393,6 +396,8 @@ def test_an_exported_bmn_is_used_like_its_checkpoint(world, tmp_path, capsys):
     assert figures[0] == pytest.approx(figures[1])
     assert main(["test", str(exported), "--data", str(world["folder"]), "--average-clips", "prob"]) == 2
     assert "--average-clips is for recognisers" in capsys.readouterr().err
+    assert main(["localize", str(exported), str(clip(world, 4)), "--labeler", str(exported)]) == 2
+    assert "needs the checkpoint (.safetensors) that it was made from" in capsys.readouterr().err
 
 
 def test_one_file_with_the_features_of_many_videos(world, tmp_path, capsys):
@@ -476,6 +481,23 @@ def test_names_come_from_the_labeler(world):
     assert alone.proposals[:, 1].max() <= 10.0
     with pytest.raises(DataError, match="duration is not known"):
         Localizer(world["run"].last)(rescaled)
+
+
+def test_the_timelines_labels_do_not_lie_over_each_other(tmp_path):
+    """A label beside its block takes room, on the left of it at the picture's edge; the truth is cut at the video's end."""
+    spans = [(0.0, 5.0), (9.9, 10.0), (1.0, 1.1), (1.3, 1.4), (9.7, 9.8), (5.0, 5.1)]
+    segments = [NamedSegment(a, b, "a long name", 0.5, 0.5) for a, b in spans]
+    found = Localization("v.mp4", 10.0, segments, [], np.zeros((0, 3)), np.ones(4, np.float32), np.ones(4, np.float32))
+    truth = [{"segment": [8, 30], "label": "late"}, {"segment": [20, 30], "label": "behind"}]
+    svg = save_timeline(tmp_path / "t.svg", found, truth=truth).read_text()
+    assert "behind" not in svg
+    blocks = [_Block.of(lambda t: np.asarray(t) * 100, a, b, "a long name", 1000) for a, b in sorted(spans)]
+    placed = [(lane, *block.extent) for lane, block in zip(_lanes(blocks), blocks)]
+    assert all(right <= 1000 for _, _, right in placed)
+    for n, (lane, left, right) in enumerate(placed):
+        for other, a, b in placed[:n]:
+            assert other != lane or right <= a or left >= b
+    assert max(lane for lane, _, _ in placed) == 2
 
 
 def test_chosen_segments_do_not_say_the_same_twice():

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from clipwise.cli import main
+from clipwise.engine.checkpoint import load_model
 from clipwise.errors import CheckpointError, ClipwiseError
+from clipwise.models import create_model
 from clipwise.models.bmn import BMNShape, bmn
 from clipwise.models.bmn_convert import (
+    CONVENTIONS,
     bmn_to_mmaction2,
     convert_bmn,
     detect_bmn_source,
@@ -222,3 +226,32 @@ def test_any_feature_dimension_is_padded_with_zeros():
 def test_shape_of_a_network_is_told_by_its_arguments():
     assert BMNShape.of({}) == (400, 100, 100, "duration_start")
     assert BMNShape.of({"temporal_dim": 200, "layout": "start_end", "feat_dim": 2048}) == (2048, 200, 200, "start_end")
+
+
+def test_every_bmn_file_goes_through_the_command_line(tmp_path, capsys):
+    """Files without a mask do not tell their length, and JJBOY's without one not even whose they are."""
+    options = dict(feat_dim=8, temporal_dim=12, hidden_dim=16, matching_dim=8, map_dim=8, num_samples=4)
+    recipe = [
+        "temporal_dim=12",
+        "feat_dim=8",
+        "model_args={hidden_dim: 16, matching_dim: 8, map_dim: 8, num_samples: 4, HOW}",
+    ]
+    for target in ("opentad", "paddle", "jjboy", "mmaction2"):
+        sampling, layout = CONVENTIONS[target]
+        model = create_model("bmn", sampling=sampling, layout=layout, **options)
+        theirs = export_bmn(model.state_dict(), target)
+        file, out = tmp_path / f"{target}.pth", tmp_path / f"{target}.safetensors"
+        torch.save({"epoch": 1, "state_dict": {f"module.{k}": v for k, v in theirs.items()}}, file)
+        keys = [key.replace("HOW", f"sampling: {sampling}, layout: {layout}") for key in recipe]
+        words = ["convert", str(file), "--recipe", "bmn_activitynet", "--set", *keys, "--out", str(out)]
+        if target in ("jjboy", "mmaction2"):
+            assert main(words) == 2
+            assert "--weights-of jjboy" in capsys.readouterr().err
+            other = "mmaction2" if target == "jjboy" else "jjboy"
+            assert main([*words, "--weights-of", other]) == 2
+            assert "the file's network has sampling=" in capsys.readouterr().err
+            words += ["--weights-of", target]
+        assert main(words) == 0
+        assert "taken for 12" in capsys.readouterr().out
+        again = load_model(out).state_dict()
+        assert all(torch.equal(again[name], tensor) for name, tensor in model.state_dict().items())

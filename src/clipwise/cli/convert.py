@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", choices=("clipwise", "mmaction2"), default="clipwise", help="format to write")
     parser.add_argument("--classes", metavar="FILE", help="class names, one a line (known data sets have theirs)")
     parser.add_argument("--source", metavar="TEXT", help="what the passport says about where the weights are from")
+    parser.add_argument(
+        "--weights-of",
+        choices=("jjboy", "mmaction2"),
+        help="whose BMN this is, where the file does not tell: their names and shapes are the same, the networks are not",
+    )
     add_json(parser)
 
 
@@ -54,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         partial=args.partial,
         source=args.source,
         classes=classes,
+        weights_of=args.weights_of,
     )
     if args.json:
         print_json(
@@ -81,6 +87,7 @@ def _to_mmaction2(args: argparse.Namespace) -> int:
         (args.set, "--set"),
         (args.classes, "--classes"),
         (args.partial, "--partial"),
+        (args.weights_of, "--weights-of"),
     ):
         if given:
             raise ClipwiseError(

@@ -76,7 +76,10 @@ class Passport:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that replaces it when the block ends well, and vanishes when it does not."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise CheckpointError(f"{path} can't be written: {path.parent} is a file, not a folder.") from None
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -133,11 +136,20 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], Passport
 @contextlib.contextmanager
 def _open(path: str | Path):
     path = Path(path)
+    if path.is_dir():
+        inside = sorted(path.glob("*.safetensors"))
+        hint = f"for example {inside[0]}" if inside else "a .safetensors file"
+        raise CheckpointError(f"checkpoint {path} is a folder; give {hint}.")
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist.")
     if path.suffix in (".pth", ".pt", ".pdparams", ".tar", ".pkl"):
         raise CheckpointError(
             f"{path} is not a clipwise checkpoint. Convert it first: clipwise convert {path} --recipe RECIPE --out NAME.safetensors"
+        )
+    if path.suffix in (".onnx", ".pt2", ".xml"):
+        raise CheckpointError(
+            f"{path} is an exported file. `clipwise predict`, `test` and `localize` take its network; what is asked for here needs the "
+            "checkpoint (.safetensors) that it was made from."
         )
     try:
         with safe_open(path, framework="pt") as file:

@@ -12,15 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from clipwise.data.classes import class_names_for
 from clipwise.engine.checkpoint import Passport, model_args, read_passport, save_weights
 from clipwise.engine.download import cache_folder, download, locked
 from clipwise.errors import CheckpointError
 from clipwise.models import create_model
-from clipwise.models.recognizer import Recognizer
-from clipwise.models.zoo import ALIASES, CATALOGUE, Weights, find_weights, imagenet_name
+from clipwise.models.zoo import ALIASES, CATALOGUE, Weights, find_weights
 from clipwise.recipe import LocalizationRecipe, Recipe, load_recipe
 
 FOREIGN_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".pdparams")
@@ -81,6 +78,7 @@ def convert_checkpoint(
     source: str | None = None,
     classes: list[str] | None = None,
     metrics: dict[str, float] | None = None,
+    weights_of: str | None = None,
 ):
     """Turn another project's file into a checkpoint with a passport.
 
@@ -92,6 +90,7 @@ def convert_checkpoint(
         source: where the weights come from; the file's path if not given.
         classes: names in the order of the outputs; those of the recipe's data set if they are known.
         metrics: figures for the passport, as fractions.
+        weights_of: whose BMN it is, where the file does not tell.
 
     Returns:
         The ``ConversionReport`` with matched, missing and unused names.
@@ -104,7 +103,7 @@ def convert_checkpoint(
     foreign = read_foreign_checkpoint(file)
     args = _foreign_model_args(recipe, foreign)
     model = create_model(recipe.model, **args)
-    report = convert_state_dict(foreign, model)
+    report = convert_state_dict(foreign, model, weights_of=weights_of)
     load_converted(model, report, partial=partial)
     values = recipe.model_dump(mode="json")
     count = args.get("num_classes")
@@ -119,46 +118,6 @@ def convert_checkpoint(
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     save_weights(out, model.state_dict(), passport)
     return report
-
-
-def resolve_start(model: nn.Module, init: str | Path) -> Path:
-    """As ``resolve``, for ``init``: here ``imagenet`` means the ImageNet weights of the model's own depth."""
-    if init != "imagenet":
-        return resolve(init)
-    if not isinstance(model, Recognizer):
-        raise CheckpointError(f"init: imagenet is for recognisers; {type(model).__name__} has no ImageNet weights.")
-    return resolve(imagenet_name(model.backbone.depth))
-
-
-def load_start(model: nn.Module, path: Path, first_conv: str) -> str:
-    """Start a model from another project's file: ImageNet weights, or a recogniser whose classifier may differ.
-
-    Returns:
-        A line for the log.
-
-    Raises:
-        CheckpointError: the file fits neither way.
-    """
-    from clipwise.models.convert import (
-        TORCHVISION,
-        convert_state_dict,
-        load_converted,
-        load_imagenet,
-        read_foreign_checkpoint,
-        recognise_format,
-    )
-
-    foreign = read_foreign_checkpoint(path)
-    if isinstance(model, Recognizer) and recognise_format(foreign.tensors).name == TORCHVISION:
-        return str(load_imagenet(model, foreign, first_conv=first_conv))
-    report = convert_state_dict(foreign, model)
-    heads = [text for text in report.mismatched if " -> fc." in text or " -> aux_head.fc." in text]
-    if len(heads) == len(report.mismatched) and not (report.missing or report.unused or report.conflicts):
-        load_converted(model, report, partial=bool(heads))
-        new = "; the classifier starts new" if heads else ""
-        return f"weights from {path} ({report.source_format}): {len(report.matched)} tensors{new}"
-    load_converted(model, report)  # raises, and lists what does not fit
-    return ""
 
 
 def _foreign_model_args(recipe: Recipe, foreign) -> dict[str, Any]:

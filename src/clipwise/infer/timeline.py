@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ _START: Colour = (44, 140, 60)
 _END: Colour = (190, 40, 60)
 _LEFT, _RIGHT, _LANE, _GAP = 96, 16, 20, 10
 _STRIP, _CURVES, _PROPOSALS = 54, 70, 12
+_CHARACTER = 6.5  # width of a label's letter
 
 
 def save_timeline(
@@ -47,20 +49,21 @@ def save_timeline(
     Returns:
         The path.
     """
-    lanes = _lanes([(s.start_s, s.end_s) for s in found.in_time])
-    true = sorted(_within(truth or [], found.duration_s), key=lambda a: a["segment"][0])
-    true_lanes = _lanes([tuple(a["segment"]) for a in true])
-    rows = min(num_proposals, len(found.proposals))
     inner = width - _LEFT - _RIGHT
-    strip = frame_strip(reader, inner, _STRIP) if reader is not None else None
-    height = 34 + (len(strip) + _GAP if strip is not None else 0) + _CURVES + _GAP + rows * 5 + _GAP
-    height += (max(lanes, default=0) + 1) * _LANE + _GAP + ((max(true_lanes) + 1) * _LANE + _GAP if true else 0) + 26
-    canvas = canvas_for(path, width, height)
     duration = found.duration_s
 
     def at(seconds: Any) -> Any:
         return _LEFT + np.asarray(seconds) / duration * inner
 
+    true = sorted(_within(truth or [], duration), key=lambda a: a["segment"][0])
+    blocks = [_Block.of(at, s.start_s, s.end_s, f"{s.name} {s.score:.2f}", width) for s in found.in_time]
+    true_blocks = [_Block.of(at, a["segment"][0], a["segment"][1], a.get("label", "action"), width) for a in true]
+    lanes, true_lanes = _lanes(blocks), _lanes(true_blocks)
+    rows = min(num_proposals, len(found.proposals))
+    strip = frame_strip(reader, inner, _STRIP) if reader is not None else None
+    height = 34 + (len(strip) + _GAP if strip is not None else 0) + _CURVES + _GAP + rows * 5 + _GAP
+    height += (max(lanes, default=0) + 1) * _LANE + _GAP + ((max(true_lanes) + 1) * _LANE + _GAP if true else 0) + 26
+    canvas = canvas_for(path, width, height)
     canvas.text(_LEFT, 16, f"{Path(found.source).name}, {duration:.2f} s", size=13)
     y = 34.0
     if strip is not None:
@@ -77,24 +80,13 @@ def save_timeline(
     for name in [a.get("label", "action") for a in true] + [s.name for s in found.in_time]:
         colours.setdefault(name, PALETTE[len(colours) % len(PALETTE)])
     canvas.text(_LEFT - 8, y + _LANE / 2, "found", anchor="end")
-    for segment, lane in zip(found.in_time, lanes):
-        label = f"{segment.name} {segment.score:.2f}"
-        _block(canvas, at, y + lane * _LANE, segment.start_s, segment.end_s, label, colours[segment.name], 0.85)
+    for segment, block, lane in zip(found.in_time, blocks, lanes):
+        block.draw(canvas, y + lane * _LANE, colours[segment.name], 0.85)
     y += (max(lanes, default=0) + 1) * _LANE + _GAP
     if true:
         canvas.text(_LEFT - 8, y + _LANE / 2, "truth", anchor="end")
-        for action, lane in zip(true, true_lanes):
-            label = action.get("label", "action")
-            _block(
-                canvas,
-                at,
-                y + lane * _LANE,
-                float(action["segment"][0]),
-                float(action["segment"][1]),
-                label,
-                colours[label],
-                0.45,
-            )
+        for action, block, lane in zip(true, true_blocks, true_lanes):
+            block.draw(canvas, y + lane * _LANE, colours[action.get("label", "action")], 0.45)
         y += (max(true_lanes) + 1) * _LANE + _GAP
     _draw_axis(canvas, at, duration, y)
     with atomic_path(path) as temporary:
@@ -140,19 +132,40 @@ def _draw_axis(canvas: Canvas, at: Any, duration: float, y: float) -> None:
         canvas.text(float(at(tick)), y + 14, f"{tick:g} s", size=11, anchor="middle")
 
 
-def _block(
-    canvas: Canvas, at: Any, y: float, start: float, end: float, label: str, colour: Colour, opacity: float
-) -> None:
-    x, width = float(at(start)), float(at(end) - at(start))
-    canvas.rect(x, y + 2, width, _LANE - 4, colour, opacity)
-    fits = len(label) * 7 < width
-    canvas.text(
-        x + 4 if fits else x + width + 3,
-        y + _LANE / 2,
-        label,
-        (255, 255, 255) if fits and opacity > 0.6 else _INK,
-        size=11,
-    )
+@dataclass(frozen=True)
+class _Block:
+    """A span's rectangle with its label: inside if it fits, else behind it, or before it at the picture's edge."""
+
+    x: float
+    width: float
+    label: str
+    text_x: float
+    anchor: Literal["start", "end"]
+    inside: bool
+
+    @classmethod
+    def of(cls, at: Any, start: float, end: float, label: str, picture: int) -> _Block:
+        x, width = float(at(start)), float(at(end) - at(start))
+        room = len(label) * _CHARACTER
+        if room + 6 < width:
+            return cls(x, width, label, x + 4, "start", True)
+        if x + width + 3 + room <= picture:
+            return cls(x, width, label, x + width + 3, "start", False)
+        return cls(x, width, label, x - 3, "end", False)
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """From and to where nothing else may be drawn."""
+        if self.inside:
+            return self.x, self.x + self.width
+        room = len(self.label) * _CHARACTER
+        ends = (self.text_x, self.text_x + room) if self.anchor == "start" else (self.text_x - room, self.text_x)
+        return min(self.x, ends[0]), max(self.x + self.width, ends[1])
+
+    def draw(self, canvas: Canvas, y: float, colour: Colour, opacity: float) -> None:
+        canvas.rect(self.x, y + 2, self.width, _LANE - 4, colour, opacity)
+        ink = (255, 255, 255) if self.inside and opacity > 0.6 else _INK
+        canvas.text(self.text_x, y + _LANE / 2, self.label, ink, size=11, anchor=self.anchor)
 
 
 def _within(actions: Sequence[Mapping[str, Any]], duration: float) -> list[dict[str, Any]]:
@@ -161,15 +174,14 @@ def _within(actions: Sequence[Mapping[str, Any]], duration: float) -> list[dict[
     return [a for a in cut if a["segment"][0] <= a["segment"][1]]
 
 
-def _lanes(spans: Sequence[tuple[float, ...]]) -> list[int]:
-    """A row for each span (sorted by start) so that none lie over each other; short labels need some room behind them."""
-    ends: list[float] = []
+def _lanes(blocks: Sequence[_Block]) -> list[int]:
+    """A row for each block, so that neither blocks nor labels lie over each other."""
+    taken: list[list[tuple[float, float]]] = []
     lanes = []
-    room = 0.06 * max((end for _, end in spans), default=1.0)
-    for start, end in spans:
-        lane = next((n for n, busy in enumerate(ends) if busy <= start), len(ends))
-        if lane == len(ends):
-            ends.append(0.0)
-        ends[lane] = end + room
+    for left, right in (block.extent for block in blocks):
+        lane = next((n for n, row in enumerate(taken) if all(right <= a or left >= b for a, b in row)), len(taken))
+        if lane == len(taken):
+            taken.append([])
+        taken[lane].append((left, right + 2))
         lanes.append(lane)
     return lanes

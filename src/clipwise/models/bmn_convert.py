@@ -152,8 +152,13 @@ def detect_bmn_source(checkpoint: Mapping[str, Any]) -> Source:
     raise CheckpointError(
         "these BMN weights could be JJBOY's or MMAction2's: names and shapes are the same, but the two networks "
         "differ in sampling and map layout and cannot use each other's weights. The file holds neither a known "
-        "sample_mask nor MMAction2's meta data; say source='jjboy' or source='mmaction2'"
+        "sample_mask nor MMAction2's meta data; say which: `clipwise convert … --weights-of jjboy` or mmaction2"
     )
+
+
+def knows_its_length(state_dict: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint holds a mask, which tells L and D."""
+    return any(mask in _strip_prefixes(state_dict) for mask in _MASKS)
 
 
 def export_bmn(

@@ -103,12 +103,15 @@ class ConversionReport:
 Source = Mapping[str, Any] | ForeignCheckpoint
 
 
-def convert_state_dict(source: Source, model: nn.Module | str, **model_args: Any) -> ConversionReport:
+def convert_state_dict(
+    source: Source, model: nn.Module | str, *, weights_of: str | None = None, **model_args: Any
+) -> ConversionReport:
     """Put a foreign checkpoint's tensors under the names and into the shapes of a model.
 
     Args:
         source: what ``read_foreign_checkpoint`` returned, or a state dict with foreign names.
         model: a model, or the name of one, with ``model_args``.
+        weights_of: whose BMN it is, where the file does not tell; see :func:`clipwise.models.bmn_convert.convert_bmn`.
 
     Raises:
         CheckpointError: the format is not recognised.
@@ -118,7 +121,7 @@ def convert_state_dict(source: Source, model: nn.Module | str, **model_args: Any
             model = create_model(model, **model_args)
     tensors, meta = split_checkpoint(source)
     known = recognise_format(tensors)
-    translation = known.translate(tensors, meta)
+    translation = known.translate(tensors, {**meta, "target": model, "weights_of": weights_of})
     own = model.state_dict()
 
     state: dict[str, Tensor] = {}

@@ -48,7 +48,8 @@ class Format:
     Attributes:
         name: as people call it.
         recognise: do these keys look like one of its files?
-        translate: tensors by foreign name, and the file's other content, to ``Translation``.
+        translate: tensors by foreign name, and the file's other content, to ``Translation``; under ``target`` that holds
+            the model, where there is one, and under ``weights_of`` what the user says of the file.
     """
 
     name: str
@@ -314,14 +315,23 @@ def _translate_clipwise(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) 
 
 
 def _translate_bmn(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Translation:
-    from clipwise.models.bmn_convert import convert_bmn, detect_bmn_source
+    from clipwise.models.bmn import BMN
+    from clipwise.models.bmn_convert import convert_bmn, detect_bmn_source, knows_its_length
 
-    source = detect_bmn_source({"state_dict": tensors, **meta})
-    state, args, unused = convert_bmn(tensors, source)
+    source = meta.get("weights_of") or detect_bmn_source({"state_dict": tensors, **meta})
+    target = meta.get("target")
+    sizes = {}
+    if isinstance(target, BMN) and not knows_its_length(tensors):  # no weight depends on it, so the model's will do
+        sizes = {"temporal_dim": target.temporal_dim, "max_duration": target.max_duration}
+    state, args, unused = convert_bmn(tensors, source, **sizes)
     out = Translation(unused=unused, traits={"model": "bmn", "model_args": args})
     for key, tensor in state.items():
         out.put(key, tensor, key)
     out.notes.append(f"boundary-matching network of {source}")
+    if sizes:
+        out.notes.append(
+            f"the file does not tell for how many positions it was trained; taken for {sizes['temporal_dim']}"
+        )
     return out
 
 
