@@ -13,6 +13,7 @@ from clipwise.data.classes import class_names, class_names_for
 from clipwise.data.transforms import FLIP_LABEL_MAPS
 from clipwise.engine import zoo
 from clipwise.engine.checkpoint import load_model_and_passport, read_passport
+from clipwise.engine.start import load_start
 from clipwise.errors import CheckpointError
 from clipwise.models import create_model
 from clipwise.models.convert import save_mmaction2
@@ -185,13 +186,13 @@ def test_a_strangers_file_needs_a_recipe(published, tmp_path):
 def test_start_from_a_file_with_other_classes(published, tmp_path):
     file = next((tmp_path / "shelf").iterdir())
     model = create_model("slowonly_tiny", num_classes=5)
-    line = zoo.load_start(model, file, "average")
+    line = load_start(model, file, "average")
     assert "the classifier starts new" in line
     source = published[0].state_dict()
     own = model.state_dict()
     assert all(torch.equal(own[k], v) for k, v in source.items() if not k.startswith("fc."))
     with pytest.raises(CheckpointError, match="does not fit"):
-        zoo.load_start(create_model("tsn_tiny", num_classes=5), file, "average")
+        load_start(create_model("tsn_tiny", num_classes=5), file, "average")
 
 
 def test_predict_by_name(published, clips, capsys):

@@ -18,16 +18,8 @@ from clipwise.data.dataset import ClipDataset, ClipSpec
 from clipwise.data.lists import VideoList, find_splits, read_list, write_list
 from clipwise.data.loader import EpochSampler, make_loader, prefetch
 from clipwise.data.transforms import normalize_clips
-from clipwise.engine import zoo
 from clipwise.engine.batch_norm import precise_bn
-from clipwise.engine.checkpoint import (
-    Passport,
-    build_model,
-    load_model_and_passport,
-    load_tensors,
-    model_args,
-    read_checkpoint,
-)
+from clipwise.engine.checkpoint import Passport, build_model, load_model_and_passport, model_args
 from clipwise.engine.evaluate import TestResult, autocast, score_list
 from clipwise.engine.log import RunLog
 from clipwise.engine.soft_labels import read_soft_labels
@@ -36,33 +28,6 @@ from clipwise.engine.task import Task
 from clipwise.errors import CheckpointError, DataError, RecipeError
 from clipwise.recipe import RecognitionRecipe
 from clipwise.tasks.recognition import batch_accuracy, distillation_loss, recognition_loss
-
-
-def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> None:
-    """Start from a checkpoint's weights; a classifier for another class count stays new, and that is said.
-
-    Args:
-        init: a clipwise checkpoint, a name in the zoo, ``imagenet``, or another project's file: of 2-D ImageNet
-            weights, or of a recogniser.
-    """
-    path = zoo.resolve_start(model, init)
-    if path.suffix != ".safetensors":
-        log.say(zoo.load_start(model, path, first_conv))
-        return
-    tensors, _ = read_checkpoint(path)
-    own = model.state_dict()
-    head = [k for k, v in model.named_modules() if v is getattr(model, "classifier", None)]
-    names = [f"{k}.{p}" for k in head for p in ("weight", "bias")]
-    replaced = [k for k in names if k in tensors and tensors[k].shape != own[k].shape]
-    if replaced:
-        log.say(
-            f"{path.name} has {len(tensors[replaced[0]])} classes, this run {len(own[replaced[0]])}: the classifier starts new."
-        )
-        tensors.update({k: own[k] for k in replaced})
-        # TPN's auxiliary classifier has the class count too.
-        tensors.update({k: own[k] for k in own if "aux" in k and k in tensors and tensors[k].shape != own[k].shape})
-    load_tensors(model, tensors, path)
-    log.say(f"weights from {path}")
 
 
 def check_classes(videos: VideoList, num_classes: int, source: str | Path) -> None:
@@ -328,18 +293,4 @@ class RecognitionTask(Task):
                 "samples": len(self.train_videos),
                 "fingerprint": self.train_videos.fingerprint(),
             },
-        )
-
-
-def check_resume(passport: Passport, task: Any) -> None:
-    """Refuse to resume on other data or another model than the checkpoint's."""
-    now = task.passport()
-    if (passport.model, passport.model_args) != (now.model, now.model_args):
-        raise CheckpointError(
-            f"the checkpoint is a {passport.model} {passport.model_args}, this run is a {now.model} {now.model_args}. "
-            "Resume with the same recipe, or start anew with --init."
-        )
-    if passport.data.get("fingerprint") != now.data["fingerprint"]:
-        raise CheckpointError(
-            "the training list is not the one that the checkpoint was trained on. Use --init to start anew from its weights."
         )

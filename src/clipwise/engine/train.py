@@ -26,7 +26,8 @@ from clipwise.engine.device import make_accelerator, peak_memory_mb, random_stat
 from clipwise.engine.log import Averages, RunLog, Watchdog
 from clipwise.engine.network import Network
 from clipwise.engine.optim import Schedule
-from clipwise.engine.recognition import RecognitionTask, check_resume, init_weights
+from clipwise.engine.recognition import RecognitionTask
+from clipwise.engine.start import check_resume, find_resume, init_weights
 from clipwise.errors import CheckpointError, WorkError
 from clipwise.recipe import LocalizationRecipe, Recipe, dump_recipe, load_recipe, scaled_lr
 
@@ -97,7 +98,7 @@ def train(
         static_graph=recipe.static_graph,
     )
     main = accelerator.is_main_process
-    resume_from = _find_resume(resume, folder)
+    resume_from = find_resume(resume, folder) if resume else None
     passport = ckpt.read_passport(resume_from) if resume_from else None
     log = RunLog(folder, active=main, quiet=quiet)
     seed_everything(recipe.seed, recipe.deterministic)
@@ -388,19 +389,6 @@ def _stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _find_resume(resume: str | bool | None, folder: Path) -> Path | None:
-    newest = folder / "last.safetensors"
-    if not resume or (resume == "auto" and not newest.is_file()):
-        return None
-    if resume not in (True, "auto"):
-        return Path(str(resume))
-    if not newest.is_file():
-        raise CheckpointError(
-            f"--resume: {folder} holds no checkpoint (last.safetensors). Start the run without --resume."
-        )
-    return newest
 
 
 _FILES_OF_A_RUN = (
