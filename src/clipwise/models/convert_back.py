@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from clipwise.errors import CheckpointError
-from clipwise.models.convert_formats import rename, spans_time
+from clipwise.models.convert_formats import rename
+from clipwise.models.convert_traits import spans_time
 from clipwise.models.recognizer import Recognizer
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from clipwise.errors import CheckpointError
-from clipwise.models.resnet import DEPTHS
+from clipwise.models.convert_traits import see_shift, traits_of
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Translation:
         origin: our name to foreign name.
         ignored: foreign names that no model needs, with the reason.
         unused: foreign names without a counterpart.
-        traits: what the keys tell about the network (see ``_traits``).
+        traits: what the keys tell about the network (see ``traits_of``).
         notes: sentences for the report.
     """
 
@@ -151,8 +151,8 @@ def _translate_mmaction2(tensors: Mapping[str, Tensor], meta: Mapping[str, Any])
             out.put(key.replace("cls_head.fc_cls.", "fc."), tensor, key)
         else:
             out.unused.append(key)
-    out.traits = _traits(out.tensors)
-    _see_shift(out.traits, tensors, r"\.conv1\.conv\.net\.weight$")
+    out.traits = traits_of(out.tensors)
+    see_shift(out.traits, tensors, r"\.conv1\.conv\.net\.weight$")
     text = _config_text(meta)
     if out.traits["time"] == "shift" and (found := re.search(r"num_segments\s*=\s*(\d+)", text)):
         out.traits["num_segments"] = int(found.group(1))
@@ -194,8 +194,8 @@ def _translate_tsm(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Tr
             "this TSN/TSM checkpoint is not a ResNet (BNInception or MobileNet?); this zoo has ResNets only. "
             f"Its first keys: {', '.join(list(tensors)[:3])}"
         )
-    out.traits = _traits(out.tensors)
-    _see_shift(out.traits, tensors, r"\.conv1\.net\.weight$")
+    out.traits = traits_of(out.tensors)
+    see_shift(out.traits, tensors, r"\.conv1\.net\.weight$")
     return out
 
 
@@ -212,7 +212,7 @@ def _translate_tpn(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Tr
             out.ignored[key] = "a copy of the classifier for testing"
         else:
             out.unused.append(key)
-    out.traits = _traits(out.tensors)
+    out.traits = traits_of(out.tensors)
     if out.traits["time"] is None:
         # its 2-D body shifts in the forward pass, before the first block's projection too; the keys do not show it
         out.traits.update(time="shift", shift_place="blockres", shift_downsample=True, temporal_pool=False)
@@ -284,7 +284,7 @@ def _translate_paddle2(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -
 
 
 def _finish_paddle(out: Translation) -> Translation:
-    out.traits = _traits(out.tensors)
+    out.traits = traits_of(out.tensors)
     out.notes.append(
         "Paddle's TSN and TSM have the same names; for a TSM file choose a tsm model with reverse_shift=True (its shift runs "
         "the other way)"
@@ -299,7 +299,7 @@ def _translate_torchvision(tensors: Mapping[str, Tensor], meta: Mapping[str, Any
             out.ignored[key] = "ImageNet's classifier"
         else:
             out.put(f"backbone.{key}", tensor, key)
-    out.traits = _traits(out.tensors)
+    out.traits = traits_of(out.tensors)
     out.notes.append(
         "an image network: the classifier is missing, and kernels over time are inflated (divided by their length)"
     )
@@ -310,7 +310,7 @@ def _translate_clipwise(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) 
     out = Translation()
     for key, tensor in tensors.items():
         out.put(key, tensor, key)
-    out.traits = _traits(out.tensors)
+    out.traits = traits_of(out.tensors)
     return out
 
 
@@ -362,74 +362,3 @@ FORMATS: list[Format] = [
         _translate_torchvision,
     ),
 ]
-
-
-# What names and shapes tell
-
-
-def _traits(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What names and shapes tell: depth, channels, classes, inflation ("time"), attention, neck."""
-    if "backbone.conv1.weight" not in tensors:
-        raise CheckpointError(
-            f"the checkpoint has no first convolution; its first keys: {', '.join(list(tensors)[:4])}"
-        )
-    stem = tensors["backbone.conv1.weight"]
-    blocks: dict[int, int] = {}
-    for key in tensors:
-        if found := re.match(r"backbone\.layer(\d)\.(\d+)\.", key):
-            stage = int(found[1])
-            blocks[stage] = max(blocks.get(stage, 0), int(found[2]) + 1)
-    kind = "bottleneck" if "backbone.layer1.0.conv3.weight" in tensors else "basic"
-    counts = tuple(blocks.get(stage, 0) for stage in (1, 2, 3, 4))
-    depths = [d for d, spec in DEPTHS.items() if spec[:2] == (kind, counts) and spec[2][0] == stem.shape[0]]
-    if not depths:
-        raise CheckpointError(
-            f"a ResNet with {counts} {kind} blocks and {stem.shape[0]} stem channels is not in this zoo"
-        )
-
-    inflate, style = [], "3x1x1"
-    for stage in (1, 2, 3, 4):
-        first, second = (tensors.get(f"backbone.layer{stage}.0.conv{i}.weight") for i in (1, 2))
-        over_time = [w is not None and spans_time(w) for w in (first, second)]
-        inflate.append(int(any(over_time)))
-        if over_time[1]:
-            style = "3x3x3"
-    non_local = None
-    attention = {key.split(".non_local.")[1] for key in tensors if ".non_local." in key}
-    if attention:
-        non_local = "embedded_gaussian" if "theta.weight" in attention else "gaussian"
-        non_local = "concatenation" if "project.weight" in attention else non_local
-    video_kernels = stem.dim() == 5 or any(inflate)
-    return {
-        "depth": depths[0],
-        "in_channels": stem.shape[1],
-        "num_classes": tensors["fc.weight"].shape[0] if "fc.weight" in tensors else None,
-        "time": "inflate" if video_kernels else None,  # None: not visible so far
-        "inflate": tuple(inflate),
-        "inflate_style": style,
-        "non_local": non_local,
-        "non_local_sub_sample": True,
-        "neck": any(key.startswith("neck.") for key in tensors),
-    }
-
-
-def spans_time(weight: Tensor) -> bool:
-    """(O, I, t, k, k) or our (O, I, t, 1) with t > 1."""
-    if weight.dim() == 5:
-        return weight.shape[2] > 1
-    return weight.dim() == 4 and weight.shape[2] > 1 and weight.shape[3] == 1
-
-
-def _see_shift(traits: dict[str, Any], tensors: Mapping[str, Tensor], wrapped: str) -> None:
-    """Where MMAction2's and TSM's names show the shift: wrapped convolutions, blocks, stages."""
-    if traits["non_local"]:
-        pooled = r"(non_local_block|\.nl)\.g\.0\."
-        traits["non_local_sub_sample"] = any(re.search(pooled, key) for key in tensors)
-    if traits["time"] == "inflate":
-        return
-    in_conv = any(re.search(wrapped, key) for key in tensors)
-    in_block = any(re.search(r"layer\d\.(net\.)?\d+\.(block\.)?net\.", key) for key in tensors)
-    traits["time"] = "shift" if in_conv or in_block else "none"
-    traits["shift_place"] = "block" if in_block else "blockres"
-    traits["shift_downsample"] = False
-    traits["temporal_pool"] = any(re.search(r"layer2\.net\.\d+\.", key) for key in tensors)

@@ -1,0 +1,78 @@
+"""What the names and shapes of a checkpoint tell about its network; the names are ours (``convert_formats``)."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from clipwise.errors import CheckpointError
+from clipwise.models.resnet import DEPTHS
+
+
+def traits_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What names and shapes tell: depth, channels, classes, inflation ("time"), attention, neck."""
+    if "backbone.conv1.weight" not in tensors:
+        raise CheckpointError(
+            f"the checkpoint has no first convolution; its first keys: {', '.join(list(tensors)[:4])}"
+        )
+    stem = tensors["backbone.conv1.weight"]
+    blocks: dict[int, int] = {}
+    for key in tensors:
+        if found := re.match(r"backbone\.layer(\d)\.(\d+)\.", key):
+            stage = int(found[1])
+            blocks[stage] = max(blocks.get(stage, 0), int(found[2]) + 1)
+    kind = "bottleneck" if "backbone.layer1.0.conv3.weight" in tensors else "basic"
+    counts = tuple(blocks.get(stage, 0) for stage in (1, 2, 3, 4))
+    depths = [d for d, spec in DEPTHS.items() if spec[:2] == (kind, counts) and spec[2][0] == stem.shape[0]]
+    if not depths:
+        raise CheckpointError(
+            f"a ResNet with {counts} {kind} blocks and {stem.shape[0]} stem channels is not in this zoo"
+        )
+
+    inflate, style = [], "3x1x1"
+    for stage in (1, 2, 3, 4):
+        first, second = (tensors.get(f"backbone.layer{stage}.0.conv{i}.weight") for i in (1, 2))
+        over_time = [w is not None and spans_time(w) for w in (first, second)]
+        inflate.append(int(any(over_time)))
+        if over_time[1]:
+            style = "3x3x3"
+    non_local = None
+    attention = {key.split(".non_local.")[1] for key in tensors if ".non_local." in key}
+    if attention:
+        non_local = "embedded_gaussian" if "theta.weight" in attention else "gaussian"
+        non_local = "concatenation" if "project.weight" in attention else non_local
+    video_kernels = stem.dim() == 5 or any(inflate)
+    return {
+        "depth": depths[0],
+        "in_channels": stem.shape[1],
+        "num_classes": tensors["fc.weight"].shape[0] if "fc.weight" in tensors else None,
+        "time": "inflate" if video_kernels else None,  # None: not visible so far
+        "inflate": tuple(inflate),
+        "inflate_style": style,
+        "non_local": non_local,
+        "non_local_sub_sample": True,
+        "neck": any(key.startswith("neck.") for key in tensors),
+    }
+
+
+def spans_time(weight: Tensor) -> bool:
+    """(O, I, t, k, k) or our (O, I, t, 1) with t > 1."""
+    if weight.dim() == 5:
+        return weight.shape[2] > 1
+    return weight.dim() == 4 and weight.shape[2] > 1 and weight.shape[3] == 1
+
+
+def see_shift(traits: dict[str, Any], tensors: Mapping[str, Tensor], wrapped: str) -> None:
+    """Where MMAction2's and TSM's names show the shift: wrapped convolutions, blocks, stages."""
+    if traits["non_local"]:
+        pooled = r"(non_local_block|\.nl)\.g\.0\."
+        traits["non_local_sub_sample"] = any(re.search(pooled, key) for key in tensors)
+    if traits["time"] == "inflate":
+        return
+    in_conv = any(re.search(wrapped, key) for key in tensors)
+    in_block = any(re.search(r"layer\d\.(net\.)?\d+\.(block\.)?net\.", key) for key in tensors)
+    traits["time"] = "shift" if in_conv or in_block else "none"
+    traits["shift_place"] = "block" if in_block else "blockres"
+    traits["shift_downsample"] = False
+    traits["temporal_pool"] = any(re.search(r"layer2\.net\.\d+\.", key) for key in tensors)
