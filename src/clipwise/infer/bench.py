@@ -193,14 +193,7 @@ class TimedReader(VideoReader):
     def __init__(self, reader: VideoReader):
         self.reader, self.seconds = reader, 0.0
         self.name, self.num_frames, self.fps = reader.name, reader.num_frames, reader.fps
-
-    @property
-    def height(self) -> int:
-        return self.reader.height
-
-    @property
-    def width(self) -> int:
-        return self.reader.width
+        self._size = (reader.height, reader.width)
 
     def frames(self, indices, transform=None) -> np.ndarray:
         def timed(frame: np.ndarray) -> Any:

@@ -208,14 +208,8 @@ class _Window(VideoReader):
     def __init__(self, kept: dict[int, np.ndarray], start: int, length: int, fps: float):
         self.kept, self.start = kept, start
         self.name, self.num_frames, self.fps = "window", length, fps
-
-    @property
-    def height(self) -> int:
-        return int(next(iter(self.kept.values())).shape[1])
-
-    @property
-    def width(self) -> int:
-        return int(next(iter(self.kept.values())).shape[2])
+        _, height, width, _ = next(iter(kept.values())).shape
+        self._size = (height, width)
 
     def frames(self, indices, transform=None) -> np.ndarray:
         return np.stack([self.kept[self.start + int(i)] for i in indices])

@@ -211,15 +211,7 @@ class _Ready(VideoReader):
 
     def __init__(self, rows: np.ndarray, num_frames: int, source: VideoReader):
         self.name, self.num_frames, self.fps = source.name, num_frames, source.fps
-        self._rows, self._height, self._width = rows, source.height, source.width
-
-    @property
-    def height(self) -> int:
-        return self._height
-
-    @property
-    def width(self) -> int:
-        return self._width
+        self._rows, self._size = rows, (source.height, source.width)
 
     def frames(self, indices: Any, transform: Any = None) -> np.ndarray:
         return self._rows

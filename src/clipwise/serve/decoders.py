@@ -61,22 +61,14 @@ class RemoteReader(VideoReader):
         self._budget_s = budget_s
         facts, body = self._ask(("open", str(path), name))
         self.num_frames, self.fps = int(facts["num_frames"]), float(facts["fps"])
-        self._height, self._width = int(facts["height"]), int(facts["width"])
+        self._size = int(facts["height"]), int(facts["width"])
         self._duration_s = float(facts["duration_s"])
         self.damage = None if facts["damage"] is None else str(facts["damage"])
         self.codec, self.container = str(facts["codec"]), str(facts["container"])
         self._pts_s = np.frombuffer(body, np.float64)
-        sane = self.num_frames > 0 and self._height > 0 and self._width > 0 and len(self._pts_s) == self.num_frames
+        sane = self.num_frames > 0 and min(self._size) > 0 and len(self._pts_s) == self.num_frames
         if not sane or not math.isfinite(self._duration_s):
             raise ApiError("not_a_video", f"{name}: the file makes no sense to the decoder.")
-
-    @property
-    def height(self) -> int:
-        return self._height
-
-    @property
-    def width(self) -> int:
-        return self._width
 
     @property
     def duration_s(self) -> float:
