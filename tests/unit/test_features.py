@@ -9,6 +9,7 @@ import torch
 
 from clipwise.data.annotations import annotations_of, read_annotations
 from clipwise.data.features import FeatureDataset, FeatureStore, read_feature_file
+from clipwise.data.loader import make_loader, prefetch
 from clipwise.data.rescale import rescale_features
 from clipwise.errors import ClipwiseError, DataError
 
@@ -149,6 +150,20 @@ def test_bad_feature_files_are_named(tmp_path, what, capsys):
     for word in [str(path), *words]:
         assert word in str(error.value)
     assert "must not run" not in capsys.readouterr().out
+
+
+def test_a_bad_file_is_named_by_a_loaders_worker_too(tmp_path):
+    for name in "abc":
+        np.save(tmp_path / f"{name}.npy", FEATURES)
+    (tmp_path / "b.npy").write_bytes(b"junk")
+    videos = annotations_of(dict.fromkeys("abc", GOOD["v1"]))
+    data = FeatureDataset(videos, FeatureStore(tmp_path, feat_dim=4), temporal_dim=7)
+    with pytest.raises(DataError) as error:
+        list(prefetch(make_loader(data, num_workers=1), torch.device("cpu")))
+    assert (
+        str(error.value)
+        == f"feature file {tmp_path}/b.npy can't be read: it is damaged, or holds objects instead of numbers."
+    )
 
 
 def test_a_missing_feature_names_folder_and_videos(tmp_path):

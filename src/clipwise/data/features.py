@@ -155,6 +155,10 @@ def read_feature_file(path: str | os.PathLike) -> NDArray:
     except DataError:
         raise
     except Exception as error:  # damaged files fail in many ways
+        if path.suffix in (".npy", ".npz") and "allow_pickle" in str(error):
+            raise DataError(
+                f"feature file {path} can't be read: it is damaged, or holds objects instead of numbers."
+            ) from None
         raise DataError(f"feature file {path} can't be read: {error}".split("\n")[0]) from None
     raise DataError(f"{path}: features are {', '.join(SUFFIXES)} files, not {path.suffix or 'without a suffix'}.")
 

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from clipwise.errors import ClipwiseError
+
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Yields this process's batches of (epoch, index) keys, from any position of an epoch on.
@@ -141,10 +143,21 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     return {k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
 
 
+def _in_own_words(loader: Any) -> Iterator[dict[str, Any]]:
+    """The loader's batches. A worker's error comes wrapped in a traceback; a user's is said as it was raised."""
+    try:
+        yield from loader
+    except ClipwiseError as error:
+        _, wrapped, words = str(error).rpartition(f"{type(error).__module__}.{type(error).__name__}: ")
+        if wrapped:
+            raise type(error)(words.strip()) from None
+        raise
+
+
 def prefetch(loader: Any, device: torch.device) -> Iterator[dict[str, Any]]:
     """Yield batches on the device, the next one's copy started before this one is used."""
     ahead = None
-    for batch in loader:
+    for batch in _in_own_words(loader):
         moved = to_device(batch, device)
         if ahead is not None:
             yield ahead
