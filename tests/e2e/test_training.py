@@ -133,7 +133,7 @@ def test_accumulation_ema_and_adamw_resume_exactly(clips, tmp_path):
 
     from clipwise.engine import train as module
 
-    original, saved = module._Run.save, []
+    original, saved = module.Run.save, []
 
     def save(self, best=False):
         original(self, best)
@@ -142,12 +142,12 @@ def test_accumulation_ema_and_adamw_resume_exactly(clips, tmp_path):
             self.saver.wait()
             raise StopError
 
-    module._Run.save = save
+    module.Run.save = save
     try:
         with pytest.raises(StopError):
             train(half, data=str(clips), work_dir=tmp_path / "half", quiet=True)
     finally:
-        module._Run.save = original
+        module.Run.save = original
     resumed = train(half, data=str(clips), work_dir=tmp_path / "half", quiet=True, resume=True)
     assert same_weights(whole.last, resumed.last)
     assert losses(tmp_path / "whole") == losses(tmp_path / "half")
