@@ -428,6 +428,9 @@ def test_localize_refuses_before_the_work(world, tmp_path, capsys):
         ),
         ([str(video), str(tmp_path / "other"), "--out-dir", "found"], "names must differ"),
         ([str(features), "--preview", "x.mp4"], "long_000.npy holds features, which have no pictures"),
+        ([str(video), "--preview", "x.txt"], "x.txt"),
+        ([str(video), "--csv", f"{features}/x.csv"], f"{features} is not a folder"),
+        ([str(features), "--duration", "-2"], "duration_s was -2; the seconds of a video are more than 0"),
         ([str(video), "--max-segments", "0"], "max_segments was 0; it must be at least 1"),
         ([str(video), "--max-overlap", "1.5"], "max_overlap was 1.5; it must be from 0 to 1"),
     ]:
@@ -538,6 +541,8 @@ def test_measuring_refuses_what_it_cannot_measure(world, tmp_path, capsys):
     assert "without a label" in capsys.readouterr().err
     assert main(["eval-proposals", str(unnamed)]) == 2
     assert main(["eval-proposals", str(unnamed), gt, "--plot", "x.gif"]) == 2
+    assert main(["eval-proposals", str(unnamed), gt, "--tiou", "0.5", "1.5"]) == 2
+    assert "--tiou 1.5: overlaps are" in capsys.readouterr().err
     capsys.readouterr()
     scores = tmp_path / "scores.json"
     label = world["database"]["long_004"]["annotations"][0]["label"]

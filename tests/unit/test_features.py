@@ -307,6 +307,7 @@ BAD_ANNOTATIONS = {
     "no duration": ({"annotations": []}, "has duration None"),
     "a duration of zero": (entry(duration=0), "has duration 0"),
     "a segment that is no pair": (entry(annotations=[{"segment": [1]}]), "must be a list of"),
+    "frames that are no number": (entry(duration_frame="many"), "duration_frame and feature_frame of video 'v1'"),
     "an entry that is no dictionary": ([1, 2], "is list"),
 }
 

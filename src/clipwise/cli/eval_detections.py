@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clipwise.cli.common import add_json, print_json, print_table
-from clipwise.cli.eval_proposals import add_video_info, ground_truth, measure, split_ground_truth
+from clipwise.cli.eval_proposals import add_video_info, check_tiou, ground_truth, measure, split_ground_truth
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     results, gt = split_ground_truth(args.files, args.gt)
     truth = ground_truth(gt, args.subset, args.video_info)
-    tiou = np.array(args.tiou) if args.tiou else (THUMOS_TIOU if args.thumos else ACTIVITYNET_TIOU)
+    tiou = check_tiou(args.tiou) if args.tiou else (THUMOS_TIOU if args.thumos else ACTIVITYNET_TIOU)
     scores = read_any_class_scores(args.class_scores) if args.class_scores else None
 
     def metric(found: Any) -> Any:

@@ -32,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import numpy as np
 
     from clipwise.errors import ClipwiseError
     from clipwise.tasks.detection_metrics import ACTIVITYNET_TIOU, average_recall_at_avg_proposals
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     results, gt = split_ground_truth(args.files, args.gt)
     if args.max_proposals < 1:
         raise ClipwiseError(f"--max-proposals {args.max_proposals}: at least 1 is needed.")
-    tiou = ACTIVITYNET_TIOU if args.tiou is None else np.array(args.tiou)
+    tiou = ACTIVITYNET_TIOU if args.tiou is None else check_tiou(args.tiou)
     truth = ground_truth(gt, args.subset, args.video_info)
     measured = {
         path: measure(
@@ -168,6 +167,22 @@ def ground_truth(path: str, subset: str, video_info: str | None = None) -> dict[
     )
     print(say, file=sys.stderr)
     return everything.ground_truth()
+
+
+def check_tiou(given: list[float]) -> Any:
+    """``--tiou`` as an array.
+
+    Raises:
+        ClipwiseError: an overlap that there is not.
+    """
+    import numpy as np
+
+    from clipwise.errors import ClipwiseError
+
+    wrong = [t for t in given if not 0 < t <= 1]
+    if wrong:
+        raise ClipwiseError(f"--tiou {wrong[0]:g}: overlaps are more than 0 and at most 1.")
+    return np.array(given)
 
 
 def measure(path: str, gt: str, truth: dict[str, list[dict[str, Any]]], metric: Callable[[Any], Any]) -> Any:

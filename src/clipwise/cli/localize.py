@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         _save(args.csv, to_csv(found))
     if args.json:
         print_json({"videos": [one.to_dict(curves=False) for one in found], "failures": failures})
-    elif shown:
+    elif shown and found:
         _print(found)
     if without_truth:
         print(
@@ -201,10 +201,13 @@ def _check_outputs(args: argparse.Namespace, inputs: list[_Input]) -> None:
     """Refuse what could not be written, before the work.
 
     Raises:
-        ClipwiseError: an output for one video and several inputs, two inputs of one name, a preview of features.
+        ClipwiseError: an output for one video and several inputs, two inputs of one name, a preview of features, a file that
+            can't be written.
     """
+    from clipwise.engine.evaluate import check_writable
     from clipwise.errors import ClipwiseError
     from clipwise.infer.canvas import canvas_for
+    from clipwise.infer.video_writer import check_video_path
 
     for option, value in {"--srt": args.srt, "--timeline": args.timeline, "--preview": args.preview}.items():
         if value and value is not True and len(inputs) != 1:
@@ -215,6 +218,11 @@ def _check_outputs(args: argparse.Namespace, inputs: list[_Input]) -> None:
         raise ClipwiseError(f"--preview needs a video; {inputs[0].source} holds features, which have no pictures.")
     if args.timeline:
         canvas_for(args.timeline, 1, 1)
+    if isinstance(args.preview, str):
+        check_video_path(args.preview)
+    for option in ("csv", "srt", "timeline", "preview", "results", "out_dir"):
+        if isinstance(value := getattr(args, option), str):
+            check_writable(value, f"--{option.replace('_', '-')}")
     if args.out_dir or args.results:
         sources: dict[str, str] = {}
         for item in inputs:

@@ -237,14 +237,20 @@ def _video(name: str, entry: Any, subsets: Mapping[str, str], path: Any) -> Vide
         raise DataError(f"{path}: a segment of video {name!r} ends before it starts: {segments.tolist()}.")
     if (segments < 0).any():
         raise DataError(f"{path}: a segment of video {name!r} starts before the video: {segments.tolist()}.")
+    try:
+        num_frames, feature_frames = (int(entry.get(key) or 0) for key in ("duration_frame", "feature_frame"))
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(
+            f"{path}: duration_frame and feature_frame of video {name!r} must be numbers of frames."
+        ) from None
     return VideoAnnotation(
         name=name,
         duration_s=float(seconds),
         subset=entry.get("subset", subsets.get(name)),
         segments=segments,
         labels=labels,
-        num_frames=int(entry.get("duration_frame") or 0),
-        feature_frames=int(entry.get("feature_frame") or 0),
+        num_frames=num_frames,
+        feature_frames=feature_frames,
     )
 
 

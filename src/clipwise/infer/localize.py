@@ -188,6 +188,8 @@ class Localizer:
         Raises:
             DecodeError, DataError, CheckpointError: what is wrong and what to do.
         """
+        if duration_s is not None and not 0 < duration_s < math.inf:
+            raise ClipwiseError(f"duration_s was {duration_s:g}; the seconds of a video are more than 0.")
         if _is_features(video):
             return self._from_features(video, duration_s, class_scores, name or "features")
         if isinstance(video, VideoReader):
