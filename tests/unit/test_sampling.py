@@ -7,12 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipwise.data.sampling import (
-    dense_sample_frames,
-    paddle_sample_frames,
-    sample_frames,
-    untrimmed_sample_frames,
-)
+from clipwise.data.sampling import dense_sample_frames, paddle_sample_frames, sample_frames
 from clipwise.errors import DataError, RecipeError
 
 
@@ -103,9 +98,6 @@ def test_second_golden_table(shared):
         elif row["op"].startswith("Dense"):
             ours = dense_sample_frames(row["N"], num_clips=row["num_clips"], mode="test")
             assert ours.reshape(-1).tolist() == row["v024_inds"], row
-        else:
-            ours = untrimmed_sample_frames(row["N"], clip_len=row["clip_len"], frame_interval=row["interval"])
-            assert ours.reshape(-1).tolist() == row["inds"], row
 
 
 def test_anchors_without_the_shared_folder():
@@ -117,10 +109,6 @@ def test_anchors_without_the_shared_folder():
     assert sample_frames(40, clip_len=4, frame_interval=16, mode="test").tolist() == [[0, 16, 32, 8]]
     twice = sample_frames(300, clip_len=1, num_clips=8, mode="test", twice_sample=True).reshape(-1)
     assert twice.tolist() == [18, 56, 93, 131, 168, 206, 243, 281, 0, 37, 75, 112, 150, 187, 225, 262]
-
-
-def test_untrimmed_sampling_of_a_very_short_video():
-    assert untrimmed_sample_frames(5, frame_interval=16).tolist() == [[2]]
 
 
 @pytest.mark.parametrize(
@@ -197,8 +185,7 @@ def test_other_samplers_stay_inside(num_frames, clip_len, num_clips, seed, mode)
     assert dense.shape == (num_clips * (10 if mode == "test" else 1), clip_len)
     paddle = paddle_sample_frames(num_frames, num_segments=num_clips, segment_len=clip_len, mode=mode, rng=rng)
     assert paddle.shape == (num_clips, clip_len)
-    untrimmed = untrimmed_sample_frames(num_frames, clip_len=clip_len)
-    for frames in (dense, paddle, untrimmed):
+    for frames in (dense, paddle):
         assert frames.min() >= 0
         assert frames.max() < num_frames
 

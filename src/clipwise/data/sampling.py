@@ -139,23 +139,6 @@ def dense_sample_frames(
     return _inside(frames, num_frames, out_of_bound)
 
 
-def untrimmed_sample_frames(num_frames: int, *, clip_len: int = 1, frame_interval: int = 16) -> np.ndarray:
-    """One clip around the middle of every ``frame_interval`` frames of a long video: for feature extraction.
-
-    Returns:
-        int64 (number of centres, clip_len), clipped to the video.
-
-    Source: MMAction2 UntrimmedSampleFrames. ``# differs:`` a video of at most half an interval gives one clip around
-    its middle, where MMAction2 raises.
-    """
-    _check(num_frames, clip_len, frame_interval, 1)
-    centres = np.arange(frame_interval // 2, num_frames, frame_interval)
-    if not len(centres):
-        centres = np.array([num_frames // 2])
-    frames = centres[:, None] + np.arange(-(clip_len // 2), clip_len - clip_len // 2)
-    return np.clip(frames, 0, num_frames - 1).astype(np.int64)
-
-
 def paddle_sample_frames(
     num_frames: int,
     *,

@@ -213,7 +213,7 @@ def fuse(scores: Sequence[np.ndarray], weights: Sequence[float], softmax: bool =
 
     Source: MMAction2 0.24 tools/analysis/report_accuracy.py.
     """
-    return np.sum([w * (_softmax(s) if softmax else s) for s, w in zip(scores, weights)], axis=0)
+    return metrics.weighted_score([_softmax(s) if softmax else s for s in scores], weights)
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
