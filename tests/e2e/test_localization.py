@@ -371,6 +371,22 @@ def test_localize_writes_everything(world, tmp_path, capsys):
     assert len(measured["per_tiou"]) == 10
 
 
+def test_a_folder_of_frames_has_the_rate_that_it_is_given(world, tmp_path, capsys):
+    pictures, folder = PictureEncoder(".jpg", 2), tmp_path / "frames"
+    folder.mkdir()
+    with open_video(clip(world, 4)) as reader:
+        for n, frame in enumerate(reader.frames(range(40)), 1):
+            (folder / f"img_{n:05}.jpg").write_bytes(pictures.encode(frame))
+    preview = tmp_path / "p.mp4"
+    words = ["localize", str(world["run"].last), str(folder), "--preview", str(preview), "--json"]
+    assert main([*words, "--frame-rate", "10"]) == 0
+    assert json.loads(capsys.readouterr().out)["videos"][0]["duration_s"] == 4.0
+    with open_video(preview) as reader:
+        assert (reader.fps, reader.num_frames) == (10.0, 40)
+    assert main(words) == 2
+    assert "Set --frame-rate" in capsys.readouterr().err
+
+
 def test_localize_from_features_equals_localize_from_the_video(world, capsys):
     localizer = Localizer(world["run"].last, device="cpu")
     video = localizer(clip(world, 4))

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from clipwise.data.annotations import annotations_of, read_annotations
-from clipwise.data.features import FeatureDataset, FeatureStore, read_feature_file
+from clipwise.data.feature_formats import read_feature_file
+from clipwise.data.features import FeatureDataset, FeatureStore
 from clipwise.data.loader import make_loader, prefetch
 from clipwise.data.rescale import rescale_features
 from clipwise.errors import ClipwiseError, DataError

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
     from clipwise.cli.eval_detections import read_any_class_scores
     from clipwise.data.annotations import read_annotations
-    from clipwise.errors import DataError
+    from clipwise.errors import ClipwiseError, DataError
     from clipwise.tasks.detections import ResultWriter
 
     first, parts = shard_of(args.shard)
@@ -82,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     annotations = read_annotations(args.gt) if args.gt else None
     scores = read_any_class_scores(args.class_scores) if args.class_scores else None
     localizer = _load(args)
+    if args.preview and localizer.made.get("modality") == "flow":
+        raise ClipwiseError(f"--preview draws into pictures, but {args.checkpoint} looks at flow; leave it out.")
     failures: dict[str, str] = {}
     found: list[Any] = []
     without_truth = []
@@ -165,9 +167,9 @@ class _Input:
 
     @property
     def is_video(self) -> bool:
-        from clipwise.infer.localize import FEATURE_SUFFIXES
+        from clipwise.data.feature_formats import SUFFIXES
 
-        return self.store is None and Path(self.source).suffix.lower() not in FEATURE_SUFFIXES
+        return self.store is None and Path(self.source).suffix.lower() not in SUFFIXES
 
     def read(self) -> Any:
         """What the localizer takes."""
@@ -176,8 +178,8 @@ class _Input:
 
 def _expand(words: list[str]) -> list[_Input]:
     """Inputs as `predict` takes them, folders of feature files, and files with the features of many videos."""
-    from clipwise.data.features import FeatureStore, is_collection
-    from clipwise.infer.localize import FEATURE_SUFFIXES
+    from clipwise.data.feature_formats import SUFFIXES, is_collection
+    from clipwise.data.features import FeatureStore
     from clipwise.infer.predictor import VIDEO_SUFFIXES, expand_inputs
 
     items: list[_Input] = []
@@ -187,7 +189,7 @@ def _expand(words: list[str]) -> list[_Input]:
         if is_collection(path):
             store = FeatureStore(path)
             items += [_Input(name, store.where(name), store) for name in store.names]
-        elif suffixes & set(FEATURE_SUFFIXES) and not suffixes & VIDEO_SUFFIXES:
+        elif suffixes & set(SUFFIXES) and not suffixes & VIDEO_SUFFIXES:
             store = FeatureStore(path)
             items += [_Input(Path(file).stem, file) for file in map(store.where, store.names)]
         else:
@@ -263,7 +265,12 @@ def _write(args: argparse.Namespace, localizer: Any, item: _Input, one: Any, kno
         from clipwise.infer.draw import annotate_video
 
         target = folder / f"{name}_found.mp4" if args.preview is True and folder else Path(str(args.preview))
-        annotate_video(item.source, target, [(s.start_s, s.end_s, [(s.name, s.score)]) for s in one.in_time])
+        captions = [(s.start_s, s.end_s, [(s.name, s.score)]) for s in one.in_time]
+        if Path(item.source).is_dir():  # which does not know its own rate
+            with open_for(localizer.extractor.spec, item.source, args.frame_rate) as reader:
+                annotate_video(reader, target, captions)
+        else:
+            annotate_video(item.source, target, captions)
 
 
 def _save(path: str | Path, text: str) -> None:

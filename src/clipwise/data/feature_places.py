@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipwise.data.features import SUFFIXES
+from clipwise.data.feature_formats import SUFFIXES
 from clipwise.errors import DataError
 
 

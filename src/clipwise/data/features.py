@@ -7,11 +7,8 @@ of names, which is mapped into memory). Letters: L positions, F feature dimensio
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,11 +18,11 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from clipwise.data.annotations import AnnotationSet, TimeBase
+from clipwise.data.feature_formats import SUFFIXES, check_features, open_collection, read_feature_file
 from clipwise.data.rescale import Rescale, rescale_features
 from clipwise.errors import DataError
 
 Format = Literal["auto", "csv", "npy", "npz", "pkl", "pt"]
-SUFFIXES = (".csv", ".npy", ".npz", ".pkl", ".pt")
 SIDECAR = "features.json"
 """In a folder of features: which recogniser made them, and how."""
 
@@ -50,7 +47,7 @@ class FeatureStore:
         if self.source.is_dir():
             self._files = _find_files(self.source, format)
         elif self.source.is_file():
-            names, self._array = _open_collection(self.source)
+            names, self._array = open_collection(self.source)
             self._row = {name.removeprefix("v_"): row for row, name in enumerate(names)}
             if len(self._row) != len(names):
                 raise DataError(f"{self.source}: a video stands there twice.")
@@ -121,70 +118,6 @@ def read_sidecar(folder: str | os.PathLike) -> dict[str, Any] | None:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is damaged: {error}.") from None
     return content if isinstance(content, dict) else None
-
-
-def read_feature_file(path: str | os.PathLike) -> NDArray:
-    """The array of one file, whatever its kind.
-
-    Raises:
-        DataError: it can't be read; the message names it.
-    """
-    path = Path(path)
-    try:
-        if path.suffix == ".csv":
-            return _read_csv(path)
-        if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                key = next((k for k in ("feat", "features", "feature", "arr_0") if k in file), None)
-                if key is None and len(file.files) == 1:
-                    key = file.files[0]
-                if key is None:
-                    raise DataError(f"{path} holds {', '.join(file.files)}; features are looked for under 'feat'.")
-                return file[key]
-        if path.suffix == ".pkl":
-            with open(path, "rb") as stream:
-                return _as_array(
-                    _SafeUnpickler(stream, encoding="latin1").load(), path
-                )  # so that Python 2's can be read
-        if path.suffix == ".pt":
-            return _as_array(torch.load(path, map_location="cpu", weights_only=True), path)
-    except FileNotFoundError:
-        raise DataError(f"feature file {path} does not exist.") from None
-    except DataError:
-        raise
-    except Exception as error:  # damaged files fail in many ways
-        if path.suffix in (".npy", ".npz") and "allow_pickle" in str(error):
-            raise DataError(
-                f"feature file {path} can't be read: it is damaged, or holds objects instead of numbers."
-            ) from None
-        raise DataError(f"feature file {path} can't be read: {error}".split("\n")[0]) from None
-    raise DataError(f"{path}: features are {', '.join(SUFFIXES)} files, not {path.suffix or 'without a suffix'}.")
-
-
-def check_features(array: NDArray, where: str, feat_dim: int | None = None) -> NDArray[np.float32]:
-    """(L, F) float32, or an error that names ``where``."""
-    if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
-        raise DataError(
-            f"{where}: features have shape {array.shape} and type {array.dtype}; numbers (positions, feat_dim) are needed."
-        )
-    if feat_dim is not None and array.shape[1] != feat_dim:
-        if array.shape[0] == feat_dim:
-            hint = "it looks transposed: (positions, feat_dim) is needed"
-        else:
-            hint = f"to train on such features set feat_dim={array.shape[1]}, or auto"
-        raise DataError(
-            f"{where}: features have shape {array.shape}, that is feat_dim {array.shape[1]}, but the model has feat_dim {feat_dim}; {hint}."
-        )
-    values = array.astype(np.float32, copy=False)
-    finite = np.isfinite(values)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
-        raise DataError(
-            f"{where}: {int((~finite).sum())} features are NaN or infinite, the first at position {row}, channel {column}."
-        )
-    return values
 
 
 class FeatureDataset(Dataset):
@@ -262,108 +195,3 @@ def _find_files(folder: Path, format: Format) -> dict[str, Path]:
     if not files:
         raise DataError(f"{folder} holds no feature file ({', '.join('*' + s for s in suffixes)}).")
     return files
-
-
-def is_collection(path: str | os.PathLike) -> bool:
-    """Whether a file holds the features of many videos, by name."""
-    path = Path(path)
-    if path.suffix == ".npy":
-        return path.is_file() and path.with_suffix(".txt").is_file()
-    if path.suffix != ".npz" or not path.is_file():
-        return False
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {"names", "feat"} <= set(file.files)
-    except (ValueError, OSError, EOFError):
-        return False  # read_feature_file says what is wrong
-
-
-def _open_collection(path: Path) -> tuple[list[str], NDArray]:
-    try:
-        if path.suffix == ".npy":
-            names = path.with_suffix(".txt")
-            if not names.is_file():
-                raise DataError(f"{path} needs {names.name} beside it: the names of its videos, one a line.")
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            listed = names.read_text(encoding="utf-8").split()
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                if not {"names", "feat"} <= set(file.files):
-                    raise DataError(
-                        f"{path} holds {', '.join(file.files)}; a file with all videos needs 'names' and 'feat'."
-                    )
-                listed, array = [str(n) for n in file["names"]], file["feat"]
-        else:
-            raise DataError(
-                f"{path}: one file with all videos is .npz or .npy; otherwise give the folder of the files."
-            )
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path} can't be read: {error}") from None
-    if array.ndim != 3 or len(array) != len(listed):
-        raise DataError(
-            f"{path}: features {array.shape} do not fit {len(listed)} names; (videos, positions, feat_dim) is needed."
-        )
-    return listed, array
-
-
-def _read_csv(path: Path) -> NDArray[np.float32]:
-    with open(path, encoding="utf-8") as file:
-        first = file.readline()
-        if not _is_header(first):
-            file.seek(0)
-        try:
-            values = np.loadtxt(file, delimiter=",", dtype=np.float32, ndmin=2, comments=None)
-            return (
-                values[:, 1:] if first.startswith((",", '"",')) else values
-            )  # pandas numbers the rows in a column without a name
-        except ValueError as error:
-            raise DataError(f"feature file {path} can't be read: {str(error).splitlines()[0]}") from None
-
-
-def _is_header(line: str) -> bool:
-    """Whether a CSV's first line names its columns: words, or the numbers 0, 1, 2 … that pandas writes."""
-    cells = [cell.strip().strip('"') for cell in line.split(",")]
-    cells = cells[1:] if cells[0] == "" else cells
-    if len(cells) > 1 and cells == [str(i) for i in range(len(cells))]:
-        return True
-    return any(c.isalpha() for c in line.replace("e", "").replace("E", "").replace("nan", "").replace("inf", ""))
-
-
-def _as_array(value: Any, path: Path) -> NDArray:
-    if isinstance(value, dict):
-        key = next((k for k in ("feat", "features", "feature") if k in value), None)
-        if key is None:
-            raise DataError(
-                f"{path} is a dictionary of {', '.join(map(str, list(value)[:5]))}; features are looked for under 'feat'."
-            )
-        value = value[key]
-    if isinstance(value, torch.Tensor):
-        return value.numpy()
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        return np.stack([np.asarray(v) for v in value])
-    if not isinstance(value, np.ndarray):
-        raise DataError(f"{path} holds {type(value).__name__}; an array (positions, feat_dim) is needed.")
-    return value
-
-
-class _SafeUnpickler(pickle.Unpickler):
-    """Arrays, tensors, numbers and containers; nothing that can run code."""
-
-    _ALLOWED = {  # noqa: RUF012
-        ("numpy", "ndarray"), ("numpy", "dtype"), ("collections", "OrderedDict"), ("_codecs", "encode"),
-        *((f"numpy.{core}.{module}", name) for core in ("core", "_core")
-          for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))),
-    }  # fmt: skip
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("torch.storage", "_load_from_bytes"):
-            return _load_storage  # torch's own would unpickle anything
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return torch._utils._rebuild_tensor_v2
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a feature file has no need of")
-        return super().find_class(module, name)
-
-
-def _load_storage(content: bytes) -> Any:
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

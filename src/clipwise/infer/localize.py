@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clipwise.data.decode import VideoReader
-from clipwise.data.features import check_features, read_feature_file
+from clipwise.data.feature_formats import SUFFIXES, check_features, read_feature_file
 from clipwise.data.rescale import rescale_features
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device
@@ -36,7 +36,6 @@ from clipwise.tasks.detections import VideoClassScores, name_proposals
 from clipwise.tasks.proposals import generate_proposals
 
 Naming = Literal["span", "video"]
-FEATURE_SUFFIXES = (".npy", ".npz", ".csv", ".pkl", ".pt")
 
 
 class Localizer:
@@ -329,4 +328,4 @@ def localize(
 def _is_features(video: Any) -> bool:
     if isinstance(video, np.ndarray):
         return video.ndim == 2
-    return isinstance(video, (str, os.PathLike)) and Path(video).suffix.lower() in FEATURE_SUFFIXES
+    return isinstance(video, (str, os.PathLike)) and Path(video).suffix.lower() in SUFFIXES
