@@ -16,8 +16,8 @@ import numpy as np
 
 from clipwise.data.dataset import ClipSpec
 from clipwise.recipe import load_recipe
-from clipwise.serve.app import Settings, create_app
-from clipwise.serve.limits import Limits
+from clipwise.serve.app import create_app
+from clipwise.serve.limits import Limits, Settings
 from clipwise.serve.running import bind, make_server
 
 CLASSES = ["dark", "bright", "a class that is never seen, with a name too long for any telephone"]

@@ -76,8 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from clipwise.cli.predict import load_any
     from clipwise.errors import ClipwiseError
-    from clipwise.serve.app import Settings, check_settings, create_app
-    from clipwise.serve.limits import Limits
+    from clipwise.serve.app import create_app
+    from clipwise.serve.limits import Limits, Settings
     from clipwise.serve.running import bind, is_loopback, make_server
 
     if not 0 <= args.port <= 65535:
@@ -95,7 +95,6 @@ def run(args: argparse.Namespace) -> int:
         folder=args.tmp,
         **({} if args.decoders is None else {"decoders": args.decoders}),
     )
-    check_settings(settings)
     if args.tmp and not Path(args.tmp).is_dir():
         raise ClipwiseError(f"--tmp {args.tmp} is not a folder.")
     listener = bind(args.host, args.port)

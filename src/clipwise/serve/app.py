@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import clipwise
-from clipwise.errors import ClipwiseError, MissingExtraError
+from clipwise.errors import MissingExtraError
 from clipwise.serve.analysis import Analyzer, Localizer, Options
 from clipwise.serve.batching import BatchQueue
 from clipwise.serve.decoders import DecoderPool
 from clipwise.serve.errors import ApiError
 from clipwise.serve.jobs import Admission, Job, JobStore
-from clipwise.serve.limits import Limits
+from clipwise.serve.limits import Settings
 from clipwise.serve.metrics import ServerMetrics
 from clipwise.serve.openapi import openapi_document
 from clipwise.serve.segments import to_srt
@@ -49,25 +47,6 @@ _PAGE_FILES = {  # the only files there are: no path of the file system is ever 
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the server behaves, besides its limits."""
-
-    limits: Limits = field(default_factory=Limits)
-    allow_urls: bool = False
-    allow_private_urls: bool = False
-    """Fetch from private networks too; only for a server that nobody else reaches."""
-    hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]")
-    """Names under which the server may be called; "*" takes any."""
-    decoders: int = max(2, min(8, os.cpu_count() or 2))
-    """Files that are decoded at once."""
-    max_batch: int = 16
-    window_s: float | None = None
-    threshold: float = 0.4
-    folder: str | None = None
-    """Where uploads lie while they are worked on; None: the system's folder for temporary files."""
 
 
 def create_app(
@@ -353,16 +332,3 @@ class _Server:
             )
 
         return {ApiError: api_error, 404: not_found, 405: wrong_method}
-
-
-def check_settings(settings: Settings) -> None:
-    """
-    Raises:
-        ClipwiseError: numbers that make no sense.
-    """
-    if settings.decoders < 1 or settings.max_batch < 1:
-        raise ClipwiseError("--decoders and --max-batch must be at least 1.")
-    if not 0 < settings.threshold <= 1:
-        raise ClipwiseError(f"--threshold {settings.threshold}: it must be greater than 0 and at most 1.")
-    if settings.allow_private_urls and not settings.allow_urls:
-        raise ClipwiseError("--allow-private-urls has no effect without --allow-urls.")

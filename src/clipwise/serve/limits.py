@@ -1,8 +1,10 @@
-"""What the server lets in: sizes, lengths, times and numbers."""
+"""What the server lets in (sizes, lengths, times and numbers), and how it behaves."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 
 from clipwise.errors import ClipwiseError
 
@@ -54,3 +56,34 @@ class Limits:
     def public(self) -> dict[str, float | int]:
         """For ``GET /v1/model``."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the server behaves.
+
+    Raises:
+        ClipwiseError: numbers that make no sense.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    allow_urls: bool = False
+    allow_private_urls: bool = False
+    """Fetch from private networks too; only for a server that nobody else reaches."""
+    hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]")
+    """Names under which the server may be called; "*" takes any."""
+    decoders: int = max(2, min(8, os.cpu_count() or 2))
+    """Files that are decoded at once."""
+    max_batch: int = 16
+    window_s: float | None = None
+    threshold: float = 0.4
+    folder: str | None = None
+    """Where uploads lie while they are worked on; None: the system's folder for temporary files."""
+
+    def __post_init__(self) -> None:
+        if self.decoders < 1 or self.max_batch < 1:
+            raise ClipwiseError("--decoders and --max-batch must be at least 1.")
+        if not 0 < self.threshold <= 1:
+            raise ClipwiseError(f"--threshold {self.threshold}: it must be greater than 0 and at most 1.")
+        if self.allow_private_urls and not self.allow_urls:
+            raise ClipwiseError("--allow-private-urls has no effect without --allow-urls.")
