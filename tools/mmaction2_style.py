@@ -1,7 +1,8 @@
 """MMAction2's command lines, turned into clipwise's.
 
-A config's file name finds the recipe of that name, which must not exist as a file. ``--cfg-options`` keys that have a
-counterpart are translated, others refused by name. Where no --data is given, lists are looked for where MMAction2 keeps them.
+A config that exists is translated into a recipe under ``work_dirs``; the name of one that does not finds the recipe of that
+name. ``--cfg-options`` keys that have a counterpart are translated, others refused by name. Where no --data is given and the
+config names none, lists are looked for where MMAction2 keeps them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import _clipwise  # noqa: F401 - puts clipwise on the path
 
 from clipwise import cli
 from clipwise.data.lists import test_part
+from clipwise.engine.mmaction2 import convert_config
 from clipwise.errors import ClipwiseError
 from clipwise.recipe import RecognitionRecipe, load_recipe
 
@@ -128,7 +130,7 @@ def train(argv: list[str]) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    recipe = _find(args.config)
+    recipe, has_data = _find(args.config)
     if args.gpu_ids or (args.gpus or 1) > 1:
         count = args.gpus or len(args.gpu_ids)
         raise ClipwiseError(
@@ -146,7 +148,7 @@ def _train(args: argparse.Namespace) -> int:
     words = ["train", recipe, *(f"{k}={v}" for k, v in overrides.items()), "--work-dir", work_dir]
     if args.data:
         words += ["--data", args.data]
-    elif "train_data" not in overrides:
+    elif not has_data and "train_data" not in overrides:
         words += _layout(recipe, ("train", "val"))
     if args.no_validate:
         words.append("--no-validate")
@@ -193,7 +195,7 @@ def test(argv: list[str]) -> int:
 
 
 def _test(args: argparse.Namespace) -> int:
-    recipe = _find(args.config)
+    recipe, has_data = _find(args.config)
     _check_launcher(args.launcher)
     if args.onnx or args.tensorrt:
         raise ClipwiseError(
@@ -219,7 +221,7 @@ def _test(args: argparse.Namespace) -> int:
         words += ["--topk", *re.findall(r"\d+", value)]
     if args.data:
         words += ["--data", args.data]
-    elif not {"test_data", "val_data"} & overrides.keys():
+    elif not has_data and not {"test_data", "val_data"} & overrides.keys():
         words += _layout(recipe, ("val",))
     for option, value in (("--out", args.out), ("--average-clips", args.average_clips)):
         words += [option, value] if value else []
@@ -238,12 +240,21 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
-def _find(config: str) -> str:
-    """The name of the recipe that a config stands for."""
+def _find(config: str) -> tuple[str, bool]:
+    """The recipe that a config stands for, and whether it says where the data is.
+
+    A config that exists is translated, as it may be the user's own; one that does not is a name.
+    """
     path = Path(config)
-    return (
-        config if path.suffix in (".yaml", ".yml") else load_recipe(path.stem if path.suffix == ".py" else config).name
-    )
+    if path.suffix == ".py" and path.is_file():
+        out = Path("work_dirs") / f"{path.stem}.yaml"
+        out.parent.mkdir(exist_ok=True)
+        for note in convert_config(path, out)[0]:
+            _say(note)
+        return str(out), True
+    if path.suffix in (".yaml", ".yml"):
+        return config, False
+    return load_recipe(path.stem if path.suffix == ".py" else config).name, False
 
 
 def _overrides(items: list[str]) -> dict[str, str]:

@@ -344,3 +344,49 @@ def test_paddles_labels_must_fit_the_network(published_tsn, capsys):
     Path("names.json").write_text(json.dumps(list("abcdef")))
     assert published_tsn.main(words) == 0
     assert "class: " in capsys.readouterr().out
+
+
+CONFIG = """
+_base_ = ['{base}']
+model = dict(cls_head=dict(num_classes=6))
+sample = dict(type='SampleFrames', clip_len=1, frame_interval=1, num_clips=4)
+ending = [dict(type='Normalize', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]), dict(type='FormatShape')]
+train_pipeline = [sample, dict(type='RandomResizedCrop'), dict(type='Resize', scale=(32, 32), keep_ratio=False)] + ending
+val_pipeline = [dict(test_mode=True, **sample), dict(type='Resize', scale=(-1, 32)), dict(type='CenterCrop', crop_size=32)] + ending
+root = 'data/kinetics400/'
+data = dict(
+    videos_per_gpu=3, workers_per_gpu=0,
+    train=dict(type='VideoDataset', ann_file=root + 'kinetics400_train_list_videos.txt', data_prefix=root + 'videos_train', pipeline=train_pipeline),
+    val=dict(type='VideoDataset', ann_file=root + 'kinetics400_val_list_videos.txt', data_prefix=root + 'videos_val', pipeline=val_pipeline),
+    test=dict(type='VideoDataset', ann_file=root + 'kinetics400_val_list_videos.txt', data_prefix=root + 'videos_val', pipeline=val_pipeline))
+"""
+CONFIG_BASE = """
+model = dict(type='Recognizer2D', backbone=dict(type='ResNet', depth=18, pretrained=None), cls_head=dict(type='TSNHead', num_classes=400, in_channels=512))
+optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
+optimizer_config = dict(grad_clip=dict(max_norm=40, norm_type=2))
+lr_config = dict(policy='step', step=[1])
+total_epochs = 2
+"""
+
+
+def test_a_config_of_ones_own_is_translated_trained_and_tested(layout):
+    (layout / "configs").mkdir(exist_ok=True)
+    (layout / "configs/base.py").write_text(CONFIG_BASE)
+    (layout / "configs/own.py").write_text(CONFIG.format(base="base.py"))
+    words = ["configs/own.py", "--seed", "0", "--device", "cpu", "--cfg-options", "total_epochs=1"]
+    code, out, err = call(ROOT / "tools/train.py", *words, cwd=layout)
+    assert code == 0, err
+    assert "Translated from MMAction2's own.py" in err
+    assert "work_dirs/own.yaml" in err
+    passport = read_passport(layout / "work_dirs/own/last.safetensors")
+    assert (passport.model, passport.recipe["num_segments"], passport.recipe["epochs"]) == ("tsn_r18", 4, 1)
+    code, out, err = call(
+        ROOT / "tools/test.py", "configs/own.py", "work_dirs/own/last.safetensors", "--device", "cpu", cwd=layout
+    )
+    assert code == 0, err
+    assert "top1" in out
+
+    (layout / "configs/own.py").write_text("import os\n")
+    code, out, err = call(ROOT / "tools/train.py", *words, cwd=layout)
+    assert code == 2
+    assert "configs/own.py:1: `import os`: configs are read, not run" in err

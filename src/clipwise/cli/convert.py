@@ -1,10 +1,12 @@
-"""Read a checkpoint of another project, and write one of ours; or the way back.
+"""Read a checkpoint or a config of another project, and write one of ours; or the way back.
 
   clipwise convert slowonly.pth --recipe slowonly_r50_8x8x1_256e_kinetics400_rgb --out slowonly.safetensors
   clipwise convert ours.safetensors --to mmaction2 --out theirs.pth
+  clipwise convert configs/recognition/tsm/my_config.py --out mine.yaml
 
-Read are files of MMAction2 0.x and 1.x, of the original TSN, TSM and TPN code, of Paddle, of the original BMN, and ResNets of
+Read are files of MMAction2 0.x and 1.x, of the original TSN, TSM and TPN code, of Paddle, BMN of JJBOY, OpenTAD and Paddle, and ResNets of
 torchvision and timm. The format is recognised by its keys. A partial match is refused unless --partial allows it.
+A .py file is a recogniser's config of MMAction2 (0.x or 1.x): it is read, not run, and becomes a recipe.
 """
 
 from __future__ import annotations
@@ -17,12 +19,17 @@ from clipwise.errors import ClipwiseError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", help="file to read (.pth, .pt, .tar, .pdparams, .safetensors), or a name in the zoo"
+        "checkpoint",
+        help="file to read (.pth, .pt, .tar, .pdparams, .safetensors; .py: a config), or a name in the zoo",
     )
     parser.add_argument("--recipe", help="recipe that the weights are for (a packaged name or a YAML file)")
     parser.add_argument("--set", nargs="+", default=[], metavar="key=value", help="change keys of the recipe")
     parser.add_argument("--out", required=True, help="file to write")
-    parser.add_argument("--partial", action="store_true", help="accept missing, unused or misshapen weights")
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="accept missing, unused or misshapen weights, or settings without counterpart",
+    )
     parser.add_argument("--to", choices=("clipwise", "mmaction2"), default="clipwise", help="format to write")
     parser.add_argument("--classes", metavar="FILE", help="class names, one a line (known data sets have theirs)")
     parser.add_argument("--source", metavar="TEXT", help="what the passport says about where the weights are from")
@@ -35,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.checkpoint.endswith(".py"):
+        return _config(args)
     if args.to == "mmaction2":
         return _to_mmaction2(args)
     if not args.recipe:
@@ -81,18 +90,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _config(args: argparse.Namespace) -> int:
+    _refuse(args, "a config, which becomes a recipe", "recipe", "set", "classes", "weights_of", "source")
+    if args.to == "mmaction2" or not args.out.endswith((".yaml", ".yml")):
+        raise ClipwiseError(f"--out {args.out}: a config becomes a recipe, a .yaml file.")
+    from clipwise.engine.mmaction2 import convert_config
+
+    notes, left = convert_config(args.checkpoint, args.out, partial=args.partial)
+    if args.json:
+        print_json({"out": args.out, "notes": notes, "left_out": left})
+    else:
+        print("\n".join([*notes, *(f"left out: {line}" for line in left), f"written: {args.out}"]))
+    return 0
+
+
+def _refuse(args: argparse.Namespace, what: str, *options: str) -> None:
+    for option in options:
+        if getattr(args, option):
+            raise ClipwiseError(f"--{option.replace('_', '-')} has no effect with {what}.")
+
+
 def _to_mmaction2(args: argparse.Namespace) -> int:
-    for given, name in (
-        (args.recipe, "--recipe"),
-        (args.set, "--set"),
-        (args.classes, "--classes"),
-        (args.partial, "--partial"),
-        (args.weights_of, "--weights-of"),
-    ):
-        if given:
-            raise ClipwiseError(
-                f"{name} has no effect with --to mmaction2: the checkpoint's own passport says what it is."
-            )
+    what = "--to mmaction2: the checkpoint's own passport says what it is"
+    _refuse(args, what, "recipe", "set", "classes", "partial", "weights_of")
     from clipwise.engine.checkpoint import atomic_path, load_model_and_passport
     from clipwise.engine.zoo import resolve
     from clipwise.models.convert import save_mmaction2
