@@ -79,7 +79,7 @@ def test_unknown_verb_recipe_key_and_model(capsys, clips, tmp_path):
     assert not (tmp_path / "run" / "last.safetensors").exists()
 
 
-def test_missing_and_empty_data(capsys, tmp_path):
+def test_missing_and_empty_data(capsys, tmp_path, clips):
     assert "does not exist" in refused(
         capsys, "train", "tsm_tiny", "--data", tmp_path / "nowhere", "--work-dir", tmp_path / "run"
     )
@@ -87,6 +87,13 @@ def test_missing_and_empty_data(capsys, tmp_path):
     refused(capsys, "train", "tsm_tiny", "--data", tmp_path / "empty.txt", "--work-dir", tmp_path / "run")
     (tmp_path / "hollow").mkdir()
     refused(capsys, "train", "tsm_tiny", "--data", tmp_path / "hollow", "--work-dir", tmp_path / "run")
+    (tmp_path / "one" / "ring").mkdir(parents=True)
+    for n, video in enumerate(sorted((clips / "train" / "ring").iterdir())):
+        (tmp_path / "one" / "ring" / f"{n}.mp4").symlink_to(video)
+    run = ["train", "tsm_tiny", "--data", tmp_path / "one", "--work-dir", tmp_path / "run"]
+    assert "has only one class ('ring')" in refused(capsys, *run)
+    (tmp_path / "empty.yaml").write_text("")
+    assert "this file holds nothing" in refused(capsys, "train", tmp_path / "empty.yaml", "--data", clips)
     assert not (tmp_path / "run" / "last.safetensors").exists()
 
 
@@ -120,6 +127,31 @@ def test_results_that_can_not_be_written_are_refused_before_the_work(capsys, tmp
         said = refused(capsys, *words)
         assert f"{tmp_path / 'file'} is not a folder that can be written to" in said
         assert "test: " not in said.replace("clipwise test: ", "")  # no progress: nothing was scored
+
+
+def test_what_a_test_can_not_measure_is_refused_before_it_scores(capsys, tmp_path, trained, clips):
+    """Hours on a large list must not end in a message that could have come first."""
+    (tmp_path / "bare.txt").write_text("".join(f"{p}\n" for p in sorted(clips.rglob("*.mp4"))[:3]))
+    test = ["test", trained, "--data", clips]
+    for words, message in (
+        ([*test, "--topk", 0], "'0' is not a whole number of at least 1"),
+        ([*test, "--max-views", -2], "--max-views"),
+        ([*test, "--eval", "top_k_acuracy"], "did you mean 'top_k_accuracy'?"),
+        ([*test, "--eval", "mean_average_precision"], "one label a video"),
+        (["test", trained, "--data", tmp_path / "bare.txt"], "3 of the 3 entries of"),
+        (["test", "tsn_tiny", trained, "--data", clips], "holds a tsm_tiny, but the recipe tsn_tiny is for tsn_tiny"),
+        (["test", trained, "tsm_tiny", "--data", clips], f"clipwise test tsm_tiny {trained}"),
+        (["test", trained.parent, "--data", clips], f"is a folder; give for example {trained.parent}"),
+        (["test", "average_clips=prob"], "give a checkpoint"),
+        (["predict", trained, ""], "an empty name was given"),
+        (
+            ["train", "tsm_tiny", "--data", tmp_path / "bare.txt", "--work-dir", tmp_path / "run"],
+            "3 of the 3 entries of",
+        ),
+    ):
+        said = refused(capsys, *words)
+        assert message in said
+        assert "/12" not in said  # no progress: nothing was scored
 
 
 def test_predict_prints_a_table_json_and_csv(capsys, tmp_path, trained, clips):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from clipwise.cli.common import Progress, add_device, add_json, print_json, print_table
+from clipwise.cli.common import Progress, add_device, add_json, count, print_json, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the shuffles (default 0)")
     parser.add_argument("--num-workers", type=int, default=2, help="loader processes (default 2)")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
-    parser.add_argument("--max-views", type=int, metavar="N", help="views that go through the network at once")
+    parser.add_argument("--max-views", type=count, metavar="N", help="views that go through the network at once")
     parser.add_argument("--report", metavar="DIR", help="write an HTML report to this folder")
     parser.add_argument("--gradcam", metavar="VIDEO", help="write a Grad-CAM overlay of this video (needs --out)")
     parser.add_argument("--out", metavar="VIDEO", help="where the overlay goes (.mp4, .mov, .mkv)")

@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import EXPORTED_SUFFIXES, Progress, add_device, add_json, print_json, print_table
+from clipwise.cli.common import EXPORTED_SUFFIXES, Progress, add_device, add_json, count, print_json, print_table
 from clipwise.errors import ClipwiseError
 
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="videos of it (default 50)")
     parser.add_argument("--runs", type=int, default=10, help="calls of the model at least (default 10)")
     parser.add_argument("--seconds", type=float, default=3.0, help="time of them at least (default 3)")
-    parser.add_argument("--max-views", type=int, metavar="N", help="views that go through the network at once")
+    parser.add_argument("--max-views", type=count, metavar="N", help="views that go through the network at once")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
     parser.add_argument("--threads", type=int, help="CPU threads")
     frontier = parser.add_argument_group("frontier")

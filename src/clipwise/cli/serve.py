@@ -12,7 +12,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from clipwise.cli.common import add_device
+from clipwise.cli.common import add_device, count
 
 _LIMIT_HELP = {
     "max_upload_mb": "size of a request's body in MB",
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window", type=float, metavar="S", help="length of the timeline's windows in seconds")
     parser.add_argument("--threshold", type=float, default=0.4, help="score at which a segment begins (default 0.4)")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
-    parser.add_argument("--max-views", type=int, metavar="N", help="views that go through the network at once")
+    parser.add_argument("--max-views", type=count, metavar="N", help="views that go through the network at once")
     parser.add_argument("--tmp", metavar="DIR", help="where uploads lie while they are worked on")
     add_device(parser)
     group = parser.add_argument_group("limits")

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import EXPORTED_SUFFIXES, Progress, add_device, add_json, print_json, split_overrides
+from clipwise.cli.common import EXPORTED_SUFFIXES, Progress, add_device, add_json, count, print_json, split_overrides
 from clipwise.errors import ClipwiseError
 
 
@@ -31,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="METRIC",
         help="top_k_accuracy mean_class_accuracy (default), mean_average_precision, …",
     )
-    parser.add_argument("--topk", nargs="+", type=int, default=[1, 5], metavar="K", help="the k of top_k_accuracy")
+    parser.add_argument("--topk", nargs="+", type=count, default=[1, 5], metavar="K", help="the k of top_k_accuracy")
     parser.add_argument("--out", help="write the scores: .json, .csv or .pkl")
     parser.add_argument(
         "--average-clips", choices=("prob", "score", "none"), help="how the views of a video are averaged"
     )
-    parser.add_argument("--max-views", type=int, metavar="N", help="views that go through the network at once")
+    parser.add_argument("--max-views", type=count, metavar="N", help="views that go through the network at once")
     parser.add_argument(
         "--allow-missing", action="store_true", help="count files that can't be decoded as wrong and exit with 0"
     )
@@ -51,6 +51,10 @@ def run(args: argparse.Namespace) -> int:
     words, overrides = split_overrides(args.words)
     if len(words) > 2:
         raise ClipwiseError(f"one recipe and one checkpoint are expected, given: {' '.join(words)}")
+    if not words:
+        raise ClipwiseError("give a checkpoint.")
+    if len(words) == 2 and words[0].endswith((".safetensors", *EXPORTED_SUFFIXES)):
+        raise ClipwiseError(f"the recipe stands before the checkpoint: clipwise test {words[1]} {words[0]}")
     exported = words[-1].endswith(EXPORTED_SUFFIXES)
     loaded = None
     if exported:

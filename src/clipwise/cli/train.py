@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from clipwise.cli.common import add_device, add_json, print_json
+from clipwise.cli.common import add_device, add_json, count, print_json
 from clipwise.errors import ClipwiseError
 
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CKPT",
         help="go on exactly where the run (or CKPT) stopped; auto: if it has begun",
     )
-    parser.add_argument("--max-steps", type=int, metavar="N", help="stop, resumably, after so many optimizer steps")
+    parser.add_argument("--max-steps", type=count, metavar="N", help="stop, resumably, after so many optimizer steps")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), help="mixed precision")
     parser.add_argument("--compile", action="store_true", help="use torch.compile")
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale lr with the global batch")

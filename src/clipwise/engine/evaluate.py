@@ -28,6 +28,7 @@ from clipwise.data.transforms import normalize_clips
 from clipwise.engine.checkpoint import atomic_path
 from clipwise.engine.device import world
 from clipwise.errors import ClipwiseError
+from clipwise.recipe import nearest
 from clipwise.tasks import metrics
 from clipwise.tasks.recognition import average_views
 
@@ -165,6 +166,22 @@ def check_writable(path: str | Path, option: str) -> None:
         raise ClipwiseError(f"{option} {path}: {place} is not a folder that can be written to; give another place.")
 
 
+def check_metrics(names: Sequence[str], multi_label: bool) -> None:
+    """Refuse metrics that are not there, or not for such labels.
+
+    Args:
+        names: metrics.
+        multi_label: whether a video has several labels.
+    """
+    unknown = [n for n in names if n not in METRICS]
+    if unknown:
+        near = nearest(unknown[0], METRICS)
+        raise ClipwiseError(f"metric {unknown[0]!r} is not known{near}; there are: {', '.join(METRICS)}.")
+    if names and multi_label != any("average_precision" in n for n in names):
+        kind = "several labels a video" if multi_label else "one label a video"
+        raise ClipwiseError(f"the data has {kind}, which {', '.join(names)} can't measure.")
+
+
 def measure(
     scores: np.ndarray, labels: Sequence[Any], names: Sequence[str], topk: Sequence[int] = (1, 5)
 ) -> dict[str, float]:
@@ -174,15 +191,10 @@ def measure(
         scores: (N, num_classes).
         labels: N class indices, or N multi-hot vectors.
     """
-    unknown = [n for n in names if n not in METRICS]
-    if unknown:
-        raise ClipwiseError(f"metric {unknown[0]!r} is not known; there are: {', '.join(METRICS)}.")
-    failed = np.isnan(scores).any(axis=1)
     multi = bool(len(labels)) and np.ndim(labels[0]) > 0
+    check_metrics(names, multi)
+    failed = np.isnan(scores).any(axis=1)
     label_array = np.asarray(labels)
-    if multi != any("average_precision" in n for n in names) and names:
-        kind = "several labels a video" if multi else "one label a video"
-        raise ClipwiseError(f"the data has {kind}, which {', '.join(names)} can't measure.")
     figures: dict[str, float] = {}
     known, known_labels = scores[~failed], label_array[~failed]
     # A failed video's row says that every class but the true one is equally likely: wrong by any measure.

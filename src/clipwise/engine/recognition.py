@@ -39,6 +39,16 @@ def check_classes(videos: VideoList, num_classes: int, source: str | Path) -> No
         )
 
 
+def check_labels(videos: VideoList, source: str | Path) -> None:
+    """Refuse a list in which a video has no label, where labels are needed."""
+    bare = np.flatnonzero(videos.labels < 0) if not videos.multi_label else np.empty(0, np.int64)
+    if len(bare):
+        raise DataError(
+            f"{len(bare)} of the {len(videos)} entries of {source} have no label, the first: {videos.entry(int(bare[0]))}. "
+            "Expected: `path label` a line, or one sub-folder a class."
+        )
+
+
 class RecognitionTask(Task):
     """A recogniser with its lists.
 
@@ -69,6 +79,8 @@ class RecognitionTask(Task):
         )
         self.val_videos: VideoList | None = None
         self.train_videos = read_list(train_source, root=recipe.data_root, **options)
+        if not recipe.soft_labels:
+            check_labels(self.train_videos, str(train_source))
         self.held_out = bool(splits and splits.held_out and not val_source and validate)
         if splits and self.held_out:
             self.train_videos, self.val_videos = splits.hold_out(self.train_videos)
@@ -77,9 +89,17 @@ class RecognitionTask(Task):
             self.val_videos = read_list(
                 val_source, root=recipe.val_data_root or recipe.data_root, classes=self.train_videos.classes, **options
             )
+        if self.val_videos is not None:
+            check_labels(self.val_videos, str(val_source))
         num_classes = recipe.num_classes or self.train_videos.num_classes
         if num_classes is None:
             raise RecipeError("the number of classes can't be read from the data; set num_classes.")
+        if num_classes < 2:
+            only = f" ({self.train_videos.classes[0]!r})" if self.train_videos.classes else ""
+            raise DataError(
+                f"{train_source} has only one class{only}, so there is nothing to tell apart. "
+                "Expected: one sub-folder a class, or labels that differ; is this the folder above or below the right one?"
+            )
         for videos, source in ((self.train_videos, train_source), (self.val_videos, val_source)):
             if videos is not None:
                 check_classes(videos, num_classes, str(source))

@@ -26,7 +26,7 @@ def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> N
     if path.suffix != ".safetensors":
         log.say(load_start(model, path, first_conv))
         return
-    tensors, _ = read_checkpoint(path)
+    tensors, passport = read_checkpoint(path)
     own = model.state_dict()
     head = [k for k, v in model.named_modules() if v is getattr(model, "classifier", None)]
     names = [f"{k}.{p}" for k in head for p in ("weight", "bias")]
@@ -39,7 +39,7 @@ def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> N
         # TPN's auxiliary classifier has the class count too.
         tensors.update({k: own[k] for k in own if "aux" in k and k in tensors and tensors[k].shape != own[k].shape})
     load_tensors(model, tensors, path)
-    log.say(f"weights from {path}")
+    log.say(f"weights from {path}, a {passport.model}")
 
 
 def resolve_start(model: nn.Module, init: str | Path) -> Path:

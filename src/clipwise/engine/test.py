@@ -13,8 +13,8 @@ from clipwise.data.lists import read_list, test_part
 from clipwise.engine import zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import make_accelerator
-from clipwise.engine.evaluate import TestResult, score_list
-from clipwise.engine.recognition import check_classes
+from clipwise.engine.evaluate import TestResult, check_metrics, score_list
+from clipwise.engine.recognition import check_classes, check_labels
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.recipe import RecognitionRecipe, apply_overrides, load_recipe, make_recipe
 
@@ -50,6 +50,11 @@ def evaluate(
     protocol = load_recipe(recipe, overrides) if recipe else None
     network = load_recipe(recipe, [o for o in overrides if o.startswith("model")]) if recipe else None
     model, passport = loaded or load_model_and_passport(zoo.resolve(checkpoint, network), accelerator.device)
+    if protocol is not None and protocol.model != passport.model:
+        raise CheckpointError(
+            f"{checkpoint} holds a {passport.model}, but the recipe {recipe} is for {protocol.model}. "
+            "Give the checkpoint's own recipe, or none."
+        )
     if protocol is None:
         protocol = make_recipe(apply_overrides(passport.recipe, overrides), source=str(checkpoint))
     if not isinstance(protocol, RecognitionRecipe):
@@ -70,6 +75,9 @@ def evaluate(
         multi_label=protocol.multi_label,
     )
     check_classes(videos, num_classes, source)
+    check_labels(videos, source)
+    default = ("mean_average_precision",) if protocol.multi_label else ("top_k_accuracy", "mean_class_accuracy")
+    check_metrics(metrics or default, videos.multi_label)
     spec = ClipSpec.from_recipe(protocol.model_dump(), "test")
     done = 0
 
@@ -88,7 +96,6 @@ def evaluate(
         amp=amp,
         progress=advance,
     )
-    default = ("mean_average_precision",) if protocol.multi_label else ("top_k_accuracy", "mean_class_accuracy")
     result.compute(metrics or default, topk)
     result.trained_on = _trained_on(result.paths, passport)
     return result

@@ -160,6 +160,8 @@ def expand_inputs(inputs: Sequence[str]) -> Iterator[str]:
     """
     for item in inputs:
         path = Path(item)
+        if not item:
+            raise DataError("an empty name was given. Give a video, a folder, a list (.txt) or an address.")
         if "://" in item:
             yield item
         elif path.is_dir():

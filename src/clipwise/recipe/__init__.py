@@ -101,6 +101,10 @@ def find_recipe(name: str | Path) -> Path:
         if path.is_file():
             return path
         raise RecipeError(f"recipe file {path} does not exist. Give a YAML file, or a name from `clipwise recipes`.")
+    if path.suffix == ".py" and path.is_file():  # it may say something else than the recipe of its name
+        raise RecipeError(
+            f"{path} is a config of MMAction2, not a recipe. Make it one: clipwise convert {path} --out {path.stem}.yaml"
+        )
     stem = path.stem if path.suffix == ".py" else path.name
     stem = ALIASES.get(stem, stem)
     matches = [p for p in RECIPES.rglob("*.yaml") if p.stem == stem]
@@ -134,7 +138,7 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         raise RecipeError(f"{at}: not valid YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(values, dict):
         raise RecipeError(
-            f"{path}: a recipe is a list of `key: value` lines, but this file holds {type(values).__name__}."
+            f"{path}: a recipe is a list of `key: value` lines, but this file holds {'nothing' if values is None else type(values).__name__}."
         )
     lines = {}
     for key_node, _ in node.value if node else ():
