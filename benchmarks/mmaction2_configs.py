@@ -74,7 +74,7 @@ def translate(files: list[Path]) -> None:
         for line in left:
             print(f"{file.stem}: {line}")
         try:
-            ours = load_recipe(file.name).model_dump()
+            ours = load_recipe(file.name).model_dump()  # by its name: the file itself is no recipe
         except ClipwiseError:
             continue
         counts["packaged here"] += 1

@@ -7,7 +7,6 @@ import pytest
 from clipwise.engine.mmaction2 import convert_config, recipe_of_config
 from clipwise.engine.mmaction2.python_config import read_python_config
 from clipwise.errors import RecipeError
-from clipwise.models.zoo import CATALOGUE
 from clipwise.recipe import load_recipe, make_recipe
 
 BASE = """
@@ -167,7 +166,6 @@ def test_a_new_config(config):
         ("max_norm=40, norm_type=2", "max_norm=40, norm_type=1", "optim_wrapper.clip_grad.norm_type = 1"),
         ("type='RawframeDataset', modality", "type='ConcatDataset', modality", "train data: type = 'ConcatDataset'"),
         ("dict(img='rv')", "dict(img='rv'), indices=100", "test data: indices = 100"),
-        ("val_interval=8)", "val_interval=8)\nload_from = 'https://example.org/w.pth'", "not in the zoo"),
         ("val_interval=8)", "val_interval=8)\ncustom_hooks = [dict(type='EMAHook')]", "custom_hooks = [{'type': 'EMAHook'}]"),
     ],
 )  # fmt: skip
@@ -186,13 +184,6 @@ def test_partial_leaves_out_what_it_names_and_writes_the_rest(config, tmp_path):
     notes, left = convert_config(path, tmp_path / "out.yaml", partial=True)
     assert left == ["train pipeline: Imgaug"]
     assert load_recipe(tmp_path / "out.yaml").notes == notes != []
-
-
-def test_published_weights_become_their_name_in_the_zoo(config):
-    weights = CATALOGUE["tsm_r50_1x1x8_50e_kinetics400_rgb"]
-    values, left = recipe_of_config(config(OLD + f"load_from = '{weights.url}'\n"))
-    assert values["init"] == weights.name
-    assert not left
 
 
 @pytest.mark.parametrize(
@@ -220,6 +211,10 @@ def test_published_weights_become_their_name_in_the_zoo(config):
         ("a = 1", "not a config of MMAction2"),
         (
             "model = dict(type='BMN')\ndata = dict(train=dict(type='X'))",
+            "BMN's configs are not translated",
+        ),
+        (
+            "model = dict(type='X')\ndata = dict(train=dict(type='X'))",
             "a model of None, no neck and None is not in clipwise",
         ),
         (
@@ -258,3 +253,9 @@ def test_bases_are_merged_as_mmengine_does(config):
         "e": ["text", 1, False, 9, "text/x"],
         "e2": {"k": 1, "m": 2e-4},
     }
+
+
+def test_a_config_is_not_taken_for_the_recipe_of_its_name(config):
+    path = config(OLD, "tsm_r50_flip_1x1x8_50e_sthv1_rgb.py")
+    with pytest.raises(RecipeError, match=f"clipwise convert {path} --out tsm_r50_flip"):
+        load_recipe(path)

@@ -172,6 +172,23 @@ def test_a_name_is_downloaded_converted_and_kept(published, tmp_path):
     assert load_model_and_passport(zoo.resolve("tiny_jester"))[1].classes is not None
 
 
+def test_an_address_is_downloaded_once(published, tmp_path):
+    _model, server = published
+    known = CATALOGUE["tiny_jester"].url
+    assert zoo.resolve(known) == zoo.resolve("tiny_jester")
+    folder = known.rsplit("/", 1)[0]
+    (tmp_path / "shelf/other.pth").write_bytes((tmp_path / "shelf" / known.rsplit("/", 1)[1]).read_bytes())
+    first = zoo.resolve(f"{folder}/other.pth")
+    assert first.name == "other.pth"
+    second = zoo.resolve(f"{folder}//other.pth")  # the same name at another address is another file
+    assert second.name == "other.pth"
+    assert second != first
+    with pytest.raises(CheckpointError, match=r"missing\.pth"):
+        zoo.resolve(f"{folder}/missing.pth")
+    server.shutdown()
+    assert zoo.resolve(f"{folder}/other.pth") == first
+
+
 def test_a_strangers_file_needs_a_recipe(published, tmp_path):
     file = next((tmp_path / "shelf").iterdir())
     assert zoo.resolve(file) == file

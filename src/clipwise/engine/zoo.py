@@ -27,7 +27,8 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None) -> Path:
     """The file that a user means.
 
     Args:
-        checkpoint: a path, which is taken as it is, or a name in the zoo, which is downloaded and converted once.
+        checkpoint: a path, which is taken as it is; a name in the zoo, which is downloaded and converted once; or an address
+            (``https://…``), which is that of a name, or is downloaded once and then taken like a path.
         recipe: with it, a file of another project is converted (and kept in the cache) too.
 
     Returns:
@@ -36,6 +37,8 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None) -> Path:
     Raises:
         CheckpointError: neither a file nor a name (the nearest names are given), or it can't be had or converted.
     """
+    if str(checkpoint).startswith(("https://", "http://")):
+        checkpoint = _at_address(str(checkpoint))
     path = Path(checkpoint)
     weights = find_weights(str(checkpoint))
     if path.is_file() or (path.exists() and weights is None):
@@ -165,6 +168,16 @@ def _usable(path: Path) -> bool:
 
 def _downloaded(weights: Weights) -> Path:
     return download(weights.url, cache_folder() / "downloads" / weights.file_name, weights.sha256)
+
+
+def _at_address(url: str) -> str | Path:
+    """The zoo's name of a published file, or the downloaded file."""
+    known = next((weights.name for weights in CATALOGUE.values() if weights.url == url), None)
+    if known:
+        return known
+    file = Weights("", url.split("?")[0], None, 0)  # whose name may end in a checksum
+    apart = hashlib.sha256(url.encode()).hexdigest()[:8]  # files of one name from several places
+    return download(url, cache_folder() / "downloads" / apart / file.file_name, file.sha256)
 
 
 def _unknown(name: str) -> str:

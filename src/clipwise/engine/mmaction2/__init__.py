@@ -18,7 +18,6 @@ from clipwise.engine.mmaction2.network import MODEL_FIXED, translate_model
 from clipwise.engine.mmaction2.optimisation import RUN_FIXED, RUN_KEYS, translate_optimisation
 from clipwise.engine.mmaction2.python_config import read_python_config
 from clipwise.errors import RecipeError
-from clipwise.models.zoo import CATALOGUE
 from clipwise.recipe import make_recipe
 
 
@@ -71,10 +70,7 @@ def _translate(config: dict[str, Any], path: str) -> tuple[dict[str, Any], list[
     recipe |= translate_data(parts, recipe, left, notes)
     recipe |= translate_pixels(parts, model, recipe, left, notes, old)
     recipe |= translate_optimisation(run, notes, parts["train"]["batch_size"], old)
-    if weights := run.take("load_from"):
-        recipe["init"] = next((w.name for w in CATALOGUE.values() if w.url == weights), weights)
-        if str(recipe["init"]).startswith("http"):
-            left.append(f"load_from = {weights!r} is not in the zoo: download it and give its path as init")
+    recipe["init"] = run.take("load_from") or recipe["init"]
     model.expect(MODEL_FIXED)
     run.expect(RUN_FIXED)
     left += [f"model.{line}" for line in model.left()] + run.left()

@@ -48,6 +48,10 @@ NON_LOCAL = [[0, 0, 0], [1, 0, 1, 0], [1, 0, 1, 0, 1, 0], [0, 0, 0]]  # where Sl
 
 
 def translate_model(model: Keys, path: str) -> dict[str, Any]:
+    if (whole := model.take("type")) == "BMN":
+        raise RecipeError(
+            f"{path}: BMN's configs are not translated; take a recipe of `clipwise recipes` (bmn_…) and give it features=…, annotations=…"
+        )
     kind, head, neck = model.take("backbone.type"), model.take("cls_head.type"), model.take("neck.type")
     family, heads, dropout = FAMILIES.get(kind, ("", (), 0.0))
     if neck == "TPN" and family in ("tsm", "slowonly"):
@@ -57,7 +61,8 @@ def translate_model(model: Keys, path: str) -> dict[str, Any]:
             f"{path}: a model of {kind}, {neck or 'no neck'} and {head} is not in clipwise, which has TSN (ResNet, TSNHead), TSM "
             "(ResNetTSM, TSMHead), SlowOnly (ResNet3dSlowOnly, I3DHead) and TPN (TPNHead) on the last two."
         )
-    model.take("type")
+    if whole not in ("Recognizer2D", "Recognizer3D"):
+        model.put("type", whole)
     name = f"{family}_r{model.take('backbone.depth', 50)}"
     args: dict[str, Any] = {"dropout": model.take("cls_head.dropout_ratio", dropout)}
     std = model.take("cls_head.init_std", usual_std := 0.001 if family == "tsm" else 0.01)
