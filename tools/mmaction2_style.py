@@ -27,7 +27,11 @@ OPTIONS = {
     "train_dataloader.batch_size": "batch_size",
     "data.workers_per_gpu": "num_workers",
     "train_dataloader.num_workers": "num_workers",
+    "data.train_dataloader.videos_per_gpu": "batch_size",
+    "data.train_dataloader.workers_per_gpu": "num_workers",
     "data.val_dataloader.videos_per_gpu": "eval_batch_size",
+    "data.test_dataloader.workers_per_gpu": "num_workers",
+    "test_dataloader.num_workers": "num_workers",
     "val_dataloader.batch_size": "eval_batch_size",
     "data.train.ann_file": "train_data",
     "train_dataloader.dataset.ann_file": "train_data",
@@ -59,6 +63,8 @@ OPTIONS = {
     "optim_wrapper.optimizer.weight_decay": "weight_decay",
     "optimizer.nesterov": "nesterov",
     "optim_wrapper.optimizer.nesterov": "nesterov",
+    "optimizer_config.grad_clip": "grad_clip",
+    "optim_wrapper.clip_grad": "grad_clip",
     "optimizer_config.grad_clip.max_norm": "grad_clip",
     "optim_wrapper.clip_grad.max_norm": "grad_clip",
     "lr_config.step": "milestones",
@@ -74,6 +80,11 @@ OPTIONS = {
     "default_hooks.checkpoint.interval": "checkpoint_every",
     "log_config.interval": "log_every",
     "default_hooks.logger.interval": "log_every",
+    "checkpoint_config.max_keep_ckpts": "keep_checkpoints",
+    "default_hooks.checkpoint.max_keep_ckpts": "keep_checkpoints",
+    "optim_wrapper.accumulative_counts": "accumulate",
+    "auto_scale_lr.enable": "auto_scale_lr",
+    "auto_scale_lr.base_batch_size": "base_batch_size",
     "load_from": "init",
     "model.pretrained": "init",
     "model.backbone.pretrained": "init",
@@ -88,6 +99,16 @@ OPTIONS = {
     "model.test_cfg.max_testing_views": "max_views",
     "seed": "seed",
     "randomness.seed": "seed",
+    "randomness.deterministic": "deterministic",
+}
+# keys of both generations that say nothing here -> why
+WITHOUT_EFFECT = {
+    "data.test_dataloader.videos_per_gpu": "a test takes one video at a time",
+    "test_dataloader.batch_size": "a test takes one video at a time",
+    "dist_params.backend": "the backend follows from the device",
+    "env_cfg.dist_cfg.backend": "the backend follows from the device",
+    "evaluation.save_best": "the best by the main metric is always kept",
+    "default_hooks.checkpoint.save_best": "the best by the main metric is always kept",
 }
 # data set -> (list with {part} and {kind}, folder with {part} and {kind}); kinds are tried in order
 LAYOUTS = {
@@ -186,6 +207,9 @@ def test(argv: list[str]) -> int:
     parser.add_argument("--gpu-collect", action="store_true")
     parser.add_argument("--tmpdir")
     parser.add_argument("--work-dir")
+    parser.add_argument("--show-dir", metavar="DIR", help="1.x: write a report with pictures of the results there")
+    parser.add_argument("--interval", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--wait-time", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--device", help="where to compute (not in MMAction2)")
     for flag in ("--onnx", "--tensorrt", "--show"):
         parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
@@ -209,6 +233,8 @@ def _test(args: argparse.Namespace) -> int:
         ("--fuse-conv-bn", args.fuse_conv_bn),
         ("--gpu-collect", args.gpu_collect),
         ("--tmpdir", args.tmpdir),
+        ("--interval", args.interval),
+        ("--wait-time", args.wait_time),
     ):
         if given:
             _say(f"{flag} has no effect here; the scores are the same without it.")
@@ -223,7 +249,9 @@ def _test(args: argparse.Namespace) -> int:
         words += ["--data", args.data]
     elif not has_data and not {"test_data", "val_data"} & overrides.keys():
         words += _layout(recipe, ("val",))
-    for option, value in (("--out", args.out), ("--average-clips", args.average_clips)):
+    if args.work_dir and not args.out:  # 1.x writes its figures there
+        args.out = f"{args.work_dir}/{Path(args.config).stem}.json"
+    for option, value in (("--out", args.out), ("--average-clips", args.average_clips), ("--report", args.show_dir)):
         words += [option, value] if value else []
     if args.eval:
         words += ["--eval", *args.eval]
@@ -260,7 +288,7 @@ def _find(config: str) -> tuple[str, bool]:
 def _overrides(items: list[str]) -> dict[str, str]:
     """``--cfg-options`` as our keys; unknown ones are refused, all at once."""
     found, unknown = {}, []
-    known = {*OPTIONS, *RecognitionRecipe.model_fields}
+    known = {*OPTIONS, *WITHOUT_EFFECT, *RecognitionRecipe.model_fields}
     for item in items:
         key, equals, value = item.partition("=")
         if not equals:
@@ -275,6 +303,12 @@ def _overrides(items: list[str]) -> dict[str, str]:
             found["init"] = (
                 "imagenet" if value.startswith("torchvision://resnet") else "null" if value == "None" else value
             )
+        elif key == "optimizer.type" or key == "optim_wrapper.optimizer.type":
+            found["optimizer"] = value.lower()
+        elif key == "optim_wrapper.type" and value in ("AmpOptimWrapper", "OptimWrapper"):
+            found["amp"] = "bf16" if value == "AmpOptimWrapper" else "no"
+        elif key in WITHOUT_EFFECT:
+            _say(f"{item} has no effect: {WITHOUT_EFFECT[key]}.")
         elif key in ("work_dir", "resume_from"):
             found[key] = value
         elif key in OPTIONS:
@@ -301,7 +335,8 @@ def _layout(recipe: str, parts: tuple[str, ...]) -> list[str]:
     name = Path(recipe).stem.replace("kinetics_rgb", "kinetics400")
     data_set = next((d for d in LAYOUTS if d in name), None)
     looked = []
-    for kind in ("rawframes", "videos") if data_set else ():
+    kinds = ("videos", "rawframes") if "_video_" in name else ("rawframes", "videos")
+    for kind in kinds if data_set else ():
         pattern, folder = LAYOUTS[data_set or ""]
         lists = {part: pattern.format(part=part, kind=kind) for part in parts}
         looked += lists.values()

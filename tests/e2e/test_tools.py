@@ -156,6 +156,74 @@ def test_options_are_translated(mmaction2):
     assert seen[-1] == ["test", "tsm_tiny", "c.pth", "--topk", "1", "3", "--data", "d", "--out", "o.pkl"]
 
 
+def test_more_of_1x(mmaction2, capsys):
+    module, seen = mmaction2
+    words = ["tsm_tiny", "c.pth", "--data", "d", "--show-dir", "seen", "--interval", "5", "--wait-time", "2"]
+    assert module.test([*words, "--work-dir", "w", "--cfg-options", "test_dataloader.batch_size=4"]) == 0
+    assert seen[-1] == ["test", "tsm_tiny", "c.pth", "--data", "d", "--out", "w/tsm_tiny.json", "--report", "seen"]
+    told = capsys.readouterr().err
+    assert "--interval has no effect" in told
+    assert "test_dataloader.batch_size=4 has no effect: a test takes one video at a time" in told
+    options = ["optim_wrapper.type=AmpOptimWrapper", "auto_scale_lr.enable=True", "randomness.deterministic=True"]
+    options += [
+        "optim_wrapper.optimizer.type=SGD",
+        "optimizer_config.grad_clip=None",
+        "checkpoint_config.max_keep_ckpts=3",
+    ]
+    assert module.train(["tsm_tiny", "--data", "d", "--cfg-options", *options]) == 0
+    expected = {
+        "amp=bf16",
+        "auto_scale_lr=True",
+        "deterministic=True",
+        "optimizer=sgd",
+        "grad_clip=null",
+        "keep_checkpoints=3",
+    }
+    assert expected <= set(seen[-1])
+    from clipwise.recipe import load_recipe
+
+    load_recipe("tsm_tiny", [word for word in seen[-1][2:] if "=" in word])  # each is a key with a value that it takes
+
+
+def test_video_recipes_look_for_video_lists_first(mmaction2, tmp_path, monkeypatch):
+    module, seen = mmaction2
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data" / "kinetics400"
+    folder.mkdir(parents=True)
+    for part in ("train", "val"):
+        for kind in ("videos", "rawframes"):
+            (folder / f"kinetics400_{part}_list_{kind}.txt").write_text("")
+    for name, kind in (("slowonly_r50_video", "videos"), ("slowonly_r50", "rawframes")):
+        assert module.train([f"{name}_4x16x1_256e_kinetics400_rgb"]) == 0
+        assert f"train_data=data/kinetics400/kinetics400_train_list_{kind}.txt" in seen[-1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shell scripts")
+def test_scripts_for_several_processes(layout):
+    """dist_train.sh and dist_test.sh of MMAction2: what they would run, and a wrong call."""
+    for name, words, message in (
+        (
+            "train",
+            [TPN, "8", "--work-dir", "w"],
+            f"--nproc-per-node 8 {ROOT}/tools/train.py {TPN} --launcher pytorch --work-dir w",
+        ),
+        (
+            "test",
+            [TPN, "c.pth", "2"],
+            f"--nnodes 2 --node-rank 1 --master-addr 10.0.0.1 --master-port 29500 --nproc-per-node 2 {ROOT}/tools/test.py {TPN} c.pth",
+        ),
+    ):
+        script = str(ROOT / f"tools/dist_{name}.sh")
+        nodes = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1"} if name == "test" else {}
+        environment = {**os.environ, "PYTHON": "echo", **nodes}
+        done = subprocess.run(["bash", script, *words], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert message in done.stdout
+        wrong = subprocess.run(["bash", script, TPN], capture_output=True, text=True, env=environment)
+        assert wrong.returncode == 2
+        assert f"tools/dist_{name}.sh CONFIG" in wrong.stderr
+
+
 @pytest.mark.parametrize(
     ("program", "words", "message"),
     [
