@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,9 @@ class Averages:
             device: where several processes add up theirs; None keeps this process's own.
         """
         if device is not None and torch.distributed.is_initialized():
+            exact = torch.float64 if device.type == "cpu" else torch.float32  # not every accelerator has float64
             values = [*self.sums.values(), self.count]
-            total = torch.stack(
-                [
-                    torch.as_tensor(v, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
-                    for v in values
-                ]
-            )
+            total = torch.stack([torch.as_tensor(v, dtype=exact, device=device) for v in values])
             torch.distributed.all_reduce(total)
             *sums, count = total.tolist()
             means = {k: v / max(count, 1) for k, v in zip(self.sums, sums)}
@@ -58,22 +54,17 @@ class RunLog:
         folder: the run's folder; None writes no files.
         active: False on all but the main process.
         quiet: no lines on the terminal.
+
+    Attributes:
         tracker: called with (figures, step) for each line, for experiment trackers.
     """
 
-    def __init__(
-        self,
-        folder: Path | None,
-        *,
-        active: bool = True,
-        quiet: bool = False,
-        tracker=None,
-    ):
-        self.active, self.quiet, self.tracker = active, quiet, tracker
+    def __init__(self, folder: Path | None, *, active: bool = True, quiet: bool = False):
+        self.active, self.quiet = active, quiet
+        self.tracker: Callable[[dict[str, Any], int], None] | None = None
         self.folder = folder if active else None
         self.terminal = sys.stderr.isatty()
         self.bar: Any = None
-        self.epoch_started = time.perf_counter()
 
     def forget_after(self, epoch: int, batch: int) -> None:
         """A resumed run goes on from its checkpoint: drop lines that the killed run wrote later than that.
@@ -96,11 +87,8 @@ class RunLog:
         """One line of figures: into log.jsonl and log.csv, to the terminal, to the trackers."""
         if not self.active:
             return
-        line = {
-            "mode": mode,
-            **{k: round(v, 7) if isinstance(v, float) else v for k, v in figures.items()},
-            "step": step,
-        }
+        rounded = {k: round(v, 7) if isinstance(v, float) else v for k, v in figures.items()}
+        line = {"mode": mode, **rounded, "step": step}
         if self.folder is not None:
             with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -94,7 +94,8 @@ def train(
     if main:
         earlier = _prepare_folder(folder, recipe, resume_from)
         task.keep_lists(folder)
-        log = task.log = RunLog(folder, quiet=quiet, tracker=_trackers(accelerator, recipe, folder))
+        if recipe.trackers:
+            log.tracker = _trackers(accelerator, recipe, folder)
         if earlier:
             log.say(f"{folder} held an earlier run: its files are in {earlier} now. (--resume goes on with a run.)")
         if lr != recipe.lr:
@@ -165,9 +166,7 @@ def _prepare_folder(folder: Path, recipe: Recipe, resume_from: Path | None) -> P
 
 
 def _trackers(accelerator: Accelerator, recipe: Recipe, folder: Path):
-    """A function that sends figures to the recipe's trackers, or None; what they keep on disk goes into the run's folder."""
-    if not recipe.trackers:
-        return None
+    """A function that sends figures to the recipe's trackers; what they keep on disk goes into the run's folder."""
     options = {
         "wandb": {"dir": str(folder), "name": folder.name},
         "mlflow": {"run_name": folder.name},
