@@ -2,7 +2,9 @@
 
 import copy
 import io
+import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -189,3 +191,16 @@ def test_short_sequences_work(B):
     model = bmn(feat_dim=4, temporal_dim=2, hidden_dim=4, matching_dim=4, map_dim=4)
     conf, start, end = model(torch.randn(B, 4, 2))
     assert (conf.shape, start.shape, end.shape) == ((B, 2, 2, 2), (B, 2), (B, 2))
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or os.environ.get("CXX")), reason="torch.compile needs a C++ compiler")
+def test_the_compiled_network_gives_the_same_numbers_without_gradients():
+    """As in the validation of a compiled run, whose last batch is a smaller one."""
+    torch.manual_seed(0)
+    model = bmn(feat_dim=8, temporal_dim=12, hidden_dim=8, matching_dim=8, map_dim=4, num_samples=4).eval()
+    compiled = torch.compile(model)
+    for batch in (4, 2):
+        x = torch.randn(batch, 8, 12)
+        with torch.no_grad():
+            for one, other in zip(compiled(x), model(x)):
+                torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)

@@ -379,8 +379,9 @@ class BoundaryMatching(nn.Module):
         """Put (B, P, M) valid cells and one (M,) vector for all others into a (B, M, D, L) map, channels last."""
         rows = self.temporal_dim if self.layout == "start_end" else self.max_duration
         batch, _, channels = cells.shape
-        grid = invalid.to(cells.dtype).expand(batch, rows * self.temporal_dim, channels)
-        grid = grid.index_copy(1, self.operator.cell, cells)
+        # a copy of its own: index_copy on the expanded vector is compiled wrongly where no gradient is kept (torch 2.13)
+        grid = invalid.to(cells.dtype).expand(batch, rows * self.temporal_dim, channels).clone()
+        grid.index_copy_(1, self.operator.cell, cells)
         return grid.view(batch, rows, self.temporal_dim, channels).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
