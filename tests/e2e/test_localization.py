@@ -565,6 +565,26 @@ def test_measuring_refuses_what_it_cannot_measure(world, tmp_path, capsys):
     scores.write_text(json.dumps({"results": {"long_004": [{"label": label, "score": 0.9}]}}))
     assert main(["eval-detections", str(unnamed), gt, "--class-scores", str(scores), "--top-classes", "1"]) == 0
     assert "r.json has nothing for 1 of the 2 videos" in capsys.readouterr().err
+    own = tmp_path / "own.json"  # `clipwise test --out` of a recogniser: a row of scores a file
+    own.write_text(
+        json.dumps({"results": [{"path": "a/v_long_004.mp4", "scores": [0.1, 0.9]}], "classes": ["other", label]})
+    )
+    for file in (scores, own):
+        assert (
+            main(["eval-detections", str(unnamed), gt, "--class-scores", str(file), "--top-classes", "1", "--json"])
+            == 0
+        )
+        assert json.loads(capsys.readouterr().out)[str(unnamed)]["ignored"] == 0
+        words = [
+            "localize",
+            str(world["run"].last),
+            str(world["folder"] / "features/long_004.npy"),
+            "--class-scores",
+            str(file),
+        ]
+        assert main([*words, "--max-segments", "1", "--json"]) == 0
+        segment = json.loads(capsys.readouterr().out)["videos"][0]["segments"][0]
+        assert (segment["class"], segment["class_score"]) == (label, 0.9)
     good = {"segment": [0, 1], "score": 0.5, "label": label}
     for change in ({"score": None}, {"segment": [0]}, {"segment": [0, 1e999]}):
         unnamed.write_text(json.dumps({"results": {"long_004": [good], "long_005": [{**good, **change}]}}))

@@ -86,7 +86,8 @@ def _annotation_candidates(folder: Path) -> list[Path]:
 
 def _only(candidates: list[Path], folder: Path, key: str, what: str) -> Path:
     if not candidates:
-        raise DataError(f"{folder} holds no {key}: {what} is looked for there. Set {key}=PATH.")
+        made = " `clipwise features` makes them from videos." if key == "features" else ""
+        raise DataError(f"{folder} holds no {key}: {what} is looked for there. Set {key}=PATH.{made}")
     if len(candidates) > 1:
         names = ", ".join(str(p.relative_to(folder)) for p in candidates)
         raise DataError(
