@@ -8,7 +8,7 @@ The aim is 18 files and 4,500 lines; the bounds below are what is reached, and m
 import subprocess
 import sys
 
-MOST_FILES, MOST_LINES = 29, 6450
+MOST_FILES, MOST_LINES = 29, 6400
 
 TRACER = """
 import sys, threading

@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from clipwise.engine.evaluate import TestResult, check_result_path
+    from clipwise.engine.evaluate import TestResult
+    from clipwise.engine.result_files import check_result_path
     from clipwise.infer import fusion
 
     if args.weights and len(args.weights) != len(args.scores):

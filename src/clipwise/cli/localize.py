@@ -206,7 +206,7 @@ def _check_outputs(args: argparse.Namespace, inputs: list[_Input]) -> None:
         ClipwiseError: an output for one video and several inputs, two inputs of one name, a preview of features, a file that
             can't be written.
     """
-    from clipwise.engine.evaluate import check_writable
+    from clipwise.engine.result_files import check_writable
     from clipwise.errors import ClipwiseError
     from clipwise.infer.canvas import canvas_for
     from clipwise.infer.video_writer import check_video_path

@@ -63,7 +63,7 @@ def load_any(checkpoint: str, device: str | None, amp: str = "no", max_views: in
 
 
 def run(args: argparse.Namespace) -> int:
-    from clipwise.engine.evaluate import check_writable
+    from clipwise.engine.result_files import check_writable
     from clipwise.errors import ClipwiseError, DataError
     from clipwise.infer.predictor import expand_inputs
 

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         from clipwise.cli.eval_proposals import run_checkpoint
 
         return run_checkpoint(args, words[-1], words[0] if len(words) == 2 else None, overrides, loaded)
-    from clipwise.engine.evaluate import check_result_path, check_writable
+    from clipwise.engine.result_files import check_result_path, check_writable
     from clipwise.engine.test import evaluate
 
     if args.out:

@@ -6,11 +6,6 @@ video at test, so the same file gets the same scores from each of them, bit for 
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import os
-import pickle
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -25,7 +20,6 @@ from torch import nn
 from clipwise.data.dataset import ClipDataset, ClipSpec
 from clipwise.data.loader import ShardSampler, make_loader, prefetch
 from clipwise.data.transforms import normalize_clips
-from clipwise.engine.checkpoint import atomic_path
 from clipwise.engine.device import world
 from clipwise.errors import ClipwiseError
 from clipwise.recipe import nearest
@@ -90,19 +84,22 @@ class TestResult:
     video_seconds: list[float] = field(default_factory=list)
     """Wall time until each video's scores were there, counted from the one before; a batch's time is shared out."""
 
+    @property
+    def means(self) -> list[np.ndarray]:
+        """(num_classes,) a video: the mean of the views' scores where these were kept apart."""
+        return [s if s.ndim == 1 else s.mean(0) for s in self.scores]
+
     def compute(
         self, names: Sequence[str] = ("top_k_accuracy", "mean_class_accuracy"), topk: Sequence[int] = (1, 5)
     ) -> dict[str, float]:
         """Measure; videos that failed count as wrong."""
-        scores = np.stack([s if s.ndim == 1 else s.mean(0) for s in self.scores])
-        self.metrics = measure(scores, self.labels, names, topk)
+        self.metrics = measure(np.stack(self.means), self.labels, names, topk)
         return self.metrics
 
     def rows(self) -> list[dict[str, Any]]:
         """One flat dictionary a video: path, label, prediction, score and whether it was right."""
         rows = []
-        for path, label, score in zip(self.paths, self.labels, self.scores):
-            one = score if score.ndim == 1 else score.mean(0)
+        for path, label, one in zip(self.paths, self.labels, self.means):
             failed = bool(np.isnan(one).any())
             best = -1 if failed else int(one.argmax())
             row: dict[str, Any] = {
@@ -121,49 +118,9 @@ class TestResult:
 
     def save(self, path: str | Path) -> None:
         """Write to ``.json`` (everything), ``.csv`` (a row a video with its scores) or ``.pkl`` (MMAction2's list of arrays)."""
-        path = Path(path)
-        with atomic_path(path) as temporary:
-            if path.suffix == ".json":
-                content = {
-                    "classes": self.classes,
-                    "metrics": self.metrics,
-                    "failures": self.failures,
-                    "results": [
-                        {**row, "scores": None if row["prediction"] is None else s.tolist()}
-                        for row, s in zip(self.rows(), self.scores)
-                    ],
-                }
-                temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-            elif path.suffix == ".csv":
-                text = io.StringIO()
-                rows = self.rows()
-                width = self.scores[0].shape[-1] if self.scores else 0
-                names = [f"score_{self.classes[i]}" if self.classes else f"score_{i}" for i in range(width)]
-                writer = csv.writer(text)
-                writer.writerow([*rows[0], *names] if rows else names)
-                for row, score in zip(rows, self.scores):
-                    writer.writerow([*row.values(), *(score if score.ndim == 1 else score.mean(0)).tolist()])
-                temporary.write_text(text.getvalue(), encoding="utf-8")
-            else:
-                temporary.write_bytes(pickle.dumps([s.astype(np.float32) for s in self.scores]))
+        from clipwise.engine.result_files import write_result
 
-
-def check_result_path(path: str | Path) -> Path:
-    """Refuse a result file of an unknown kind before the work starts, not after it."""
-    path = Path(path)
-    if path.suffix not in (".json", ".csv", ".pkl"):
-        raise ClipwiseError(f"--out {path}: results can be written as .json, .csv or .pkl.")
-    if path.is_dir():
-        raise ClipwiseError(f"--out {path} is a folder; give a file name.")
-    check_writable(path, "--out")
-    return path
-
-
-def check_writable(path: str | Path, option: str) -> None:
-    """Refuse a result file that can't be written before the work starts, not after it."""
-    place = next(p for p in Path(path).absolute().parents if p.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise ClipwiseError(f"{option} {path}: {place} is not a folder that can be written to; give another place.")
+        write_result(self, path)
 
 
 def check_metrics(names: Sequence[str], multi_label: bool) -> None:
@@ -262,9 +219,7 @@ def score_list(
     if processes > 1:
         parts: list[Any] = [None] * processes
         torch.distributed.all_gather_object(parts, (scores, failures, times))
-        scores = {k: v for part in parts for k, v in part[0].items()}
-        failures = {k: v for part in parts for k, v in part[1].items()}
-        times = {k: v for part in parts for k, v in part[2].items()}
+        scores, failures, times = ({k: v for one in of_all for k, v in one.items()} for of_all in zip(*parts))
     width = next((s.shape for s in scores.values()), (dataset.videos.num_classes or 1,))
     rows = [scores.get(i, np.full(width, np.nan, np.float32)) for i in range(len(dataset))]
     return TestResult(

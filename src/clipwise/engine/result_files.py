@@ -1,0 +1,66 @@
+"""Files of test results, and whether they can be written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipwise.engine.checkpoint import atomic_path
+from clipwise.errors import ClipwiseError
+
+if TYPE_CHECKING:
+    from clipwise.engine.evaluate import TestResult
+
+
+def write_result(result: TestResult, path: str | Path) -> None:
+    """``TestResult.save``: ``.json`` (everything), ``.csv`` (a row a video with its scores) or ``.pkl`` (MMAction2's list of arrays)."""
+    path = Path(path)
+    with atomic_path(path) as temporary:
+        if path.suffix == ".json":
+            content = {
+                "classes": result.classes,
+                "metrics": result.metrics,
+                "failures": result.failures,
+                "results": [
+                    {**row, "scores": None if row["prediction"] is None else s.tolist()}
+                    for row, s in zip(result.rows(), result.scores)
+                ],
+            }
+            temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        elif path.suffix == ".csv":
+            text = io.StringIO()
+            rows = result.rows()
+            width = result.scores[0].shape[-1] if result.scores else 0
+            names = [f"score_{result.classes[i]}" if result.classes else f"score_{i}" for i in range(width)]
+            writer = csv.writer(text)
+            writer.writerow([*rows[0], *names] if rows else names)
+            for row, score in zip(rows, result.means):
+                writer.writerow([*row.values(), *score.tolist()])
+            temporary.write_text(text.getvalue(), encoding="utf-8")
+        else:
+            temporary.write_bytes(pickle.dumps([s.astype(np.float32) for s in result.scores]))
+
+
+def check_result_path(path: str | Path) -> Path:
+    """Refuse a result file of an unknown kind before the work starts, not after it."""
+    path = Path(path)
+    if path.suffix not in (".json", ".csv", ".pkl"):
+        raise ClipwiseError(f"--out {path}: results can be written as .json, .csv or .pkl.")
+    if path.is_dir():
+        raise ClipwiseError(f"--out {path} is a folder; give a file name.")
+    check_writable(path, "--out")
+    return path
+
+
+def check_writable(path: str | Path, option: str) -> None:
+    """Refuse a result file that can't be written before the work starts, not after it."""
+    place = next(p for p in Path(path).absolute().parents if p.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise ClipwiseError(f"{option} {path}: {place} is not a folder that can be written to; give another place.")
