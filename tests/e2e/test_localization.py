@@ -333,6 +333,14 @@ def test_several_candidates_are_listed(world, tmp_path):
         (tmp_path / name).write_text((world["folder"] / "gt.json").read_text())
     with pytest.raises(DataError, match=r"several candidates for annotations: a\.json, b\.json"):
         train(load_recipe("bmn_tiny", SMALL), data=str(tmp_path), work_dir=tmp_path / "run", quiet=True)
+    (tmp_path / "b.json").unlink()
+    np.save(
+        tmp_path / "example.npy", np.zeros((3, 4))
+    )  # a file of features that happens to lie beside the folder of all
+    with pytest.raises(
+        DataError, match=r"several candidates for features: features, \.\. Choose one: features=features"
+    ):
+        train(load_recipe("bmn_tiny", SMALL), data=str(tmp_path), work_dir=tmp_path / "run", quiet=True)
 
 
 # -- localizing

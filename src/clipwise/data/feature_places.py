@@ -63,14 +63,13 @@ def in_folder(path: str | Path, folder: Path | None) -> Path:
 def _feature_candidates(folder: Path) -> list[Path]:
     files = [p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")]
     found = [p for p in files if p.suffix == ".npz" or (p.suffix == ".npy" and p.with_suffix(".txt").is_file())]
-    if not found and any(p.suffix in SUFFIXES and p.suffix != ".csv" for p in files):
-        return [folder]
+    loose = not found and any(p.suffix in SUFFIXES and p.suffix != ".csv" for p in files)
     for child in sorted(p for p in folder.iterdir() if p.is_dir()):
         if (child / "recipe.yaml").is_file():  # a run, whose states are .pt files too
             continue
         if next((p for p in child.iterdir() if p.suffix in SUFFIXES), None):
             found.append(child)
-    return found
+    return [*found, folder] if loose else found
 
 
 def _annotation_candidates(folder: Path) -> list[Path]:
