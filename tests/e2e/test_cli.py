@@ -71,6 +71,9 @@ def test_closed_and_broken_pipes(words, ending):
 def test_unknown_verb_recipe_key_and_model(capsys, clips, tmp_path):
     assert "Did you mean 'train'?" in refused(capsys, "trian")
     assert "did you mean 'tsm_tiny'" in refused(capsys, "train", "tsm_tny")
+    assert "'tsm_tiny'? Give a YAML file" in refused(capsys, "explain", "tsm_tny")
+    assert "not a whole number" in refused(capsys, "explain", "tsm_tiny", "--devices", 0)
+    assert "no recipe's name contains 'csn'" in refused(capsys, "recipes", "csn")
     assert "unknown key 'epoch'; did you mean 'epochs'?" in refused(capsys, "train", "tsm_tiny", "epoch=3")
     assert "no/such/recipe.yaml does not exist" in refused(capsys, "explain", "no/such/recipe.yaml")
     run = ["train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path / "run", "--no-check"]

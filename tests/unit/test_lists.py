@@ -200,7 +200,7 @@ def test_class_folders(folder):
 
 
 def test_folders_of_frame_folders_and_of_plain_videos(folder):
-    base = folder({f"{c}/clip/img_{i:05}.jpg": None for c in "ab" for i in range(1, 4)} | {"c.mp4": None})
+    base = folder({f"{c}/clip/img_{i:05}.jpg": None for c in "ab" for i in range(1, 4)})
     videos = read_list(base)
     assert videos.kind == "rawframes"
     assert [videos.num_frames(i) for i in range(2)] == [3, 3]
@@ -550,3 +550,13 @@ def test_the_published_label_map_is_found_beside_the_list(tmp_path):
     videos = read_list(tmp_path / "kinetics_val_list.txt")
     assert videos.classes == ["abseiling", "air drumming"]
     assert videos.path(0).endswith("abc.mp4")
+
+
+def test_videos_beside_class_folders_are_not_left_out_silently(tmp_path):
+    for name in ("run/a.mp4", "walk/b.mp4", "stray.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"1 videos, the first stray\.mp4, lie beside the 2 class folders \(run, walk\)"
+    ):
+        read_list(tmp_path)

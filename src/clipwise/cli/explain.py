@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from clipwise.cli.common import add_json, print_json
+from clipwise.cli.common import add_json, count, print_json
 
 if TYPE_CHECKING:
     from clipwise.recipe import Recipe, RecognitionRecipe
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="a packaged recipe or a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="change keys of the recipe")
-    parser.add_argument("--devices", type=int, default=1, help="devices that train together (default 1)")
-    parser.add_argument("--samples", type=int, help="size of the training list")
+    parser.add_argument("--devices", type=count, default=1, help="devices that train together (default 1)")
+    parser.add_argument("--samples", type=count, help="size of the training list")
     parser.add_argument("--modern", action="store_true", help="with the modern training recipe")
     parser.add_argument("--keys", action="store_true", help="print every key with its value instead")
     add_json(parser)

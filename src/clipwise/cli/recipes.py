@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from clipwise.errors import RecipeError
     from clipwise.recipe import list_recipes, load_recipe
 
     rows = []
@@ -21,6 +22,8 @@ def run(args: argparse.Namespace) -> int:
             recipe = load_recipe(name)
             best = recipe.published.top1 or recipe.published.auc
             rows.append({"recipe": name, "model": recipe.model, "published": best, "epochs": recipe.epochs})
+    if not rows:
+        raise RecipeError(f"no recipe's name contains {args.pattern!r}; `clipwise recipes` lists all.")
     if args.json:
         print_json(rows)
     else:

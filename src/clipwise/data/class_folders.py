@@ -38,6 +38,11 @@ def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | No
         for name in files:
             builder.add(name)
         return builder.build(root=str(path), multi_label=False, classes=None, num_classes=None)
+    if loose := sorted((e.name for e in os.scandir(path) if is_video(e.name)), key=natural_key):
+        raise DataError(
+            f"{path}: {len(loose)} videos, the first {loose[0]}, lie beside the {len(names)} class folders ({', '.join(names[:3])}"
+            f"{', …' if len(names) > 3 else ''}), so they have no class. Move them into one, or elsewhere."
+        )
     if classes is not None and (unknown := [name for name in names if name not in set(classes)]):
         raise DataError(f"{path}: the folder {unknown[0]!r} is not among the {len(classes)} known classes.")
     order = list(classes) if classes is not None else names

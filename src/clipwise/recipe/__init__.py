@@ -111,7 +111,7 @@ def find_recipe(name: str | Path) -> Path:
     if matches:
         return matches[0]
     raise RecipeError(
-        f"recipe {str(name)!r} is not known{nearest(stem, list_recipes())}. Give a YAML file, or a name from `clipwise recipes`."
+        f"recipe {str(name)!r} is not known{nearest(stem, list_recipes()) or '.'} Give a YAML file, or a name from `clipwise recipes`."
     )
 
 
