@@ -182,3 +182,10 @@ def test_messages(shared):
     with pytest.raises(DataError, match="depth is 'deep'; allowed are short, normal, full"):
         check_dataset({"val": videos}, depth="deep")
     assert next(iter(FAULTS)) == "missing"
+
+
+def test_classes_counted_from_one_are_suspected(clips, tmp_path):
+    videos = sorted((clips / "train").rglob("*.mp4"))[:4]
+    (tmp_path / "train.txt").write_text("".join(f'"{p}" {1 + i % 2}\n' for i, p in enumerate(videos)))
+    result = check_dataset({"train": read_list(tmp_path / "train.txt")}, depth="short", workers=1)
+    assert any("no entry of 1 of 3 classes: 0. If the list counts classes from 1" in line for line in result.advice)

@@ -560,3 +560,11 @@ def test_videos_beside_class_folders_are_not_left_out_silently(tmp_path):
         DataError, match=r"1 videos, the first stray\.mp4, lie beside the 2 class folders \(run, walk\)"
     ):
         read_list(tmp_path)
+
+
+def test_a_class_with_one_video_is_named_as_its_list_names_it(tmp_path):
+    from clipwise.data.lists import Splits
+
+    (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 0\nc.mp4 1\n")
+    with pytest.raises(DataError, match="class 1 has only one video"):
+        Splits.hold_out(read_list(tmp_path / "list.txt"))

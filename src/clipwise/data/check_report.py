@@ -179,8 +179,10 @@ def advise(result: CheckResult, parts: Mapping[str, VideoList]) -> None:
             few = ", ".join(
                 result.classes[i] if result.classes and i < len(result.classes) else str(i) for i in empty[:5]
             )
+            from_one = empty.tolist() == [0] and not result.classes
             advice.append(
                 f"{name} has no entry of {len(empty)} of {len(counts)} classes: {few}{', …' if len(empty) > 5 else ''}."
+                + (" If the list counts classes from 1, subtract 1 from each of its labels." if from_one else "")
             )
         present = counts[counts > 0]
         if name == names[0] and len(present) > 1 and present.max() > 10 * present.min():

@@ -184,7 +184,7 @@ class Splits:
         for label in np.unique(labels):
             members = rng.permutation(np.flatnonzero(labels == label))
             if len(members) < 2:
-                name = videos.classes[label] if videos.classes else label
+                name = videos.classes[label] if videos.classes else int(label)
                 raise DataError(
                     f"class {name!r} has only one video, so none can be held out for validation. Add videos, or give a validation list."
                 )
