@@ -178,6 +178,8 @@ def expand_inputs(inputs: Sequence[str]) -> Iterator[str]:
             yield from _list_lines(path)
         elif path.exists():
             yield item
+        elif item.isdecimal():
+            raise DataError(f"{item} is no file. A camera never ends: `clipwise stream CKPT {item}` watches it.")
         else:
             raise DataError(f"{item} does not exist. Give a video, a folder, a list (.txt) or an address.")
 
