@@ -199,7 +199,7 @@ class ClipDataset(Dataset):
                 return {**sample, "index": index, "failed": failed}
             failed.append((self.videos.path(index), error))
         raise DataError(
-            f"{self.MAX_SUBSTITUTES} training videos in a row can't be decoded; the first: {failed[0][1].rstrip('.')}. Run `clipwise check` on the data."
+            f"{self.MAX_SUBSTITUTES} training videos in a row can't be decoded; the first: {str(failed[0][1]).rstrip('.')}. Run `clipwise check` on the data."
         )
 
     def _open(self, index: int, rng: np.random.Generator) -> VideoReader:
