@@ -343,6 +343,41 @@ def test_other_mistakes(tmp_path):
         assert message in str(caught.value)
 
 
+def test_a_wrong_value_is_told_what_is_allowed():
+    for override, message in (
+        ("lr=abc", "lr: must be a number above 0, given 'abc'"),
+        ("lr=.inf", "lr: must be a number above 0, given inf"),
+        ("epochs=2.5", "epochs: must be a whole number of at least 1, given 2.5"),
+        ("optimizer=sdg", "optimizer: must be 'sgd', 'adam' or 'adamw', given 'sdg'"),
+        ("flip=1.5", "flip: must be a number from 0 to 1, given 1.5"),
+        ("ema_decay=1", "ema_decay: must be a number above 0 and below 1, or null, given 1"),
+        ("compile=maybe", "compile: must be true or false, given 'maybe'"),
+        ("seed=null", "seed: must be a whole number, given null"),
+        (
+            "crop_size=[1,2,3]",
+            "crop_size: must be a whole number of at least 1, or a list of 2 (each a whole number of at least 1), or null, given [1, 2, 3]",
+        ),
+        ("betas=[0.9]", "betas: must be a list of 2 (each a number from 0 to 1), given [0.9]"),
+        ("mean=[a,b,c]", "mean: must be a list (each a number), given ['a', 'b', 'c']"),
+        ("published.top1=high", "published.top1: must be a number, or null, given 'high'"),
+        ("published=3", "published: must be a dictionary, given 3"),
+        (
+            "flip_label_map=x",
+            "flip_label_map: must be 'sthv1', 'sthv2' or 'jester', or a dictionary, or null, given 'x'",
+        ),
+        (
+            "sources=[{name: a, data: b, kind: x}]",
+            "sources.0.kind: must be 'video', 'image', 'untrimmed' or 'rawframes', given 'x'",
+        ),
+        ("sources=[{name: a}]", "key 'sources.0.data' is missing"),
+        ("sources=[{name: a, data: b, nam: x}]", "unknown key 'nam'; did you mean 'name'?"),
+        ("task=detection", "task: must be 'recognition' or 'localization', given 'detection'"),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            load_recipe("tsm_tiny", [override])
+        assert str(caught.value) == f"command line, {override}: {message}"
+
+
 def test_overrides():
     r = load_recipe(
         "tsm_tiny", ["lr=0.5", "model_args.dropout=0.2", "train_resize=null", "sources=[]", "init=imagenet"]

@@ -22,6 +22,7 @@ from clipwise.errors import RecipeError
 from clipwise.recipe.keys import Published, RecognitionRecipe, RunRecipe, Source
 from clipwise.recipe.localization import LocalizationRecipe
 from clipwise.recipe.modern import modern_overrides
+from clipwise.recipe.wrong_values import allowed, find_key, given
 
 __all__ = [
     "ALIASES",
@@ -183,26 +184,31 @@ def make_recipe(values: Mapping[str, Any], where: Mapping[str, str] | None = Non
         RecipeError: all problems at once, each with its place.
     """
     where = where or {}
-    kind = LocalizationRecipe if values.get("task") == "localization" else RecognitionRecipe
+    kinds: dict[str, type[Recipe]] = {"recognition": RecognitionRecipe, "localization": LocalizationRecipe}
+    task = values.get("task", "recognition")
+    if not isinstance(task, str) or task not in kinds:
+        at = where.get("task", source)
+        raise RecipeError(f"{at}: task: must be 'recognition' or 'localization', given {task!r}")
+    kind = kinds[task]
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
         problems = []
         for e in error.errors():
-            place = [str(part) for part in e["loc"]]
-            key = place[0] if place else ""
-            at = where.get(key, source)
-            if e["type"] == "extra_forbidden":
-                owner: Any = kind
-                if len(place) > 1:
-                    owner = {"published": Published, "sources": Source}.get(key, kind)
-                problems.append(f"{at}: unknown key {place[-1]!r}{nearest(place[-1], owner.model_fields)}")
-            elif e["type"] == "missing":
-                problems.append(f"{at}: key {'.'.join(place)!r} is missing")
+            place = e["loc"]
+            at = where.get(str(place[0]) if place else "", source)
+            if not place:  # keys that contradict each other
+                problems.append(f"{at}: {re.sub('^Value error, ', '', e['msg'])}")
+                continue
+            owner, way, known = find_key(kind, place)
+            name = ".".join(map(str, way))
+            if not known:
+                problems.append(f"{at}: unknown key {way[-1]!r}{nearest(str(way[-1]), owner.model_fields)}")
+            elif e["type"] == "missing" and len(way) == len(place):
+                problems.append(f"{at}: key {name!r} is missing")
             else:
-                message = re.sub(r"^Value error, ", "", e["msg"])
-                given = "" if not place or e["type"] == "value_error" else f", given {e['input']!r}"
-                problems.append(f"{at}: {'.'.join(place) + ': ' if place else ''}{message}{given}")
+                wanted = allowed(owner.model_fields[str(way[-1])])
+                problems.append(f"{at}: {name}: must be {wanted}, given {given(values, way)}")
         raise RecipeError("\n".join(dict.fromkeys(problems))) from None
 
 
