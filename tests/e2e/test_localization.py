@@ -319,6 +319,7 @@ def test_evaluation_of_a_checkpoint_is_its_validation(world, tmp_path):
         (["train_subset=test"], "no video of subset 'test': it has training, validation"),
         (["rescale=none"], "19 positions, but temporal_dim is 24"),
         (["feet_dim=3"], "did you mean 'feat_dim'"),
+        (["model_args={hiden_dim: 3}"], "no setting 'hiden_dim'. Did you mean 'hidden_dim'"),
     ],
 )
 def test_what_is_wrong_is_said_before_training(world, tmp_path, change, words, capsys):

@@ -95,6 +95,8 @@ class LocalizationTask(Task):
         if recipe.feat_dim == "auto":
             recipe = recipe.model_copy(update={"feat_dim": self.store.find_feat_dim()})
             log.say(f"feat_dim {recipe.feat_dim}, as the features in {self.store.source} have it.")
+        self.model: Any = build_model(recipe)  # first: it knows which arguments are wrong
+        _leave_out_invalid_cells(self.model)
         self.recipe, self.shape = recipe, BMNShape.of(model_args(recipe))
         self.store.feat_dim = self.shape.feat_dim
         self.val_videos: AnnotationSet | None = None
@@ -104,8 +106,6 @@ class LocalizationTask(Task):
             log.say(f"{place.annotations} has no subset {recipe.val_subset!r}: nothing to validate on.")
         self.source = str(place.annotations)
         self.val_set = self._dataset(self.val_videos) if self.val_videos else None
-        self.model: Any = build_model(recipe)
-        _leave_out_invalid_cells(self.model)
         if not training:
             return
         self.train_videos = self._usable(_subset(everything, recipe.train_subset))
