@@ -174,11 +174,13 @@ class Splits:
         """Split a list by class, the same way each time: (training, validation).
 
         Raises:
-            DataError: a class has only one video.
+            DataError: a class has only one video; a video has no label, or several.
         """
-        labels = np.array([videos.label(i) for i in range(len(videos))])
-        if labels.ndim != 1:
+        if videos.multi_label:
             raise DataError("videos with several labels can't be split by class; give a validation list.")
+        if (videos.labels < 0).any():
+            raise DataError("videos without labels can't be split by class; give a validation list.")
+        labels = videos.labels
         rng = np.random.default_rng(seed)
         chosen = []
         for label in np.unique(labels):
