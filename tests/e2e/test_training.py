@@ -272,6 +272,60 @@ def test_what_was_held_out_is_kept_and_tested(clips, tmp_path, capsys):
     assert evaluate(result.last, data=clips / "val").trained_on == 0
 
 
+def test_what_was_held_out_stays_with_its_checkpoint(clips, tmp_path):
+    """A second run in the folder holds out other videos; a moved folder keeps its lists; they need no list_format."""
+    recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1", "list_format=folder"])
+    first = train(recipe, data=str(clips / "train"), work_dir=tmp_path / "run", quiet=True)
+    own = evaluate(first.last)
+    assert (len(own.paths), own.trained_on) == (6, 0)
+    train(recipe, data=str(clips / "val"), work_dir=tmp_path / "run", quiet=True)
+    assert evaluate(first.last).paths != own.paths
+    (tmp_path / "run").rename(tmp_path / "moved")
+    earlier = evaluate(tmp_path / "moved" / "earlier-1" / "last.safetensors")
+    assert earlier.paths == own.paths
+    assert earlier.metrics == own.metrics
+    assert evaluate(tmp_path / "moved" / "earlier-1" / "last.safetensors", data=clips / "train").trained_on == 18
+
+
+def test_the_recipes_own_list_is_tested_in_its_own_format(clips, tmp_path):
+    """Two numbers after a path could be labels, or a count of frames and a label: the recipe says which."""
+    paths = sorted(clips.rglob("*.mp4"))[:8]
+    (tmp_path / "list.txt").write_text("".join(f"{p} {i % 3} 3\n" for i, p in enumerate(paths)))
+    named = [f"{part}_data={tmp_path / 'list.txt'}" for part in ("train", "val")]
+    recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1", "multi_label=true", "list_format=video", *named])
+    result = evaluate(train(recipe, work_dir=tmp_path / "run", quiet=True).last)
+    assert (result.labels[0] > 0).tolist() == [True, False, False, True]
+    assert result.trained_on == 8
+
+
+def test_the_lists_of_a_run_can_be_trained_on_in_its_folder(clips, tmp_path):
+    recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1"])
+    train(recipe, data=str(clips / "train"), work_dir=tmp_path, quiet=True)
+    again = train(recipe, data=str(tmp_path / "lists"), work_dir=tmp_path, quiet=True)
+    train(recipe, data=str(tmp_path / "lists"), work_dir=tmp_path, quiet=True, resume=True)
+    assert len(evaluate(again.last).paths) == 6
+
+
+def test_a_kill_while_an_earlier_run_is_moved_aside_loses_nothing(clips, tmp_path, monkeypatch):
+    recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1"])
+    train(recipe, data=str(clips), work_dir=tmp_path, quiet=True)
+    rename, moved = Path.rename, []
+
+    def killed(self, target):
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        moved.append(self.name)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data=str(clips), work_dir=tmp_path, quiet=True)
+    monkeypatch.undo()
+    train(recipe, data=str(clips), work_dir=tmp_path, quiet=True, validate=False)
+    assert (tmp_path / "earlier-2" / "last.safetensors").is_file()
+    assert not (tmp_path / "best.safetensors").exists()
+
+
 def test_without_validation_nothing_is_held_out(clips, tmp_path):
     recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1"])
     result = train(recipe, data=str(clips / "train"), work_dir=tmp_path, validate=False, quiet=True)
@@ -281,6 +335,8 @@ def test_without_validation_nothing_is_held_out(clips, tmp_path):
     assert evaluate(result.last, data=clips / "train").trained_on == 24
     with pytest.raises(DataError, match="no test data"):
         evaluate(result.last)
+    with pytest.raises(CheckpointError, match=r"of 18 samples, is not the one .* of 24\. Resume with .* --no-validate"):
+        train(recipe, data=str(clips / "train"), work_dir=tmp_path, resume=True, quiet=True)
 
 
 def test_a_new_run_in_a_used_folder_loses_nothing(clips, tmp_path, capsys):

@@ -310,6 +310,7 @@ class RecognitionTask(Task):
             data={
                 "train": self.source,
                 "val": self.val_source,
+                "held_out": self.held_out,
                 "samples": len(self.train_videos),
                 "fingerprint": self.train_videos.fingerprint(),
             },

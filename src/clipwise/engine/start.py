@@ -106,5 +106,7 @@ def check_resume(passport: Passport, task: Any) -> None:
         )
     if passport.data.get("fingerprint") != now.data["fingerprint"]:
         raise CheckpointError(
-            "the training list is not the one that the checkpoint was trained on. Use --init to start anew from its weights."
+            f"the training list, of {now.data['samples']} samples, is not the one that the checkpoint was trained on, of "
+            f"{passport.data.get('samples', '?')}. Resume with the same --data and --no-validate as before (without a validation part, a "
+            "fifth of the data is held out to validate), or use --init to start anew from its weights."
         )

@@ -61,7 +61,7 @@ def evaluate(
         raise CheckpointError(
             f"{checkpoint} is not a recogniser; `clipwise localize` and `clipwise eval-proposals` are for BMN."
         )
-    own = passport.data.get("val")
+    own = list_of(passport, "val", checkpoint)
     source = data or protocol.test_data or protocol.val_data or own
     if source is None:
         raise DataError("no test data: give --data FOLDER or LIST.")
@@ -69,7 +69,7 @@ def evaluate(
     videos = read_list(
         test_part(source),
         root=protocol.val_data_root or protocol.data_root,
-        format="auto" if source == own else protocol.list_format,
+        format="auto" if passport.data.get("held_out") and str(source) == own else protocol.list_format,
         classes=passport.classes,
         num_classes=num_classes,
         multi_label=protocol.multi_label,
@@ -97,14 +97,22 @@ def evaluate(
         progress=advance,
     )
     result.compute(metrics or default, topk)
-    result.trained_on = _trained_on(result.paths, passport)
+    result.trained_on = _trained_on(result.paths, passport, list_of(passport, "train", checkpoint))
     return result
 
 
-def _trained_on(paths: Sequence[str], passport: Passport) -> int:
+def list_of(passport: Passport, part: str, checkpoint: str | Path) -> str | None:
+    """The training ("train") or validation ("val") list of a checkpoint; one that its run wrote moves with the run's folder."""
+    source = passport.data.get(part)
+    if source and passport.data.get("held_out"):
+        beside = Path(checkpoint).parent / "lists" / Path(source).name
+        return str(beside if beside.is_file() else source)
+    return source
+
+
+def _trained_on(paths: Sequence[str], passport: Passport, source: str | None) -> int:
     """How many of these videos are in the checkpoint's training list or folder, if that is still where it was."""
-    source = passport.data.get("train")
-    if not isinstance(source, str) or not os.path.exists(source):
+    if source is None or not os.path.exists(source):
         return 0
     places = [os.path.abspath(path) for path in paths]
     if os.path.isdir(source):
@@ -112,7 +120,11 @@ def _trained_on(paths: Sequence[str], passport: Passport) -> int:
         return sum(place.startswith(folder) for place in places)
     try:
         train = read_list(
-            source, root=passport.recipe.get("data_root"), multi_label=bool(passport.recipe.get("multi_label"))
+            source,
+            root=passport.recipe.get("data_root"),
+            format="auto" if passport.data.get("held_out") else passport.recipe.get("list_format", "auto"),
+            classes=passport.classes,
+            multi_label=bool(passport.recipe.get("multi_label")),
         )
     except (ClipwiseError, OSError):
         return 0

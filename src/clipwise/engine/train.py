@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -139,8 +140,9 @@ def _stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+# The last one makes a folder a run's: if the process is killed while it moves them, the next one moves the rest.
 _FILES_OF_A_RUN = (
-    "last.safetensors", "best.safetensors", "epoch_*.safetensors", "state-*.pt", "log.jsonl", "log.csv", "recipe.yaml", "report.html",
+    "best.safetensors", "epoch_*.safetensors", "state-*.pt", "log.jsonl", "log.csv", "recipe.yaml", "report.html", "last.safetensors",
 )  # fmt: skip
 
 
@@ -154,6 +156,8 @@ def _prepare_folder(folder: Path, recipe: Recipe, resume_from: Path | None) -> P
     if resume_from is None and (folder / "last.safetensors").is_file():
         earlier = next(p for n in itertools.count(1) if not (p := folder / f"earlier-{n}").exists())
         earlier.mkdir()
+        if (folder / "lists").is_dir():  # a copy, for the new run may be about to train on them
+            shutil.copytree(folder / "lists", earlier / "lists")
         for old in [path for pattern in _FILES_OF_A_RUN for path in folder.glob(pattern)]:
             old.rename(earlier / old.name)
     if resume_from is None:
