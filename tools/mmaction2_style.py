@@ -151,7 +151,7 @@ def train(argv: list[str]) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    recipe, has_data = _find(args.config)
+    recipe = _find(args.config)
     if args.gpu_ids or (args.gpus or 1) > 1:
         count = args.gpus or len(args.gpu_ids)
         raise ClipwiseError(
@@ -166,11 +166,8 @@ def _train(args: argparse.Namespace) -> int:
     overrides = _overrides(args.cfg_options)
     work_dir = args.work_dir or _take(overrides, "work_dir") or f"work_dirs/{Path(args.config).stem}"
     resume = args.resume_from or _take(overrides, "resume_from") or args.resume
-    words = ["train", recipe, *(f"{k}={v}" for k, v in overrides.items()), "--work-dir", work_dir]
-    if args.data:
-        words += ["--data", args.data]
-    elif not has_data and "train_data" not in overrides:
-        words += _layout(recipe, ("train", "val"))
+    where = _data(recipe, args.data, overrides, ("train", "val"))
+    words = ["train", recipe, *(f"{k}={v}" for k, v in overrides.items()), "--work-dir", work_dir, *where]
     if args.no_validate:
         words.append("--no-validate")
     for flag, given in (("--deterministic", args.deterministic), ("--auto-scale-lr", args.auto_scale_lr)):
@@ -219,7 +216,7 @@ def test(argv: list[str]) -> int:
 
 
 def _test(args: argparse.Namespace) -> int:
-    recipe, has_data = _find(args.config)
+    recipe = _find(args.config)
     _check_launcher(args.launcher)
     if args.onnx or args.tensorrt:
         raise ClipwiseError(
@@ -245,10 +242,7 @@ def _test(args: argparse.Namespace) -> int:
         if key != "top_k_accuracy.topk":
             raise ClipwiseError(f"--eval-options {key} has no counterpart; only top_k_accuracy.topk has.")
         words += ["--topk", *re.findall(r"\d+", value)]
-    if args.data:
-        words += ["--data", args.data]
-    elif not has_data and not {"test_data", "val_data"} & overrides.keys():
-        words += _layout(recipe, ("val",))
+    words += _data(recipe, args.data, overrides, ("val",))
     if args.work_dir and not args.out:  # 1.x writes its figures there
         args.out = f"{args.work_dir}/{Path(args.config).stem}.json"
     for option, value in (("--out", args.out), ("--average-clips", args.average_clips), ("--report", args.show_dir)):
@@ -268,8 +262,8 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
-def _find(config: str) -> tuple[str, bool]:
-    """The recipe that a config stands for, and whether it says where the data is.
+def _find(config: str) -> str:
+    """The recipe that a config stands for.
 
     A config that exists is translated, as it may be the user's own; one that does not is a name.
     """
@@ -279,10 +273,22 @@ def _find(config: str) -> tuple[str, bool]:
         out.parent.mkdir(exist_ok=True)
         for note in convert_config(path, out)[0]:
             _say(note)
-        return str(out), True
+        return str(out)
     if path.suffix in (".yaml", ".yml"):
-        return config, False
-    return load_recipe(path.stem if path.suffix == ".py" else config).name, False
+        return config
+    return load_recipe(path.stem if path.suffix == ".py" else config).name
+
+
+def _data(recipe: str, data: str | None, overrides: dict[str, str], parts: tuple[str, ...]) -> list[str]:
+    """Words that say where the data is: --data, --cfg-options, the recipe, or MMAction2's folders, whichever comes first."""
+    keys = ("train_data",) if "train" in parts else ("test_data", "val_data")
+    said = load_recipe(recipe)
+    if data:  # with the lists and folders of a config it has nothing to do
+        places = ("train_data", "val_data", "test_data", "data_root", "val_data_root")
+        return [f"{key}=null" for key in places if getattr(said, key, None) and key not in overrides] + ["--data", data]
+    if overrides.keys() & set(keys) or any(getattr(said, key, None) for key in keys):
+        return []
+    return _layout(recipe, parts)
 
 
 def _overrides(items: list[str]) -> dict[str, str]:

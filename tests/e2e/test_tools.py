@@ -454,7 +454,27 @@ def test_a_config_of_ones_own_is_translated_trained_and_tested(layout):
     assert code == 0, err
     assert "top1" in out
 
-    (layout / "configs/own.py").write_text("import os\n")
-    code, out, err = call(ROOT / "tools/train.py", *words, cwd=layout)
-    assert code == 2
-    assert "configs/own.py:1: `import os`: configs are read, not run" in err
+
+def test_a_config_says_where_its_data_is(mmaction2, capsys, tmp_path, monkeypatch):
+    """So does the recipe that was made of it; --data replaces its lists together with their folders."""
+    module, seen = mmaction2
+    monkeypatch.chdir(tmp_path)
+    Path("base.py").write_text(CONFIG_BASE)
+    Path("own.py").write_text(CONFIG.format(base="base.py"))
+    for config in ("own.py", "work_dirs/own.yaml"):
+        assert module.train([config]) == 0, capsys.readouterr().err
+        assert seen[-1] == ["train", "work_dirs/own.yaml", "--work-dir", "work_dirs/own"]
+        assert module.test([config, "c.safetensors"]) == 0, capsys.readouterr().err
+        assert seen[-1] == ["test", "work_dirs/own.yaml", "c.safetensors"]
+        assert module.train([config, "--data", "d", "--cfg-options", "data_root=here"]) == 0
+        assert seen[-1][2:3] == ["data_root=here"]
+        assert seen[-1][-5:] == ["train_data=null", "val_data=null", "val_data_root=null", "--data", "d"]
+        assert module.test([config, "c.safetensors", "--data", "d"]) == 0
+        assert {"data_root=null", "val_data=null"} <= set(seen[-1])
+
+    Path("own.py").write_text(CONFIG.format(base="base.py") + "custom_hooks = [dict(type='Mine')]\n")
+    assert module.train(["own.py"]) == 2
+    assert "`clipwise convert own.py --out FILE.yaml --partial` leaves them out" in capsys.readouterr().err
+    Path("own.py").write_text("import os\n")
+    assert module.train(["own.py"]) == 2
+    assert "own.py:1: `import os`: configs are read, not run" in capsys.readouterr().err

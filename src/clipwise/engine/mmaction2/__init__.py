@@ -33,7 +33,10 @@ def convert_config(path: str | Path, out: str | Path, *, partial: bool = False) 
     recipe, left = recipe_of_config(path)
     if left and not partial:
         listed = "\n".join(f"  {line}" for line in left)
-        raise RecipeError(f"{path}: settings without counterpart in a recipe:\n{listed}\n--partial leaves them out.")
+        raise RecipeError(
+            f"{path}: settings without counterpart in a recipe:\n{listed}\n"
+            f"`clipwise convert {path} --out FILE.yaml --partial` leaves them out."
+        )
     make_recipe(recipe, source=str(path))
     with atomic_path(out) as temporary:
         text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
