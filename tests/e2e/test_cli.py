@@ -27,6 +27,13 @@ def test_every_verb_has_help_that_does_not_import_torch(verb):
     assert f"usage: clipwise {verb}" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("verb", "missing"), [("train", "recipe"), ("explain", "recipe"), ("bench", "what"), ("export", "checkpoint")]
+)
+def test_what_is_missing_is_named_and_nothing_else(capsys, verb, missing):
+    assert refused(capsys, verb).rstrip().endswith(f"required: {missing}")
+
+
 def test_overview_is_quick():
     best = min(_seconds("--help") for _ in range(5))
     assert best < 0.3

@@ -42,7 +42,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--recipe", default="bmn_ascend_activitynet", help="recipe (default bmn_ascend_activitynet)")
     parser.add_argument("--work-dir", "--checkpoint_path", help="folder of the run")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="further keys of the recipe")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="further keys of the recipe")
     args = parser.parse_intermixed_args(argv)
     if args.finetune == "1":
         parser.error(

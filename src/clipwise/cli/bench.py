@@ -21,7 +21,7 @@ from clipwise.errors import ClipwiseError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", help="a checkpoint, an exported model, a recipe or a model's name")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys of a recipe")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="keys of a recipe")
     parser.add_argument("--data", help="list or folder: measure from file to scores on these videos")
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="videos of it (default 50)")
     parser.add_argument("--runs", type=int, default=10, help="calls of the model at least (default 10)")

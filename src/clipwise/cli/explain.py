@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="a packaged recipe or a YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="change keys of the recipe")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="change keys of the recipe")
     parser.add_argument("--devices", type=count, default=1, help="devices that train together (default 1)")
     parser.add_argument("--samples", type=count, help="size of the training list")
     parser.add_argument("--modern", action="store_true", help="with the modern training recipe")

@@ -22,7 +22,7 @@ from clipwise.errors import ClipwiseError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", help="model, recipe, name in the zoo, or file")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="keys of the recipe, or settings of the model"
+        "overrides", nargs="*", default=[], metavar="key=value", help="keys of the recipe, or settings of the model"
     )
     parser.add_argument("--frames", type=int, help="frames of a view (default: the recipe's at test, or the model's)")
     parser.add_argument("--size", type=int, nargs="+", metavar="PX", help="side of a view, or height and width")

@@ -15,7 +15,7 @@ from clipwise.errors import ClipwiseError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="a packaged recipe (`clipwise recipes`) or a YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="change keys of the recipe")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="change keys of the recipe")
     parser.add_argument(
         "--data", help="folder (train.txt and val.txt, train/ and val/, or one folder a class) or list file"
     )
