@@ -239,7 +239,8 @@ def _write_parts(parts: dict[str, VideoList], out: str | Path) -> dict[str, Vide
         name = f"{part}_rawframes.txt" if videos.kind == "rawframes" else f"{part}.txt"
         write_list(parts[part], Path(out) / name)
         if len(absent):
-            (Path(out) / f"{part}_missing.txt").write_text("".join(f"{videos.entry(int(i))}\n" for i in absent))
+            names = "".join(f"{videos.entry(int(i))}\n" for i in absent)
+            (Path(out) / f"{part}_missing.txt").write_text(names, encoding="utf-8", errors="surrogateescape")
     return parts
 
 

@@ -43,7 +43,7 @@ def write_result(result: TestResult, path: str | Path) -> None:
             writer.writerow([*rows[0], *names] if rows else names)
             for row, score in zip(rows, result.means):
                 writer.writerow([*row.values(), *score.tolist()])
-            temporary.write_text(text.getvalue(), encoding="utf-8")
+            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")  # the writer has ended the lines
         else:
             temporary.write_bytes(pickle.dumps([s.astype(np.float32) for s in result.scores]))
 
