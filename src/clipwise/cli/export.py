@@ -19,7 +19,9 @@ from clipwise.cli.common import add_device, add_json, print_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="a checkpoint, or a name in the zoo")
-    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="another test protocol for the file")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="another test protocol for the file"
+    )
     parser.add_argument(
         "--format", choices=("onnx", "torch", "openvino"), default="onnx", help="what to write (default onnx)"
     )
