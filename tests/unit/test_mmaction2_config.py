@@ -207,6 +207,9 @@ def test_partial_leaves_out_what_it_names_and_writes_the_rest(config, tmp_path):
         ("_base_ = 3", "must be a file or a list of files"),
         ("a = (", "mine.py:1: not valid Python"),
         ("a = dict(**[1])", "is no dictionary"),
+        ("a = {[1]: 2}", "mine.py:1: `\\[1\\]`: keys are text or numbers"),
+        ("a = {}\na[[1]] = 2", "mine.py:2: `\\[1\\]`: keys are text or numbers"),
+        ("a = " + " + ".join("1" * 1500), "nested too deep|not valid Python"),
         ("a, b = 1, 2", "only names and keys of dictionaries"),
         ("a = 1", "not a config of MMAction2"),
         (
@@ -231,6 +234,10 @@ def test_files_that_would_need_to_be_run_or_are_something_else(config, text, mes
 def test_deep_nesting_is_refused(config):
     with pytest.raises(RecipeError):
         recipe_of_config(config("a = " + "[" * 5000 + "]" * 5000))
+
+
+def test_a_windows_editors_mark_at_the_start_is_no_code(config):
+    assert read_python_config(config("\ufeffa = 1")) == {"a": 1}
 
 
 def test_bases_are_merged_as_mmengine_does(config):

@@ -33,7 +33,7 @@ def read_python_config(path: str | Path, _open: tuple[Path, ...] = ()) -> dict[s
     if path.resolve() in _open:
         raise RecipeError(f"{path}: its _base_ files lead back to itself.")
     try:
-        text = REFERENCE.sub(r"\2", path.read_text(encoding="utf-8"))
+        text = REFERENCE.sub(r"\2", path.read_text(encoding="utf-8-sig"))
         tree = ast.parse(text, filename=str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: can't be read ({error}).") from None
@@ -41,6 +41,13 @@ def read_python_config(path: str | Path, _open: tuple[Path, ...] = ()) -> dict[s
         raise RecipeError(f"{path}:{error.lineno}: not valid Python: {error.msg}.") from None
     except (RecursionError, MemoryError, ValueError) as error:
         raise RecipeError(f"{path}: not valid Python ({error}).") from None
+    try:
+        return _values(tree, path, _open)
+    except RecursionError:
+        raise RecipeError(f"{path}: an expression in it is nested too deep to be read.") from None
+
+
+def _values(tree: ast.Module, path: Path, _open: tuple[Path, ...]) -> dict[str, Any]:
     reader = _Reader(path)
     base: dict[str, Any] = {}
     for statement in tree.body:
@@ -89,9 +96,15 @@ class _Reader:
         if isinstance(target, ast.Name):
             self.names[target.id] = value
         elif isinstance(target, ast.Subscript) and isinstance(owner := self.value(target.value), dict):
-            owner[self.value(target.slice)] = value
+            owner[self.key(target.slice)] = value
         else:
             self.refuse(target, "only names and keys of dictionaries can be assigned to")
+
+    def key(self, node: ast.expr) -> Any:
+        """A value that a dictionary takes as a key."""
+        if isinstance(found := self.value(node), str | int | float):
+            return found
+        self.refuse(node, "keys are text or numbers")
 
     def value(self, node: ast.expr) -> Any:
         match node:
@@ -101,7 +114,7 @@ class _Reader:
                 items = [self.value(item) for item in node.elts]
                 return items if isinstance(node, ast.List) else tuple(items)
             case ast.Dict():
-                return self.dictionary(node, [(k and self.value(k), v) for k, v in zip(node.keys, node.values)])
+                return self.dictionary(node, [(k and self.key(k), v) for k, v in zip(node.keys, node.values)])
             case ast.Call(func=ast.Name(id="dict"), args=[]):
                 return self.dictionary(node, [(k.arg, k.value) for k in node.keywords])
             case ast.JoinedStr():
