@@ -67,7 +67,7 @@ case "$command" in
     "$venv/bin/python" tools/paddle_style.py "$command" "$@"
     ;;
   *)
-    sed -n '2,9p' "$0" | sed 's/^# \{0,1\}//'
+    sed -n '2,8p' "$0" | sed 's/^# \{0,1\}//'
     [ "$command" = help ] || exit 2
     ;;
 esac

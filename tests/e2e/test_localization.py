@@ -594,6 +594,10 @@ def test_measuring_refuses_what_it_cannot_measure(world, tmp_path, capsys):
         assert main([*words, "--max-segments", "1", "--json"]) == 0
         segment = json.loads(capsys.readouterr().out)["videos"][0]["segments"][0]
         assert (segment["class"], segment["class_score"]) == (label, 0.9)
+    twice = [{"path": f"{folder}/long_004.mp4", "scores": [0.1, 0.9]} for folder in "ab"]
+    own.write_text(json.dumps({"results": twice, "classes": ["other", label]}))
+    assert main(["eval-detections", str(unnamed), gt, "--class-scores", str(own)]) == 2
+    assert "own.json has scores of a/long_004.mp4 and of b/long_004.mp4" in capsys.readouterr().err
     good = {"segment": [0, 1], "score": 0.5, "label": label}
     for change in ({"score": None}, {"segment": [0]}, {"segment": [0, 1e999]}):
         unnamed.write_text(json.dumps({"results": {"long_004": [good], "long_005": [{**good, **change}]}}))

@@ -199,6 +199,14 @@ def test_video_recipes_look_for_video_lists_first(mmaction2, tmp_path, monkeypat
 
 
 @pytest.mark.skipif(os.name == "nt", reason="shell scripts")
+def test_run_sh_says_what_it_can_do():
+    done = subprocess.run(["bash", str(ROOT / "run.sh")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "bash run.sh demo" in done.stdout
+    assert done.stdout.endswith("(default .venv).\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shell scripts")
 def test_scripts_for_several_processes(layout):
     """dist_train.sh and dist_test.sh of MMAction2: what they would run, and a wrong call."""
     for name, words, message in (

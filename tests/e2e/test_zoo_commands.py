@@ -102,6 +102,10 @@ def test_convert_refuses(theirs, tmp_path, capsys):
         ([theirs, "--out", out], "--recipe is missing"),
         ([theirs, "--recipe", "tsm_tiny", "--out", "o.pth"], "our checkpoints are .safetensors files"),
         ([theirs, "--to", "mmaction2", "--recipe", "tsm_tiny", "--out", "o.pth"], "has no effect with --to mmaction2"),
+        (
+            [theirs, "--recipe", "tsm_tiny", "--out", "o.safetensors", "--weights-of", "jjboy"],
+            "--weights-of has no effect with tsm_tiny, which is no BMN",
+        ),
         ([theirs, "--to", "mmaction2", "--out", "o.pth"], "is not a clipwise checkpoint"),
     ):
         code, printed, err = told(capsys, "convert", *words)

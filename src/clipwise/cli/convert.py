@@ -61,9 +61,12 @@ def run(args: argparse.Namespace) -> int:
         from clipwise.data.labels import read_classes
 
         classes = read_classes(args.classes)
+    recipe = load_recipe(args.recipe, args.set)
+    if recipe.model != "bmn":
+        _refuse(args, f"{args.recipe}, which is no BMN", "weights_of")
     report = convert_checkpoint(
         args.checkpoint,
-        load_recipe(args.recipe, args.set),
+        recipe,
         args.out,
         partial=args.partial,
         source=args.source,

@@ -95,7 +95,7 @@ def read_any_class_scores(path: str) -> Any:
     """CUHK's file, or the scores of ``clipwise test --out``: videos named by their file names.
 
     Raises:
-        DataError: neither.
+        DataError: neither; or two files of one name, of which it can't be told which is meant.
     """
     from clipwise.errors import DataError
     from clipwise.tasks.detections import VideoClassScores, read_class_scores
@@ -109,11 +109,17 @@ def read_any_class_scores(path: str) -> Any:
         return read_class_scores(path)
     import numpy as np
 
-    scores = {
-        Path(r["path"]).stem.removeprefix("v_"): np.asarray(r["scores"], float)
-        for r in rows
-        if r.get("scores") is not None
-    }
+    scores: dict[str, Any] = {}
+    named: dict[str, str] = {}
+    for row in rows:
+        if row.get("scores") is None:
+            continue
+        name = Path(row["path"]).stem.removeprefix("v_")
+        if named.setdefault(name, row["path"]) != row["path"]:
+            raise DataError(
+                f"{path} has scores of {named[name]} and of {row['path']}; videos are told apart by their file names, which must differ."
+            )
+        scores[name] = np.asarray(row["scores"], float)
     if not scores or any(s.ndim != 1 for s in scores.values()):
         raise DataError(f"{path} must hold one row of scores for each video. Write it with --average-clips prob.")
     first = next(iter(scores.values()))
