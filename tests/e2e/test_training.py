@@ -306,6 +306,19 @@ def test_the_lists_of_a_run_can_be_trained_on_in_its_folder(clips, tmp_path):
     assert len(evaluate(again.last).paths) == 6
 
 
+def test_resuming_an_earlier_run_loses_nothing_of_the_later_one(clips, tmp_path):
+    """``--resume earlier-1/last.safetensors`` in the folder where another run was made since."""
+    recipe, folder = load_recipe("tsm_tiny", TINY), tmp_path / "run"
+    train(recipe, data=str(clips), work_dir=folder, quiet=True, max_steps=4)
+    later = load_recipe("tsm_tiny", [*TINY, "epochs=1", "seed=3"])
+    train(later, data=str(clips), work_dir=folder, quiet=True)
+    before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+    train(recipe, data=str(clips), work_dir=folder, quiet=True, resume=str(folder / "earlier-1" / "last.safetensors"))
+    assert {p.name: p.read_bytes() for p in (folder / "earlier-2").iterdir()} == before
+    train(recipe, data=str(clips), work_dir=tmp_path / "undisturbed", quiet=True)
+    assert same_weights(folder / "last.safetensors", tmp_path / "undisturbed" / "last.safetensors")
+
+
 def test_a_kill_while_an_earlier_run_is_moved_aside_loses_nothing(clips, tmp_path, monkeypatch):
     recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1"])
     train(recipe, data=str(clips), work_dir=tmp_path, quiet=True)

@@ -24,7 +24,6 @@ from clipwise.data.videolist import ListBuilder, VideoList
 from clipwise.errors import DataError
 
 JESTER_TEMPLATE = "{:05}.jpg"
-SOMETHING_V1_TEMPLATE = "{:05}.jpg"
 SOMETHING_V2_TEMPLATE = "{:06}.jpg"
 Classes = Sequence[str] | None
 Root = str | Path | None

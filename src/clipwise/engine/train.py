@@ -147,20 +147,21 @@ _FILES_OF_A_RUN = (
 
 
 def _prepare_folder(folder: Path, recipe: Recipe, resume_from: Path | None) -> Path | None:
-    """Make the run's folder and write its recipe; a new run moves the files of one before it aside, and says where to."""
+    """Make the run's folder and write its recipe. Unless that run goes on, its files are moved aside; returns where to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"the run's folder {folder} can't be made: {error.strerror}.") from None
     earlier = None
-    if resume_from is None and (folder / "last.safetensors").is_file():
+    goes_on = resume_from is not None and resume_from.resolve().parent == folder.resolve()
+    if not goes_on and (folder / "last.safetensors").is_file():
         earlier = next(p for n in itertools.count(1) if not (p := folder / f"earlier-{n}").exists())
         earlier.mkdir()
         if (folder / "lists").is_dir():  # a copy, for the new run may be about to train on them
             shutil.copytree(folder / "lists", earlier / "lists")
         for old in [path for pattern in _FILES_OF_A_RUN for path in folder.glob(pattern)]:
             old.rename(earlier / old.name)
-    if resume_from is None:
+    if not goes_on:
         # What a run without a checkpoint left: its log would mix with the new one's.
         for name in ("log.jsonl", "log.csv"):
             (folder / name).unlink(missing_ok=True)
