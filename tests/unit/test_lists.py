@@ -542,6 +542,21 @@ def test_lists_of_other_names_in_a_folder(tmp_path):
         find_splits(tmp_path)
 
 
+def test_lists_of_other_names_do_not_come_before_folders_of_classes(tmp_path):
+    """``train/`` and ``val/`` with class folders are meant, whatever else lies there; flat ones have their labels in lists."""
+    from clipwise.data.lists import find_splits
+
+    (tmp_path / "train" / "run").mkdir(parents=True)
+    (tmp_path / "val" / "run").mkdir(parents=True)
+    for part in ("train", "val"):
+        (tmp_path / f"my_{part}_notes.txt").write_text("nothing to read\n")
+    assert find_splits(tmp_path).train == tmp_path / "train"
+    for part in ("train", "val"):
+        (tmp_path / part / "run").rmdir()
+        (tmp_path / f"._my_{part}_notes.txt").write_bytes(b"\0")  # what macOS leaves
+    assert find_splits(tmp_path).train == tmp_path / "my_train_notes.txt"
+
+
 def test_the_published_label_map_is_found_beside_the_list(tmp_path):
     """The seeds' Kinetics files: kinetics_val_list.txt and kinetics_class2ind.txt in one folder."""
     (tmp_path / "abc.mp4").write_bytes(b"")

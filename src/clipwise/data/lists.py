@@ -152,8 +152,8 @@ def find_classes(folder: Path, stem: str = "") -> Path | None:
         if (folder / name).is_file():
             return folder / name
     # label_map_k400.txt, kinetics_class2ind.txt: MMAction2's names
-    candidates = sorted(p for part in ("label_map*.txt", "*class2ind*.txt") for p in folder.glob(part))
-    return candidates[0] if len(candidates) == 1 else None
+    candidates = {p for part in ("label_map*.txt", "*class2ind*.txt") for p in folder.glob(part)}
+    return candidates.pop() if len(candidates) == 1 else None
 
 
 # ---- from what a user calls --data to a training and a validation part -------------------------------------------------------------
@@ -199,8 +199,9 @@ class Splits:
 def find_splits(data: str | Path) -> Splits:
     """Find the parts of a data set.
 
-    A list file is all training; validation is ``…val….*`` beside a ``…train….*``. A folder may hold such lists, or
-    ``train`` and ``val`` folders, or one folder a class, of which a fifth is then held out.
+    A list file is all training; validation is ``…val….*`` beside a ``…train….*``. A folder may hold ``train.*`` and
+    ``val.*``, or ``train`` and ``val`` folders with one folder a class, or other such lists, or one folder a class, of
+    which a fifth is then held out.
 
     Raises:
         DataError: no such file or folder, or several pairs of lists in it.
@@ -218,7 +219,10 @@ def find_splits(data: str | Path) -> Splits:
         if train.is_file():
             val = _twin(train)
             return Splits(train, val, held_out=val is None)
-    if pairs := sorted(p for p in path.iterdir() if p.suffix in _LISTS and "train" in p.name and _twin(p)):
+    named = [p for p in path.iterdir() if p.suffix in _LISTS and "train" in p.name and not p.name.startswith(".")]
+    pairs = sorted(p for p in named if p.is_file() and _twin(p))
+    by_class = (path / "train").is_dir() and any(p.is_dir() for p in (path / "train").iterdir())
+    if pairs and not by_class:
         if len(pairs) > 1:
             names = ", ".join(p.name for p in pairs[:6])
             raise DataError(
