@@ -137,6 +137,9 @@ def test_results_that_can_not_be_written_are_refused_before_the_work(capsys, tmp
         said = refused(capsys, *words)
         assert f"{tmp_path / 'file'} is not a folder that can be written to" in said
         assert "test: " not in said.replace("clipwise test: ", "")  # no progress: nothing was scored
+    for option in ("--csv", "--jsonl"):
+        said = refused(capsys, "predict", trained, clips / "val", option, tmp_path)
+        assert f"{option} {tmp_path} is a folder; give a file name" in said
 
 
 def test_what_a_test_can_not_measure_is_refused_before_it_scores(capsys, tmp_path, trained, clips):

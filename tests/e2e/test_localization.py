@@ -455,12 +455,18 @@ def test_localize_refuses_before_the_work(world, tmp_path, capsys):
         ([str(features), "--preview", "x.mp4"], "long_000.npy holds features, which have no pictures"),
         ([str(video), "--preview", "x.txt"], "x.txt"),
         ([str(video), "--csv", f"{features}/x.csv"], f"{features} is not a folder"),
+        ([str(video), "--out-dir", str(features)], f"--out-dir {features}/NAME.json: {features} is not a folder"),
+        ([str(video), "--results", str(tmp_path)], f"--results {tmp_path} is a folder; give a file name"),
         ([str(features), "--duration", "-2"], "duration_s was -2; the seconds of a video are more than 0"),
         ([str(video), "--max-segments", "0"], "max_segments was 0; it must be at least 1"),
         ([str(video), "--max-overlap", "1.5"], "max_overlap was 1.5; it must be from 0 to 1"),
     ]:
         assert main(["localize", checkpoint, *words]) == 2
         assert message in capsys.readouterr().err
+    assert main(["test", checkpoint, "--out", f"{features}/x.json"]) == 2
+    said = capsys.readouterr()
+    assert f"{features} is not a folder" in said.err
+    assert "auc" not in said.out
     assert not Path("found").exists()
     (tmp_path / "other/labels.csv").write_text("path,label\n")  # a list among videos makes no folder of features of it
     assert (

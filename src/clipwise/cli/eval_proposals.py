@@ -97,6 +97,7 @@ def run_checkpoint(
 
     from clipwise.cli.common import Progress
     from clipwise.engine.localization import evaluate_proposals
+    from clipwise.engine.result_files import check_writable
     from clipwise.errors import ClipwiseError
 
     for option in ("eval", "average_clips", "max_views", "report"):
@@ -111,6 +112,8 @@ def run_checkpoint(
         overrides.append("allow_missing=true")
     if args.out and Path(args.out).suffix != ".json":
         raise ClipwiseError(f"--out {args.out}: proposals are written as .json, in ActivityNet's form.")
+    if args.out:
+        check_writable(args.out, "--out")
     with Progress("test", quiet=args.json) as progress:
         result = evaluate_proposals(
             checkpoint,

@@ -222,9 +222,11 @@ def _check_outputs(args: argparse.Namespace, inputs: list[_Input]) -> None:
         canvas_for(args.timeline, 1, 1)
     if isinstance(args.preview, str):
         check_video_path(args.preview)
-    for option in ("csv", "srt", "timeline", "preview", "results", "out_dir"):
+    for option in ("csv", "srt", "timeline", "preview", "results"):
         if isinstance(value := getattr(args, option), str):
-            check_writable(value, f"--{option.replace('_', '-')}")
+            check_writable(value, f"--{option}")
+    if args.out_dir:
+        check_writable(Path(args.out_dir) / "NAME.json", "--out-dir")
     if args.out_dir or args.results:
         sources: dict[str, str] = {}
         for item in inputs:

@@ -53,14 +53,14 @@ def check_result_path(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix not in (".json", ".csv", ".pkl"):
         raise ClipwiseError(f"--out {path}: results can be written as .json, .csv or .pkl.")
-    if path.is_dir():
-        raise ClipwiseError(f"--out {path} is a folder; give a file name.")
     check_writable(path, "--out")
     return path
 
 
 def check_writable(path: str | Path, option: str) -> None:
     """Refuse a result file that can't be written before the work starts, not after it."""
+    if Path(path).is_dir():
+        raise ClipwiseError(f"{option} {path} is a folder; give a file name.")
     place = next(p for p in Path(path).absolute().parents if p.exists())
     if not place.is_dir() or not os.access(place, os.W_OK):
         raise ClipwiseError(f"{option} {path}: {place} is not a folder that can be written to; give another place.")
