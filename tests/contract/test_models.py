@@ -160,6 +160,9 @@ def test_unknown_names_are_refused_with_the_nearest():
         ("tsn_tiny", {"drop_path": 1.0}, "probability"),
         ("tpn_tsm_tiny", {"flow": "both"}, "cascade"),
         ("tpn_tsm_tiny", {"temporal_scales": [3, 8]}, "dividing"),
+        ("tsm_tiny", {"dropout": "high"}, r"'tsm_tiny' can't be made with dropout='high' \(its default is 0\.5\)"),
+        ("slowonly_tiny", {"inflate": 3}, r"with inflate=3 \(its default is \(0, 0, 1, 1\)\)"),
+        ("bmn", {"max_duration": "x"}, r"with max_duration='x' \(its default is None\)"),
     ],
 )
 def test_senseless_values_are_refused(name, args, message):

@@ -104,7 +104,11 @@ def create_model(name: str, **model_args: Any) -> nn.Module:
     for key in model_args:
         if key not in known:
             raise RecipeError(f"model {name!r} has no setting {key!r}. {_nearest(key, known)}")
-    return make(**model_args)
+    try:
+        return make(**model_args)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        given = ", ".join(f"{key}={value!r} (its default is {known[key]!r})" for key, value in model_args.items())
+        raise RecipeError(f"model {name!r} can't be made with {given}: {error}.") from error
 
 
 def _entry(name: str) -> tuple[Callable[..., nn.Module], Callable]:
