@@ -281,7 +281,7 @@ def _find(config: str) -> str:
 
 def _data(recipe: str, data: str | None, overrides: dict[str, str], parts: tuple[str, ...]) -> list[str]:
     """Words that say where the data is: --data, --cfg-options, the recipe, or MMAction2's folders, whichever comes first."""
-    keys = ("train_data",) if "train" in parts else ("test_data", "val_data")
+    keys = ("train_data", "features") if "train" in parts else ("test_data", "val_data", "features")
     said = load_recipe(recipe)
     if data:  # with the lists and folders of a config it has nothing to do
         places = ("train_data", "val_data", "test_data", "data_root", "val_data_root")

@@ -480,6 +480,10 @@ def test_a_config_says_where_its_data_is(mmaction2, capsys, tmp_path, monkeypatc
         assert module.test([config, "c.safetensors", "--data", "d"]) == 0
         assert {"data_root=null", "val_data=null"} <= set(seen[-1])
 
+    Path("bmn.yaml").write_text("task: localization\nmodel: bmn\nfeat_dim: 8\nfeatures: f\nannotations: a.json\n")
+    assert module.train(["bmn.yaml"]) == 0, capsys.readouterr().err
+    assert seen[-1] == ["train", "bmn.yaml", "--work-dir", "work_dirs/bmn"]
+
     Path("own.py").write_text(CONFIG.format(base="base.py") + "custom_hooks = [dict(type='Mine')]\n")
     assert module.train(["own.py"]) == 2
     assert "`clipwise convert own.py --out FILE.yaml --partial` leaves them out" in capsys.readouterr().err
