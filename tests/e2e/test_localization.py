@@ -504,6 +504,8 @@ def test_a_lost_recogniser_is_asked_for(world, tmp_path):
         Localizer(tmp_path / "bmn.safetensors")(clip(world))
     with pytest.raises(CheckpointError, match="is a tsm_tiny, not a proposal network"):
         Localizer(world["recogniser"])
+    with pytest.raises(CheckpointError, match="Give a BMN, and the checkpoint that it was exported from as"):
+        Localizer("r.onnx", loaded=(None, read_passport(world["recogniser"])), device="cpu")
 
 
 def test_names_come_from_the_labeler(world):

@@ -90,8 +90,9 @@ class Localizer:
         self.path, self.device, self.amp = Path(bmn), pick_device(device), amp
         self.model, self.passport = loaded or load_model_and_passport(bmn, self.device)
         if self.passport.model != "bmn":
+            recogniser_file = "the checkpoint that it was exported from" if loaded else bmn
             raise CheckpointError(
-                f"{bmn} is a {self.passport.model}, not a proposal network. Give a BMN, and {bmn} as --features-from."
+                f"{bmn} is a {self.passport.model}, not a proposal network. Give a BMN, and {recogniser_file} as --features-from."
             )
         if isinstance(self.model, BMN):
             self.model.proposal.map_cells = "valid"  # proposals do not look at the others
