@@ -340,7 +340,9 @@ class BoundaryMatching(nn.Module):
         return self
 
     def forward(self, features: Tensor) -> Tensor:
-        exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
+        # torch 2.11 says that it exports while it compiles
+        exporting = torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
+        exporting |= torch.jit.is_tracing()
         dense = features.device.type != "cpu" or exporting if self.method == "auto" else self.method == "dense"
         if dense:
             return self._forward_dense(features, exporting)

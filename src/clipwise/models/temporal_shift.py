@@ -24,7 +24,7 @@ class TemporalShift(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         fold = x.shape[1] // self.div
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling():  # torch 2.11 says so of both
             return self._shift_maps(x, num_frames, fold)
         # Channels innermost, as in memory: concatenating rows is several times faster than concatenating strided maps.
         rows = x.permute(0, 2, 3, 1).unflatten(0, (-1, num_frames)).flatten(2, 3)  # (B, T, H·W, C)
