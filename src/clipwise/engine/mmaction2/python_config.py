@@ -17,6 +17,7 @@ from clipwise.errors import RecipeError
 DELETE = "_delete_"  # in a dictionary: replace the base's instead of merging into it
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
              ast.FloorDiv: operator.floordiv}  # fmt: skip
+LONGEST = 100_000  # items of what is added up or repeated, so that a few lines can't fill the memory
 # '{{_base_.key}}' and {{ _base_.key }} mean _base_.key
 REFERENCE = re.compile(r"""(["']?)\{\{\s*(_base_(?:\.\w+)+)\s*\}\}\1""")
 
@@ -118,7 +119,9 @@ class _Reader:
             case ast.Call(func=ast.Name(id="dict"), args=[]):
                 return self.dictionary(node, [(k.arg, k.value) for k in node.keywords])
             case ast.JoinedStr():
-                return "".join(str(self.value(part)) for part in node.values)
+                text = "".join(str(self.value(part)) for part in node.values)
+                if len(text) <= LONGEST:
+                    return text
             case ast.FormattedValue(conversion=-1, format_spec=None):
                 return self.value(node.value)
             case ast.Name() if node.id in self.names:
@@ -138,12 +141,16 @@ class _Reader:
                 left, right = self.value(node.left), self.value(node.right)
                 numbers = all(isinstance(v, int | float) for v in (left, right))
                 joined = isinstance(node.op, ast.Add) and type(left) is type(right) and isinstance(left, str | list | tuple)  # fmt: skip
-                repeated = isinstance(node.op, ast.Mult) and isinstance(left, list) and right in range(100)
+                joined = joined and len(left) + len(right) <= LONGEST
+                repeated = isinstance(node.op, ast.Mult) and isinstance(left, list) and right in range(LONGEST)
+                repeated = repeated and len(left) * right <= LONGEST
                 if numbers or joined or repeated:
                     try:
-                        return OPERATORS[type(node.op)](left, right)
+                        result = OPERATORS[type(node.op)](left, right)
                     except (ArithmeticError, ValueError):
                         self.refuse(node, "this has no value")
+                    if not isinstance(result, int) or result.bit_length() <= 64:
+                        return result
         self.refuse(node, "configs are read, not run, and this has no value without running it")
 
     def dictionary(self, node: ast.expr, items: list[tuple[Any, ast.expr]]) -> dict[Any, Any]:
