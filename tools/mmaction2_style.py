@@ -18,6 +18,7 @@ import _clipwise  # noqa: F401 - puts clipwise on the path
 from clipwise import cli
 from clipwise.data.lists import test_part
 from clipwise.engine.mmaction2 import convert_config
+from clipwise.engine.mmaction2.optimisation import POLICIES
 from clipwise.errors import ClipwiseError
 from clipwise.recipe import RecognitionRecipe, load_recipe
 
@@ -301,10 +302,9 @@ def _overrides(items: list[str]) -> dict[str, str]:
             raise ClipwiseError(f"--cfg-options {item!r} is not of the form key=value.")
         value = value.replace("(", "[").replace(")", "]")
         if key == "lr_config.policy":
-            policies = {"step": "step", "CosineAnnealing": "cosine", "fixed": "constant"}
-            if value not in policies:
-                raise ClipwiseError(f"--cfg-options {item}: the policies {', '.join(policies)} have a counterpart.")
-            found["lr_schedule"] = policies[value]
+            if value not in POLICIES:
+                raise ClipwiseError(f"--cfg-options {item}: the policies {', '.join(POLICIES)} have a counterpart.")
+            found["lr_schedule"] = POLICIES[value]
         elif key in ("model.backbone.pretrained", "model.pretrained"):
             found["init"] = (
                 "imagenet" if value.startswith("torchvision://resnet") else "null" if value == "None" else value

@@ -40,7 +40,7 @@ def convert_config(path: str | Path, out: str | Path, *, partial: bool = False) 
     make_recipe(recipe, source=str(path))
     with atomic_path(out) as temporary:
         text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
-        Path(temporary).write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return recipe["notes"], left
 
 

@@ -87,8 +87,6 @@ def translate_pixels(
             model.take(f"{owner}.blending.num_classes")
         elif kind:
             model.put(f"{owner}.blending.type", kind)
-        elif owner == "data_preprocessor":
-            model.take("data_preprocessor.blending")
     frames: dict[str, dict[str, Any]] = {}
     for part, values in parts.items():
         steps = values["dataset"].take("pipeline") or []

@@ -20,6 +20,7 @@ RUN_FIXED = {
 RUN_KEYS = ("optimizer", "optimizer_config", "optim_wrapper", "lr_config", "param_scheduler", "train_cfg", "runner", "evaluation",
             "checkpoint_config", "log_config", "default_hooks", "custom_hooks", "omnisource", "fp16", "load_from", "total_epochs",
             "auto_scale_lr")  # fmt: skip
+POLICIES = {"step": "step", "CosineAnnealing": "cosine", "fixed": "constant"}  # of 0.x's lr_config
 
 
 def translate_optimisation(run: Keys, notes: list[str], batch_size: int, old: bool) -> dict[str, Any]:
@@ -61,9 +62,7 @@ def translate_optimisation(run: Keys, notes: list[str], batch_size: int, old: bo
 def _old_schedule(run: Keys) -> dict[str, Any]:
     """0.x: ``lr_config``; the schedule runs on under the warm-up."""
     policy = run.take("lr_config.policy", "fixed")
-    found: dict[str, Any] = {
-        "lr_schedule": {"step": "step", "CosineAnnealing": "cosine", "fixed": "constant"}.get(policy)
-    }
+    found: dict[str, Any] = {"lr_schedule": POLICIES.get(policy)}
     if found["lr_schedule"] is None:
         run.put("lr_config.policy", policy)
     if policy == "step":
