@@ -23,10 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipwise.convert.bmn_layouts import sample_mask
 from clipwise.models.bmn import BMN, bmn
-from clipwise.models.bmn_convert import sample_mask
 from clipwise.models.boundary_matching import BoundaryMatching
-from clipwise.tasks.localization import bmn_loss, bmn_targets
+from clipwise.tasks.bmn_targets import bmn_loss, bmn_targets
 from clipwise.tasks.metrics import average_recall_at_avg_proposals, detection_map
 from clipwise.tasks.proposals import generate_proposals
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from clipwise.data.annotations import read_annotations
+from clipwise.data.formats.annotations import read_annotations
 from clipwise.engine.localization import evaluate_proposals
 from clipwise.engine.log import read_log
 from clipwise.engine.train import RunResult, train

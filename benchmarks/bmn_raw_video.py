@@ -1,11 +1,11 @@
-"""From raw pixels to named, timed words: recogniser, features, BMN and localization on real videos, end to end.
+"""From raw pixels to named, timed words: recognizer, features, BMN and localization on real videos, end to end.
 
     python benchmarks/bmn_raw_video.py ../shared/data/grid_sentences [--out DIR] [--videos 700] [--epochs 12]
 
-1. a TSM learns words from their spans in the sentences: colours and digits twice a sentence, once with inexact ends, as proposals
+1. a TSM learns words from their spans in the sentences: colors and digits twice a sentence, once with inexact ends, as proposals
    will have them; of the other words two a sentence (letters by kind, the others by name),
 2. it slides over the whole sentences and writes features (`clipwise features`),
-3. BMN learns where colours and digits are (`clipwise train`),
+3. BMN learns where colors and digits are (`clipwise train`),
 4. each validation sentence is localized from its mp4 alone (`clipwise localize`), and measured: AR@AN and detection mAP.
 Prints JSON lines with figures and processor seconds.
 """
@@ -40,11 +40,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/bmn_raw_video"))
     parser.add_argument(
-        "--videos", type=int, default=700, help="training sentences of BMN; the recogniser learns from all"
+        "--videos", type=int, default=700, help="training sentences of BMN; the recognizer learns from all"
     )
     parser.add_argument("--val-videos", type=int, default=100, help="sentences to localize")
-    parser.add_argument("--recogniser", type=Path, help="a checkpoint of an earlier call, instead of training one")
-    parser.add_argument("--epochs", type=int, default=12, help="of the recogniser")
+    parser.add_argument("--recognizer", type=Path, help="a checkpoint of an earlier call, instead of training one")
+    parser.add_argument("--epochs", type=int, default=12, help="of the recognizer")
     parser.add_argument("--bmn-epochs", type=int, default=12)
     parser.add_argument("--stride", type=int, default=1, help="frames between two windows (default 1)")
     args = parser.parse_args()
@@ -62,12 +62,12 @@ def main() -> None:
         "log_every=20",
     ]
     recipe = load_recipe("tsm_tiny", [*keys, f"data_root={args.data / 'videos'}"])
-    if args.recogniser:
-        path, figures = args.recogniser, read_passport(args.recogniser).metrics
+    if args.recognizer:
+        path, figures = args.recognizer, read_passport(args.recognizer).metrics
     else:
         words = {"data": str(args.out / "words_train.csv"), "val_data": str(args.out / "words_val.csv")}
-        recogniser = train(recipe, **words, work_dir=args.out / "tsm", quiet=True)
-        path, figures = recogniser.last, recogniser.metrics
+        recognizer = train(recipe, **words, work_dir=args.out / "tsm", quiet=True)
+        path, figures = recognizer.last, recognizer.metrics
     clock("recogniser", figures)
 
     extractor = FeatureExtractor(path, WindowRule(stride=args.stride, window=6), batch_size=64, amp="bf16")
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def make_lists(data: Path, out: Path) -> tuple[list[str], list[str]]:
-    """Word lists for the recogniser; names of the training and validation sentences."""
+    """Word lists for the recognizer; names of the training and validation sentences."""
     with open(data / "sentences.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     names: dict[str, list[str]] = {"train": [], "val": []}

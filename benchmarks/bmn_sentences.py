@@ -22,8 +22,8 @@ from clipwise.engine.localization import LocalizationTask, evaluate_proposals, m
 from clipwise.engine.log import RunLog
 from clipwise.engine.train import train
 from clipwise.recipe import load_recipe
+from clipwise.tasks.bmn_targets import bmn_targets
 from clipwise.tasks.detection_metrics import AverageRecall
-from clipwise.tasks.localization import bmn_targets
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""How fast clips come: clipwise's reader against decord + OpenCV + float normalisation in the worker (MMAction2's way).
+"""How fast clips come: clipwise's reader against decord + OpenCV + float normalization in the worker (MMAction2's way).
 
     python benchmarks/data.py                       # makes its videos from ../shared/data/real_videos, or draws some
     python benchmarks/data.py --videos A.mp4 B.mp4 --out result.json
 
 Both routes run in the same process, in turn, on the same frames of the same videos, one thread each; the figure is the CPU time of a
 clip (user and system time, so other work on the machine matters little): the median over repeats, averaged over the videos. The loader figures are wall time of two worker
-processes, with the normalisation that clipwise leaves to the device done in the main process. decord and opencv-python are peers, never
+processes, with the normalization that clipwise leaves to the device done in the main process. decord and opencv-python are peers, never
 dependencies: without them only clipwise's own figures are printed.
 """
 
@@ -28,11 +28,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from clipwise.data.decode import open_video
-from clipwise.data.packets import TABLES
-from clipwise.data.prepare import index_videos, resize_videos
 from clipwise.data.sampling import Rule, sample_frames
 from clipwise.data.transforms import ClipTransform, normalize_clips
+from clipwise.prepare.prepare import index_videos, resize_videos
+from clipwise.video.decode import open_video
+from clipwise.video.packets import TABLES
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 PATTERNS: dict[str, tuple[int, int, int, Rule | None]] = {  # name: clips or segments, frames, interval, rule of a test
@@ -223,7 +223,7 @@ def one_thread(_: int) -> None:
 
 
 def loader_speed(route: Callable, paths: list[str], pattern: str, count: int) -> tuple[float, float]:
-    """Two workers, batches of 4, ready as normalised floats in the main process: clips a second, and CPU ms of a clip (all processes)."""
+    """Two workers, batches of 4, ready as normalized floats in the main process: clips a second, and CPU ms of a clip (all processes)."""
     cpu, started = all_cpu_s(), time.perf_counter()
     loader = DataLoader(Clips(route, paths, pattern, count), batch_size=4, num_workers=2, worker_init_fn=one_thread)
     for batch in loader:

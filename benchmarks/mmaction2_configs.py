@@ -3,7 +3,7 @@
     python benchmarks/mmaction2_configs.py CONFIGS [--peer PYTHON]
 
 CONFIGS is the folder ``mmaction/.mim/configs`` of a wheel of MMAction2 (0.24.1 or 1.2.0). With ``--peer``, the python of an
-environment with MMEngine, every value is compared with what ``Config.fromfile`` gives. Recogniser configs become recipes; those
+environment with MMEngine, every value is compared with what ``Config.fromfile`` gives. Recognizer configs become recipes; those
 that are packaged here too are compared key by key.
 """
 
@@ -14,8 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from clipwise.engine.mmaction2 import recipe_of_config
-from clipwise.engine.mmaction2.python_config import read_python_config
+from clipwise.convert.mmaction2 import recipe_of_config
+from clipwise.convert.mmaction2.python_config import read_python_config
 from clipwise.errors import ClipwiseError
 from clipwise.recipe import load_recipe, make_recipe
 
@@ -83,7 +83,7 @@ def translate(files: list[Path]) -> None:
                 packaged.setdefault((key, str(value), str(ours[key])), []).append(file.stem)
     for (key, theirs, mine), where in sorted(packaged.items()):
         print(f"{key}: {theirs} there, {mine} here, in {len(where)}: {', '.join(where[:3])}{' …' * (len(where) > 3)}")
-    print(f"{len(files)} recogniser configs: {', '.join(f'{n} {what}' for what, n in counts.items())}")
+    print(f"{len(files)} recognizer configs: {', '.join(f'{n} {what}' for what, n in counts.items())}")
 
 
 if __name__ == "__main__":

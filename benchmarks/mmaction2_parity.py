@@ -171,14 +171,14 @@ def peer(step: str, name: str, folder: Path) -> None:
 
 
 def compare(name: str, folder: Path, python: str) -> dict:
-    from clipwise.models import create_model
-    from clipwise.models.convert import (
+    from clipwise.convert.weights import (
         convert_state_dict,
         guess_model,
         load_converted,
         read_foreign_checkpoint,
         save_mmaction2,
     )
+    from clipwise.models import create_model
 
     run_peer(python, "build", name, folder)
     there = np.load(folder / "build.npz")
@@ -232,7 +232,7 @@ def run_peer(python: str, step: str, name: str, folder: Path) -> None:
 
 def table(rows: list[dict]) -> str:
     lines = [
-        "| network in MMAction2 1.2.0 | recognised as | tensors | single precision | double precision | back there, after a step | converted again |",
+        "| network in MMAction2 1.2.0 | recognized as | tensors | single precision | double precision | back there, after a step | converted again |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in rows:

@@ -11,11 +11,11 @@ import argparse
 import csv
 from pathlib import Path
 
-from clipwise.data.decode import open_video
-from clipwise.data.frame_files import extract_frames
 from clipwise.data.lists import read_list
-from clipwise.data.synthetic import write_video
+from clipwise.prepare.frame_files import extract_frames
+from clipwise.prepare.synthetic import write_video
 from clipwise.recipe import dump_recipe, load_recipe, make_recipe
+from clipwise.video.decode import open_video
 
 
 def main() -> None:

@@ -17,9 +17,9 @@ import torch
 
 from clipwise.engine.checkpoint import Passport, build_model, model_args
 from clipwise.infer.predictor import Predictor, load
-from clipwise.infer.source import Source
 from clipwise.infer.stream import Streamer
 from clipwise.recipe import load_recipe
+from clipwise.video.live import Source
 
 
 def loop_video(source: str, target: Path, minutes: float) -> float:

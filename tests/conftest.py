@@ -29,7 +29,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory) -> Path:
     """A small video set: train/ and val/ with six classes of real mp4 files."""
-    from clipwise.data.synthetic import make_clips
+    from clipwise.prepare.synthetic import make_clips
 
     return make_clips(tmp_path_factory.mktemp("clips"), train_per_class=4, val_per_class=2)
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import _clipwise  # noqa: F401 - puts clipwise on the path
 
 from clipwise import cli
+from clipwise.convert.mmaction2 import convert_config
+from clipwise.convert.mmaction2.config_optim import POLICIES
 from clipwise.data.lists import test_part
-from clipwise.engine.mmaction2 import convert_config
-from clipwise.engine.mmaction2.optimisation import POLICIES
 from clipwise.errors import ClipwiseError
 from clipwise.recipe import RecognitionRecipe, load_recipe
 

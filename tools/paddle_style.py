@@ -219,7 +219,7 @@ def _eval(args: argparse.Namespace) -> int:
 def _predict(args: argparse.Namespace) -> int:
     from clipwise.data.dataset import open_entry
     from clipwise.data.lists import read_list
-    from clipwise.engine.zoo import resolve
+    from clipwise.engine.pretrained import resolve
     from clipwise.infer.predictor import load
     from clipwise.recipe import load_recipe
 

@@ -1,4 +1,4 @@
-"""clipwise: recognise what happens in a video clip, and find when it happens in a long video.
+"""clipwise: recognize what happens in a video clip, and find when it happens in a long video.
 
 The public names are imported when they are first used, so that ``import clipwise`` does not pay for torch.
 """

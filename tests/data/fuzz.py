@@ -155,7 +155,7 @@ def decode_all(path: Path) -> list[np.ndarray]:
 
 def read_37(path: str) -> int:
     """The number drawn in frame 37, for tests with spawned processes."""
-    from clipwise.data.decode import open_video
+    from clipwise.video.decode import open_video
 
     with open_video(path) as reader:
         return number_in(reader.frames([37])[0])

@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from clipwise.data.check import FAULTS, check_dataset, write_clean_lists
 from clipwise.data.lists import read_list
-from clipwise.data.packets import TABLES
 from clipwise.errors import DataError
+from clipwise.prepare.check import FAULTS, check_dataset, write_clean_lists
+from clipwise.video.packets import TABLES
 
 
 def remux(source: Path, target: Path, frames: int | None = None, faststart: bool = True) -> None:

@@ -15,11 +15,11 @@ import av
 import numpy as np
 import pytest
 
-from clipwise.data.backends import ArrayReader, FrameFolderReader
-from clipwise.data.decode import open_frames, open_video
-from clipwise.data.packets import TABLES, PacketTable, TableCache
-from clipwise.data.pyav_reader import PyAVReader
 from clipwise.errors import DecodeError, MissingExtraError
+from clipwise.video.backends import ArrayReader, FrameFolderReader
+from clipwise.video.decode import open_frames, open_video
+from clipwise.video.packets import TABLES, PacketTable, TableCache
+from clipwise.video.pyav_reader import PyAVReader
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fuzz
@@ -219,7 +219,7 @@ def test_frames_that_do_not_exist(plain, index):
 # ---- kinds of files -----------------------------------------------------------------------------------------------------------------
 
 
-def test_rotation_tag_is_honoured_unless_told_not_to(shared):
+def test_rotation_tag_is_honored_unless_told_not_to(shared):
     path = shared / "data/odd_videos/rot90_tag.mov"
     with open_video(path) as turned, open_video(path, rotate=False) as stored:
         assert (turned.height, turned.width) == (568, 320)
@@ -358,7 +358,7 @@ def test_packets_of_large_files_are_not_kept(plain, monkeypatch):
     with open_video(plain) as reader:
         assert len(reader._packets) > reader.num_frames
         kept = reader.frames(indices)
-    monkeypatch.setattr("clipwise.data.packets.KEEP_MAX_BYTES", 100)
+    monkeypatch.setattr("clipwise.video.packets.KEEP_MAX_BYTES", 100)
     TABLES.clear()
     with open_video(plain) as reader:
         assert not reader._packets

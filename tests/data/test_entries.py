@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from clipwise.data.dataset import open_entry
-from clipwise.data.decode import open_video
 from clipwise.data.entries import PickledFrames, SpanReader, read_image
 from clipwise.data.lists import read_list
 from clipwise.data.sampling import sample_frames
 from clipwise.errors import DataError
+from clipwise.video.decode import open_video
 
 
 @pytest.fixture

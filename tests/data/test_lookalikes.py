@@ -6,10 +6,10 @@ import av
 import numpy as np
 import pytest
 
-from clipwise.data.check import check_dataset, write_clean_lists
-from clipwise.data.decode import open_video
 from clipwise.data.lists import read_list
-from clipwise.data.lookalikes import candidates, find_lookalikes
+from clipwise.prepare.check import check_dataset, write_clean_lists
+from clipwise.prepare.lookalikes import candidates, find_lookalikes
+from clipwise.video.decode import open_video
 
 
 def encode_again(source, target, codec="libx264", scale=1.0, **options):

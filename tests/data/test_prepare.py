@@ -11,15 +11,12 @@ import av
 import numpy as np
 import pytest
 
-from clipwise.data.backends import FLOW_TEMPLATE
-from clipwise.data.decode import open_frames, open_video
-from clipwise.data.flow import FlowEstimator, quantize_flow
 from clipwise.data.lists import read_list
-from clipwise.data.make_lists import split_groups
-from clipwise.data.packet_index import PacketIndex
-from clipwise.data.packets import INDEX_NAME, TABLES, TableCache, find_table, forget_indexes
-from clipwise.data.parallel import run_jobs
-from clipwise.data.prepare import (
+from clipwise.errors import DataError, DecodeError, MissingExtraError
+from clipwise.prepare.flow import FlowEstimator, quantize_flow
+from clipwise.prepare.make_lists import split_groups
+from clipwise.prepare.parallel import run_jobs
+from clipwise.prepare.prepare import (
     extract_flow,
     extract_frames,
     index_videos,
@@ -28,7 +25,10 @@ from clipwise.data.prepare import (
     resize_videos,
     write_shards,
 )
-from clipwise.errors import DataError, DecodeError, MissingExtraError
+from clipwise.video.backends import FLOW_TEMPLATE
+from clipwise.video.decode import open_frames, open_video
+from clipwise.video.packet_index import PacketIndex
+from clipwise.video.packets import INDEX_NAME, TABLES, TableCache, find_table, forget_indexes
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fuzz
@@ -125,7 +125,7 @@ def test_resize_goes_on_after_an_interruption(videos, tmp_path):
     assert len(result.skipped) + len(result.done) == 3
 
 
-def test_resize_turns_and_keeps_colours(shared, tmp_path):
+def test_resize_turns_and_keeps_colors(shared, tmp_path):
     odd = shared / "data/odd_videos"
     names = ["rot90_tag.mov", "h264_fullrange.mp4", "h264_yuv444.mp4", "h264_10bit.mp4"]
     result = resize_videos([odd / name for name in names], tmp_path, short_side=2000, workers=1, crf=10)
@@ -173,7 +173,9 @@ def test_index_is_found_used_and_outdated(videos, monkeypatch):
         truth[path] = fuzz.decode_all(Path(path))
         table = find_table(TableCache.key(path))
         assert len(table) == len(truth[path])
-    monkeypatch.setattr("clipwise.data.pyav_reader.scan_packets", lambda *_: pytest.fail("the packets were read again"))
+    monkeypatch.setattr(
+        "clipwise.video.pyav_reader.scan_packets", lambda *_: pytest.fail("the packets were read again")
+    )
     rng = random.Random(0)
     for path, frames in truth.items():
         with open_video(path) as reader:
@@ -244,7 +246,7 @@ def test_frames_step_and_size(videos, tmp_path):
         extract_frames(source, tmp_path / "g", template="{:03}.bmp")
 
 
-def test_flow_is_quantised_as_in_denseflow():
+def test_flow_is_quantized_as_in_denseflow():
     flow = np.array([-25.0, -20, -10, 0, 0.1, 10, 20, 30])
     assert quantize_flow(flow).tolist() == [0, 0, 64, 128, 128, 191, 255, 255]
 

@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import nn
 
+from clipwise.analyze.gradcam import grad_cam, video_heat
+from clipwise.analyze.perturbations import Disguises, analyze
 from clipwise.cli import main
-from clipwise.data.decode import open_video
 from clipwise.data.lists import read_list
 from clipwise.engine.checkpoint import Passport, save_weights
 from clipwise.errors import ClipwiseError, DecodeError
 from clipwise.infer import draw
-from clipwise.infer.analyze import Disguises, analyze
-from clipwise.infer.gradcam import grad_cam, video_heat
 from clipwise.infer.predictor import Predictor
 from clipwise.models import create_model
 from clipwise.recipe import load_recipe
+from clipwise.video.decode import open_video
 
 SIZE = (72, 96)
 
@@ -74,7 +74,7 @@ class Ramp(nn.Module):
         return torch.stack([rise, -rise], 1) * 20
 
 
-class Colour(nn.Module):
+class Color(nn.Module):
     """Sees the scene only: is it red or blue?"""
 
     num_classes = 2
@@ -108,12 +108,12 @@ def test_a_model_that_sees_motion(videos):
 
 
 def test_a_model_that_sees_the_scene(videos):
-    chosen = predictor(Colour())
+    chosen = predictor(Color())
     known = analyze(chosen, read_list(videos), num_workers=0, importance=False)
-    assert known.verdict()[0] == "unclear", "brighter or darker can't be told from the colour"
+    assert known.verdict()[0] == "unclear", "brighter or darker can't be told from the color"
     lines = [f"{path.relative_to(videos)} {int(int(path.stem) % 4 >= 2)}" for path in sorted(videos.rglob("*.mp4"))]
-    (videos / "colours.txt").write_text("\n".join(lines))
-    known = analyze(chosen, read_list(videos / "colours.txt"), num_workers=0)
+    (videos / "colors.txt").write_text("\n".join(lines))
+    known = analyze(chosen, read_list(videos / "colors.txt"), num_workers=0)
     assert known.correct.all()
     kind, words = known.verdict()
     assert kind == "scene"
@@ -149,11 +149,11 @@ def test_disguises_frame_by_frame():
     assert seen["alone 0.375"] == [1, 1, 1, 1]
     assert seen["drop 0.125"] == [1, 1, 2, 3]
     assert seen["drop 0.875"] == [0, 1, 2, 2]
-    background, centre = (everything[plan.names.index(n), 0, 3] for n in ("background", "centre"))
+    background, center = (everything[plan.names.index(n), 0, 3] for n in ("background", "centre"))
     assert background[5, 5].tolist() == [100, 110, 120]
     assert background[0, 0].tolist() == [3, 3, 3]
-    assert centre[5, 5].tolist() == [3, 3, 3]
-    assert centre[0, 0].tolist() == [100, 110, 120]
+    assert center[5, 5].tolist() == [3, 3, 3]
+    assert center[0, 0].tolist() == [100, 110, 120]
     assert (background[..., 0] == 100).sum() == 36
     parts = [plan.apply(clip, (100.0, 110.0, 120.0), 0.6, k, k + 1) for k in range(len(plan.names))]
     assert torch.equal(torch.cat(parts), everything), "in pieces it is the same"

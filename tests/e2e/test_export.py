@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from clipwise.cli import main
-from clipwise.data import synthetic
 from clipwise.engine.checkpoint import Passport, build_model, load_model_and_passport, model_args, save_weights
 from clipwise.engine.test import evaluate
 from clipwise.errors import CheckpointError, ClipwiseError, DataError, WorkError
@@ -18,6 +17,7 @@ from clipwise.export.graphs import Description, make_graph, random_input
 from clipwise.export.runtimes import load_exported, load_exported_model
 from clipwise.infer.predictor import load
 from clipwise.models import create_model
+from clipwise.prepare import synthetic
 from clipwise.recipe import RecognitionRecipe
 
 pytest.importorskip("onnx")
@@ -179,7 +179,7 @@ def test_int8_needs_and_uses_calibration(tmp_path, checkpoint, onnx_file, clips,
     for path in (clips / "val").rglob("*.mp4"):
         right += predictor(path).name == path.parent.name
     assert comparison["exported_accuracy"] == pytest.approx(right / 12)
-    assert comparison["max_abs_diff"] > 1e-4  # it is quantised, not renamed
+    assert comparison["max_abs_diff"] > 1e-4  # it is quantized, not renamed
     assert out.stat().st_size < 0.5 * onnx_file.stat().st_size
 
 

@@ -13,23 +13,23 @@ import torch
 
 from clipwise.cli import main
 from clipwise.data.dataset import ClipSpec
-from clipwise.data.decode import open_frames, open_video
-from clipwise.data.features import FeatureStore
-from clipwise.data.frame_files import PictureEncoder
+from clipwise.data.feature_dataset import FeatureStore
 from clipwise.data.rescale import rescale_features
-from clipwise.data.synthetic import make_long_videos
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_checkpoint, read_passport, save_weights
 from clipwise.engine.localization import evaluate_proposals
 from clipwise.engine.log import seed_fps
 from clipwise.engine.train import train
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
-from clipwise.infer.features import FeatureExtractor, WindowRule, model_hash, window_centres
+from clipwise.infer.features import FeatureExtractor, WindowRule, model_hash, window_centers
 from clipwise.infer.localize import Localizer
 from clipwise.infer.segments import Localization, NamedSegment, choose_segments
 from clipwise.infer.timeline import _Block, _lanes, save_timeline
 from clipwise.models import create_model
+from clipwise.prepare.frame_files import PictureEncoder
+from clipwise.prepare.synthetic import make_long_videos
 from clipwise.recipe import load_recipe
+from clipwise.video.decode import open_frames, open_video
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -67,7 +67,7 @@ def test_feature_files_tell_how_they_were_made(world):
     store = FeatureStore(folder)
     assert len(store) == 6
     values = store.read("long_000")
-    assert values.shape == (19, 256)  # 150 frames: centres 4, 12, … < 150
+    assert values.shape == (19, 256)  # 150 frames: centers 4, 12, … < 150
     recipe, facts = store.recipe(), json.loads((folder / "long_000.json").read_text())
     assert (recipe["stride"], recipe["window"], recipe["kind"], recipe["feat_dim"]) == (8, 16, "features", 256)
     assert recipe["sha256"] == facts["sha256"] == model_hash(world["recogniser"])
@@ -119,7 +119,7 @@ def test_shards_csv_and_failures(world, tmp_path, capsys):
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_a_window_is_what_the_recogniser_sees_of_a_clip(world):
+def test_a_window_is_what_the_recognizer_sees_of_a_clip(world):
     """One window over the whole video gives the very scores of the validation's view of that video."""
     extractor = FeatureExtractor(world["recogniser"], WindowRule(stride=150, window=150, kind="scores"), device="cpu")
     model, passport = load_model_and_passport(world["recogniser"])
@@ -143,12 +143,12 @@ def test_windows_stream_in_bounded_memory_and_any_order_of_batches(world):
     np.testing.assert_allclose(sparse(clip(world)).values, every(clip(world)).values[[7, 22]], atol=1e-4)
 
 
-def test_window_centres_are_the_published_ones():
-    assert window_centres(100, 16, "fixed").tolist() == [8, 24, 40, 56, 72, 88]
-    assert window_centres(104, 16, "fixed").tolist() == [8, 24, 40, 56, 72, 88]
-    assert window_centres(105, 16, "fixed").tolist() == [8, 24, 40, 56, 72, 88, 104]
-    assert window_centres(3, 16, "fit").tolist() == [1.5]
-    fit = window_centres(100, 16, "fit")
+def test_window_centers_are_the_published_ones():
+    assert window_centers(100, 16, "fixed").tolist() == [8, 24, 40, 56, 72, 88]
+    assert window_centers(104, 16, "fixed").tolist() == [8, 24, 40, 56, 72, 88]
+    assert window_centers(105, 16, "fixed").tolist() == [8, 24, 40, 56, 72, 88, 104]
+    assert window_centers(3, 16, "fit").tolist() == [1.5]
+    fit = window_centers(100, 16, "fit")
     assert len(fit) == 6
     assert fit[0] + fit[-1] == pytest.approx(100)
 
@@ -156,10 +156,10 @@ def test_window_centres_are_the_published_ones():
 def test_two_streams_and_a_rate_of_their_own(world, tmp_path):
     rule = WindowRule(stride=10, window=20, fps=12.5)
     slow = FeatureExtractor(world["recogniser"], rule, device="cpu")(clip(world))
-    assert len(slow.values) == 7  # 75 frames at 12.5 a second: centres 5, 15, … < 75
+    assert len(slow.values) == 7  # 75 frames at 12.5 a second: centers 5, 15, … < 75
     with pytest.raises(ClipwiseError, match=r"takes exactly 8 frames\. Only TSN"):
         FeatureExtractor(world["recogniser"], WindowRule(segments=3))
-    with pytest.raises(CheckpointError, match="is a bmn, not a recogniser"):
+    with pytest.raises(CheckpointError, match="is a bmn, not a recognizer"):
         FeatureExtractor(world["run"].last)
 
 
@@ -172,7 +172,7 @@ def untrained(path, recipe, **model_args):
 
 
 @pytest.mark.parametrize("name", ["slowonly_tiny", "tsn_tiny", "tpn_slowonly_tiny", "tpn_tsm_tiny"])
-def test_every_kind_of_recogniser_gives_features(tmp_path, name):
+def test_every_kind_of_recognizer_gives_features(tmp_path, name):
     frames = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8)
     base = "slowonly_tiny" if "slowonly" in name else "tsn_tiny"
     recipe = load_recipe(base, [f"model={name}"])
@@ -223,7 +223,7 @@ def test_two_streams_of_tsn(tmp_path):
     ]
     assert main([*words, "--grid", "fixed"]) == 0
     values = FeatureStore(tmp_path / "out").read("v1")
-    assert values.shape == (3, 10)  # centres 8, 24, 40 of 50 frames
+    assert values.shape == (3, 10)  # centers 8, 24, 40 of 50 frames
     model, passport = load_model_and_passport(flow)
     spec = ClipSpec.from_recipe({**passport.recipe, "num_segments": 1}, "val")
     with open_frames(tmp_path / "flow/v1", modality="flow") as reader, torch.inference_mode():
@@ -420,7 +420,7 @@ def test_an_exported_bmn_is_used_like_its_checkpoint(world, tmp_path, capsys):
     assert answers[0][0]["segments"]
     assert figures[0] == pytest.approx(figures[1])
     assert main(["test", str(exported), "--data", str(world["folder"]), "--average-clips", "prob"]) == 2
-    assert "--average-clips is for recognisers" in capsys.readouterr().err
+    assert "--average-clips is for recognizers" in capsys.readouterr().err
     assert main(["localize", str(exported), str(clip(world, 4)), "--labeler", str(exported)]) == 2
     assert "needs the checkpoint (.safetensors) that it was made from" in capsys.readouterr().err
 
@@ -477,20 +477,20 @@ def test_localize_refuses_before_the_work(world, tmp_path, capsys):
     assert answer.err == ""
 
 
-def test_another_recogniser_is_refused(world, tmp_path, capsys):
+def test_another_recognizer_is_refused(world, tmp_path, capsys):
     tensors, passport = read_checkpoint(world["recogniser"])
     other = tmp_path / "other.safetensors"
     save_weights(other, {k: v + 0.01 if k == "fc.bias" else v for k, v in tensors.items()}, passport)
     assert main(["localize", str(world["run"].last), str(clip(world)), "--features-from", str(other)]) == 2
     message = capsys.readouterr().err
-    assert f"{other} is not the recogniser that made the features" in message
+    assert f"{other} is not the recognizer that made the features" in message
     assert model_hash(world["recogniser"]) in message
     passport.metrics = {"top1_acc": 1.0}  # a passport is no weights
     save_weights(other, tensors, passport)
     assert Localizer(world["run"].last, other).extractor.feat_dim == 256
 
 
-def test_a_lost_recogniser_is_asked_for(world, tmp_path):
+def test_a_lost_recognizer_is_asked_for(world, tmp_path):
     tensors, passport = read_checkpoint(world["run"].last)
     passport.data["features"] = {**passport.data["features"], "recogniser": "/nowhere/tsm.safetensors"}
     save_weights(tmp_path / "bmn.safetensors", tensors, passport)
@@ -582,7 +582,7 @@ def test_measuring_refuses_what_it_cannot_measure(world, tmp_path, capsys):
     scores.write_text(json.dumps({"results": {"long_004": [{"label": label, "score": 0.9}]}}))
     assert main(["eval-detections", str(unnamed), gt, "--class-scores", str(scores), "--top-classes", "1"]) == 0
     assert "r.json has nothing for 1 of the 2 videos" in capsys.readouterr().err
-    own = tmp_path / "own.json"  # `clipwise test --out` of a recogniser: a row of scores a file
+    own = tmp_path / "own.json"  # `clipwise test --out` of a recognizer: a row of scores a file
     own.write_text(
         json.dumps({"results": [{"path": "a/v_long_004.mp4", "scores": [0.1, 0.9]}], "classes": ["other", label]})
     )

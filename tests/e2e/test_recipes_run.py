@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from clipwise.data.synthetic import write_video
 from clipwise.engine.log import read_log
 from clipwise.engine.test import evaluate
 from clipwise.engine.train import train
+from clipwise.prepare.synthetic import write_video
 from clipwise.recipe import list_recipes, load_recipe
 
 RECIPES = [n for n in list_recipes() if load_recipe(n).task == "recognition" and not n.endswith("_tiny")]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from clipwise.convert.weights import save_mmaction2
 from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_passport, save_weights
 from clipwise.models import create_model
-from clipwise.models.convert import save_mmaction2
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -353,7 +353,7 @@ def test_paddles_mistakes(paddle, capsys, monkeypatch):
 @pytest.fixture
 def published_tsn(paddle, monkeypatch, tmp_path):
     """The door, with a tiny network in the place of Paddle's published one, and a small body for our own."""
-    from clipwise.models.zoo import CATALOGUE, Weights
+    from clipwise.convert.zoo import CATALOGUE, Weights
 
     module = load_tool("paddle_style")
     model = create_model("tsn_tiny", num_classes=6, dropout=0.0, fc_std=None)

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from clipwise.cli import main
+from clipwise.convert.weights import save_mmaction2
 from clipwise.engine.checkpoint import load_model_and_passport, read_checkpoint
 from clipwise.engine.train import train
 from clipwise.models import create_model
-from clipwise.models.convert import save_mmaction2
 from clipwise.recipe import list_recipes, load_recipe
 
 
@@ -163,7 +163,7 @@ def test_recipes_lists_every_row(capsys):
 
 
 def test_predict_without_a_network_says_what_to_do(tmp_path, monkeypatch, capsys):
-    from clipwise.models.zoo import CATALOGUE, Weights
+    from clipwise.convert.zoo import CATALOGUE, Weights
 
     monkeypatch.setenv("CLIPWISE_CACHE", str(tmp_path))
     weights = Weights("some_zoo_name", "http://127.0.0.1:1/some_zoo_name-01234567.pth", "tsm_tiny", 6)

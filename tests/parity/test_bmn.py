@@ -9,11 +9,7 @@ import pytest
 import torch
 
 from clipwise.cli import main
-from clipwise.engine.checkpoint import load_model
-from clipwise.errors import CheckpointError, ClipwiseError
-from clipwise.models import create_model
-from clipwise.models.bmn import BMNShape, bmn
-from clipwise.models.bmn_convert import (
+from clipwise.convert.bmn_layouts import (
     CONVENTIONS,
     bmn_to_mmaction2,
     convert_bmn,
@@ -21,6 +17,10 @@ from clipwise.models.bmn_convert import (
     export_bmn,
     sample_mask,
 )
+from clipwise.engine.checkpoint import load_model
+from clipwise.errors import CheckpointError, ClipwiseError
+from clipwise.models import create_model
+from clipwise.models.bmn import BMNShape, bmn
 
 SOURCES = {"mmaction2": "bmn_400x100", "jjboy": "bmn_jjboy"}
 
@@ -98,7 +98,7 @@ def test_sampling_is_bit_equal_to_the_references_mask(shared, source):
     assert hashlib.sha1(mask.numpy().tobytes()).hexdigest() == expected["sha1_f32"]
 
 
-def test_default_initialisation_is_that_of_the_references():
+def test_default_initialization_is_that_of_the_references():
     """JJBOY's class after manual_seed(0), run on a seeded input: figures of the specification, section 1.5."""
     torch.manual_seed(0)
     model = bmn(sampling="jjboy", layout="start_end").eval()

@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from clipwise.convert.bmn_layouts import sample_mask
 from clipwise.models.bmn import bmn
-from clipwise.models.bmn_convert import sample_mask
 from clipwise.models.boundary_matching import (
     BoundaryMatching,
     boundary_matching,

@@ -1,4 +1,4 @@
-"""Other projects' checkpoints: recognised, translated, refused; every foreign layout is written from the spec, key by key."""
+"""Other projects' checkpoints: recognized, translated, refused; every foreign layout is written from the spec, key by key."""
 
 import json
 import pickle
@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipwise.errors import CheckpointError
-from clipwise.models import create_model
-from clipwise.models.convert import (
+from clipwise.convert.weights import (
     FORMATS,
     convert_state_dict,
     guess_model,
@@ -21,6 +19,8 @@ from clipwise.models.convert import (
     save_mmaction2,
     to_mmaction2,
 )
+from clipwise.errors import CheckpointError
+from clipwise.models import create_model
 
 TINY = {
     "tsn_tiny": {},
@@ -40,7 +40,7 @@ SMALL = {
 }
 
 
-def randomised(name, seed=0, **args):
+def randomized(name, seed=0, **args):
     """A model whose norms are not trivial either."""
     torch.manual_seed(seed)
     model = create_model(name, num_classes=4, **args)
@@ -71,7 +71,7 @@ def assert_same_network(a, b):
 def test_mmaction2_round_trip_after_a_training_step(tmp_path, name, variant):
     """convert, one step, save, to MMAction2, convert again: the same weights, bit for bit."""
     args = SMALL[name, variant]
-    save_mmaction2(tmp_path / "before.pth", (start := randomised(name, **args)).state_dict(), start, {"epoch": 3})
+    save_mmaction2(tmp_path / "before.pth", (start := randomized(name, **args)).state_dict(), start, {"epoch": 3})
 
     checkpoint = read_foreign_checkpoint(tmp_path / "before.pth")
     assert checkpoint.meta["meta"] == {"epoch": 3}
@@ -96,7 +96,7 @@ def test_mmaction2_round_trip_after_a_training_step(tmp_path, name, variant):
 
 
 def test_data_parallel_prefix_stale_classifier_and_missing_counters():
-    model = randomised("tpn_tsm_tiny")
+    model = randomized("tpn_tsm_tiny")
     there = to_mmaction2(model.state_dict(), model)
     file = {f"module.{k}": v for k, v in there.items() if not k.endswith("num_batches_tracked")}
     file["module.cls_head.new_cls.weight"] = torch.zeros(4, 256, 1, 1, 1)
@@ -123,7 +123,7 @@ def test_real_file_layouts_are_read_without_mmaction2(shared, file):
 
 
 def test_number_of_segments_is_read_from_the_config():
-    model = randomised("tsm_tiny", num_segments=16)
+    model = randomized("tsm_tiny", num_segments=16)
     file = {
         "state_dict": to_mmaction2(model.state_dict(), model),
         "meta": {"config": "backbone=dict(num_segments=16, depth=50)"},
@@ -179,7 +179,7 @@ def as_tsm_original(model, *, fc="new_fc"):
     ("name", "args"), [("tsm_tiny", {}), ("tsn_tiny", {}), ("tsm_tiny", {"non_local": "embedded_gaussian"})]
 )
 def test_tsm_original(tmp_path, name, args, fc):
-    model = randomised(name, **args)
+    model = randomized(name, **args)
     torch.save(as_tsm_original(model, fc=fc), tmp_path / "TSM.pth.tar")
     checkpoint = read_foreign_checkpoint(tmp_path / "TSM.pth.tar")
     guessed, guessed_args = guess_model(checkpoint)
@@ -240,7 +240,7 @@ def as_tpn_original(model):
 
 @pytest.mark.parametrize(("name", "args"), [("tpn_slowonly_tiny", {}), ("tpn_tsm_tiny", {"shift_downsample": True})])
 def test_tpn_original(name, args):
-    model = randomised(name, **args)
+    model = randomized(name, **args)
     file = as_tpn_original(model)
     assert guess_model(file) == (name, {"num_classes": 4, **args})
     other = create_model(name, num_classes=4, **args).eval()
@@ -255,7 +255,7 @@ def test_tpn_original(name, args):
 
 def test_tpn_original_needs_the_shifted_projection():
     """Same names and shapes in a TSM that does not show the projection the shifted frames: refused, not scored wrongly."""
-    file = as_tpn_original(randomised("tpn_tsm_tiny", shift_downsample=True))
+    file = as_tpn_original(randomized("tpn_tsm_tiny", shift_downsample=True))
     model = create_model("tpn_tsm_tiny", num_classes=4)
     report = convert_state_dict(file, model)
     assert not report.missing
@@ -339,7 +339,7 @@ class StaticTensor:
 
 
 def test_paddle1(tmp_path):
-    model = randomised("tsn_tiny")
+    model = randomized("tsn_tiny")
     arrays = as_paddle1(model)
     arrays["learning_rate_0"] = np.float32([0.1])
     (tmp_path / "TSN.pdparams").write_bytes(pickle.dumps(arrays, protocol=2))
@@ -375,7 +375,7 @@ def test_names_of_deep_paddle_nets(layout, depth):
     "wrap", [lambda k, v: v, NamedTensor, lambda k, v: StaticTensor(v)], ids=["arrays", "named", "static"]
 )
 def test_paddle2(tmp_path, wrap):
-    model = randomised("tsm_tiny", reverse_shift=True)
+    model = randomized("tsm_tiny", reverse_shift=True)
     content = {key: wrap(key, value) for key, value in as_paddle2(model).items()}
     content["StructuredToParameterName@@"] = {"backbone.conv._conv.weight": "conv2d_0.w_0"}
     (tmp_path / "TSM.pdparams").write_bytes(pickle.dumps(content, protocol=2))
@@ -413,12 +413,12 @@ def test_pp_tsm_is_refused():
         ("slowonly_tiny", "tsn_tiny", r"convolves over time \(SlowOnly\)"),
         ("tsm_tiny", "slowonly_tiny", "works on single frames"),
         ("tpn_tsm_tiny", "tsm_tiny", "TPN's neck"),
-        ("tsm_tiny", "bmn", "BMN|recogniser"),
+        ("tsm_tiny", "bmn", "BMN|recognizer"),
     ],
 )
 def test_another_family_is_refused(file_of, model_of, message):
     """TSN and TSM have the same names and shapes here: they would load into one another."""
-    source = randomised(file_of)
+    source = randomized(file_of)
     target = (
         create_model("bmn", feat_dim=8, temporal_dim=8) if model_of == "bmn" else create_model(model_of, num_classes=4)
     )
@@ -429,7 +429,7 @@ def test_another_family_is_refused(file_of, model_of, message):
 
 
 def test_partial_match_is_listed_and_refused_unless_told():
-    source = randomised("tsn_tiny")
+    source = randomized("tsn_tiny")
     file = to_mmaction2(source.state_dict(), source)
     file["backbone.layer9.weight"] = file.pop("backbone.layer4.1.conv1.conv.weight")
     target = create_model("tsn_tiny", num_classes=7)
@@ -457,7 +457,7 @@ def test_partial_match_is_listed_and_refused_unless_told():
 
 
 def test_nothing_that_fits_is_refused_even_if_partial():
-    source = randomised("tsn_tiny")
+    source = randomized("tsn_tiny")
     target = create_model("bmn", feat_dim=8, temporal_dim=8)
     with pytest.raises(CheckpointError, match="nothing of this MMAction2 checkpoint fits"):
         load_converted(target, convert_state_dict(to_mmaction2(source.state_dict(), source), target), partial=True)
@@ -470,7 +470,7 @@ def test_unknown_formats_are_refused():
 
 
 def test_unknown_depth_is_refused():
-    model = randomised("tsn_tiny")
+    model = randomized("tsn_tiny")
     file = {k: v for k, v in to_mmaction2(model.state_dict(), model).items() if ".layer3.1." not in k}
     with pytest.raises(CheckpointError, match=r"\(2, 2, 1, 2\) basic blocks"):
         guess_model(file)

@@ -10,9 +10,9 @@ import json
 import numpy as np
 import pytest
 
-from clipwise.data.decode import open_video
 from clipwise.data.sampling import sample_frames
 from clipwise.data.transforms import ClipTransform
+from clipwise.video.decode import open_video
 
 PIPELINES = {
     "slowonly_4x16_test_10x3_256": (

@@ -1,4 +1,4 @@
-"""Building blocks, inflation and initialisation against frozen numbers of MMAction2 1.2.0 and mmcv."""
+"""Building blocks, inflation and initialization against frozen numbers of MMAction2 1.2.0 and mmcv."""
 
 import importlib.util
 import json
@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from clipwise.convert.weights import convert_state_dict, load_converted, to_mmaction2
 from clipwise.errors import CheckpointError, RecipeError
 from clipwise.models import create_model, load_imagenet
-from clipwise.models.convert import convert_state_dict, load_converted, to_mmaction2
 from clipwise.models.non_local import NonLocal
 from clipwise.models.temporal_shift import TemporalShift
-from clipwise.models.tpn import AuxiliaryHead, Pyramid, initialise_neck
+from clipwise.models.tpn import AuxiliaryHead, Pyramid, initialize_neck
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ BODIES = {
 
 @pytest.fixture(scope="module")
 def image_weights(shared, recipe):
-    """As the digest's were drawn: kernels not centred and the closing norms at 0.4, unlike the recipe of today."""
+    """As the digest's were drawn: kernels not centerd and the closing norms at 0.4, unlike the recipe of today."""
     weights = {}
     for key, shape in recipe.load_keys(shared / "golden/pretrained/tv_resnet50_keys.json"):
         value = recipe.make_tensor(key, shape)
@@ -288,7 +288,7 @@ SCRATCH = [f for f in BODIES if f in ("tsn_r50", "slowonly_r50_4x16", "slowonly_
 
 
 @pytest.mark.parametrize("family", [*SCRATCH, "slowonly_r50_nl_embedded_gaussian"])
-def test_initialisation_from_scratch(misc, family):
+def test_initialization_from_scratch(misc, family):
     torch.manual_seed(0)
     name, args = BODIES[family]
     model = create_model(name, **args)
@@ -297,7 +297,7 @@ def test_initialisation_from_scratch(misc, family):
     assert ours.keys() == reference.keys()
     for key, (mean, std) in reference.items():
         if "non_local" in key:
-            continue  # differs: see initialise_non_local and the next test
+            continue  # differs: see initialize_non_local and the next test
         value = ours[key].double()
         if std == 0.0:
             assert (value == mean).all(), key
@@ -328,7 +328,7 @@ def test_classifiers_of_the_families():
     assert 0.99 * bound < paddle.fc.weight.abs().max().item() <= bound
     assert paddle.dropout.p == 0.0
     neck = nn.Conv2d(2048, 1024, 1, groups=32)
-    initialise_neck(neck)
+    initialize_neck(neck)
     assert neck.weight.abs().max().item() <= (6 / (64 + 1024)) ** 0.5
 
 

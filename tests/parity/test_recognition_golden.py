@@ -1,4 +1,4 @@
-"""Every recogniser against frozen tensors of MMAction2 1.2.0, in double precision.
+"""Every recognizer against frozen tensors of MMAction2 1.2.0, in double precision.
 
 Weights are drawn by MMAction2's key names and pass through the converter, so a wrong name shows as well as a wrong network.
 """
@@ -12,9 +12,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from clipwise.convert.weights import convert_state_dict, guess_model, load_converted, to_mmaction2
 from clipwise.engine.optim import parameter_groups
 from clipwise.models import create_model
-from clipwise.models.convert import convert_state_dict, guess_model, load_converted, to_mmaction2
 
 FAMILIES = {
     "tsn_r50": "tsn_r50",

@@ -15,8 +15,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from clipwise.convert.weights import convert_state_dict, guess_model, load_converted, to_mmaction2
 from clipwise.models import create_model
-from clipwise.models.convert import convert_state_dict, guess_model, load_converted, to_mmaction2
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "mmaction2_0.24.json"
 MODELS = {

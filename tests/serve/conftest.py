@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipwise.data.synthetic import write_video
+from clipwise.prepare.synthetic import write_video
 
 sys.path.insert(0, str(Path(__file__).parent))  # for serving.py and webdriver.py beside this file
 

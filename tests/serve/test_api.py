@@ -13,7 +13,7 @@ import pytest
 from serving import CLASSES, Brightness, start_server
 
 import clipwise
-from clipwise.serve.errors import CODES
+from clipwise.serve.api_errors import CODES
 from clipwise.serve.limits import Limits
 from clipwise.serve.openapi import openapi_document
 

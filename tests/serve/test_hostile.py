@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from serving import form, start_server
 
+from clipwise.serve.api_errors import ApiError
 from clipwise.serve.decoders import DecoderPool
-from clipwise.serve.errors import ApiError
 from clipwise.serve.fetch import check_url, fetch_url, is_public
 from clipwise.serve.limits import Limits
 from clipwise.serve.uploads import display_name
@@ -251,7 +251,7 @@ def test_a_small_file_that_claims_huge_pictures(strict):
 
 
 def test_a_video_beyond_the_limits(strict, tmp_path):
-    from clipwise.data.synthetic import write_video
+    from clipwise.prepare.synthetic import write_video
 
     write_video(tmp_path / "large.mp4", np.zeros((3, 720, 1280, 3), np.uint8))
     refused(strict.send((tmp_path / "large.mp4").read_bytes()), 413, "too_many_pixels")

@@ -45,7 +45,7 @@ def upload(page: Browser, *paths: Path) -> None:
     page.type("#file", "\n".join(map(str, paths)))
 
 
-def analysed(page: Browser) -> None:
+def analyzed(page: Browser) -> None:
     page.wait("!document.querySelector('#tracks').hidden && document.querySelector('#best').textContent", seconds=40)
 
 
@@ -73,7 +73,7 @@ def top_now(page: Browser) -> str:
 def test_a_video_is_watched_with_its_timeline(page, videos):
     upload(page, videos / "levels.mp4")
     page.wait("document.querySelector('video').videoWidth === 96")
-    analysed(page)
+    analyzed(page)
     assert page.run("return document.querySelector('#best').textContent") == "dark"
     blocks = page.run("return [...document.querySelectorAll('#segments button')].map(b => b.textContent)")
     assert blocks == ["dark", "bright", "dark"]
@@ -142,7 +142,7 @@ def test_everything_can_be_done_with_the_keyboard(page, videos):
     assert page.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
     upload(page, videos / "levels.mp4")
-    analysed(page)
+    analyzed(page)
     page.run("document.querySelector('#slider').focus()")
     stride = 0.0
     page.press("Home")
@@ -188,7 +188,7 @@ def test_broken_files_are_explained_in_plain_words_and_both_languages(page, vide
     # The page goes on after errors.
     upload(page, videos / "bright.mp4")
     page.wait("!document.querySelector('#work').hidden")
-    analysed(page)
+    analyzed(page)
     assert page.run("return document.querySelector('#best').textContent") == "bright"
     assert page.run("return document.querySelectorAll('#tabs button').length") == 4
     page.click("#tabs button:nth-child(2)")
@@ -197,7 +197,7 @@ def test_broken_files_are_explained_in_plain_words_and_both_languages(page, vide
     page.wait("document.querySelector('#trouble').hidden && !document.querySelector('#tracks').hidden")
 
 
-def test_language_and_colours_are_remembered(page, server):
+def test_language_and_colors_are_remembered(page, server):
     title = "return document.querySelector('h1').textContent"
     assert page.run(title) == "What happens in your video, and when?"
     page.click("[data-lang=zh]")
@@ -228,7 +228,7 @@ def test_a_file_is_dropped(page, videos):
         "for (const kind of ['dragenter', 'dragover', 'drop']) document.body.dispatchEvent(new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: transfer}))",
         data,
     )
-    analysed(page)
+    analyzed(page)
     assert page.run("return document.querySelector('#best').textContent") == "bright"
     # A file's name is text, whatever it holds.
     assert page.run("return document.querySelector('#name').textContent") == "dropped <img src=x onerror=alert(1)>.mp4"
@@ -249,7 +249,7 @@ def test_a_format_that_the_browser_cannot_play_has_a_timeline_all_the_same(page,
         container.mux(stream.encode())
     upload(page, path)
     page.wait("!document.querySelector('#noplay').hidden")
-    analysed(page)
+    analyzed(page)
     page.run("document.querySelector('#slider').focus()")
     page.press("End")
     at(page, 4.0)
@@ -265,7 +265,7 @@ def test_a_telephone_shows_everything_without_scrolling_sideways(page, videos):
     wide = "return document.documentElement.scrollWidth - innerWidth"
     assert page.run(wide) <= 0
     upload(page, videos / "levels.mp4")
-    analysed(page)
+    analyzed(page)
     assert page.run(wide) <= 0
     outside = "return [...document.querySelectorAll('main *')].filter(e => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.id || e.className)"
     assert page.run(outside) == []
@@ -278,7 +278,7 @@ def test_a_telephone_shows_everything_without_scrolling_sideways(page, videos):
 def test_those_who_do_not_see_the_page_are_told(page, videos):
     """Names of everything that can be pressed, roles and values, and contrast of text."""
     upload(page, videos / "levels.mp4")
-    analysed(page)
+    analyzed(page)
     unnamed = "return [...document.querySelectorAll('button, a, [role=slider], [role=toolbar]')].filter(e => e.checkVisibility() && !(e.getAttribute('aria-label') || e.textContent.trim())).map(e => e.outerHTML.slice(0, 80))"
     assert page.run(unnamed) == []
     page.wait("document.querySelector('#said').textContent.startsWith('Done: levels.mp4 is dark')")

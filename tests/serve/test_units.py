@@ -1,4 +1,4 @@
-"""Parts of the server that need no socket: segments, subtitles, windows, readers across the process border, localisation."""
+"""Parts of the server that need no socket: segments, subtitles, windows, readers across the process border, localization."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 import torch
 
 import clipwise
-from clipwise.data.decode import open_video
-from clipwise.data.synthetic import make_long_videos
 from clipwise.engine.checkpoint import Passport, save_weights
 from clipwise.errors import CheckpointError, ClipwiseError
+from clipwise.prepare.synthetic import make_long_videos
 from clipwise.recipe import load_recipe
 from clipwise.serve.batching import BatchQueue
+from clipwise.serve.counters import Metrics
 from clipwise.serve.decoders import DecoderPool
 from clipwise.serve.limits import Limits
-from clipwise.serve.metrics import Metrics
-from clipwise.serve.segments import segments_from_windows, to_srt
+from clipwise.serve.segment_json import segments_from_windows, to_srt
+from clipwise.video.decode import open_video
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_clips_that_wait_share_a_batch_with_those_of_their_shape():
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
-    """A recogniser and a BMN on its features, neither trained."""
+    """A recognizer and a BMN on its features, neither trained."""
     folder = tmp_path_factory.mktemp("networks")
     torch.manual_seed(3)
     recipe = load_recipe("tsm_tiny").model_dump()
@@ -178,11 +178,11 @@ def networks(tmp_path_factory):
     return folder
 
 
-def test_localisation_through_the_border_is_localisation(pool, networks, tmp_path):
+def test_localization_through_the_border_is_localization(pool, networks, tmp_path):
     from clipwise.infer.localize import Localizer
     from clipwise.infer.predictor import load
     from clipwise.serve.analysis import Analyzer, Options
-    from clipwise.serve.proposals import ServedLocalizer
+    from clipwise.serve.localizer import ServedLocalizer
 
     make_long_videos(tmp_path, 1, seconds=6)
     video = tmp_path / "long_000.mp4"
@@ -204,8 +204,8 @@ def test_localisation_through_the_border_is_localisation(pool, networks, tmp_pat
     assert all(s["index"] == {"c": 0, "a": 1}.get(s["class"]) for s in result["segments"])
 
 
-def test_the_localizers_recogniser_is_looked_for_at_the_start(networks, tmp_path):
-    from clipwise.serve.proposals import ServedLocalizer
+def test_the_localizers_recognizer_is_looked_for_at_the_start(networks, tmp_path):
+    from clipwise.serve.localizer import ServedLocalizer
 
     moved = tmp_path / "elsewhere"
     moved.mkdir()

@@ -1,4 +1,4 @@
-"""Augmentations of batches: MMAction2's colours bit for bit, one draw a clip, soft labels that add up."""
+"""Augmentations of batches: MMAction2's colors bit for bit, one draw a clip, soft labels that add up."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def test_quotients_equal_opencv_s_tables():
         assert ours.tolist() == np.rint(numerator / numbers).astype(int).tolist()
 
 
-def test_hue_turns_pure_colours_around_the_circle():
+def test_hue_turns_pure_colors_around_the_circle():
     pure = torch.tensor([[255.0, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]]).reshape(1, 1, 4, 3)
     turned = rotate_hue(pure, torch.tensor([60]))  # a third of the circle
     assert turned[0, 0].tolist() == [[0, 255, 0], [0, 0, 255], [255, 0, 0], [9, 9, 9]]

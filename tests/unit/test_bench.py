@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from clipwise.analyze.frontier import Point, changed_keys, judge, make_protocols, measure_frontier
+from clipwise.analyze.measure import Latency, bench_end_to_end, bench_model, num_views, time_calls
 from clipwise.cli import main
 from clipwise.data.lists import read_list
 from clipwise.engine.checkpoint import load_model_and_passport, read_passport
 from clipwise.errors import ClipwiseError
-from clipwise.export.frontier import Point, changed_keys, judge, make_protocols, measure_frontier
-from clipwise.infer.bench import Latency, bench_end_to_end, bench_model, num_views, time_calls
 from clipwise.infer.predictor import Predictor, load
 from clipwise.recipe import apply_overrides, load_recipe, make_recipe
 

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from clipwise.engine import download as dl
 from clipwise.errors import CheckpointError
+from clipwise.io import download as dl
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 DIGEST = hashlib.sha256(CONTENT).hexdigest()[:8]

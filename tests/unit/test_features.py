@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from clipwise.data.annotations import annotations_of, read_annotations
-from clipwise.data.feature_formats import read_feature_file
-from clipwise.data.features import FeatureDataset, FeatureStore
+from clipwise.data.feature_dataset import FeatureDataset, FeatureStore
+from clipwise.data.formats.annotations import annotations_of, read_annotations
+from clipwise.data.formats.feature_formats import read_feature_file
 from clipwise.data.loader import make_loader, prefetch
 from clipwise.data.rescale import rescale_features
 from clipwise.errors import ClipwiseError, DataError
@@ -207,17 +207,17 @@ def test_the_dataset_gives_channels_first_and_rescales(tmp_path, in_memory):
 
 def bsn_pool(data, positions, step):
     """BSN's rule, written as its words say: a plain loop over the parts."""
-    centres = np.array([step / 2 + k * step for k in range(len(data))])
+    centers = np.array([step / 2 + k * step for k in range(len(data))])
     length = len(data) * step
     rows = []
     for k in range(positions):
-        low = max(centres[0] + 1e-4, k / positions * length)
-        high = min(centres[-1] - 1e-4, (k + 1) / positions * length)
-        if high < centres[0] or low > centres[-1]:
+        low = max(centers[0] + 1e-4, k / positions * length)
+        high = min(centers[-1] - 1e-4, (k + 1) / positions * length)
+        if high < centers[0] or low > centers[-1]:
             rows.append(np.zeros(data.shape[1]))
             continue
         points = [low, (low + high) / 2, high]
-        rows.append(np.mean([[np.interp(p, centres, column) for column in data.T] for p in points], axis=0))
+        rows.append(np.mean([[np.interp(p, centers, column) for column in data.T] for p in points], axis=0))
     return np.array(rows)
 
 
@@ -228,7 +228,7 @@ def test_bsn_rule_equals_a_plain_loop(n, positions, step):
     data = np.random.default_rng(n).normal(size=(n, 3))
     ours = rescale_features(data, positions, "bsn", seconds_per_position=step)
     np.testing.assert_allclose(ours, bsn_pool(data, positions, step), atol=1e-6)
-    if n == 12:  # the first part lies before the first snippet's centre
+    if n == 12:  # the first part lies before the first snippet's center
         assert (ours[0] == 0).all()
 
 

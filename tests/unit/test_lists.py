@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipwise.data.labels import natural_key, read_classes
-from clipwise.data.lists import read_list, write_list
-from clipwise.data.sources import (
+from clipwise.data.formats.published import (
     activitynet_json,
     count_frames,
     prepare_gym99,
     prepare_jester,
     read_paddle_pickle,
 )
+from clipwise.data.labels import natural_key, read_classes
+from clipwise.data.lists import read_list, write_list
 from clipwise.errors import DataError, RecipeError
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from clipwise.convert.bmn_layouts import convert_bmn, export_bmn
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.models.bmn import bmn
-from clipwise.models.bmn_convert import convert_bmn, export_bmn
+from clipwise.tasks.bmn_targets import BMNTargets, bmn_loss, bmn_targets, valid_mask
 from clipwise.tasks.detections import (
     ResultWriter,
     VideoClassScores,
@@ -19,7 +20,6 @@ from clipwise.tasks.detections import (
     read_ground_truth,
     read_results,
 )
-from clipwise.tasks.localization import BMNTargets, bmn_loss, bmn_targets, valid_mask
 from clipwise.tasks.proposals import corrected_duration_s, generate_proposals, soft_nms
 
 BOX_A, BOX_B, BOX_C = [[0.1, 0.35], [0.5, 0.92]], [[0.03, 0.99]], [[0.402, 0.418]]
@@ -282,7 +282,7 @@ def test_all_cells_positive_is_finite():
 
 
 def test_regression_draws_as_many_middle_and_low_cells_as_high_ones():
-    from clipwise.tasks.localization import LOSS_RULES, _regression_weight
+    from clipwise.tasks.bmn_targets import LOSS_RULES, _regression_weight
 
     targets = bmn_targets([BOX_A, BOX_B] * 8)
     cells = valid_mask(100).expand_as(targets.iou)

@@ -59,7 +59,7 @@ def test_top_k_takes_a_single_k_and_lists():
     assert m.top_k_accuracy([[0.1, 0.9], [0.8, 0.2]], [1, 1], 1) == [0.5]
 
 
-def test_confusion_matrix_counts_and_normalises():
+def test_confusion_matrix_counts_and_normalizes():
     pred, real = [0, 2, 2, 5], [0, 2, 0, 2]
     np.testing.assert_array_equal(m.confusion_matrix(pred, real), [[1, 1, 0], [0, 1, 1], [0, 0, 0]])
     np.testing.assert_allclose(m.confusion_matrix(pred, real, "true"), [[0.5, 0.5, 0], [0, 0.5, 0.5], [0, 0, 0]])

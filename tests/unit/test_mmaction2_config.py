@@ -4,8 +4,8 @@ import textwrap
 
 import pytest
 
-from clipwise.engine.mmaction2 import convert_config, recipe_of_config
-from clipwise.engine.mmaction2.python_config import read_python_config
+from clipwise.convert.mmaction2 import convert_config, recipe_of_config
+from clipwise.convert.mmaction2.python_config import read_python_config
 from clipwise.errors import RecipeError
 from clipwise.recipe import load_recipe, make_recipe
 
@@ -159,7 +159,7 @@ def test_a_new_config(config):
         ("dict(type='PackActionInputs')", "dict(type='Imgaug', transforms='default')", "train pipeline: Imgaug"),
         ("clip_len=16, frame_interval=4, num_clips=10", "clip_len=8, frame_interval=4, num_clips=10", "test pipeline: clip_len = 8, but 16"),
         ("scale=(-1, 256)", "scale=(340, 256)", "test pipeline, Resize: scale = [340, 256]"),
-        ("mean=[128, 128], std=[128, 128], ", "", "no normalisation"),
+        ("mean=[128, 128], std=[128, 128], ", "", "no normalization"),
         ("dict(type='Resize', scale=(224, 224), keep_ratio=False),", "", "no Resize after RandomResizedCrop"),
         ("type='SGD'", "type='LARS'", "optim_wrapper.optimizer.type = 'LARS'"),
         ("T_max=222", "T_max=200", "CosineAnnealingLR, T_max = 200"),

@@ -233,7 +233,7 @@ def test_mistakes_play_from_the_page(tmp_path):
     assert (np.diff(steps) > 20).all(), "the frames stand in their order, from the first to the last"
 
 
-def test_jpeg_keeps_colours():
+def test_jpeg_keeps_colors():
     picture = np.zeros((32, 96, 3), np.uint8)
     picture[:, :32], picture[:, 32:64], picture[:, 64:] = (220, 30, 30), (30, 200, 40), (40, 50, 210)
     with av.open(io.BytesIO(jpeg_bytes(picture, 2)), format="mjpeg") as container:

@@ -1,4 +1,4 @@
-"""Logs of three systems become the same curves; times are analysed as MMAction2's tool does; clipwise plot."""
+"""Logs of three systems become the same curves; times are analyzed as MMAction2's tool does; clipwise plot."""
 
 import json
 import re

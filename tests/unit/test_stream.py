@@ -15,18 +15,18 @@ import pytest
 import torch
 
 from clipwise.cli import main
-from clipwise.data.decode import open_video
-from clipwise.data.synthetic import CLASSES, draw_action, write_video
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine.checkpoint import Passport, save_weights
 from clipwise.errors import ClipwiseError, DecodeError, WorkError
-from clipwise.infer import source as source_module
 from clipwise.infer.predictor import Predictor, load
-from clipwise.infer.source import Picture, Source, resample
 from clipwise.infer.stream import Segment, Segmenter, Streamer, WindowScores, srt_block
 from clipwise.models import create_model
 from clipwise.models.online_tsm import OnlineTSM
+from clipwise.prepare.synthetic import CLASSES, draw_action, write_video
 from clipwise.recipe import RecognitionRecipe
+from clipwise.video import live as source_module
+from clipwise.video.decode import open_video
+from clipwise.video.live import Picture, Source, resample
 
 CPU = torch.device("cpu")
 PIXELS = {"test_resize": 32, "test_crop_size": 32}
@@ -210,7 +210,7 @@ def test_hysteresis():
     assert other == [(0.0, 8.0)]  # from the first window's start to the last one's end
 
 
-def test_smoothing_is_centred():
+def test_smoothing_is_centerd():
     windows = scores([0.0, 0.0, 0.9, 0.9, 0.9, 0.0, 0.9, 0.9, 0.9, 0.0, 0.0])
     (segment,) = (s for s in segments_of(windows, smooth=3, threshold=0.5, release=0.5) if s.class_index == 0)
     assert (segment.start_s, segment.end_s) == (2.5, 9.5)  # the dip is bridged, the ends stay where they are

@@ -1,4 +1,4 @@
-"""Resizing, cropping and mirroring against MMAction2's boxes and OpenCV's pixels; plans; normalisation."""
+"""Resizing, cropping and mirroring against MMAction2's boxes and OpenCV's pixels; plans; normalization."""
 
 import hashlib
 import json
@@ -249,7 +249,7 @@ def test_labels_follow_the_mirror():
         ClipTransform(flip_label_map="sth")
 
 
-def test_normalisation_matches_the_formula_and_moves_channels():
+def test_normalization_matches_the_formula_and_moves_channels():
     clips = torch.randint(0, 256, (2, 3, 8, 5, 4, 3), dtype=torch.uint8)
     mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
     ours = normalize_clips(clips, mean, std)

@@ -1,4 +1,4 @@
-"""The catalogue, names to files, class names."""
+"""The catalog, names to files, class names."""
 
 import http.server
 import json
@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from clipwise.cli import main
+from clipwise.convert.weights import save_mmaction2
+from clipwise.convert.zoo import ALIASES, CATALOGUE, Weights, find_weights, imagenet_name
 from clipwise.data.classes import class_names, class_names_for
 from clipwise.data.transforms import FLIP_LABEL_MAPS
-from clipwise.engine import zoo
+from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import load_model_and_passport, read_passport
-from clipwise.engine.start import load_start
+from clipwise.engine.init_resume import load_start
 from clipwise.errors import CheckpointError
 from clipwise.models import create_model
-from clipwise.models.convert import save_mmaction2
-from clipwise.models.zoo import ALIASES, CATALOGUE, Weights, find_weights, imagenet_name
 from clipwise.recipe import list_recipes, load_recipe
 
 COUNTS = {"kinetics400": 400, "kinetics600": 600, "kinetics700": 700, "sthv1": 174, "jester": 27, "gym99": 99}
@@ -125,7 +125,7 @@ def test_unknown_names():
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """A tiny network in MMAction2's format, served under an address that the catalogue knows."""
+    """A tiny network in MMAction2's format, served under an address that the catalog knows."""
     model = create_model("slowonly_tiny", num_classes=27)
     raw = tmp_path / "raw.pth"
     save_mmaction2(raw, model.state_dict(), model, meta={"epoch": 3})

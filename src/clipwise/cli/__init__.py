@@ -39,7 +39,7 @@ VERBS = {
     "diff": ("diff", "show where two recipes differ"),
     "compare": ("compare", "compare two result files, with a confidence interval"),
     "analyze": ("analyze", "does the model see motion? shuffled, reversed, frozen frames; Grad-CAM"),
-    "plot": ("plot", "draw curves of runs and analyse their time"),
+    "plot": ("plot", "draw curves of runs and analyze their time"),
     "serve": ("serve", "HTTP server with a page"),
     "doctor": ("doctor", "describe this machine and what is installed"),
 }
@@ -121,7 +121,7 @@ def _overview() -> str:
     lines = [f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()]
     return "\n".join(
         [
-            f"clipwise {__version__}: recognise what happens in a video clip, and find when it happens in a long video.",
+            f"clipwise {__version__}: recognize what happens in a video clip, and find when it happens in a long video.",
             "",
             "usage: clipwise COMMAND …   (clipwise COMMAND --help says more)",
             "",

@@ -4,7 +4,7 @@
   clipwise analyze runs/mine/best.safetensors --gradcam video.mp4 --out overlay.mp4
 
 The first scores the list with its frames ordered, shuffled, reversed, frozen, alone, and with parts of the picture hidden.
-The second writes the video with the places that speak for a class in colour (Grad-CAM).
+The second writes the video with the places that speak for a class in color (Grad-CAM).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from clipwise.cli.common import Progress, add_device, add_json, count, print_jso
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help="a recogniser's checkpoint, or a name in the zoo")
+    parser.add_argument("checkpoint", help="a recognizer's checkpoint, or a name in the zoo")
     parser.add_argument(
         "--data", help="folder or list with labels; the checkpoint's test or validation list if not given"
     )
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _gradcam(predictor, args: argparse.Namespace) -> dict:
-    from clipwise.infer.gradcam import overlay_video
+    from clipwise.analyze.gradcam import overlay_video
 
     heat = overlay_video(predictor, args.gradcam, args.out, class_name=args.class_name)
     best = int(heat.frames[heat.curve().argmax()])
@@ -89,10 +89,10 @@ def _gradcam(predictor, args: argparse.Namespace) -> dict:
 
 
 def _analyze(predictor, args: argparse.Namespace) -> dict:
+    from clipwise.analyze.perturbations import analyze
     from clipwise.data.lists import read_list, test_part
     from clipwise.engine.recognition import check_classes
     from clipwise.errors import DataError
-    from clipwise.infer.analyze import analyze
 
     recipe = predictor.passport.recipe
     source = args.data or recipe.get("test_data") or recipe.get("val_data")
@@ -115,7 +115,7 @@ def _analyze(predictor, args: argparse.Namespace) -> dict:
             protocol=args.protocol,
             masks=not args.no_masks,
             importance=not args.no_importance,
-            centre=args.centre,
+            center=args.centre,
             limit=args.limit,
             seed=args.seed,
             num_workers=args.num_workers,

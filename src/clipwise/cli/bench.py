@@ -106,7 +106,7 @@ def open_target(what: str, overrides: list[str], device: str | None, amp: str = 
 
 
 def plain_recipe(name: str) -> dict[str, Any]:
-    """One centre view of the shape that the model is made for."""
+    """One center view of the shape that the model is made for."""
     from clipwise.models import create_model
 
     if name == "bmn":
@@ -122,7 +122,7 @@ def plain_recipe(name: str) -> dict[str, Any]:
 
 
 def _speed(args: argparse.Namespace, target: Any) -> int:
-    from clipwise.infer.bench import bench_end_to_end, bench_features, bench_model
+    from clipwise.analyze.measure import bench_end_to_end, bench_features, bench_model
 
     timing = dict(min_runs=args.runs, min_s=args.seconds)
     if isinstance(target, tuple):
@@ -166,11 +166,11 @@ def _speed(args: argparse.Namespace, target: Any) -> int:
 
 
 def _frontier(args: argparse.Namespace, target: Any) -> int:
-    from clipwise.export.frontier import measure_frontier
+    from clipwise.analyze.frontier import measure_frontier
     from clipwise.export.runtimes import ExportedModel
 
     if isinstance(target, tuple) or isinstance(target.model, ExportedModel):
-        raise ClipwiseError("--frontier starts from a checkpoint of a recogniser.")
+        raise ClipwiseError("--frontier starts from a checkpoint of a recognizer.")
     if not args.data:
         raise ClipwiseError("--frontier needs --data: a list or folder with labels.")
     with Progress("bench", quiet=args.json) as progress:

@@ -1,4 +1,4 @@
-"""Audit a data set before it is trained on: missing, broken, truncated, repeated, leaking, mislabelled files; sizes, rates, speed.
+"""Audit a data set before it is trained on: missing, broken, truncated, repeated, leaking, mislabeled files; sizes, rates, speed.
 
 clipwise check my_videos
 clipwise check train.txt val.txt --recipe tsm_r50_1x1x8_50e_kinetics400_rgb --fix clean/
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from clipwise.data.check import check_dataset, write_clean_lists
+    from clipwise.prepare.check import check_dataset, write_clean_lists
 
     parts, options = _parts(args)
     with Progress("check", quiet=args.json) as progress:

@@ -5,8 +5,8 @@
   clipwise convert configs/recognition/tsm/my_config.py --out mine.yaml
 
 Read are files of MMAction2 0.x and 1.x, of the original TSN, TSM and TPN code, of Paddle, BMN of JJBOY, OpenTAD and Paddle, and ResNets of
-torchvision and timm. The format is recognised by its keys. A partial match is refused unless --partial allows it.
-A .py file is a recogniser's config of MMAction2 (0.x or 1.x): it is read, not run, and becomes a recipe.
+torchvision and timm. The format is recognized by its keys. A partial match is refused unless --partial allows it.
+A .py file is a recognizer's config of MMAction2 (0.x or 1.x): it is read, not run, and becomes a recipe.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if not args.out.endswith(".safetensors"):
         raise ClipwiseError(f"--out {args.out}: our checkpoints are .safetensors files.")
-    from clipwise.engine.zoo import convert_checkpoint
+    from clipwise.engine.pretrained import convert_checkpoint
     from clipwise.recipe import load_recipe
 
     classes = None
@@ -97,7 +97,7 @@ def _config(args: argparse.Namespace) -> int:
     _refuse(args, "a config, which becomes a recipe", "recipe", "set", "classes", "weights_of", "source")
     if args.to == "mmaction2" or not args.out.endswith((".yaml", ".yml")):
         raise ClipwiseError(f"--out {args.out}: a config becomes a recipe, a .yaml file.")
-    from clipwise.engine.mmaction2 import convert_config
+    from clipwise.convert.mmaction2 import convert_config
 
     notes, left = convert_config(args.checkpoint, args.out, partial=args.partial)
     if args.json:
@@ -116,9 +116,10 @@ def _refuse(args: argparse.Namespace, what: str, *options: str) -> None:
 def _to_mmaction2(args: argparse.Namespace) -> int:
     what = "--to mmaction2: the checkpoint's own passport says what it is"
     _refuse(args, what, "recipe", "set", "classes", "partial", "weights_of")
-    from clipwise.engine.checkpoint import atomic_path, load_model_and_passport
-    from clipwise.engine.zoo import resolve
-    from clipwise.models.convert import save_mmaction2
+    from clipwise.convert.weights import save_mmaction2
+    from clipwise.engine.checkpoint import load_model_and_passport
+    from clipwise.engine.pretrained import resolve
+    from clipwise.io.files import atomic_path
 
     model, passport = load_model_and_passport(resolve(args.checkpoint))
     meta = {

@@ -19,13 +19,13 @@ from clipwise.cli.common import Progress, add_json, print_json, print_table
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="demo", metavar="DIR", help="where everything goes (default ./demo)")
     parser.add_argument("--train-per-class", type=int, default=40, help="training clips a class (default 40)")
-    parser.add_argument("--epochs", type=int, default=8, help="epochs of each recogniser (default 8)")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of each recognizer (default 8)")
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from clipwise.data.synthetic import CLASSES, ORDER_CLASSES, draw_action, make_clips, write_video
     from clipwise.errors import ClipwiseError
+    from clipwise.prepare.synthetic import CLASSES, ORDER_CLASSES, draw_action, make_clips, write_video
 
     started = time.perf_counter()
     out = Path(args.out)
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
     story = [
         "Four of the six classes come in pairs that are each other's reversal in time. A model that averages over frames (TSN) can't tell the "
-        f"two of a pair apart: {order['tsn_tiny']:.0%} of them right, where a coin gives 50%. TSM mixes neighbouring frames: {order['tsm_tiny']:.0%}. "
+        f"two of a pair apart: {order['tsn_tiny']:.0%} of them right, where a coin gives 50%. TSM mixes neighboring frames: {order['tsm_tiny']:.0%}. "
         "The other two classes show in any frame, and both models know them.",
     ]
     report = demo_report(

@@ -1,4 +1,4 @@
-"""The part of ``clipwise demo`` on long videos: features of the recogniser just trained, a small BMN, a video it never saw."""
+"""The part of ``clipwise demo`` on long videos: features of the recognizer just trained, a small BMN, a video it never saw."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STRIDE, WINDOW = 8, 24  # frames; an action of the demo has 30 to 80
 
 def run(
     out: Path,
-    recogniser: Path,
+    recognizer: Path,
     quiet: bool = False,
     *,
     count: int = 32,
@@ -25,7 +25,7 @@ def run(
 
     Args:
         out: the demo's folder; files go to ``long/``, ``features/``, ``bmn/`` and ``found/`` in it.
-        recogniser: checkpoint that makes the features and names the segments.
+        recognizer: checkpoint that makes the features and names the segments.
         quiet: nothing on the terminal.
         count: videos, the last ``held_out`` of which are for validation.
         overrides: ``key=value`` on the recipe ``bmn_tiny``.
@@ -35,13 +35,13 @@ def run(
         ``segments`` and ``truth`` (start_s, end_s, class, score), ``curves`` (time_s, start, end), ``timeline`` and
         ``preview`` (files); ``seconds`` of each step.
     """
-    from clipwise.data.synthetic import make_long_videos
     from clipwise.engine.train import train
     from clipwise.infer.draw import annotate_video
     from clipwise.infer.feature_files import extract_features
     from clipwise.infer.features import FeatureExtractor, WindowRule, open_for
     from clipwise.infer.localize import Localizer
     from clipwise.infer.timeline import save_timeline
+    from clipwise.prepare.synthetic import make_long_videos
     from clipwise.recipe import load_recipe
     from clipwise.tasks.detection_metrics import average_recall_at_avg_proposals, detection_map
 
@@ -55,7 +55,7 @@ def run(
     gt.write_text(json.dumps({"version": "VERSION 1.3", "database": database}, indent=1), encoding="utf-8")
     clock("videos")
 
-    extractor = FeatureExtractor(recogniser, WindowRule(stride=STRIDE, window=WINDOW), batch_size=32)
+    extractor = FeatureExtractor(recognizer, WindowRule(stride=STRIDE, window=WINDOW), batch_size=32)
     with Progress("features", quiet=quiet) as progress:
         files = [videos / f"{name}.mp4" for name in database]
         extract_features(extractor, files, out / "features", progress=progress)
@@ -67,7 +67,7 @@ def run(
     trained = train(recipe, data=str(out), work_dir=out / "bmn", quiet=True)
     clock("training")
 
-    localizer = Localizer(trained.best or trained.last, recogniser)
+    localizer = Localizer(trained.best or trained.last, recognizer)
     unseen = [name for name, entry in database.items() if entry["subset"] == "validation"]
     found = {name: localizer(videos / f"{name}.mp4") for name in unseen}
     truth = {name: database[name]["annotations"] for name in unseen}

@@ -5,7 +5,7 @@
   clipwise eval-detections results.json thumos.json --thumos --subset test
 
 Proposals without labels are named by --class-scores: CUHK's file in either form, or `clipwise test … --out scores.json` of our
-own recognisers.
+own recognizers.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def run_checkpoint(
     for option in ("eval", "average_clips", "max_views", "report"):
         if getattr(args, option):
             raise ClipwiseError(
-                f"--{option.replace('_', '-')} is for recognisers; {checkpoint} proposes segments, which are measured by AR@AN and AUC."
+                f"--{option.replace('_', '-')} is for recognizers; {checkpoint} proposes segments, which are measured by AR@AN and AUC."
             )
     overrides = list(overrides)
     if args.num_workers is not None:
@@ -158,7 +158,7 @@ def split_ground_truth(files: list[str], gt: str | None) -> tuple[list[str], str
 
 def ground_truth(path: str, subset: str, video_info: str | None = None) -> dict[str, list[dict[str, Any]]]:
     """Annotations for the metrics; of a file without subsets all of them."""
-    from clipwise.data.annotations import read_annotations
+    from clipwise.data.formats.annotations import read_annotations
 
     everything = read_annotations(path, video_info)
     if subset == "all":
@@ -212,8 +212,8 @@ def measure(path: str, gt: str, truth: dict[str, list[dict[str, Any]]], metric: 
 
 def plot_recall(path: str, measured: dict[str, Any], tiou: Any) -> None:
     """AR over AN, mean and for each overlap."""
-    from clipwise.engine.checkpoint import atomic_path
     from clipwise.errors import ClipwiseError, MissingExtraError
+    from clipwise.io.files import atomic_path
 
     suffix = Path(path).suffix.lower()
     if suffix not in (".svg", ".png", ".pdf"):
@@ -231,7 +231,7 @@ def plot_recall(path: str, measured: dict[str, Any], tiou: Any) -> None:
         from clipwise.report.charts import Series, line_chart
 
         series = [
-            Series(n, x, y, colour=i % 8, style="line" if bold else "dashed") for i, (n, x, y, bold) in enumerate(lines)
+            Series(n, x, y, color=i % 8, style="line" if bold else "dashed") for i, (n, x, y, bold) in enumerate(lines)
         ]
         text = line_chart(
             "Average recall",

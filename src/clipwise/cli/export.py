@@ -5,7 +5,7 @@
   clipwise export best.safetensors --format onnx --int8 --calibration my_videos/train.txt --check-clips my_videos/val.txt
   clipwise predict best.onnx video.mp4
 
-The graph takes uint8 frames (batch, T, H, W, C), any batch size, and normalises them itself. Preprocessing and class
+The graph takes uint8 frames (batch, T, H, W, C), any batch size, and normalizes them itself. Preprocessing and class
 names stand in the file's metadata.
 """
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("onnx", "torch", "openvino"), default="onnx", help="what to write (default onnx)"
     )
     parser.add_argument("--out", metavar="FILE", help="where to (beside the checkpoint if not given)")
-    parser.add_argument("--float-input", action="store_true", help="take normalised float clips (batch, C, T, H, W)")
+    parser.add_argument("--float-input", action="store_true", help="take normalized float clips (batch, C, T, H, W)")
     parser.add_argument(
         "--aot", action="store_true", help="compile with AOTInductor (format torch; needs a C++ compiler)"
     )

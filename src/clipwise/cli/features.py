@@ -1,4 +1,4 @@
-"""Extract features of whole videos with a recogniser, window by window.
+"""Extract features of whole videos with a recognizer, window by window.
 
   clipwise features runs/mine/best.safetensors long_videos/ --out features --stride 8 --window 16
   clipwise features tsn_rgb.safetensors videos/ --flow-model tsn_flow.safetensors --flow-frames flow/ --out csv_mean_100 \\
@@ -16,11 +16,11 @@ from clipwise.cli.common import Progress, add_device, add_json, add_shard, print
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help="a recogniser's checkpoint, or a name in the zoo")
+    parser.add_argument("checkpoint", help="a recognizer's checkpoint, or a name in the zoo")
     parser.add_argument("inputs", nargs="+", help="videos, folders of videos, folders of frames, or lists (.txt)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the feature files")
     parser.add_argument(
-        "--stride", type=int, default=16, help="frames from one window's centre to the next (default 16)"
+        "--stride", type=int, default=16, help="frames from one window's center to the next (default 16)"
     )
     parser.add_argument(
         "--window", type=int, help="frames of a window (default: the model's clip, or twice the stride)"

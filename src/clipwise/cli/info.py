@@ -64,8 +64,8 @@ def describe(args: argparse.Namespace) -> dict[str, Any]:
         return _describe_recipe(args, args.what)
     if path.is_file():
         return _describe_file(args, path)
+    from clipwise.convert.zoo import find_weights
     from clipwise.models import list_models
-    from clipwise.models.zoo import find_weights
     from clipwise.recipe import ALIASES, list_recipes
 
     weights = find_weights(args.what)
@@ -204,7 +204,7 @@ def _time_view(make, view, device: str) -> float:
 
 
 def _describe_file(args: argparse.Namespace, path: Path) -> dict[str, Any]:
-    from clipwise.engine.zoo import FOREIGN_SUFFIXES
+    from clipwise.engine.pretrained import FOREIGN_SUFFIXES
 
     if path.suffix in FOREIGN_SUFFIXES:
         return _describe_foreign(path)
@@ -239,12 +239,12 @@ def _describe_file(args: argparse.Namespace, path: Path) -> dict[str, Any]:
 
 
 def _describe_foreign(path: Path) -> dict[str, Any]:
+    from clipwise.convert.weights import guess_model, read_foreign_checkpoint, recognize_format
     from clipwise.errors import CheckpointError
-    from clipwise.models.convert import guess_model, read_foreign_checkpoint, recognise_format
 
     foreign = read_foreign_checkpoint(path)
     facts: dict[str, Any] = {"file": str(path), "megabytes": round(path.stat().st_size / 1e6, 1)}
-    facts["format"] = recognise_format(foreign.tensors).name
+    facts["format"] = recognize_format(foreign.tensors).name
     facts["tensors"] = len(foreign.tensors)
     facts["numbers"] = sum(t.numel() for t in foreign.tensors.values())
     try:
@@ -270,7 +270,7 @@ def _weights_facts(weights) -> dict[str, Any]:
 
 
 def _list_zoo(args: argparse.Namespace) -> int:
-    from clipwise.models.zoo import CATALOGUE
+    from clipwise.convert.zoo import CATALOGUE
 
     entries = [w for w in CATALOGUE.values() if (args.what or "") in w.name]
     if args.json:

@@ -5,7 +5,7 @@
   clipwise localize bmn.safetensors csv_mean_100/ --gt anet_anno_action.json --results results.json --class-scores cuhk.json
 
 Inputs are videos, or feature files (a folder of them, or one file with all). A checkpoint that was trained on features of `clipwise features`
-knows the recogniser that made them. --out-dir writes NAME.json, .csv, .srt, a timeline (.svg, .png) and with --preview a video.
+knows the recognizer that made them. --out-dir writes NAME.json, .csv, .srt, a timeline (.svg, .png) and with --preview a video.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from clipwise.cli.common import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="a BMN's checkpoint, or an exported BMN")
     parser.add_argument("inputs", nargs="+", help="videos, feature files, folders of either, or lists (.txt)")
-    parser.add_argument("--features-from", metavar="CKPT", help="the recogniser that made the BMN's features")
-    parser.add_argument("--labeler", metavar="CKPT", help="recogniser that names the segments (default: the same)")
+    parser.add_argument("--features-from", metavar="CKPT", help="the recognizer that made the BMN's features")
+    parser.add_argument("--labeler", metavar="CKPT", help="recognizer that names the segments (default: the same)")
     parser.add_argument("--no-names", action="store_true", help="leave segments without a class")
     parser.add_argument(
         "--naming", choices=("span", "video"), default="span", help="look at each proposal, or once at the whole video"
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from clipwise.cli.eval_detections import read_any_class_scores
-    from clipwise.data.annotations import read_annotations
+    from clipwise.data.formats.annotations import read_annotations
     from clipwise.errors import ClipwiseError, DataError
     from clipwise.tasks.detections import ResultWriter
 
@@ -167,7 +167,7 @@ class _Input:
 
     @property
     def is_video(self) -> bool:
-        from clipwise.data.feature_formats import SUFFIXES
+        from clipwise.data.formats.feature_formats import SUFFIXES
 
         return self.store is None and Path(self.source).suffix.lower() not in SUFFIXES
 
@@ -178,8 +178,8 @@ class _Input:
 
 def _expand(words: list[str]) -> list[_Input]:
     """Inputs as `predict` takes them, folders of feature files, and files with the features of many videos."""
-    from clipwise.data.feature_formats import SUFFIXES, is_collection
-    from clipwise.data.features import FeatureStore
+    from clipwise.data.feature_dataset import FeatureStore
+    from clipwise.data.formats.feature_formats import SUFFIXES, is_collection
     from clipwise.infer.predictor import VIDEO_SUFFIXES, expand_inputs
 
     items: list[_Input] = []
@@ -209,7 +209,7 @@ def _check_outputs(args: argparse.Namespace, inputs: list[_Input]) -> None:
     from clipwise.engine.result_files import check_writable
     from clipwise.errors import ClipwiseError
     from clipwise.infer.canvas import canvas_for
-    from clipwise.infer.video_writer import check_video_path
+    from clipwise.video.video_writer import check_video_path
 
     for option, value in {"--srt": args.srt, "--timeline": args.timeline, "--preview": args.preview}.items():
         if value and value is not True and len(inputs) != 1:
@@ -276,7 +276,7 @@ def _write(args: argparse.Namespace, localizer: Any, item: _Input, one: Any, kno
 
 
 def _save(path: str | Path, text: str) -> None:
-    from clipwise.engine.checkpoint import atomic_path
+    from clipwise.io.files import atomic_path
 
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

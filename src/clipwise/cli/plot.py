@@ -1,4 +1,4 @@
-"""Draw the curves of runs and analyse their time.
+"""Draw the curves of runs and analyze their time.
 
   clipwise plot runs/a runs/b --out curves.html          every figure, to point at
   clipwise plot runs/a --keys loss top1_acc --out a.svg  chosen figures
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--smooth", type=float, metavar="W", help="weight of the moving average, 0 to below 1 (default: by length)"
     )
-    parser.add_argument("--time", action="store_true", help="analyse the time of iterations")
+    parser.add_argument("--time", action="store_true", help="analyze the time of iterations")
     parser.add_argument(
         "--include-outliers", action="store_true", help="with --time: keep the first line of each epoch"
     )
@@ -136,8 +136,8 @@ def _draw(runs: Sequence[RunLog], keys: Sequence[str], out: Path, weight: float 
 
 
 def _draw_with_matplotlib(runs: Sequence[RunLog], keys: Sequence[str], out: Path, weight: float | None) -> None:
-    from clipwise.engine.checkpoint import atomic_path
     from clipwise.errors import MissingExtraError
+    from clipwise.io.files import atomic_path
     from clipwise.report.run_sections import curve_series
     from clipwise.report.sections import FIGURE_NAMES
 
@@ -158,7 +158,7 @@ def _draw_with_matplotlib(runs: Sequence[RunLog], keys: Sequence[str], out: Path
     for n, key in enumerate(keys):
         axes = figure.add_subplot(rows, columns, n + 1)
         for s in curve_series(runs, key, weight):
-            axes.plot(s.x, s.y, color=f"C{s.colour}", label=s.name or "_hidden", **styles.get(s.style, {}))
+            axes.plot(s.x, s.y, color=f"C{s.color}", label=s.name or "_hidden", **styles.get(s.style, {}))
         axes.set_title(FIGURE_NAMES.get(key, key), loc="left", fontsize=10)
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)

@@ -176,7 +176,7 @@ def _append_lines(args: argparse.Namespace, inputs: list[str]) -> int:
 
 
 def _write_csv(path: str, predictions, failures: dict[str, str], topk: int) -> None:
-    from clipwise.engine.checkpoint import atomic_path
+    from clipwise.io.files import atomic_path
 
     text = io.StringIO()
     writer = csv.writer(text)

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sub.add_argument("--quality", type=int, default=2, help="JPEG quality, 2 (best) to 31")
     sub.add_argument("--overwrite", action="store_true")
 
-    sub = task("flow", "write the optical flow as pairs of grey pictures, a folder a video", "folder of the results")
+    sub = task("flow", "write the optical flow as pairs of gray pictures, a folder a video", "folder of the results")
     sub.add_argument(
         "--method",
         choices=("tvl1", "dis"),
@@ -120,13 +120,13 @@ def _words(result) -> str:
 
 
 def _index(args, progress):
-    from clipwise.data.prepare import index_videos
+    from clipwise.prepare.prepare import index_videos
 
     return index_videos(args.source, out=args.out, verify=args.verify, workers=args.workers, progress=progress)
 
 
 def _resize(args, progress):
-    from clipwise.data.prepare import resize_videos
+    from clipwise.prepare.prepare import resize_videos
 
     return resize_videos(
         args.source, args.target, short_side=args.short_side, gop=args.gop, crf=args.crf, preset=args.preset,
@@ -135,7 +135,7 @@ def _resize(args, progress):
 
 
 def _frames(args, progress):
-    from clipwise.data.frame_files import extract_frames
+    from clipwise.prepare.frame_files import extract_frames
 
     return extract_frames(
         args.source, args.target, template=args.template, step=args.step, short_side=args.short_side, quality=args.quality,
@@ -144,7 +144,7 @@ def _frames(args, progress):
 
 
 def _flow(args, progress):
-    from clipwise.data.flow import extract_flow
+    from clipwise.prepare.flow import extract_flow
 
     result = extract_flow(
         args.source, args.target, method=args.method, bound=args.bound, template=args.template, short_side=args.short_side,
@@ -156,8 +156,8 @@ def _flow(args, progress):
 
 
 def _lists(args, progress):
-    from clipwise.data.make_lists import make_lists
     from clipwise.errors import DataError
+    from clipwise.prepare.make_lists import make_lists
 
     shares = {}
     for item in args.shares:
@@ -173,7 +173,7 @@ def _lists(args, progress):
 
 def _shards(args, progress):
     from clipwise.data.lists import read_list
-    from clipwise.data.shards import write_shards
+    from clipwise.prepare.shards import write_shards
 
     videos = read_list(args.source, root=args.root)
     seed = None if args.no_shuffle else 0
@@ -183,13 +183,13 @@ def _shards(args, progress):
 
 
 def _gym99(args, progress):
-    from clipwise.data.sources import prepare_gym99
+    from clipwise.data.formats.published import prepare_gym99
 
     return prepare_gym99(args.source, args.videos, args.target)
 
 
 def _jester(args, progress):
-    from clipwise.data.sources import prepare_jester
+    from clipwise.data.formats.published import prepare_jester
 
     return prepare_jester(args.source, args.videos, args.target)
 

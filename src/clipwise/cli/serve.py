@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views)
         localizer = None
         if args.localizer:
-            from clipwise.serve.proposals import ServedLocalizer
+            from clipwise.serve.localizer import ServedLocalizer
 
             own = args.checkpoint if args.checkpoint.endswith(".safetensors") else None
             localizer = ServedLocalizer(args.localizer, own, predictor.classes, args.device)

@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
     from clipwise.cli.predict import load_any
     from clipwise.engine.device import peak_memory_mb
     from clipwise.errors import ClipwiseError, WorkError
-    from clipwise.infer.source import Source
     from clipwise.infer.stream import Segment, Segmenter, Streamer, srt_block
+    from clipwise.video.live import Source
 
     if args.topk < 1 or args.clips < 1:
         raise ClipwiseError("--topk and --clips must be at least 1.")

@@ -1,9 +1,9 @@
-"""Augmentations of whole batches on the device: colours, RandAugment, random erasing, Mixup, CutMix.
+"""Augmentations of whole batches on the device: colors, RandAugment, random erasing, Mixup, CutMix.
 
 All random numbers come from a numpy generator and are drawn once a clip, so every frame of a clip changes alike; the
 pixels are changed by a few tensor operations for the whole batch. Geometry is in ``clipwise.data.transforms``.
 
-Letters: N clips, T frames, H W pixels, C = 3 colours, K classes.
+Letters: N clips, T frames, H W pixels, C = 3 colors, K classes.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from clipwise.errors import RecipeError
 
 ColorGeneration = Literal["mmaction2_0.24", "mmaction2_0.16"]
 
-# Principal components of ImageNet's colours, as everyone uses them since AlexNet (values for 0 to 255).
+# Principal components of ImageNet's colors, as everyone uses them since AlexNet (values for 0 to 255).
 _PCA_VALUES = np.array([55.46, 4.794, 1.148])
 _PCA_VECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 _RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])
@@ -33,7 +33,7 @@ class BatchAugment:
         color_jitter: None, or the generation of MMAction2's ColorJitter: "mmaction2_0.24" (since 0.17) or
             "mmaction2_0.16" (before; with PCA lighting).
         rand_augment: (operations, magnitude of 10) or None.
-        random_erasing: chance that a rectangle of a clip is set to the mean colour.
+        random_erasing: chance that a rectangle of a clip is set to the mean color.
         mixup, cutmix: alpha of the Beta distribution, 0 is off. With both, a coin decides for each batch.
         num_classes: needed for Mixup and CutMix.
     """
@@ -56,7 +56,7 @@ class BatchAugment:
         self.mixup, self.cutmix, self.num_classes = mixup, cutmix, num_classes
 
     def pixels(self, frames: torch.Tensor, rng: Rng) -> torch.Tensor:
-        """Change colours and shapes before normalisation.
+        """Change colors and shapes before normalization.
 
         Args:
             frames: uint8 (N, T, H, W, 3).
@@ -73,7 +73,7 @@ class BatchAugment:
         return frames
 
     def blend(self, clips: torch.Tensor, labels: torch.Tensor, rng: Rng) -> tuple[torch.Tensor, torch.Tensor]:
-        """Erase and mix after normalisation.
+        """Erase and mix after normalization.
 
         Args:
             clips: float (N, C, T, H, W); may be changed in place.
@@ -106,7 +106,7 @@ def color_jitter(
     Args:
         frames: uint8 (N, T, H, W, 3).
         brightness, contrast, saturation: factors are uniform in 1 minus to 1 plus this.
-        hue: turn of the colour circle, uniform in minus to plus this, in turns.
+        hue: turn of the color circle, uniform in minus to plus this, in turns.
         order: of brightness 0, contrast 1, saturation 2, hue 3. ``# differs:`` by default drawn for each batch;
             MMAction2 draws it once a run, so that one run in four never sees hue before contrast, and so on.
 
@@ -142,10 +142,10 @@ def color_jitter(
 
 
 def lighting_jitter(frames: torch.Tensor, rng: Rng, *, alpha_std: float = 0.1) -> torch.Tensor:
-    """The colour changes of MMAction2 up to 0.16: brightness, contrast, saturation, YIQ hue, then PCA lighting.
+    """The color changes of MMAction2 up to 0.16: brightness, contrast, saturation, YIQ hue, then PCA lighting.
 
-    Strengths are drawn once a clip, but each change is switched on or off for each frame by its own coin, so colours
-    flicker within a clip: kept, because the published TPN-TSM was trained so. All of it is linear in the colour, so it
+    Strengths are drawn once a clip, but each change is switched on or off for each frame by its own coin, so colors
+    flicker within a clip: kept, because the published TPN-TSM was trained so. All of it is linear in the color, so it
     is composed to one 3 x 3 matrix and one offset a frame.
 
     Args:
@@ -193,7 +193,7 @@ def random_erasing(
     area_range: tuple[float, float] = (0.02, 1 / 3),
     aspect_range: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> torch.Tensor:
-    """Set one rectangle of a clip, the same in all frames, to the mean colour (zero after normalisation).
+    """Set one rectangle of a clip, the same in all frames, to the mean color (zero after normalization).
 
     Args:
         clips: float (N, C, T, H, W), changed in place.

@@ -1,4 +1,4 @@
-"""Colour arithmetic on tensors: gray, and hue as OpenCV's 8-bit HSV has it."""
+"""Color arithmetic on tensors: gray, and hue as OpenCV's 8-bit HSV has it."""
 
 import torch
 
@@ -9,11 +9,11 @@ def gray(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def rotate_hue(pixels: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Turn the colours of each clip.
+    """Turn the colors of each clip.
 
     Args:
         pixels: float (N, ..., W, 3) in 0 to 255; values are clipped and cut to integers first.
-        turns: integers (N,), in half degrees of the colour circle (180 make a full turn).
+        turns: integers (N,), in half degrees of the color circle (180 make a full turn).
 
     Returns:
         float32, same shape, integers.
@@ -54,7 +54,7 @@ def _hsv_to_rgb(hue: torch.Tensor, saturation: torch.Tensor, value: torch.Tensor
     level = value.to(torch.float32) * (1 / 255.0)
     # OpenCV's vector code rounds 1 - depth * x once (fused multiply-add): double precision gives the same.
     depth = (saturation.to(torch.float32) * (1 / 255.0)).to(widest(hue.device))
-    # How far each colour falls from ``level`` towards its minimum: 0 near its place on the circle, 1 far from it.
+    # How far each color falls from ``level`` towards its minimum: 0 near its place on the circle, 1 far from it.
     falls = (
         torch.minimum(position - 1, 5 - position),
         torch.maximum(1 - position, position - 3),

@@ -46,7 +46,7 @@ def random_resized_crop_box(
 ) -> Box:
     """A box of random area (fraction of the image) and random width/height ratio (log-uniform).
 
-    Of ten candidates the first that fits is taken; else the largest centred square.
+    Of ten candidates the first that fits is taken; else the largest centerd square.
 
     Args:
         position_rng: draws the position; MMAction2 uses Python's generator there and numpy's for the sizes.
@@ -81,7 +81,7 @@ def multi_scale_crop_box(
     Args:
         input_size: a side within two pixels of it snaps to it.
         max_scale_gap: how many steps of ``scales`` width and height may differ.
-        num_fixed_crops: 5 (corners and centre) or 13 (also edge middles and quarter points).
+        num_fixed_crops: 5 (corners and center) or 13 (also edge middles and quarter points).
     """
     if num_fixed_crops not in (5, 13):
         raise RecipeError(f"num_fixed_crops is {num_fixed_crops}; allowed are 5 and 13.")
@@ -90,7 +90,7 @@ def multi_scale_crop_box(
     box_w, box_h = (
         input_size if abs(side - input_size) < 3 else side for side in pairs[int(draw_integers(rng, 0, len(pairs)))]
     )
-    # Columns and rows in quarters of the free space: four corners, centre | edge middles, quarter points.
+    # Columns and rows in quarters of the free space: four corners, center | edge middles, quarter points.
     grid = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)]
     if num_fixed_crops == 13:
         grid += [(0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3)]
@@ -112,7 +112,7 @@ def center_crop_box(height: int, width: int, *, size: Size, round_half: bool = F
 
     Args:
         size: (height, width) of the crop.
-        round_half: Paddle's rounding of half a pixel (to the even neighbour) instead of down.
+        round_half: Paddle's rounding of half a pixel (to the even neighbor) instead of down.
     """
     _check_fits(height, width, *size)
     halve = (lambda rest: round(rest / 2)) if round_half else (lambda rest: rest // 2)
@@ -131,7 +131,7 @@ def three_crop_boxes(height: int, width: int, *, size: int) -> list[Box]:
 
 
 def ten_crop_boxes(height: int, width: int, *, size: int) -> tuple[list[Box], list[bool]]:
-    """Corners and centre, each followed by its mirror image: ten boxes and whether each is mirrored."""
+    """Corners and center, each followed by its mirror image: ten boxes and whether each is mirrored."""
     _check_fits(height, width, size, size)
     step_x, step_y = (width - size) // 4, (height - size) // 4
     places = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)]

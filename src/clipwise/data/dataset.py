@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from clipwise.data.backends import FrameFolderReader
-from clipwise.data.decode import VideoReader, open_video
 from clipwise.data.entries import PickledFrames, SpanReader, read_image
 from clipwise.data.lists import VideoList
 from clipwise.data.sampling import (
@@ -29,6 +27,8 @@ from clipwise.data.sampling import (
 )
 from clipwise.data.transforms import ClipPlan, ClipTransform
 from clipwise.errors import DataError, RecipeError
+from clipwise.video.backends import FrameFolderReader
+from clipwise.video.decode import VideoReader, open_video
 
 Mode = Literal["train", "val", "test"]
 
@@ -108,7 +108,7 @@ class ClipSpec:
     def indices(
         self, num_frames: int, rng: np.random.Generator, fps: float | None = None, pickled: bool = False
     ) -> np.ndarray:
-        """Frame numbers, 0-based: (clips or segments, clip_len). ``pickled``: Paddle's reader of pickles centres otherwise."""
+        """Frame numbers, 0-based: (clips or segments, clip_len). ``pickled``: Paddle's reader of pickles centers otherwise."""
         mode: Literal["train", "test"] = "train" if self.mode == "train" else "test"
         count = self.num_segments or self.num_clips
         if self.sampling == "dense":

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from clipwise.data.backends import ArrayReader, PictureDecoder
-from clipwise.data.decode import FrameSink, Transform, VideoReader
-from clipwise.data.sources import read_paddle_pickle
+from clipwise.data.formats.published import read_paddle_pickle
 from clipwise.errors import DataError
+from clipwise.video.backends import ArrayReader, PictureDecoder
+from clipwise.video.decode import FrameSink, Transform, VideoReader
 
 
 def read_image(path: str | Path) -> VideoReader:

@@ -12,7 +12,7 @@
 | csv | a header and the columns path, label[, num_frames, offset, start_s, end_s] |
 | json | a list of objects with such keys (also MMAction2's frame_dir, total_frames, filename) |
 | paddle_mp4, paddle_pkl | PaddleCV's ``path label`` and lists of pickled clips |
-| kinetics_csv, something, jester, gym99, activitynet | as published, see clipwise.data.sources |
+| kinetics_csv, something, jester, gym99, activitynet | as published, see clipwise.data.formats.published |
 
 Columns are separated by blanks, tabs, commas or semicolons. A path or a class name with blanks is quoted, or the list
 uses another separator; a path with blanks before a numeric label needs nothing. Lines that begin with "# " are comments.
@@ -27,11 +27,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from clipwise.data import list_formats as formats
-from clipwise.data import list_tables, sources
 from clipwise.data.class_folders import natural_key, read_folder
+from clipwise.data.formats import list_tables
+from clipwise.data.formats import published as sources
+from clipwise.data.formats import text_lists as formats
+from clipwise.data.formats.list_tables import write_list
 from clipwise.data.labels import ClassIndex, read_classes
-from clipwise.data.list_tables import write_list
 from clipwise.data.videolist import Ragged, VideoList
 from clipwise.errors import DataError, RecipeError
 

@@ -88,7 +88,7 @@ def apply_operation(name: str, pixels: torch.Tensor, strength: torch.Tensor) -> 
 
 
 def _equalize(pixels: torch.Tensor) -> torch.Tensor:
-    """Spread each colour of each clip so that all levels are used alike often (Pillow's rule for the table)."""
+    """Spread each color of each clip so that all levels are used alike often (Pillow's rule for the table)."""
     clips = pixels.shape[0]
     levels = pixels.round().clamp(0, 255).long().reshape(clips, -1, 3).transpose(1, 2).reshape(clips * 3, -1)
     counts = torch.zeros(clips * 3, 256, dtype=torch.int64, device=pixels.device)

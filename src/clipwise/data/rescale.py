@@ -5,7 +5,7 @@ rule       each of the L equal parts of the video gets
 ========== =============================================================================================================
 linear     the mean of the linearly interpolated sequence over the part (exact, so nothing is skipped however long the video)
 bsn        the mean of 3 interpolated points, both ends of the part included, on the axis of corrected seconds; zeros where
-           the part lies before the first or behind the last snippet's centre (``csv_mean_100``; BSN's ``data_process``)
+           the part lies before the first or behind the last snippet's center (``csv_mean_100``; BSN's ``data_process``)
 pool       the mean of 3 interpolated points at 0, 1/3 and 2/3 of the part, on the axis of snippet numbers (MMAction2's
            ``activitynet_feature_postprocessing``)
 max_pool   their maximum (the same script's option)

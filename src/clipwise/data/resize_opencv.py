@@ -43,9 +43,9 @@ def resize_opencv(frames: np.ndarray, size: Size, region: Box | None) -> np.ndar
 def _opencv_weights(source: int, target: int, horizontal: bool) -> tuple[np.ndarray, ...]:
     """Both source positions (int64) and both weights (int32, of 2048) of every target position of one axis."""
     scale = 1.0 / (target / source)
-    centre = ((np.arange(target) + 0.5) * scale - 0.5).astype(np.float32)
-    first = np.floor(centre).astype(np.int64)
-    weight = (centre - first.astype(np.float32)).astype(np.float32)
+    center = ((np.arange(target) + 0.5) * scale - 0.5).astype(np.float32)
+    first = np.floor(center).astype(np.int64)
+    weight = (center - first.astype(np.float32)).astype(np.float32)
     if horizontal:  # OpenCV gives all weight to the edge pixel along rows, not along columns
         weight[(first < 0) | (first >= source - 1)] = 0
         first = np.clip(first, 0, source - 1)

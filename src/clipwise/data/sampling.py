@@ -55,7 +55,7 @@ def sample_frames(
     Args:
         num_frames: frames of the video, at least 1.
         clip_len: frames a clip.
-        frame_interval: distance of neighbouring frames of a clip, in frames.
+        frame_interval: distance of neighboring frames of a clip, in frames.
         num_clips: clips (or segments) a video.
         mode: "train" draws from ``rng``; "test" draws nothing (unless ``temporal_jitter``).
         rule: where test clips start. "mmaction2_0.x": in the middle of equal parts, as the numbers of the seeds were
@@ -89,7 +89,7 @@ def sample_frames(
     if mode == "train":
         starts = _train_starts(num_frames, span, num_clips, keep_tail_frames, _need(rng, "train mode"))
     elif mode == "test" and (rule == "mmaction2_0.x"):
-        starts = _centred_starts(num_frames, span, num_clips, twice_sample)
+        starts = _centerd_starts(num_frames, span, num_clips, twice_sample)
     elif mode == "test":
         starts = _spread_starts(num_frames, span, clip_len, num_clips, twice_sample, target_fps is not None)
     else:
@@ -151,7 +151,7 @@ def paddle_sample_frames(
     """Frames of PaddleCV's TSN reader: one start in each of ``num_segments`` parts of whole length.
 
     Args:
-        source: its two readers centre test clips differently: ``(d - segment_len) // 2`` in pickled frames,
+        source: its two readers center test clips differently: ``(d - segment_len) // 2`` in pickled frames,
             ``(d - 1) // 2`` in video files, with d the length of a part.
 
     Returns:
@@ -200,7 +200,7 @@ def _train_starts(num_frames: int, span: float, num_clips: int, keep_tail: bool,
     return np.zeros(num_clips, np.int64)
 
 
-def _centred_starts(num_frames: int, span: float, num_clips: int, twice: bool) -> np.ndarray:
+def _centerd_starts(num_frames: int, span: float, num_clips: int, twice: bool) -> np.ndarray:
     """0.x: the middle of each part; ``twice`` adds the beginning of each part."""
     part = (num_frames - span + 1) / num_clips
     if num_frames <= span - 1:

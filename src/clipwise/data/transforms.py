@@ -295,14 +295,14 @@ def normalize_clips(
     Source: MMAction2 1.2.0 ActionDataPreprocessor, (x - mean) / std in float32.
     """
     channels = clips.shape[-1]
-    centre = torch.as_tensor(mean, dtype=torch.float32, device=clips.device)
+    center = torch.as_tensor(mean, dtype=torch.float32, device=clips.device)
     spread = torch.as_tensor(std, dtype=torch.float32, device=clips.device)
-    if channels % centre.numel() or channels % spread.numel():
+    if channels % center.numel() or channels % spread.numel():
         raise RecipeError(
-            f"The clips have {channels} channels, but mean has {centre.numel()} numbers and std {spread.numel()}."
+            f"The clips have {channels} channels, but mean has {center.numel()} numbers and std {spread.numel()}."
         )
-    centre, spread = centre.repeat(channels // centre.numel()), spread.repeat(channels // spread.numel())
-    pixels = clips.to(torch.float32).sub_(centre) if clips.dtype != torch.float32 else clips - centre
+    center, spread = center.repeat(channels // center.numel()), spread.repeat(channels // spread.numel())
+    pixels = clips.to(torch.float32).sub_(center) if clips.dtype != torch.float32 else clips - center
     return pixels.div_(spread).to(dtype).movedim(-1, -4)
 
 

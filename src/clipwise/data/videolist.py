@@ -47,7 +47,7 @@ class VideoList:
         root: prepended to paths that are not absolute.
         suffix: appended to paths (lists of Kinetics ids name no extension).
         classes: class names, or None where only indices are known.
-        num_classes: number of classes, or None where nothing is labelled.
+        num_classes: number of classes, or None where nothing is labeled.
         frame_template: name of a frame within its folder where the data set prescribes one, such as "{:05}.jpg".
     """
 

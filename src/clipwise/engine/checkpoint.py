@@ -13,12 +13,9 @@ that no step waits for the disk.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import os
 import platform
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,7 +27,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import clipwise
-from clipwise.errors import CheckpointError, WorkError
+from clipwise.errors import CheckpointError
+from clipwise.io.files import atomic_path
 from clipwise.models import create_model
 from clipwise.recipe import LocalizationRecipe, Recipe
 
@@ -70,35 +68,6 @@ class Passport:
                 "torch": torch.__version__,
                 "python": platform.python_version(),
             }
-
-
-@contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that replaces it when the block ends well, and vanishes when it does not."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise CheckpointError(f"{path} can't be written: {path.parent} is a file, not a folder.") from None
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_UMASK)
-        os.replace(temporary, path)
-    except OSError as error:
-        message = f"{path} can't be written: {error.strerror or error}. The file that was there is untouched."
-        wrong_place = error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
-        raise (CheckpointError if wrong_place else WorkError)(message) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-_UMASK = os.umask(0)
-os.umask(_UMASK)
 
 
 def save_weights(path: str | Path, tensors: Mapping[str, torch.Tensor], passport: Passport) -> None:
@@ -198,7 +167,7 @@ def model_args(recipe: Recipe, num_classes: int | None = None) -> dict[str, Any]
     """Keyword arguments that build the recipe's model: what follows from the recipe, then its own ``model_args``.
 
     Args:
-        num_classes: outputs of a recogniser; BMN has none.
+        num_classes: outputs of a recognizer; BMN has none.
     """
     if isinstance(recipe, LocalizationRecipe):
         sizes = {"feat_dim": recipe.feat_dim, "temporal_dim": recipe.temporal_dim, **recipe.model_args}
@@ -215,7 +184,7 @@ def model_args(recipe: Recipe, num_classes: int | None = None) -> dict[str, Any]
 
 
 def build_model(recipe: Recipe, num_classes: int | None = None) -> nn.Module:
-    """The recipe's model, freshly initialised."""
+    """The recipe's model, freshly initialized."""
     return create_model(recipe.model, **model_args(recipe, num_classes))
 
 

@@ -24,7 +24,7 @@ from clipwise.engine.device import world
 from clipwise.errors import ClipwiseError
 from clipwise.recipe import nearest
 from clipwise.tasks import metrics
-from clipwise.tasks.recognition import average_views
+from clipwise.tasks.recognition_loss import average_views
 
 METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision", "mmit_mean_average_precision")
 _VIEW_BUDGET = 2**27  # pixels of input that go through the network at once unless the user says otherwise
@@ -44,7 +44,7 @@ def score_clip(
     """Logits of all views, in bounded memory.
 
     Args:
-        model: takes normalised clips; or uint8 frames, if its ``takes_frames`` says so (exported models).
+        model: takes normalized clips; or uint8 frames, if its ``takes_frames`` says so (exported models).
         frames: uint8 (B, V, T, H, W, C) on the model's device.
         spec: gives mean and std.
         max_views: views that go through the network at once; None chooses by their size.

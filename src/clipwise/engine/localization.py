@@ -12,10 +12,10 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from clipwise.data.annotations import AnnotationSet, class_names, read_annotations
-from clipwise.data.feature_places import find_data, in_folder
-from clipwise.data.features import FeatureDataset, FeatureStore
+from clipwise.data.feature_dataset import FeatureDataset, FeatureStore
+from clipwise.data.formats.annotations import AnnotationSet, class_names, read_annotations
 from clipwise.data.loader import EpochSampler, ShardSampler, make_loader, prefetch
+from clipwise.data.locate_features import find_data, in_folder
 from clipwise.engine.checkpoint import Passport, build_model, load_model_and_passport, model_args
 from clipwise.engine.device import make_accelerator, world
 from clipwise.engine.evaluate import autocast
@@ -24,9 +24,9 @@ from clipwise.engine.task import Task
 from clipwise.errors import CheckpointError, DataError
 from clipwise.models.bmn import BMN, BMNShape
 from clipwise.recipe import LocalizationRecipe, apply_overrides, load_recipe, make_recipe
+from clipwise.tasks.bmn_targets import bmn_loss, bmn_targets
 from clipwise.tasks.detection_metrics import AverageRecall, average_recall_at_avg_proposals
 from clipwise.tasks.detections import ResultWriter
-from clipwise.tasks.localization import bmn_loss, bmn_targets
 from clipwise.tasks.proposals import Proposals, generate_proposals
 
 

@@ -13,7 +13,6 @@ from accelerate import Accelerator
 from torch import nn
 
 from clipwise.data.augment import BatchAugment
-from clipwise.data.check import check_dataset
 from clipwise.data.dataset import ClipDataset, ClipSpec
 from clipwise.data.lists import VideoList, find_splits, read_list, write_list
 from clipwise.data.loader import EpochSampler, make_loader, prefetch
@@ -26,8 +25,9 @@ from clipwise.engine.soft_labels import read_soft_labels
 from clipwise.engine.sources import SourceStream
 from clipwise.engine.task import Task
 from clipwise.errors import CheckpointError, DataError, RecipeError
+from clipwise.prepare.check import check_dataset
 from clipwise.recipe import RecognitionRecipe
-from clipwise.tasks.recognition import batch_accuracy, distillation_loss, recognition_loss
+from clipwise.tasks.recognition_loss import batch_accuracy, distillation_loss, recognition_loss
 
 
 def check_classes(videos: VideoList, num_classes: int, source: str | Path) -> None:
@@ -50,7 +50,7 @@ def check_labels(videos: VideoList, source: str | Path) -> None:
 
 
 class RecognitionTask(Task):
-    """A recogniser with its lists.
+    """A recognizer with its lists.
 
     Args:
         data: folder or list, instead of the recipe's lists.

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipwise.engine.checkpoint import atomic_path
 from clipwise.errors import ClipwiseError
+from clipwise.io.files import atomic_path
 
 if TYPE_CHECKING:
     from clipwise.engine.evaluate import TestResult

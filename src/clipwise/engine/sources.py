@@ -3,7 +3,7 @@
 Every ``every``-th step on the main list is followed by one whole step on a batch of the source: web images repeated
 to clips, positive parts of untrimmed videos, another data set. The schedule moves with the main list alone.
 
-Source: MMAction2's OmniSourceRunner and OmniSourceDistSamplerSeedHook, by behaviour.
+Source: MMAction2's OmniSourceRunner and OmniSourceDistSamplerSeedHook, by behavior.
 """
 
 from __future__ import annotations

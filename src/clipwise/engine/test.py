@@ -10,7 +10,7 @@ from torch import nn
 
 from clipwise.data.dataset import ClipDataset, ClipSpec
 from clipwise.data.lists import read_list, test_part
-from clipwise.engine import zoo
+from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import make_accelerator
 from clipwise.engine.evaluate import TestResult, check_metrics, score_list
@@ -59,7 +59,7 @@ def evaluate(
         protocol = make_recipe(apply_overrides(passport.recipe, overrides), source=str(checkpoint))
     if not isinstance(protocol, RecognitionRecipe):
         raise CheckpointError(
-            f"{checkpoint} is not a recogniser; `clipwise localize` and `clipwise eval-proposals` are for BMN."
+            f"{checkpoint} is not a recognizer; `clipwise localize` and `clipwise eval-proposals` are for BMN."
         )
     own = list_of(passport, "val", checkpoint)
     source = data or protocol.test_data or protocol.val_data or own

@@ -16,11 +16,12 @@ from accelerate import Accelerator
 
 from clipwise.engine import checkpoint as ckpt
 from clipwise.engine.device import make_accelerator, seed_everything
+from clipwise.engine.init_resume import check_resume, find_resume, init_weights
 from clipwise.engine.log import RunLog
 from clipwise.engine.loop import Run, RunResult
 from clipwise.engine.recognition import RecognitionTask
-from clipwise.engine.start import check_resume, find_resume, init_weights
 from clipwise.errors import CheckpointError
+from clipwise.io.files import atomic_path
 from clipwise.recipe import LocalizationRecipe, Recipe, dump_recipe, load_recipe, scaled_lr
 
 _FRESH_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
@@ -165,7 +166,7 @@ def _prepare_folder(folder: Path, recipe: Recipe, resume_from: Path | None) -> P
         # What a run without a checkpoint left: its log would mix with the new one's.
         for name in ("log.jsonl", "log.csv"):
             (folder / name).unlink(missing_ok=True)
-    with ckpt.atomic_path(folder / "recipe.yaml") as path:
+    with atomic_path(folder / "recipe.yaml") as path:
         path.write_text(dump_recipe(recipe), encoding="utf-8")
     return earlier
 

@@ -15,7 +15,7 @@ from clipwise.data.lists import read_list, test_part
 from clipwise.engine.checkpoint import Passport
 from clipwise.errors import DataError
 from clipwise.export.graphs import Description, random_input
-from clipwise.tasks.recognition import average_views
+from clipwise.tasks.recognition_loss import average_views
 
 # Largest difference of float files, as a share of the largest score: sums in another order, folded norms.
 FLOAT_TOLERANCE = 1e-3
@@ -65,7 +65,7 @@ def compare(
         average, before: how views become a video's score, for the best class.
     """
     result = Comparison(source)
-    agree = right = exported_right = labelled = 0
+    agree = right = exported_right = labeled = 0
     for number, sample in enumerate(samples):
         expected = [t.detach().float().cpu() for t in _tuple(model(sample.views.to(device)))]
         found = [t.float().cpu() for t in _tuple(exported(sample.views))]
@@ -84,14 +84,14 @@ def compare(
         agree += best == other_best
         result.samples += 1
         if sample.label is not None:
-            labelled += 1
+            labeled += 1
             right += best == sample.label
             exported_right += other_best == sample.label
     if not result.samples:
         raise DataError(f"{source}: no clip to compare on.")
     result.top1_agreement = agree / result.samples
-    if labelled:
-        result.accuracy, result.exported_accuracy = right / labelled, exported_right / labelled
+    if labeled:
+        result.accuracy, result.exported_accuracy = right / labeled, exported_right / labeled
     return result
 
 
@@ -118,7 +118,7 @@ class ListSamples:
     Args:
         data: list or folder.
         passport: its recipe says how clips are cut.
-        description: of the graph; float graphs get normalised clips.
+        description: of the graph; float graphs get normalized clips.
         limit: videos, taken at equal distances from the list so that all classes have a chance.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from clipwise.engine import zoo
+from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device
 from clipwise.errors import ClipwiseError, WorkError
@@ -99,13 +99,13 @@ def export_model(
     """Write one file.
 
     Args:
-        model: a recogniser or BMN.
+        model: a recognizer or BMN.
         passport: its description.
         out: the file; its suffix must be the format's.
         format: ``onnx``, ``torch`` (``.pt2``) or ``openvino`` (``.xml`` and ``.bin``).
-        normalize: the graph takes uint8 frames; False: float clips that the caller has normalised.
+        normalize: the graph takes uint8 frames; False: float clips that the caller has normalized.
         aot: compile with AOTInductor (``torch`` only).
-        int8: static quantisation (``onnx`` and ``openvino``).
+        int8: static quantization (``onnx`` and ``openvino``).
         calibration: list or folder of videos for int8.
         num_calibration: how many of them.
         check_clips: ``random``, or a list or folder; with labels the accuracy is compared too.

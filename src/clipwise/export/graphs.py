@@ -1,6 +1,6 @@
 """What goes into an exported file: the graph and the description that makes it usable without the checkpoint.
 
-A recogniser's graph takes uint8 frames as a decoder gives them and normalises them itself, so that whoever runs the
+A recognizer's graph takes uint8 frames as a decoder gives them and normalizes them itself, so that whoever runs the
 file can't get mean, deviation or channel order wrong, and sends a quarter of the bytes to the device. ``normalize=False``
 leaves that to the caller, for tool chains that insist on float input.
 
@@ -38,9 +38,9 @@ class Description:
     """Of the input without the batch: (T, H, W, C) frames, (C, T, H, W) clips, (F, L) features."""
     outputs: list[str]
     precision: str = "fp32"
-    """``fp32``, or ``int8`` where weights and activations of convolutions are quantised."""
+    """``fp32``, or ``int8`` where weights and activations of convolutions are quantized."""
     views_before_softmax: bool = False
-    """How the views of a video are averaged; see :func:`clipwise.tasks.recognition.average_views`."""
+    """How the views of a video are averaged; see :func:`clipwise.tasks.recognition_loss.average_views`."""
     device: str | None = None
     """Kind of device that a compiled file is bound to; None: any that its runtime knows."""
     passport: dict[str, Any] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class FramesToLogits(nn.Module):
 
 
 class ClipsToLogits(nn.Module):
-    """Normalised clips (B, C, T, H, W) -> logits (B, K)."""
+    """Normalized clips (B, C, T, H, W) -> logits (B, K)."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -128,9 +128,9 @@ def make_graph(model: nn.Module, passport: Passport, *, normalize: bool = True) 
     """The module that is exported, and its description.
 
     Args:
-        model: a recogniser or BMN; put into evaluation mode.
+        model: a recognizer or BMN; put into evaluation mode.
         passport: its recipe says the shape of a clip.
-        normalize: take uint8 frames and normalise them in the graph.
+        normalize: take uint8 frames and normalize them in the graph.
 
     Raises:
         ClipwiseError: no recipe, or it does not fix the clip's shape.
@@ -156,7 +156,7 @@ def make_graph(model: nn.Module, passport: Passport, *, normalize: bool = True) 
 
 
 def random_input(description: Description, batch: int, seed: int = 0) -> Tensor:
-    """(batch, …) of the graph's type: frames whose colours and stripes differ from clip to clip, or noise."""
+    """(batch, …) of the graph's type: frames whose colors and stripes differ from clip to clip, or noise."""
     generator = torch.Generator().manual_seed(seed)
     if description.dtype != "uint8":
         return torch.randn(batch, *description.shape, generator=generator)

@@ -32,7 +32,7 @@ class ExportedModel(nn.Module):
 
     Attributes:
         description: the file's own account of itself.
-        takes_frames: the graph normalises; it wants uint8 frames (B, T, H, W, C), not clips.
+        takes_frames: the graph normalizes; it wants uint8 frames (B, T, H, W, C), not clips.
         views_before_softmax: as of the network that was exported.
         backend: name of the runtime, with what it runs on.
     """
@@ -211,7 +211,7 @@ def load_exported_model(
 def load_exported(
     path: str | os.PathLike, device: str | None = None, *, amp: str = "no", max_views: int | None = None
 ) -> Predictor:
-    """A predictor on an exported recogniser; like :func:`clipwise.load` on its checkpoint.
+    """A predictor on an exported recognizer; like :func:`clipwise.load` on its checkpoint.
 
     Raises:
         CheckpointError: the file can't be used.

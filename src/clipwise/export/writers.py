@@ -62,7 +62,7 @@ def write_torch(graph: nn.Module, description: Description, path: Path, *, aot: 
 
 
 def write_openvino(source: Path, description: Description, path: Path) -> None:
-    """OpenVINO's intermediate representation (``.xml`` and, beside it, ``.bin``) from an ONNX file, quantised or not.
+    """OpenVINO's intermediate representation (``.xml`` and, beside it, ``.bin``) from an ONNX file, quantized or not.
 
     Raises:
         MissingExtraError: openvino is not installed.
@@ -76,7 +76,7 @@ def write_openvino(source: Path, description: Description, path: Path) -> None:
 
 
 def quantize_onnx(source: Path, path: Path, description: Description, clips: Iterable[np.ndarray]) -> None:
-    """Static int8 quantisation: 8-bit weights a channel, 8-bit activations in ranges seen on the calibration clips.
+    """Static int8 quantization: 8-bit weights a channel, 8-bit activations in ranges seen on the calibration clips.
 
     Args:
         source: the fp32 file.
@@ -86,8 +86,8 @@ def quantize_onnx(source: Path, path: Path, description: Description, clips: Ite
         MissingExtraError: onnxruntime is not installed.
         ClipwiseError: no clips.
     """
-    onnx = _need("onnx", "int8 quantisation")
-    _need("onnxruntime", "int8 quantisation")
+    onnx = _need("onnx", "int8 quantization")
+    _need("onnxruntime", "int8 quantization")
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -104,8 +104,8 @@ def quantize_onnx(source: Path, path: Path, description: Description, clips: Ite
     reader = Reader(clips)
     prepared = path.with_name(f"prepared-{path.name}")
     try:
-        with _quiet(), _failure("int8 quantisation"):
-            # Folds the norms into the convolutions, so that they are quantised as one.
+        with _quiet(), _failure("int8 quantization"):
+            # Folds the norms into the convolutions, so that they are quantized as one.
             quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
             quantize_static(
                 str(prepared),
@@ -120,7 +120,7 @@ def quantize_onnx(source: Path, path: Path, description: Description, clips: Ite
     finally:
         prepared.unlink(missing_ok=True)
     if not reader.count:
-        raise ClipwiseError("int8 quantisation needs calibration clips: --calibration LIST or FOLDER.")
+        raise ClipwiseError("int8 quantization needs calibration clips: --calibration LIST or FOLDER.")
     model = onnx.load(str(path))
     onnx.helper.set_model_props(model, description.to_properties())
     onnx.save(model, str(path))

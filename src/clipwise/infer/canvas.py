@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clipwise.errors import ClipwiseError
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 class Canvas(ABC):
@@ -24,15 +24,15 @@ class Canvas(ABC):
         self.width, self.height = width, height
 
     @abstractmethod
-    def rect(self, x: float, y: float, width: float, height: float, fill: Colour, opacity: float = 1.0) -> None: ...
+    def rect(self, x: float, y: float, width: float, height: float, fill: Color, opacity: float = 1.0) -> None: ...
 
     @abstractmethod
-    def line(self, x: NDArray, y: NDArray, colour: Colour, width: float = 1.5) -> None:
+    def line(self, x: NDArray, y: NDArray, color: Color, width: float = 1.5) -> None:
         """A line through points (n,), (n,)."""
 
     @abstractmethod
     def text(
-        self, x: float, y: float, words: str, colour: Colour = (40, 44, 52), size: int = 12, anchor: str = "start"
+        self, x: float, y: float, words: str, color: Color = (40, 44, 52), size: int = 12, anchor: str = "start"
     ) -> None:
         """One line of text whose middle is at ``y``; ``anchor`` is start, middle or end."""
 
@@ -50,20 +50,20 @@ class SvgCanvas(Canvas):
         super().__init__(width, height)
         self.parts: list[str] = []
 
-    def rect(self, x: float, y: float, width: float, height: float, fill: Colour, opacity: float = 1.0) -> None:
+    def rect(self, x: float, y: float, width: float, height: float, fill: Color, opacity: float = 1.0) -> None:
         self.parts.append(
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{max(height, 0):.1f}" fill="{_hex(fill)}" fill-opacity="{opacity:.2f}"/>'
         )
 
-    def line(self, x: NDArray, y: NDArray, colour: Colour, width: float = 1.5) -> None:
+    def line(self, x: NDArray, y: NDArray, color: Color, width: float = 1.5) -> None:
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y))
-        self.parts.append(f'<polyline points="{points}" fill="none" stroke="{_hex(colour)}" stroke-width="{width}"/>')
+        self.parts.append(f'<polyline points="{points}" fill="none" stroke="{_hex(color)}" stroke-width="{width}"/>')
 
     def text(
-        self, x: float, y: float, words: str, colour: Colour = (40, 44, 52), size: int = 12, anchor: str = "start"
+        self, x: float, y: float, words: str, color: Color = (40, 44, 52), size: int = 12, anchor: str = "start"
     ) -> None:
         self.parts.append(
-            f'<text x="{x:.1f}" y="{y:.1f}" dominant-baseline="central" font-size="{size}" fill="{_hex(colour)}" text-anchor="{anchor}">{escape(words)}</text>'
+            f'<text x="{x:.1f}" y="{y:.1f}" dominant-baseline="central" font-size="{size}" fill="{_hex(color)}" text-anchor="{anchor}">{escape(words)}</text>'
         )
 
     def picture(self, x: float, y: float, pixels: NDArray[np.uint8]) -> None:
@@ -84,21 +84,21 @@ class PixelCanvas(Canvas):
         super().__init__(width, height)
         self.pixels = np.full((height, width, 3), 255, np.uint8)
 
-    def _blend(self, x: int, y: int, alpha: NDArray, colour: Colour) -> None:
+    def _blend(self, x: int, y: int, alpha: NDArray, color: Color) -> None:
         x0, y0 = max(x, 0), max(y, 0)
         x1, y1 = min(x + alpha.shape[1], self.width), min(y + alpha.shape[0], self.height)
         if x1 <= x0 or y1 <= y0:
             return
         part = self.pixels[y0:y1, x0:x1]
         a = alpha[y0 - y : y1 - y, x0 - x : x1 - x, None]
-        part[:] = (part * (1 - a) + np.array(colour) * a + 0.5).astype(np.uint8)
+        part[:] = (part * (1 - a) + np.array(color) * a + 0.5).astype(np.uint8)
 
-    def rect(self, x: float, y: float, width: float, height: float, fill: Colour, opacity: float = 1.0) -> None:
+    def rect(self, x: float, y: float, width: float, height: float, fill: Color, opacity: float = 1.0) -> None:
         left, top = round(x), round(y)
         size = max(round(y + height) - top, 1), max(round(x + width) - left, 1)
         self._blend(left, top, np.full(size, opacity), fill)
 
-    def line(self, x: NDArray, y: NDArray, colour: Colour, width: float = 1.5) -> None:
+    def line(self, x: NDArray, y: NDArray, color: Color, width: float = 1.5) -> None:
         x, y = np.asarray(x, float), np.asarray(y, float)
         left, right = max(0, int(np.floor(x.min()))), min(self.width - 1, int(np.ceil(x.max())))
         columns = np.arange(left, right + 1)
@@ -108,16 +108,16 @@ class PixelCanvas(Canvas):
         top = int(np.floor(low.min() - width))
         rows = np.arange(top, int(np.ceil(high.max() + width)) + 1)[:, None]
         inside = np.minimum(rows + 0.5 - (low - width / 2), (high + width / 2) - (rows - 0.5))
-        self._blend(left, top, np.clip(inside, 0, 1), colour)
+        self._blend(left, top, np.clip(inside, 0, 1), color)
 
     def text(
-        self, x: float, y: float, words: str, colour: Colour = (40, 44, 52), size: int = 12, anchor: str = "start"
+        self, x: float, y: float, words: str, color: Color = (40, 44, 52), size: int = 12, anchor: str = "start"
     ) -> None:
         from clipwise.infer.draw import text_mask
 
         mask = text_mask(words, round(size * 1.3))
         x -= {"start": 0.0, "middle": mask.shape[1] / 2, "end": mask.shape[1]}[anchor]
-        self._blend(round(x), round(y - mask.shape[0] / 2), mask, colour)
+        self._blend(round(x), round(y - mask.shape[0] / 2), mask, color)
 
     def picture(self, x: float, y: float, pixels: NDArray[np.uint8]) -> None:
         left, top = round(x), round(y)
@@ -158,5 +158,5 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     )
 
 
-def _hex(colour: Colour) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
+def _hex(color: Color) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)

@@ -1,7 +1,7 @@
 """Draw predictions into a video and write it: text, bars, a time line. numpy and PyAV only, one frame in memory at a time.
 
 ``annotate_video`` does the whole work for a file; ``Panel`` and ``TimeLine`` serve those who have frames of their own, with
-``clipwise.infer.video_writer``.
+``clipwise.video.video_writer``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from clipwise.data.decode import VideoReader, open_frames, open_video
 from clipwise.infer.font import ROWS, glyphs
-from clipwise.infer.video_writer import VideoWriter, check_video_path
+from clipwise.video.decode import VideoReader, open_frames, open_video
+from clipwise.video.video_writer import VideoWriter, check_video_path
 
 __all__ = ["Panel", "Segment", "TimeLine", "VideoWriter", "annotate_video", "check_video_path", "text_mask"]
 
@@ -135,12 +135,12 @@ class Panel:
             if len(self._cache) > 64:
                 self._cache.clear()
             self._cache[key] = self._render(key)
-        colour, alpha = self._cache[key]
+        color, alpha = self._cache[key]
         h, w = alpha.shape
         margin = max(4, self.text // 2)
         bottom = self.height - margin - self.above
         top, left = max(0, bottom - h), margin
-        blend(frame[top : top + h, left : left + w], colour, alpha)
+        blend(frame[top : top + h, left : left + w], color, alpha)
 
     def _render(self, rows: Sequence[tuple[str, float]]) -> tuple[NDArray, NDArray]:
         text, pad = self.text, max(3, self.text // 3)
@@ -151,15 +151,15 @@ class Panel:
         inner = max(n.shape[1] for n in names) + 2 * pad + max(n.shape[1] for n in numbers)
         inner = min(max(inner, min(self.width // 3, room)), self.width - 2 * max(4, text // 2) - 2 * pad)
         h, w = line * len(rows) + 2 * pad, inner + 2 * pad
-        colour, alpha = np.full((h, w, 3), 14, np.float32), np.full((h, w), 0.62, np.float32)
+        color, alpha = np.full((h, w, 3), 14, np.float32), np.full((h, w), 0.62, np.float32)
         for n, (_, score) in enumerate(rows):
             y = pad + n * line
             length = round(inner * float(np.clip(score, 0, 1)))
-            colour[y : y + line - 2, pad : pad + length] = PALETTE[0] if n == 0 else (92, 104, 128)
+            color[y : y + line - 2, pad : pad + length] = PALETTE[0] if n == 0 else (92, 104, 128)
             alpha[y : y + line - 2, pad : pad + length] = 0.9
             for mask, x in ((names[n], pad + pad // 2), (numbers[n], pad + inner - numbers[n].shape[1] - pad // 2)):
-                _ink(colour, alpha, mask, y + (line - 2 - mask.shape[0]) // 2, x)
-        return colour, alpha
+                _ink(color, alpha, mask, y + (line - 2 - mask.shape[0]) // 2, x)
+        return color, alpha
 
 
 class TimeLine:
@@ -167,7 +167,7 @@ class TimeLine:
 
     def __init__(self, height: int, width: int, duration_s: float, segments: Sequence[Segment]):
         self.rows, self.width, self.duration = max(6, height // 60), width, max(duration_s, 1e-6)
-        self.colour = np.full((self.rows, width, 3), 20, np.float32)
+        self.color = np.full((self.rows, width, 3), 20, np.float32)
         self.alpha = np.full((self.rows, width), 0.55, np.float32)
         names: dict[str, int] = {}
         for start, end, top in segments:
@@ -175,21 +175,21 @@ class TimeLine:
                 continue
             number = names.setdefault(top[0][0], len(names))
             x0, x1 = (int(np.clip(v / self.duration, 0, 1) * width) for v in (start, end))
-            self.colour[1:-1, x0 : max(x1, x0 + 2)] = PALETTE[number % len(PALETTE)]
+            self.color[1:-1, x0 : max(x1, x0 + 2)] = PALETTE[number % len(PALETTE)]
             self.alpha[1:-1, x0 : max(x1, x0 + 2)] = 0.95
 
     def draw(self, frame: NDArray[np.uint8], time_s: float) -> None:
         """Draw into a frame, in place."""
-        blend(frame[: self.rows], self.colour, self.alpha)
+        blend(frame[: self.rows], self.color, self.alpha)
         x = int(np.clip(time_s / self.duration, 0, 1) * (self.width - 3))
         frame[: self.rows + 3, x : x + 3] = 255
 
 
-def blend(region: NDArray[np.uint8], colour: NDArray, alpha: NDArray) -> None:
-    """Mix a colour into a part of a frame, in place; what sticks out is cut off."""
+def blend(region: NDArray[np.uint8], color: NDArray, alpha: NDArray) -> None:
+    """Mix a color into a part of a frame, in place; what sticks out is cut off."""
     h, w = region.shape[:2]
     a = alpha[:h, :w, None]
-    region[:] = (region * (1 - a) + colour[:h, :w] * a + 0.5).astype(np.uint8)
+    region[:] = (region * (1 - a) + color[:h, :w] * a + 0.5).astype(np.uint8)
 
 
 def enlarge(frame: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
@@ -276,10 +276,10 @@ def _resize(ink: NDArray[np.float32], height: int, width: int) -> NDArray[np.flo
     return F.interpolate(tensor, (height, width), mode="bilinear", antialias=True)[0, 0].clamp(0, 1).numpy()
 
 
-def _ink(colour: NDArray, alpha: NDArray, mask: NDArray, y: int, x: int) -> None:
+def _ink(color: NDArray, alpha: NDArray, mask: NDArray, y: int, x: int) -> None:
     """White letters onto a panel."""
-    h, w = min(mask.shape[0], colour.shape[0] - y), min(mask.shape[1], colour.shape[1] - x)
+    h, w = min(mask.shape[0], color.shape[0] - y), min(mask.shape[1], color.shape[1] - x)
     m = mask[:h, :w]
-    part, opacity = colour[y : y + h, x : x + w], alpha[y : y + h, x : x + w]
+    part, opacity = color[y : y + h, x : x + w], alpha[y : y + h, x : x + w]
     part += (255 - part) * m[..., None]
     np.maximum(opacity, m, out=opacity)

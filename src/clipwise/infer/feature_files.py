@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from clipwise.data.features import SIDECAR, read_sidecar
-from clipwise.engine.checkpoint import atomic_path
+from clipwise.data.feature_dataset import SIDECAR, read_sidecar
 from clipwise.errors import DataError
 from clipwise.infer.features import FeatureExtractor, TwoStream, VideoFeatures
+from clipwise.io.files import atomic_path
 
 FileFormat = Literal["npy", "csv"]
 _PLACES = ("recogniser",)  # may differ between machines

@@ -1,10 +1,10 @@
-"""Features of whole videos: a recogniser looks through a window that slides along, in bounded memory.
+"""Features of whole videos: a recognizer looks through a window that slides along, in bounded memory.
 
-Windows have ``window`` frames and their centres lie ``stride`` frames apart, half a stride from the video's start. What a
+Windows have ``window`` frames and their centers lie ``stride`` frames apart, half a stride from the video's start. What a
 window shows the network is what ``clipwise predict`` would show it of a video that long: the sampling and pixels of the
 checkpoint's validation. Frames that a window wants before the first or behind the last frame repeat that frame.
 
-Two grids of centres: ``fixed`` puts them exactly ``stride`` apart (16: frames 8, 24, 40 …, the grid of csv_mean_100 and
+Two grids of centers: ``fixed`` puts them exactly ``stride`` apart (16: frames 8, 24, 40 …, the grid of csv_mean_100 and
 MMAction2); ``fit`` stretches the stride by less than half a window so that n windows divide the video evenly, and feature k
 of n then stands for the same share of the video as position k of the network.
 """
@@ -23,14 +23,14 @@ import torch
 from numpy.typing import NDArray
 
 from clipwise.data.dataset import ClipSpec
-from clipwise.data.decode import VideoReader, open_frames, open_video
 from clipwise.data.rescale import Rescale, rescale_features
 from clipwise.data.transforms import normalize_clips
-from clipwise.engine import zoo
+from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_checkpoint
 from clipwise.engine.device import pick_device
 from clipwise.engine.evaluate import autocast
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
+from clipwise.video.decode import VideoReader, open_frames, open_video
 
 Kind = Literal["features", "scores", "probs"]
 
@@ -40,7 +40,7 @@ class WindowRule:
     """How a video becomes a sequence of features.
 
     Attributes:
-        stride: frames between the centres of two windows.
+        stride: frames between the centers of two windows.
         window: frames of a window; None: the clip's own length for models of dense clips, twice the stride for others.
         fps: frame rate at which frames are counted; None: the video's own.
         segments: frames taken from a window, for TSN (whose weights take any number); None: as in training.
@@ -90,15 +90,15 @@ class VideoFeatures:
 
 
 class FeatureExtractor:
-    """A recogniser that slides over videos.
+    """A recognizer that slides over videos.
 
     Args:
-        checkpoint: of a recogniser, or a name in the zoo.
+        checkpoint: of a recognizer, or a name in the zoo.
         rule: how.
         batch_size: windows that go through the network at once.
 
     Raises:
-        CheckpointError: the file can't be used, or is no recogniser.
+        CheckpointError: the file can't be used, or is no recognizer.
         ClipwiseError: the rule does not fit the model.
     """
 
@@ -115,7 +115,7 @@ class FeatureExtractor:
         self.device, self.amp, self.batch_size = pick_device(device), amp, max(1, batch_size)
         self.model: Any
         self.model, self.passport = load_model_and_passport(self.path, self.device)
-        check_recogniser(self.passport, self.path)
+        check_recognizer(self.passport, self.path)
         self.rule = rule or WindowRule()
         self.spec = window_spec(self.passport, self.rule, self.model)
         self.window = self.rule.window or default_window(self.spec, self.rule)
@@ -161,17 +161,17 @@ class FeatureExtractor:
                 f"{reader.name}: its frame rate is not known, so frames can't be counted at {rule.fps:g} per second."
             )
         length = max(1, round(reader.num_frames * rate))
-        centres = window_centres(length, rule.stride, rule.grid)
-        starts = np.floor(centres - self.window / 2).astype(np.int64)
+        centers = window_centers(length, rule.stride, rule.grid)
+        starts = np.floor(centers - self.window / 2).astype(np.int64)
         rows = [
             self._forward(batch) for batch in _batches(self._windows(reader, starts, rate, length), self.batch_size)
         ]
         values = np.concatenate(rows)
-        step = length / len(centres) if rule.grid == "fit" else float(rule.stride)
+        step = length / len(centers) if rule.grid == "fit" else float(rule.stride)
         if rule.positions:
             seconds = step / (rule.fps or reader.fps or 1.0)
             values = rescale_features(values, rule.positions, rule.rescale, seconds_per_position=seconds)
-        covered = len(centres) * step / (rule.fps or reader.fps) if reader.fps else 0.0
+        covered = len(centers) * step / (rule.fps or reader.fps) if reader.fps else 0.0
         return VideoFeatures(
             values,
             reader.duration_s,
@@ -268,11 +268,11 @@ def _without_positions(extractor: FeatureExtractor) -> FeatureExtractor:
     return extractor
 
 
-def window_centres(num_frames: int, stride: int, grid: str = "fit") -> NDArray[np.floating]:
-    """Centres of the windows in frames; at least one."""
+def window_centers(num_frames: int, stride: int, grid: str = "fit") -> NDArray[np.floating]:
+    """Centers of the windows in frames; at least one."""
     count = (
         max(1, -(-(2 * num_frames - stride) // (2 * stride))) if num_frames > stride / 2 else 1
-    )  # centres < num_frames
+    )  # centers < num_frames
     step = num_frames / count if grid == "fit" else stride
     return (np.arange(count) + 0.5) * step
 
@@ -299,11 +299,11 @@ def default_window(spec: ClipSpec, rule: WindowRule) -> int:
     return max(2 * rule.stride, spec.num_segments)
 
 
-def check_recogniser(passport: Passport, path: str | Path) -> None:
+def check_recognizer(passport: Passport, path: str | Path) -> None:
     """Refuse what has no frames to look at."""
     if not passport.recipe or passport.recipe.get("task", "recognition") != "recognition":
         raise CheckpointError(
-            f"{path} is a {passport.model}, not a recogniser with its recipe; features need one (TSN, TSM, SlowOnly, TPN)."
+            f"{path} is a {passport.model}, not a recognizer with its recipe; features need one (TSN, TSM, SlowOnly, TPN)."
         )
 
 

@@ -1,4 +1,4 @@
-"""Letters for drawing into frames: the printable ASCII characters as small grey pictures.
+"""Letters for drawing into frames: the printable ASCII characters as small gray pictures.
 
 Rasterised once from DejaVu Sans (free to use and embed, dejavu-fonts.github.io/License.html) at 21 pixels; 95 widths, then the
 rows of a 1184 x 26 picture with 16 levels, two pixels a byte, compressed.

@@ -1,9 +1,9 @@
 """Localize: from a raw, long video to named segments with start, end and score.
 
-    localizer = Localizer("runs/bmn/best.safetensors")          # the BMN remembers which recogniser made its features
+    localizer = Localizer("runs/bmn/best.safetensors")          # the BMN remembers which recognizer made its features
     for segment in localizer("video.mp4").segments: print(segment)
 
-Video -> features of a recogniser -> BMN -> proposals -> soft-NMS -> a class for each, from a recogniser that looks at the
+Video -> features of a recognizer -> BMN -> proposals -> soft-NMS -> a class for each, from a recognizer that looks at the
 proposal's span (or from scores of the whole video) -> segments. Times are in seconds from the first frame.
 """
 
@@ -20,20 +20,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clipwise.data.decode import VideoReader
-from clipwise.data.feature_formats import SUFFIXES, check_features, read_feature_file
+from clipwise.data.formats.feature_formats import SUFFIXES, check_features, read_feature_file
 from clipwise.data.rescale import rescale_features
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device
 from clipwise.engine.evaluate import autocast
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
-from clipwise.infer.features import FeatureExtractor, WindowRule, check_recogniser, model_hash, open_for
+from clipwise.infer.features import FeatureExtractor, WindowRule, check_recognizer, model_hash, open_for
 from clipwise.infer.naming import SpanNamer
 from clipwise.infer.segments import Localization, NamedSegment, choose_segments
 from clipwise.models.bmn import BMN, BMNShape
 from clipwise.recipe import LocalizationRecipe, make_recipe
 from clipwise.tasks.detections import VideoClassScores, name_proposals
 from clipwise.tasks.proposals import generate_proposals
+from clipwise.video.decode import VideoReader
 
 Naming = Literal["span", "video"]
 
@@ -43,8 +43,8 @@ class Localizer:
 
     Args:
         bmn: checkpoint of a proposal network.
-        recogniser: checkpoint that made its features. If not given, the one that the checkpoint remembers is used.
-        labeler: checkpoint that names the segments; the feature recogniser if not given. False leaves them unnamed.
+        recognizer: checkpoint that made its features. If not given, the one that the checkpoint remembers is used.
+        labeler: checkpoint that names the segments; the feature recognizer if not given. False leaves them unnamed.
         naming: "span": the labeler looks at each proposal; "video": at the whole video, once.
         max_segments: most segments of the answer.
         min_score: weakest segment of the answer, as a share of the best one's score.
@@ -55,13 +55,13 @@ class Localizer:
         loaded: what ``bmn`` holds, if it was opened elsewhere (exported files).
 
     Raises:
-        CheckpointError: a file can't be used, the recogniser is not the one that made the features, or none is known.
+        CheckpointError: a file can't be used, the recognizer is not the one that made the features, or none is known.
     """
 
     def __init__(
         self,
         bmn: str | Path,
-        recogniser: str | Path | None = None,
+        recognizer: str | Path | None = None,
         *,
         labeler: str | Path | Literal[False] | None = None,
         naming: Naming = "span",
@@ -90,9 +90,9 @@ class Localizer:
         self.path, self.device, self.amp = Path(bmn), pick_device(device), amp
         self.model, self.passport = loaded or load_model_and_passport(bmn, self.device)
         if self.passport.model != "bmn":
-            recogniser_file = "the checkpoint that it was exported from" if loaded else bmn
+            recognizer_file = "the checkpoint that it was exported from" if loaded else bmn
             raise CheckpointError(
-                f"{bmn} is a {self.passport.model}, not a proposal network. Give a BMN, and {recogniser_file} as --features-from."
+                f"{bmn} is a {self.passport.model}, not a proposal network. Give a BMN, and {recognizer_file} as --features-from."
             )
         if isinstance(self.model, BMN):
             self.model.proposal.map_cells = "valid"  # proposals do not look at the others
@@ -102,7 +102,7 @@ class Localizer:
         assert isinstance(recipe, LocalizationRecipe)
         self.recipe = recipe
         self.made = dict(self.passport.data.get("features") or {})
-        self._recogniser, self._labeler, self.naming = recogniser, labeler, naming
+        self._recognizer, self._labeler, self.naming = recognizer, labeler, naming
         self.max_segments, self.min_score, self.max_overlap = max_segments, min_score, max_overlap
         self.max_named, self.classes_per_segment, self.batch_size = max_named, classes_per_segment, batch_size
         self._extractor: FeatureExtractor | None = None
@@ -110,9 +110,9 @@ class Localizer:
 
     @property
     def extractor(self) -> FeatureExtractor:
-        """The recogniser that sees the video for the network; loaded when it is first needed."""
+        """The recognizer that sees the video for the network; loaded when it is first needed."""
         if self._extractor is None:
-            path = self._find_recogniser()
+            path = self._find_recognizer()
             rule = WindowRule(**{k: self.made[k] for k in WindowRule.__dataclass_fields__ if k in self.made})
             extractor = FeatureExtractor(path, rule, device=str(self.device), batch_size=self.batch_size, amp=self.amp)
             if extractor.feat_dim != self.shape.feat_dim:
@@ -133,11 +133,11 @@ class Localizer:
                 self._namer = SpanNamer(extractor.model, extractor.passport, self.device, self.amp, self.batch_size)
             else:
                 model, passport = load_model_and_passport(self._labeler, self.device)
-                check_recogniser(passport, self._labeler)
+                check_recognizer(passport, self._labeler)
                 self._namer = SpanNamer(model, passport, self.device, self.amp, self.batch_size)
         return self._namer
 
-    def _find_recogniser(self) -> Path:
+    def _find_recognizer(self) -> Path:
         made = self.made
         if made.get("modality") == "rgb+flow":
             raise CheckpointError(
@@ -150,11 +150,11 @@ class Localizer:
                 f"{self.path} was trained on features of unknown origin ({made.get('source', 'not recorded')}), so a video can't be turned into "
                 "such features. Give feature files instead of the video; or train on a folder that `clipwise features` wrote, which tells."
             )
-        if self._recogniser is not None:
-            path = Path(self._recogniser)
+        if self._recognizer is not None:
+            path = Path(self._recognizer)
             if model_hash(path) != wanted:
                 raise CheckpointError(
-                    f"{path} is not the recogniser that made the features of {self.path}: its weights have the hash "
+                    f"{path} is not the recognizer that made the features of {self.path}: its weights have the hash "
                     f"{model_hash(path)}, wanted is {wanted} ({made.get('recogniser')}). With other features the network sees noise."
                 )
             return path
@@ -163,7 +163,7 @@ class Localizer:
             if path.is_file() and model_hash(path) == wanted:
                 return path
         raise CheckpointError(
-            f"the recogniser that made the features of {self.path} ({known}, weights {wanted}) is not there any more or has changed. "
+            f"the recognizer that made the features of {self.path} ({known}, weights {wanted}) is not there any more or has changed. "
             "Give it with --features-from."
         )
 
@@ -316,8 +316,8 @@ def localize(
     Args:
         bmn: checkpoint of a proposal network.
         videos: what :class:`Localizer` takes, or a list of such.
-        features_from: recogniser that made the network's features, where the checkpoint does not know it.
-        labeler: recogniser that names the segments.
+        features_from: recognizer that made the network's features, where the checkpoint does not know it.
+        labeler: recognizer that names the segments.
         options: further arguments of :class:`Localizer`.
     """
     localizer = Localizer(bmn, features_from, labeler=labeler, device=device, **options)

@@ -1,4 +1,4 @@
-"""Names for spans of a video: a recogniser looks at each as at a clip of its own."""
+"""Names for spans of a video: a recognizer looks at each as at a clip of its own."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from clipwise.data.dataset import ClipSpec
-from clipwise.data.decode import VideoReader
 from clipwise.engine.checkpoint import Passport
 from clipwise.engine.evaluate import score_clip
+from clipwise.video.decode import VideoReader
 
 
 class SpanNamer:
-    """Class probabilities of spans of a video, as the recogniser's validation looks at a whole clip."""
+    """Class probabilities of spans of a video, as the recognizer's validation looks at a whole clip."""
 
     def __init__(self, model: torch.nn.Module, passport: Passport, device: torch.device, amp: str, batch_size: int):
         self.model, self.device, self.amp, self.batch_size = model, device, amp, batch_size

@@ -17,13 +17,13 @@ import torch
 
 from clipwise.data.class_folders import VIDEO_SUFFIXES, is_video
 from clipwise.data.dataset import ClipSpec
-from clipwise.data.decode import VideoReader, open_video
-from clipwise.engine import zoo
+from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device
 from clipwise.engine.evaluate import score_clip
 from clipwise.errors import CheckpointError, DataError
-from clipwise.tasks.recognition import average_views
+from clipwise.tasks.recognition_loss import average_views
+from clipwise.video.decode import VideoReader, open_video
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Prediction:
 
 
 class Predictor:
-    """A recogniser with the protocol of its passport.
+    """A recognizer with the protocol of its passport.
 
     Args:
         model: the network in evaluation mode.
@@ -82,7 +82,7 @@ class Predictor:
         max_views: int | None = None,
     ):
         if passport.recipe.get("task", "recognition") != "recognition":
-            raise CheckpointError(f"{passport.model} is not a recogniser; use `clipwise localize` with it.")
+            raise CheckpointError(f"{passport.model} is not a recognizer; use `clipwise localize` with it.")
         if not passport.recipe:
             raise CheckpointError(
                 "the checkpoint has no recipe, so its preprocessing is unknown; convert it again with --recipe."
@@ -105,12 +105,12 @@ class Predictor:
         if isinstance(video, VideoReader):
             return self._read(video, getattr(video, "name", "video"))
         if self.spec.modality == "flow" and not isinstance(video, np.ndarray):
-            from clipwise.data.backends import FrameFolderReader
+            from clipwise.video.backends import FrameFolderReader
 
             template, start = self.spec.filename_tmpl, self.spec.start_index
             reader: VideoReader = FrameFolderReader(video, template=template, modality="flow", start_index=start)
         elif isinstance(video, (str, os.PathLike)) and Path(video).is_dir():
-            from clipwise.data.backends import FrameFolderReader
+            from clipwise.video.backends import FrameFolderReader
 
             reader = FrameFolderReader(video, template=self.spec.filename_tmpl, start_index=self.spec.start_index)
         else:

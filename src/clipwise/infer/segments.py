@@ -16,7 +16,7 @@ from clipwise.tasks.detection_metrics import temporal_iou
 
 @dataclass(frozen=True)
 class NamedSegment:
-    """Something that happens, from when to when. ``name`` is "action" where no recogniser gave a class."""
+    """Something that happens, from when to when. ``name`` is "action" where no recognizer gave a class."""
 
     start_s: float
     end_s: float

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from clipwise.data.decode import FrameSink, VideoReader
 from clipwise.data.transforms import ClipPlan, normalize_clips
 from clipwise.engine.evaluate import autocast
 from clipwise.errors import ClipwiseError
 from clipwise.infer.predictor import Predictor
-from clipwise.infer.source import Picture, Source, resample
+from clipwise.video.decode import FrameSink, VideoReader
+from clipwise.video.live import Picture, Source, resample
 
 DEFAULT_WINDOW_S = 3.0  # of models whose frames spread over a whole video (TSN, TSM) and so have no length of their own
 
@@ -53,7 +53,7 @@ class Streamer:
     """Sliding windows over a source.
 
     Args:
-        predictor: a recogniser with its protocol.
+        predictor: a recognizer with its protocol.
         window_s: seconds a window; what one clip spans (or ``DEFAULT_WINDOW_S``) if not given.
         stride_s: seconds from a window to the next; half a window if not given.
         fps: pictures a second that are looked at; the source's own rate if not given.
@@ -219,10 +219,10 @@ class _Window(VideoReader):
 
 
 class Segmenter:
-    """Windows' scores to segments: centred mean over ``smooth`` windows, then two thresholds for each class.
+    """Windows' scores to segments: centerd mean over ``smooth`` windows, then two thresholds for each class.
 
     A segment of a class begins where its score reaches ``threshold`` and ends where it falls below ``release``.
-    A window stands for the stretch around its middle, half way to its neighbours.
+    A window stands for the stretch around its middle, half way to its neighbors.
 
     Args:
         smooth: windows, made odd.
@@ -242,7 +242,7 @@ class Segmenter:
         if smooth < 1:
             raise ClipwiseError(f"--smooth {smooth}: at least 1 window (no smoothing).")
         self.half, self.threshold, self.min_s = smooth // 2, threshold, min_s
-        self.lag = max(self.half, 1)  # windows to wait before one is judged: its neighbours must be known
+        self.lag = max(self.half, 1)  # windows to wait before one is judged: its neighbors must be known
         self.recent: deque[WindowScores] = deque(maxlen=self.half + self.lag + 1)
         self.ahead = 0  # windows in ``recent`` that are not judged yet
         self.edge: float | None = None  # up to here segments are settled

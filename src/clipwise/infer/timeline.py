@@ -10,18 +10,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clipwise.data.decode import VideoReader
 from clipwise.data.resize import resize_frames
-from clipwise.engine.checkpoint import atomic_path
-from clipwise.infer.canvas import Canvas, Colour, canvas_for
+from clipwise.infer.canvas import Canvas, Color, canvas_for
 from clipwise.infer.segments import Localization
+from clipwise.io.files import atomic_path
+from clipwise.video.decode import VideoReader
 
-PALETTE: tuple[Colour, ...] = (
+PALETTE: tuple[Color, ...] = (
     (31, 119, 180), (214, 96, 20), (44, 140, 60), (190, 40, 60), (120, 80, 180), (140, 86, 75), (200, 90, 160), (90, 110, 120),
 )  # fmt: skip
-_INK: Colour = (40, 44, 52)
-_START: Colour = (44, 140, 60)
-_END: Colour = (190, 40, 60)
+_INK: Color = (40, 44, 52)
+_START: Color = (44, 140, 60)
+_END: Color = (190, 40, 60)
 _LEFT, _RIGHT, _LANE, _GAP = 96, 16, 20, 10
 _STRIP, _CURVES, _PROPOSALS = 54, 70, 12
 _CHARACTER = 6.5  # width of a label's letter
@@ -76,17 +76,17 @@ def save_timeline(
         canvas.rect(at(start), y + 1, at(end) - at(start), 3, _INK, 0.15 + 0.6 * score / (best or 1.0))
         y += 5
     y += _GAP
-    colours: dict[str, Colour] = {}
+    colors: dict[str, Color] = {}
     for name in [a.get("label", "action") for a in true] + [s.name for s in found.in_time]:
-        colours.setdefault(name, PALETTE[len(colours) % len(PALETTE)])
+        colors.setdefault(name, PALETTE[len(colors) % len(PALETTE)])
     canvas.text(_LEFT - 8, y + _LANE / 2, "found", anchor="end")
     for segment, block, lane in zip(found.in_time, blocks, lanes):
-        block.draw(canvas, y + lane * _LANE, colours[segment.name], 0.85)
+        block.draw(canvas, y + lane * _LANE, colors[segment.name], 0.85)
     y += (max(lanes, default=0) + 1) * _LANE + _GAP
     if true:
         canvas.text(_LEFT - 8, y + _LANE / 2, "truth", anchor="end")
         for action, block, lane in zip(true, true_blocks, true_lanes):
-            block.draw(canvas, y + lane * _LANE, colours[action.get("label", "action")], 0.45)
+            block.draw(canvas, y + lane * _LANE, colors[action.get("label", "action")], 0.45)
         y += (max(true_lanes) + 1) * _LANE + _GAP
     _draw_axis(canvas, at, duration, y)
     with atomic_path(path) as temporary:
@@ -117,8 +117,8 @@ def _draw_curves(canvas: Canvas, found: Localization, at: Any, y: float) -> floa
     canvas.text(_LEFT - 8, y + 18, "start", _START, anchor="end")
     canvas.text(_LEFT - 8, y + 36, "end", _END, anchor="end")
     top = max(float(found.start.max()), float(found.end.max()), 1e-6)
-    for curve, colour in ((found.start, _START), (found.end, _END)):
-        canvas.line(at(found.times_s), y + _CURVES - 3 - curve / top * (_CURVES - 8), colour)
+    for curve, color in ((found.start, _START), (found.end, _END)):
+        canvas.line(at(found.times_s), y + _CURVES - 3 - curve / top * (_CURVES - 8), color)
     return y + _CURVES + _GAP
 
 
@@ -162,8 +162,8 @@ class _Block:
         ends = (self.text_x, self.text_x + room) if self.anchor == "start" else (self.text_x - room, self.text_x)
         return min(self.x, ends[0]), max(self.x + self.width, ends[1])
 
-    def draw(self, canvas: Canvas, y: float, colour: Colour, opacity: float) -> None:
-        canvas.rect(self.x, y + 2, self.width, _LANE - 4, colour, opacity)
+    def draw(self, canvas: Canvas, y: float, color: Color, opacity: float) -> None:
+        canvas.rect(self.x, y + 2, self.width, _LANE - 4, color, opacity)
         ink = (255, 255, 255) if self.inside and opacity > 0.6 else _INK
         canvas.text(self.text_x, y + _LANE / 2, self.label, ink, size=11, anchor=self.anchor)
 

@@ -87,7 +87,7 @@ def model_arguments(name: str) -> dict[str, Any]:
 
 
 def create_model(name: str, **model_args: Any) -> nn.Module:
-    """Make a freshly initialised model.
+    """Make a freshly initialized model.
 
     Args:
         name: one of ``list_models()``.

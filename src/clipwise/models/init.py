@@ -1,4 +1,4 @@
-"""Video models that start from 2-D ImageNet weights. (From scratch: ``initialise_backbone`` in ``recognizer.py``.)"""
+"""Video models that start from 2-D ImageNet weights. (From scratch: ``initialize_backbone`` in ``recognizer.py``.)"""
 
 import logging
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clipwise.errors import CheckpointError, RecipeError
-from clipwise.models.foreign import ForeignCheckpoint, split_checkpoint
+from clipwise.io.foreign import ForeignCheckpoint, split_checkpoint
 from clipwise.models.recognizer import Recognizer
 
 log = logging.getLogger("clipwise")
@@ -27,7 +27,7 @@ class ImageNetReport:
     def __str__(self) -> str:
         return (
             f"ImageNet weights: {len(self.loaded)} tensors loaded ({len(self.inflated)} inflated over time), first convolution "
-            f"{self.first_conv}, {len(self.kept)} kept as initialised, {len(self.unused)} of the file unused"
+            f"{self.first_conv}, {len(self.kept)} kept as initialized, {len(self.unused)} of the file unused"
         )
 
 
@@ -38,14 +38,14 @@ def load_imagenet(
     """Start the body of a video model from a 2-D ResNet with torchvision's (or timm's) names.
 
     A kernel that spans k frames gets the 2-D kernel divided by k in each of them (I3D; MMAction2's ``inflate``), so a still
-    video gives the image network's response. Non-local blocks, neck and classifier keep their initialisation.
+    video gives the image network's response. Non-local blocks, neck and classifier keep their initialization.
 
     Args:
         model: any recognition model.
         state_dict: 2-D weights, or a file read by ``read_foreign_checkpoint``. The file's ``fc`` is not used.
         first_conv: what to do when the model's first convolution takes another number of channels (optical flow):
             "average" repeats the mean over the RGB channels, as the TSN and TSM papers do; "random" keeps the
-            initialisation, as MMAction2 does.
+            initialization, as MMAction2 does.
 
     Returns:
         What was loaded; ``str()`` of it is one line, which also goes to the log.

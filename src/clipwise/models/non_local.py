@@ -84,7 +84,7 @@ def _positions(x: Tensor, num_frames: int) -> Tensor:
     return x.permute(0, 2, 3, 1).unflatten(0, (-1, num_frames)).flatten(1, 3)
 
 
-def initialise_non_local(block: NonLocal) -> None:
+def initialize_non_local(block: NonLocal) -> None:
     """N(0, 0.01) for g, theta, phi; the closing norm starts at zero, so that the block starts as the identity.
 
     differs: MMAction2 without ImageNet weights overwrites this with Kaiming weights and a closing norm of one

@@ -86,7 +86,7 @@ class OnlineTSM(nn.Module):
         """One new frame of each stream.
 
         Args:
-            frames: float, normalised, (B, C, H, W).
+            frames: float, normalized, (B, C, H, W).
 
         Returns:
             (B, num_classes): scores of these frames alone, which know of earlier ones through the shift.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clipwise.errors import DataError
-from clipwise.models.non_local import NonLocal, initialise_non_local
+from clipwise.models.non_local import NonLocal, initialize_non_local
 from clipwise.models.resnet import Block, ResNet
 
 
@@ -66,7 +66,7 @@ class Recognizer(nn.Module):
         return self.fc.out_features
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the classifier by a freshly initialised one (fine-tuning on other classes)."""
+        """Replace the classifier by a freshly initialized one (fine-tuning on other classes)."""
         self.fc = self._new_linear(self.fc, num_classes)
 
     def feature_maps(self, clips: Tensor) -> tuple[Tensor, int]:
@@ -84,7 +84,7 @@ class Recognizer(nn.Module):
         """Scores before the softmax.
 
         Args:
-            clips: float, normalised, (B, C, T, H, W).
+            clips: float, normalized, (B, C, T, H, W).
 
         Returns:
             (B, num_classes).
@@ -104,7 +104,7 @@ class Recognizer(nn.Module):
 
     def _new_linear(self, old: nn.Linear, num_classes: int) -> nn.Linear:
         new = nn.Linear(old.in_features, num_classes, device=old.weight.device, dtype=old.weight.dtype)
-        initialise_linear(new, self.fc_std)
+        initialize_linear(new, self.fc_std)
         return new
 
     def _check_clips(self, clips: Tensor) -> None:
@@ -127,7 +127,7 @@ def pool_frames(maps: Tensor, num_frames: int) -> Tensor:
     return torch.mean(maps, dim=(2, 3)).unflatten(0, (-1, num_frames))
 
 
-def initialise_linear(linear: nn.Linear, std: float | None) -> None:
+def initialize_linear(linear: nn.Linear, std: float | None) -> None:
     """N(0, ``std``) and zero bias; None gives Paddle's U(-1/sqrt(D), 1/sqrt(D)) and zero bias."""
     if std is None:
         bound = linear.in_features**-0.5
@@ -138,7 +138,7 @@ def initialise_linear(linear: nn.Linear, std: float | None) -> None:
 
 
 @torch.no_grad()
-def initialise_backbone(backbone: ResNet, *, zero_init_residual: bool) -> None:
+def initialize_backbone(backbone: ResNet, *, zero_init_residual: bool) -> None:
     """Weights of a body that is trained from scratch.
 
     | what | value |
@@ -146,13 +146,13 @@ def initialise_backbone(backbone: ResNet, *, zero_init_residual: bool) -> None:
     | convolutions | Kaiming normal, fan out, gain of ReLU |
     | norms | weight 1, bias 0 |
     | norm that closes a residual branch | weight 0 if ``zero_init_residual`` (SlowOnly; MMAction2's 2-D nets do not) |
-    | non-local blocks | see ``initialise_non_local`` |
+    | non-local blocks | see ``initialize_non_local`` |
     """
     for module in backbone.modules():
         if isinstance(module, (nn.Conv2d, nn.Conv3d)):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     for module in backbone.modules():
         if isinstance(module, NonLocal):
-            initialise_non_local(module)
+            initialize_non_local(module)
         elif isinstance(module, Block) and zero_init_residual:
             nn.init.zeros_(module.closing_norm.weight)

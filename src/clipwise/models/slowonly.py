@@ -9,7 +9,7 @@ Letters: B batch, T frames, C channels, H W space.
 
 from collections.abc import Sequence
 
-from clipwise.models.recognizer import Recognizer, initialise_backbone, initialise_linear
+from clipwise.models.recognizer import Recognizer, initialize_backbone, initialize_linear
 from clipwise.models.resnet import ResNet
 
 
@@ -70,8 +70,8 @@ class SlowOnly(Recognizer):
             drop_path=drop_path,
         )
         super().__init__(backbone, num_classes=num_classes, dropout=dropout, fc_std=fc_std)
-        initialise_backbone(backbone, zero_init_residual=True)
-        initialise_linear(self.fc, fc_std)
+        initialize_backbone(backbone, zero_init_residual=True)
+        initialize_linear(self.fc, fc_std)
 
 
 def slowonly_tiny(**model_args) -> SlowOnly:

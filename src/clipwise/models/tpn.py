@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipwise.errors import RecipeError
-from clipwise.models.recognizer import Recognizer, initialise_backbone, initialise_linear, pool_frames
+from clipwise.models.recognizer import Recognizer, initialize_backbone, initialize_linear, pool_frames
 from clipwise.models.resnet import ResNet, TemporalConv, from_time, to_time
 
 
@@ -180,12 +180,12 @@ class TPN(Recognizer):
         if aux_weight:
             self.aux_weight = aux_weight
             self.aux_head = AuxiliaryHead(low, num_classes, dropout)
-        initialise_backbone(backbone, zero_init_residual=zero_init_residual)
-        initialise_neck(self.neck)
-        initialise_linear(self.fc, fc_std)
+        initialize_backbone(backbone, zero_init_residual=zero_init_residual)
+        initialize_neck(self.neck)
+        initialize_linear(self.fc, fc_std)
         if self.aux_head is not None:
-            initialise_neck(self.aux_head)
-            initialise_linear(self.aux_head.fc, fc_std)
+            initialize_neck(self.aux_head)
+            initialize_linear(self.aux_head.fc, fc_std)
 
     def feature_maps(self, clips: Tensor) -> tuple[Tensor, int]:
         self._check_clips(clips)
@@ -206,7 +206,7 @@ class TPN(Recognizer):
             self.aux_head.fc = self._new_linear(self.aux_head.fc, num_classes)
 
 
-def initialise_neck(module: nn.Module) -> None:
+def initialize_neck(module: nn.Module) -> None:
     """Xavier uniform for all convolutions, as MMAction2 and TPN's own code do."""
     for conv in module.modules():
         if isinstance(conv, nn.Conv2d):

@@ -8,7 +8,7 @@
 Letters: B batch, T segments, C channels, H W space.
 """
 
-from clipwise.models.recognizer import Recognizer, initialise_backbone, initialise_linear
+from clipwise.models.recognizer import Recognizer, initialize_backbone, initialize_linear
 from clipwise.models.resnet import ResNet
 
 
@@ -84,8 +84,8 @@ class TSM(Recognizer):
             num_frames=num_segments,
         )
         self.num_segments = num_segments
-        initialise_backbone(backbone, zero_init_residual=False)
-        initialise_linear(self.fc, fc_std)
+        initialize_backbone(backbone, zero_init_residual=False)
+        initialize_linear(self.fc, fc_std)
 
 
 def tsm_tiny(**model_args) -> TSM:

@@ -1,13 +1,13 @@
 """TSN: Temporal Segment Networks (Wang et al., ECCV 2016; TPAMI 2018).
 
 * a video is cut into equal segments, one frame is taken from each, every frame goes through the same 2-D ResNet
-* the frames' features are averaged ("consensus"), then classified: time is not modelled
+* the frames' features are averaged ("consensus"), then classified: time is not modeled
 * works on optical flow as well: five x/y pairs stacked to ten channels
 
 Letters: B batch, T segments, C channels, H W space.
 """
 
-from clipwise.models.recognizer import Recognizer, initialise_backbone, initialise_linear
+from clipwise.models.recognizer import Recognizer, initialize_backbone, initialize_linear
 from clipwise.models.resnet import ResNet
 
 
@@ -63,8 +63,8 @@ class TSN(Recognizer):
             fc_std=fc_std,
             num_frames=num_segments,
         )
-        initialise_backbone(backbone, zero_init_residual=False)
-        initialise_linear(self.fc, fc_std)
+        initialize_backbone(backbone, zero_init_residual=False)
+        initialize_linear(self.fc, fc_std)
 
 
 def tsn_tiny(**model_args) -> TSN:
@@ -88,5 +88,5 @@ def tsn_r101(**model_args) -> TSN:
 
 
 def tsn_r50_paddle(**model_args) -> TSN:
-    """TSN on ResNet-50 as in PaddleCV/video: no dropout, uniform initialisation of the classifier, 3 segments."""
+    """TSN on ResNet-50 as in PaddleCV/video: no dropout, uniform initialization of the classifier, 3 segments."""
     return TSN("50", **{"dropout": 0.0, "fc_std": None, "num_segments": 3, **model_args})

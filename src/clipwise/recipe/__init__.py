@@ -20,9 +20,9 @@ from pydantic import ValidationError
 
 from clipwise.errors import RecipeError
 from clipwise.recipe.keys import Published, RecognitionRecipe, RunRecipe, Source
-from clipwise.recipe.localization import LocalizationRecipe
+from clipwise.recipe.localization_keys import LocalizationRecipe
 from clipwise.recipe.modern import modern_overrides
-from clipwise.recipe.wrong_values import allowed, find_key, given
+from clipwise.recipe.validation_messages import allowed, find_key, given
 
 __all__ = [
     "ALIASES",

@@ -1,4 +1,4 @@
-"""The keys of a recipe, with their defaults: those of every run, and those of a recogniser (TSN, TSM, SlowOnly, TPN)."""
+"""The keys of a recipe, with their defaults: those of every run, and those of a recognizer (TSN, TSM, SlowOnly, TPN)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Published(Strict):
     resolution: str | None = None
     """How the videos were stored."""
     checkpoint: str | None = None
-    """Name of the published weights in the zoo (``clipwise.models.zoo``)."""
+    """Name of the published weights in the zoo (``clipwise.convert.zoo``)."""
     gpu_memory_mb: int | None = None
     """Training memory of one device as the table states it."""
     inference_videos_per_s: float | None = None
@@ -68,7 +68,7 @@ class Source(Strict):
 
 
 class RunRecipe(Strict):
-    """Keys that every run has: data, optimisation, bookkeeping."""
+    """Keys that every run has: data, optimization, bookkeeping."""
 
     # -- the run
     name: str = ""
@@ -100,7 +100,7 @@ class RunRecipe(Strict):
     num_workers: Annotated[int, Field(ge=0)] = 2
     """Loader processes a device."""
 
-    # -- optimisation
+    # -- optimization
     epochs: Count = 1
     """Passes over the training list."""
     batch_size: Count = 8
@@ -198,7 +198,7 @@ class RunRecipe(Strict):
 
 
 class RecognitionRecipe(RunRecipe):
-    """A recogniser: what happens in a clip."""
+    """A recognizer: what happens in a clip."""
 
     task: Literal["recognition"] = "recognition"
     """Which kind of recipe this is."""
@@ -287,7 +287,7 @@ class RecognitionRecipe(RunRecipe):
     flip_label_map: Literal["sthv1", "sthv2", "jester"] | dict[int, int] | None = None
     """Labels that change places in a mirror."""
     color_jitter: Literal["mmaction2_0.24", "mmaction2_0.16"] | None = None
-    """Colour changes: the generation of MMAction2 that defines them."""
+    """Color changes: the generation of MMAction2 that defines them."""
     rand_augment: tuple[Count, NonNegative] | None = None
     """RandAugment's (operations, magnitude)."""
     random_erasing: Fraction = 0.0
@@ -353,7 +353,7 @@ class RecognitionRecipe(RunRecipe):
                 f"mean and std need {2 if self.modality == 'flow' else 3} values each for modality {self.modality}"
             )
         if self.modality == "flow" and (self.color_jitter or self.rand_augment):
-            raise ValueError("color_jitter and rand_augment change colours; with modality: flow they must be off")
+            raise ValueError("color_jitter and rand_augment change colors; with modality: flow they must be off")
         if self.multi_label and (self.distill_from or self.soft_labels):
             raise ValueError(
                 "distill_from and soft_labels are for one label a sample; with multi_label they must be off"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from clipwise.errors import RecipeError
 from clipwise.recipe.keys import RecognitionRecipe
-from clipwise.recipe.localization import LocalizationRecipe
+from clipwise.recipe.localization_keys import LocalizationRecipe
 
 
 def modern_overrides(recipe: RecognitionRecipe | LocalizationRecipe) -> list[str]:
-    """The modern training recipe for any recogniser, as overrides (``clipwise train RECIPE --modern``).
+    """The modern training recipe for any recognizer, as overrides (``clipwise train RECIPE --modern``).
 
     What PP-TSN and PP-TSM added to the old schedules, and what image training does since: a cosine by iteration
     with a warm-up, Mixup, label smoothing, an average of the weights, no decay on norms and biases, stochastic depth.
     """
     if not isinstance(recipe, RecognitionRecipe):
-        raise RecipeError("--modern is for recognisers; a localization recipe has no such variant.")
+        raise RecipeError("--modern is for recognizers; a localization recipe has no such variant.")
     changes = [
         "lr_schedule=cosine",
         "milestones=[]",

@@ -44,9 +44,9 @@ def verdict_section(facts: Mapping[str, Any]) -> Section:
         change = _change(v["lost"]) if "lost" in v else ""
         if "low" in v:
             change += f" ({_change(v['high'])} … {_change(v['low'])})"
-        colour = 0 if v["variant"] == "ordered" else 1
+        color = 0 if v["variant"] == "ordered" else 1
         rows.append(
-            f'<li><span class="name">{escape(v["variant"])}</span><span class="track"><i class="s{colour}" style="width:{v["accuracy"] * 100:.1f}%"></i></span>'
+            f'<li><span class="name">{escape(v["variant"])}</span><span class="track"><i class="s{color}" style="width:{v["accuracy"] * 100:.1f}%"></i></span>'
             f'<span class="num">{v["accuracy"]:.1%}</span><span class="num wide" data-keep>{change}</span><small>{escape(EXPLAINED.get(v["variant"], ""))}</small></li>'
         )
     body = f'<div class="verdict">{words}</div><ol class="bars few variants">{"".join(rows)}</ol>'
@@ -80,7 +80,7 @@ def importance_section(facts: Mapping[str, Any]) -> Section | None:
         y_min=0.0,
         y_max=1.0,
     )
-    note = "Left: a frame is replaced by its neighbour. Right: one frame stands at every position."
+    note = "Left: a frame is replaced by its neighbor. Right: one frame stands at every position."
     return Section("importance", "Which moment matters?", f'<div class="charts">{lost}{alone}</div>', note)
 
 

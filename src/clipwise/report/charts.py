@@ -18,14 +18,14 @@ class Series:
 
     Attributes:
         x, y: points.
-        colour: number of a palette colour.
+        color: number of a palette color.
         style: "line", "dots" (line with a dot a point), "faint" (a thin pale line that is not in the legend) or "dashed".
     """
 
     name: str
     x: ArrayLike
     y: ArrayLike
-    colour: int = 0
+    color: int = 0
     style: str = "line"
     in_legend: bool = True
 
@@ -49,11 +49,11 @@ def line_chart(
         title: above the chart, and its name for screen readers.
         percent: values are shares, shown as per cent.
         log: logarithmic y axis.
-        standalone: make it a complete SVG document with its own colours.
+        standalone: make it a complete SVG document with its own colors.
     """
     points = [(s, *_finite(s, log)) for s in series]
     points = [(s, x, y) for s, x, y in points if len(x)]
-    entries = [(s.name, s.colour, s.style) for s, _, _ in points if s.style != "faint" and s.in_legend]
+    entries = [(s.name, s.color, s.style) for s, _, _ in points if s.style != "faint" and s.in_legend]
     beside = sum(_text_width(_cut(name)) + 32 for name, _, _ in entries) + _text_width(title) * 1.25 < width - 20
     left, right, top, bottom = 52, 14, 34 if beside or len(entries) < 2 else 50, 40
     inner_w, inner_h = width - left - right, height - top - bottom
@@ -97,10 +97,10 @@ def line_chart(
     )
     for s, x, y in points:
         path = "M" + "L".join(f"{a:.1f},{b:.1f}" for a, b in zip(sx(x), sy(y)))
-        out.append(f'<path class="series {s.style} s{s.colour % 8}" d="{path}"/>')
+        out.append(f'<path class="series {s.style} s{s.color % 8}" d="{path}"/>')
         if s.style == "dots" and len(x) <= 80:
             out.extend(
-                f'<circle class="dot s{s.colour % 8}" cx="{a:.1f}" cy="{b:.1f}" r="2.6"/>' for a, b in zip(sx(x), sy(y))
+                f'<circle class="dot s{s.color % 8}" cx="{a:.1f}" cy="{b:.1f}" r="2.6"/>' for a, b in zip(sx(x), sy(y))
             )
     shown = [(s, x, y) for s, x, y in points if s.style != "faint"]
     data = {
@@ -111,7 +111,7 @@ def line_chart(
         "series": [
             {
                 "name": s.name,
-                "c": s.colour % 8,
+                "c": s.color % 8,
                 "x": _short(x),
                 "y": _short(y),
                 "py": [round(float(v), 1) for v in sy(y)],
@@ -191,10 +191,10 @@ def interval_chart(rows: Sequence[tuple[str, float, float, float]], width: int =
             out.append(f'<text class="tick" x="{sx(tick):.1f}" y="{height - 8}" text-anchor="middle">{text}</text>')
     for n, (name, value, low, high) in enumerate(rows):
         y = step * n + 24
-        colour = "good" if low > 0 else "bad" if high < 0 else "even"
+        color = "good" if low > 0 else "bad" if high < 0 else "even"
         out.append(f'<text class="label" x="{left - 14}" y="{y + 4}" text-anchor="end">{escape(name)}</text>')
-        out.append(f'<line class="whisker {colour}" x1="{sx(low):.1f}" x2="{sx(high):.1f}" y1="{y}" y2="{y}"/>')
-        out.append(f'<circle class="dot {colour}" cx="{sx(value):.1f}" cy="{y}" r="5.5"/>')
+        out.append(f'<line class="whisker {color}" x1="{sx(low):.1f}" x2="{sx(high):.1f}" y1="{y}" y2="{y}"/>')
+        out.append(f'<circle class="dot {color}" cx="{sx(value):.1f}" cy="{y}" r="5.5"/>')
         out.append(f'<text class="value" x="{width - right + 14}" y="{y + 4}">{value * 100:+.2f}</text>')
     return f'<svg class="intervals" viewBox="0 0 {width} {height}" role="img" aria-label="Differences with intervals">{"".join(out)}</svg>'
 
@@ -210,15 +210,15 @@ def _finite(s: Series, log: bool) -> tuple[NDArray, NDArray]:
 
 
 def _legend(entries: Sequence[tuple[str, int, str]], width: int, y: int) -> str:
-    """Names with a stroke of their colour, right-aligned beside or below the title."""
+    """Names with a stroke of their color, right-aligned beside or below the title."""
     out: list[str] = []
     x = width - 14.0
-    for name, colour, style in reversed(entries):
+    for name, color, style in reversed(entries):
         text = _cut(name)
         x -= _text_width(text)
         out.append(f'<text class="legend" x="{x:.0f}" y="{y}">{escape(text)}</text>')
         out.append(
-            f'<line class="series {style} s{colour % 8}" x1="{x - 20:.0f}" x2="{x - 6:.0f}" y1="{y - 4}" y2="{y - 4}"/>'
+            f'<line class="series {style} s{color % 8}" x1="{x - 20:.0f}" x2="{x - 6:.0f}" y1="{y - 4}" y2="{y - 4}"/>'
         )
         x -= 32
     return "".join(out)

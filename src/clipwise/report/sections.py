@@ -154,12 +154,12 @@ def _boundaries(video: Mapping[str, Any]) -> str:
 def _block(segment: Mapping[str, Any], lane: int, length: float, names: dict[str, int]) -> str:
     label, score = str(segment.get("class") or ""), segment.get("score")
     start, end = float(segment["start_s"]), float(segment["end_s"])
-    colour = names.setdefault(label, len(names)) % 8
+    color = names.setdefault(label, len(names)) % 8
     shown = f"{label} {float(score):.2f}" if score is not None else label
     tip = f"{label} {start:.2f}–{end:.2f} s" + (f", {float(score):.2f}" if score is not None else "")
     strength = 0.35 + 0.65 * min(max(float(score), 0.0), 1.0) if score is not None else 1.0
     return (
-        f'<div class="block s{colour}" tabindex="0" title="{escape(tip, quote=True)}" style="left:{start / length * 100:.2f}%;'
+        f'<div class="block s{color}" tabindex="0" title="{escape(tip, quote=True)}" style="left:{start / length * 100:.2f}%;'
         f'width:{max(end - start, 0) / length * 100:.2f}%;--lane:{lane};--o:{strength:.2f}"><span data-keep>{escape(shown.strip())}</span></div>'
     )
 

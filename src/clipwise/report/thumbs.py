@@ -44,8 +44,8 @@ def film_strip(path: str | os.PathLike, *, count: int = 10, height: int = 108, m
     Returns:
         None where the video can't be read any more.
     """
-    from clipwise.data.decode import open_frames, open_video
     from clipwise.data.resize import resize_frames
+    from clipwise.video.decode import open_frames, open_video
 
     try:
         with open_frames(path) if Path(path).is_dir() else open_video(path, timeout_s=20) as reader:
@@ -63,7 +63,7 @@ def film_strip(path: str | os.PathLike, *, count: int = 10, height: int = 108, m
             duration = reader.duration_s
     except (DataError, OSError):
         return None
-    if frames.shape[-1] == 2:  # optical flow: show its size and direction in two colours
+    if frames.shape[-1] == 2:  # optical flow: show its size and direction in two colors
         frames = np.concatenate([frames, np.full_like(frames[..., :1], 128)], axis=-1)
     return Strip(jpeg_address(np.concatenate(list(frames), axis=1)), len(frames), width, height, duration)
 

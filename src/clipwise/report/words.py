@@ -185,7 +185,7 @@ CHINESE: dict[str, str] = {
     "only the middle of the picture": "只保留画面中央",
     "everything that moves removed (median over time)": "去掉一切运动的东西（时间中值）",
     "Accuracy on the same videos in disguise, and the change against the ordered frames with its #% bootstrap interval.": "同一批视频在各种改动下的准确率，以及相对原顺序的变化和 #% 自助法区间。",
-    "Left: a frame is replaced by its neighbour. Right: one frame stands at every position.": "左：一帧被相邻帧替换。右：每个位置都是同一帧。",
+    "Left: a frame is replaced by its neighbor. Right: one frame stands at every position.": "左：一帧被相邻帧替换。右：每个位置都是同一帧。",
     "The class that needs the order of frames most comes first.": "最依赖帧顺序的类别在前。",
     "lost without this frame (points)": "缺少这一帧的损失（百分点）",
     "right with this frame alone": "只用这一帧的准确率",

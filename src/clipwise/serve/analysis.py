@@ -17,14 +17,14 @@ import numpy as np
 from clipwise.errors import ClipwiseError
 from clipwise.infer.predictor import ClipSpec, VideoReader
 from clipwise.serve.batching import BatchQueue
-from clipwise.serve.segments import Segment, segments_from_windows
+from clipwise.serve.segment_json import Segment, segments_from_windows
 
 _CHUNK_BYTES = 48 * 2**20  # frames of windows that are held at once
 _CURVES = 8  # classes that are given along the whole time
 
 
 class Localizer(Protocol):
-    """Finds segments in a video; ``clipwise serve --localizer`` makes one, see :mod:`clipwise.serve.proposals`."""
+    """Finds segments in a video; ``clipwise serve --localizer`` makes one, see :mod:`clipwise.serve.localizer`."""
 
     def __call__(self, reader: VideoReader) -> list[Segment]: ...
 
@@ -90,7 +90,7 @@ class Analyzer:
     def __call__(
         self, reader: VideoReader, options: Options, progress: Callable[[float], None] = lambda share: None
     ) -> dict[str, Any]:
-        """Analyse a video.
+        """Analyze a video.
 
         Args:
             progress: called with the share that is done, 0 to 1, also while waiting; what it raises ends the analysis.
@@ -221,6 +221,6 @@ class _Ready(VideoReader):
 
 
 def _edges(times: np.ndarray) -> np.ndarray:
-    """(W + 1,) borders between windows: the middle of two neighbours' centres."""
-    centres = times.mean(1)
-    return np.concatenate([times[:1, 0], (centres[1:] + centres[:-1]) / 2, times[-1:, 1]])
+    """(W + 1,) borders between windows: the middle of two neighbors' centers."""
+    centers = times.mean(1)
+    return np.concatenate([times[:1, 0], (centers[1:] + centers[:-1]) / 2, times[-1:, 1]])

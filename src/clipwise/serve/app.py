@@ -19,14 +19,14 @@ from typing import Any
 import clipwise
 from clipwise.errors import MissingExtraError
 from clipwise.serve.analysis import Analyzer, Localizer, Options
+from clipwise.serve.api_errors import ApiError
 from clipwise.serve.batching import BatchQueue
+from clipwise.serve.counters import ServerMetrics
 from clipwise.serve.decoders import DecoderPool
-from clipwise.serve.errors import ApiError
 from clipwise.serve.jobs import Admission, Job, JobStore
 from clipwise.serve.limits import Settings
-from clipwise.serve.metrics import ServerMetrics
 from clipwise.serve.openapi import openapi_document
-from clipwise.serve.segments import to_srt
+from clipwise.serve.segment_json import to_srt
 
 try:
     from starlette.applications import Starlette

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 
 from clipwise.serve.analysis import Options
-from clipwise.serve.errors import ApiError
+from clipwise.serve.api_errors import ApiError
 from clipwise.serve.fetch import check_url
 from clipwise.serve.limits import Limits
 

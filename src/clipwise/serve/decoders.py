@@ -20,8 +20,8 @@ import numpy as np
 
 from clipwise.errors import WorkError
 from clipwise.infer.predictor import VideoReader  # through infer: the server knows nothing below it
+from clipwise.serve.api_errors import ApiError
 from clipwise.serve.decoder_process import serve_file
-from clipwise.serve.errors import ApiError
 from clipwise.serve.limits import Limits
 
 _MAX_HEAD = 2**16
@@ -156,7 +156,7 @@ class DecoderPool:
         self._context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if hasattr(self._context, "set_forkserver_preload"):
             self._context.set_forkserver_preload(
-                ["clipwise.serve.decoder_process", "clipwise.infer.predictor", "clipwise.data.pyav_reader"]
+                ["clipwise.serve.decoder_process", "clipwise.infer.predictor", "clipwise.video.pyav_reader"]
             )
         self.size, self._budget_s = size, limits.decode_timeout_s
         self._settings = {

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from clipwise.serve.errors import ApiError
+from clipwise.serve.api_errors import ApiError
 from clipwise.serve.limits import Limits
 
 _MAX_REDIRECTS = 3

@@ -10,8 +10,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from clipwise.serve.errors import ApiError
-from clipwise.serve.metrics import ServerMetrics
+from clipwise.serve.api_errors import ApiError
+from clipwise.serve.counters import ServerMetrics
 
 log = logging.getLogger("clipwise.serve")
 

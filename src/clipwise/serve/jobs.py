@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipwise.errors import ClipwiseError
-from clipwise.serve.errors import ApiError
+from clipwise.serve.api_errors import ApiError
 from clipwise.serve.limits import Limits
 
 log = logging.getLogger("clipwise.serve")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import clipwise
-from clipwise.serve.errors import CODES
+from clipwise.serve.api_errors import CODES
 
 _NUMBER, _INT, _STRING, _BOOL = {"type": "number"}, {"type": "integer"}, {"type": "string"}, {"type": "boolean"}
 
@@ -66,7 +66,7 @@ SCHEMAS: dict[str, Any] = {
             "end_s": _NUMBER,
             **_CLASS,
             "index": _maybe(
-                _INT, "Number of the class; null if a localisation network gave a class that the model has not."
+                _INT, "Number of the class; null if a localization network gave a class that the model has not."
             ),
         }
     ),
@@ -78,7 +78,7 @@ SCHEMAS: dict[str, Any] = {
             "width": _INT,
             "height": _INT,
             "codec": _STRING,
-            "damage": _maybe(_STRING, "What is wrong with the file; the part before it is analysed."),
+            "damage": _maybe(_STRING, "What is wrong with the file; the part before it is analyzed."),
         }
     ),
     "Result": _object(
@@ -127,7 +127,7 @@ SCHEMAS: dict[str, Any] = {
                 "type": "object",
                 "description": "What the server lets in; names as in `clipwise serve --help`.",
             },
-            "localizer": _said(_BOOL, "Segments come from a localisation network."),
+            "localizer": _said(_BOOL, "Segments come from a localization network."),
             "urls": _said(_BOOL, "Addresses are fetched."),
         }
     ),
@@ -178,7 +178,7 @@ def openapi_document(allow_urls: bool) -> dict[str, Any]:
     )
     predict = {
         "operationId": "predict",
-        "summary": "Analyse one or several videos",
+        "summary": "Analyze one or several videos",
         "description": (
             "Send a form with one or several files, or a file itself as the body. With one file an error is the answer's status; "
             "with several, each has its own result or error."
@@ -203,7 +203,7 @@ def openapi_document(allow_urls: bool) -> dict[str, Any]:
         "requestBody": {"required": True, "content": upload},
         "responses": {
             "200": {
-                "description": "Analysed.",
+                "description": "Analyzed.",
                 "content": {
                     "application/json": {"schema": _ref("Results")},
                     "application/x-subrip": {"schema": _STRING},
@@ -218,7 +218,7 @@ def openapi_document(allow_urls: bool) -> dict[str, Any]:
         "info": {
             "title": "clipwise",
             "version": clipwise.__version__,
-            "description": "Recognise what happens in a video, and when. Scores lie between 0 and 1, times are seconds.",
+            "description": "Recognize what happens in a video, and when. Scores lie between 0 and 1, times are seconds.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {

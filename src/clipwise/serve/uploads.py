@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from starlette.requests import ClientDisconnect, Request
 
-from clipwise.serve.errors import ApiError
+from clipwise.serve.api_errors import ApiError
 from clipwise.serve.limits import Limits
 
 _MAX_PART_HEAD = 8192

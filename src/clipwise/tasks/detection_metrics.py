@@ -204,7 +204,7 @@ def thumos_map(
 ) -> DetectionMAP:
     """THUMOS14's mAP at overlaps 0.3, 0.4, …, 0.7, as OpenTAD computes it.
 
-    As :func:`detection_map`, but actions labelled "Ambiguous", of no length, or given twice are left out first.
+    As :func:`detection_map`, but actions labeled "Ambiguous", of no length, or given twice are left out first.
     """
     cleaned: dict[str, list[Mapping[str, Any]]] = {}
     for video, entries in ground_truth.items():

@@ -112,7 +112,7 @@ def read_ground_truth(path: str | os.PathLike, subset: str | None = "validation"
 
 @dataclasses.dataclass(frozen=True)
 class VideoClassScores:
-    """Scores of whole videos, from a recogniser or a published file.
+    """Scores of whole videos, from a recognizer or a published file.
 
     Attributes:
         classes: names of the classes.

@@ -110,9 +110,9 @@ def wilson_interval(right: ArrayLike, total: ArrayLike, confidence: float = 0.95
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = right / total
-        centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+        center = (share + z * z / (2 * total)) / (1 + z * z / total)
         half = z / (1 + z * z / total) * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+    return np.clip(center - half, 0, 1), np.clip(center + half, 0, 1)
 
 
 def _outcomes(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

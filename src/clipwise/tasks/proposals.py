@@ -188,7 +188,7 @@ def _candidate_scores(
 
 
 def _boundaries(curve: Tensor, always: int, inner_only: bool) -> Tensor:
-    """Positions above both neighbours or above half of the maximum, and the one that is always taken: (B, L)."""
+    """Positions above both neighbors or above half of the maximum, and the one that is always taken: (B, L)."""
     padded = torch.nn.functional.pad(curve, (1, 1))
     peak = (curve > padded[:, 2:]) & (curve > padded[:, :-2])
     peak |= curve > 0.5 * curve.amax(dim=1, keepdim=True)

@@ -9,18 +9,18 @@
       choose: "Choose a video", known: "This model knows", more: "and {n} more", classes: "{n} classes",
       fine: "Up to {mb} MB and {time} each · MP4, WebM, MOV, MKV, AVI and others",
       whole: "Whole video", now: "Now", at: "at {time}", timeline: "Timeline", moments: "Moments", count: "{n}",
-      hint: "Windows of {w} s, one every {s} s", hintLocalizer: "Segments from the localisation network · windows of {w} s, one every {s} s",
+      hint: "Windows of {w} s, one every {s} s", hintLocalizer: "Segments from the localization network · windows of {w} s, one every {s} s",
       keys: "On the timeline: ← → one step, Shift ← → one second, Page Up and Page Down previous and next moment, Home and End, Space plays.",
       none: "Nothing stands out: no class stays above the threshold. The curves above show what the model leans to.",
       cancel: "Cancel", uploading: "Uploading {p} %", queued: "Waiting for its turn", running: "Looking at the video {p} %",
       noplay: "This browser cannot play this format. The timeline works all the same.",
       noplayDone: "This browser cannot play this format. Everything else works: move along the timeline below.",
-      play: "Play", pause: "Pause", mute: "Mute", full: "Full screen", theme: "Colours: {t}", auto: "as the system", light: "light", dark: "dark",
+      play: "Play", pause: "Pause", mute: "Mute", full: "Full screen", theme: "Colors: {t}", auto: "as the system", light: "light", dark: "dark",
       json: "Download the result as JSON", srt: "Download the segments as subtitles (SRT)",
       slider: "Position in the video", segments: "Segments", value: "{time} of {length}: {what}", nothing: "nothing yet",
-      done: "Done: {name} is {what}, {n} moments.", failed: "{name} could not be analysed: {why}", another: "Choose another video",
-      privacy: "The video goes to this server only and is deleted after the analysis.", api: "API description", release: "Drop it to analyse it",
-      damaged: "The file is damaged; only its readable part was analysed.", videos: "Videos", segmentLabel: "{what}, {from} to {to}, {score}",
+      done: "Done: {name} is {what}, {n} moments.", failed: "{name} could not be analyzed: {why}", another: "Choose another video",
+      privacy: "The video goes to this server only and is deleted after the analysis.", api: "API description", release: "Drop it to analyze it",
+      damaged: "The file is damaged; only its readable part was analyzed.", videos: "Videos", segmentLabel: "{what}, {from} to {to}, {score}",
       minutes: "{n} min", seconds: "{n} s",
       errors: {
         not_a_video: ["This is not a video that can be read", "The file is damaged, was cut off, or is something else under a video's name."],
@@ -125,7 +125,7 @@
   };
   const paint = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  // ---- language and colours ----------------------------------------------------------------------------------------------------
+  // ---- language and colors ----------------------------------------------------------------------------------------------------
 
   function applyWords() {
     document.documentElement.lang = lang === "zh" ? "zh-Hans" : "en";
@@ -207,7 +207,7 @@
     });
   }
 
-  async function analyse(item) {
+  async function analyze(item) {
     try {
       if (server && item.file.size > server.limits.max_upload_mb * 1e6) {
         throw new Refusal("too_large", `${(item.file.size / 1e6).toFixed(0)} MB > ${server.limits.max_upload_mb} MB`);
@@ -236,7 +236,7 @@
       ask(`/v1/jobs/${item.job}`, { method: "DELETE" }).catch(() => {});
       item.result = result;
       item.state = "done";
-      // Each class has one colour everywhere; a localisation network may name classes that the model has not.
+      // Each class has one color everywhere; a localization network may name classes that the model has not.
       item.colors = new Map();
       for (const { class: name } of [...result.timeline.curves.slice(0, 6), ...result.segments, ...result.timeline.curves]) {
         if (!item.colors.has(name)) item.colors.set(name, `--c${item.colors.size % 8}`);
@@ -260,7 +260,7 @@
     items.push(...fresh);
     show(fresh[0]);
     // One after the other: the server's queue is for everybody.
-    fresh.reduce((before, item) => before.then(() => item.state !== "cancelled" && analyse(item)), Promise.resolve());
+    fresh.reduce((before, item) => before.then(() => item.state !== "cancelled" && analyze(item)), Promise.resolve());
   }
 
   function cancel(item) {
@@ -406,19 +406,19 @@
 
   // ---- what is seen at a time --------------------------------------------------------------------------------------------------
 
-  const centre = (w) => (w.start_s + w.end_s) / 2;
+  const center = (w) => (w.start_s + w.end_s) / 2;
 
   /** The windows around a time and how far it is from the first to the second. */
   function around(windows, time) {
     let low = 0;
     let high = windows.length - 1;
-    if (time <= centre(windows[0])) return [0, 0, 0];
-    if (time >= centre(windows[high])) return [high, high, 0];
+    if (time <= center(windows[0])) return [0, 0, 0];
+    if (time >= center(windows[high])) return [high, high, 0];
     while (high - low > 1) {
       const middle = (low + high) >> 1;
-      if (centre(windows[middle]) <= time) low = middle; else high = middle;
+      if (center(windows[middle]) <= time) low = middle; else high = middle;
     }
-    return [low, high, (time - centre(windows[low])) / (centre(windows[high]) - centre(windows[low]))];
+    return [low, high, (time - center(windows[low])) / (center(windows[high]) - center(windows[low]))];
   }
 
   /** Top 5 at a time, between two windows in proportion. */
@@ -440,7 +440,7 @@
     return [...found.values()].sort((x, y) => y.score - x.score).slice(0, 5);
   }
 
-  const colour = (item, name) => `var(${item.colors.get(name) || "--faint"})`;
+  const color = (item, name) => `var(${item.colors.get(name) || "--faint"})`;
   const bars = new Map(); // class index -> its row, so that rows glide to their new rank
 
   function showBars(item, time) {
@@ -458,7 +458,7 @@
       row.querySelector("p").lastElementChild.textContent = percent(p.score);
       const bar = row.querySelector("i");
       bar.style.width = `${100 * Math.min(1, p.score)}%`;
-      bar.style.background = colour(item, p.class);
+      bar.style.background = color(item, p.class);
       row.dataset.rank = rank;
     });
     // The order on the page follows the order on the screen, for those who hear it.
@@ -487,14 +487,14 @@
       block.style.left = `${(100 * segment.start_s) / total}%`;
       block.style.width = `calc(${(100 * (segment.end_s - segment.start_s)) / total}% - 2px)`;
       block.style.top = `${2 + lanes[i] * pitch}px`;
-      block.style.background = colour(item, segment.class);
+      block.style.background = color(item, segment.class);
       return block;
     });
     ui.segments.replaceChildren(...blocks);
     ui.segments.style.height = `${pitch * Math.max(1, ends.length)}px`;
     ui.moments.replaceChildren(...segments.map((segment) => {
       const mark = make("i");
-      mark.style.background = colour(item, segment.class);
+      mark.style.background = color(item, segment.class);
       return make("li", {}, make("button", { type: "button", onclick: () => seek(segment.start_s) }, mark,
         make("b", { text: segment.class, title: segment.class }), make("span", { text: `${clock(segment.start_s)} – ${clock(segment.end_s)}` }), make("em", { text: percent(segment.score) })));
     }));
@@ -527,7 +527,7 @@
     curves.forEach((curve, r) => {
       const base = (r + 1) * ROW - 4;
       const tint = paint(item.colors.get(curve.class));
-      const points = [[0, curve.scores[0]], ...windows.map((w, i) => [x(centre(w)), curve.scores[i]]), [width, curve.scores[curve.scores.length - 1]]];
+      const points = [[0, curve.scores[0]], ...windows.map((w, i) => [x(center(w)), curve.scores[i]]), [width, curve.scores[curve.scores.length - 1]]];
       const y = (score) => base - 1 - score * (ROW - 8);
       const path = new Path2D();
       path.moveTo(points[0][0], y(points[0][1]));
@@ -562,7 +562,7 @@
       spacer(head - 8 + 8, ""), labelRow(ui.segments.offsetHeight, say("moments")), spacer(4, ""),
       ...curves.map((curve) => {
         const dot = make("i");
-        dot.style.background = colour(item, curve.class);
+        dot.style.background = color(item, curve.class);
         return labelRow(ROW, curve.class, dot);
       }));
     drawAxis(total, width);
@@ -658,7 +658,7 @@
     ui.caption.hidden = !playable() || !best;
     if (best) {
       const [dot, what, score] = ui.caption.children;
-      dot.style.background = colour(item, best.class);
+      dot.style.background = color(item, best.class);
       what.textContent = best.class;
       score.textContent = percent(best.score);
     }

@@ -1,0 +1,1 @@
+"""What a model looks at, what it costs, and which settings are worth it."""

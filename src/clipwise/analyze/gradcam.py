@@ -1,0 +1,289 @@
+"""Where and when in the video does a model see its class? Spatio-temporal Grad-CAM, drawn over the video.
+
+Works for every recognizer: the gradient is taken at what the backbone's last stage gives, whatever neck or head follows.
+
+Source: Selvaraju et al., ICCV 2017; over space and time as in Stergiou et al., ICIP 2019.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from clipwise.data.transforms import ClipPlan, normalize_clips
+from clipwise.errors import ClipwiseError
+from clipwise.infer.draw import Panel, VideoWriter, blend, check_video_path, enlarge, fit_text
+from clipwise.infer.predictor import Predictor
+from clipwise.video.decode import VideoReader, open_frames, open_video
+
+_GRID = 64  # rows of the map of a whole frame
+# Colors from cold to hot at equal steps, near to the "turbo" map.
+_HOT = np.array(
+    [(48, 18, 59), (70, 107, 227), (40, 187, 236), (49, 242, 153), (162, 252, 60), (237, 208, 58), (251, 128, 34), (196, 34, 10)],
+    np.float32,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Where a class is seen.
+
+    Attributes:
+        class_index, class_name: the class that was asked for.
+        top: best classes of the video with their scores.
+        frames: (M,) frame numbers, rising.
+        maps: (M, h, w) heat of these frames, 0 to 1 over the whole video.
+    """
+
+    class_index: int
+    class_name: str
+    top: list[tuple[str, float]]
+    frames: NDArray[np.int64]
+    maps: NDArray[np.float32]
+
+    def at(self, frame: int) -> NDArray[np.float32]:
+        """(h, w): the heat of any frame, between the measured ones interpolated."""
+        right = int(np.searchsorted(self.frames, frame))
+        if right == 0 or right == len(self.frames):
+            return self.maps[min(right, len(self.frames) - 1)]
+        a, b = self.frames[right - 1], self.frames[right]
+        share = (frame - a) / (b - a)
+        return self.maps[right - 1] * (1 - share) + self.maps[right] * share
+
+    def curve(self) -> NDArray[np.float32]:
+        """(M,) mean heat of each measured frame, the highest 1."""
+        mean = self.maps.mean((1, 2))
+        return mean / max(float(mean.max()), 1e-12)
+
+
+def grad_cam(model: nn.Module, clips: Tensor, class_index: int | Tensor) -> tuple[Tensor, Tensor]:
+    """Grad-CAM of a recognizer.
+
+    Args:
+        model: in evaluation mode; has ``backbone``.
+        clips: normalized, (B, C, T, H, W).
+        class_index: one for all, or (B,).
+
+    Returns:
+        Heat (B, T', H', W'), not negative, and logits (B, num_classes).
+    """
+    kept: list[tuple[Tensor, int]] = []
+
+    def hook(module, args, output):
+        maps, num_frames = output
+        leaf = maps[-1].detach().requires_grad_()
+        kept.append((leaf, num_frames))
+        return [*maps[:-1], leaf], num_frames
+
+    asked = [p for p in model.parameters() if p.requires_grad]
+    backbone: nn.Module = model.get_submodule("backbone")
+    handle = backbone.register_forward_hook(hook)
+    try:
+        for p in asked:  # only the gradient at the maps is wanted; the backbone then keeps nothing for a backward pass
+            p.requires_grad_(False)
+        with torch.enable_grad():
+            logits = model(clips)
+            wanted = torch.as_tensor(class_index, device=logits.device).expand(len(logits))
+            (leaf, num_frames) = kept[0]
+            (gradient,) = torch.autograd.grad(logits.gather(1, wanted[:, None]).sum(), leaf)
+    finally:
+        handle.remove()
+        for p in asked:
+            p.requires_grad_(True)
+    maps, gradient = (x.detach().unflatten(0, (-1, num_frames)) for x in (leaf, gradient))  # (B, T', D, H', W')
+    weights = gradient.mean((1, 3, 4))  # (B, D)
+    return F.relu(torch.einsum("bd,btdhw->bthw", weights, maps)), logits.detach()
+
+
+def video_heat(predictor: Predictor, reader: VideoReader, class_name: str | None = None, passes: int = 4) -> Heat:
+    """Heat over a whole video.
+
+    Args:
+        predictor: a recognizer.
+        reader: the video.
+        class_name: which class to look for; the best one if not given.
+        passes: a model that takes one frame a segment looks that many times, each time a little later, so that the
+            heat is dense in time.
+
+    Raises:
+        ClipwiseError: unknown class.
+    """
+    prediction = predictor(reader)
+    index = int(prediction.scores.argmax()) if class_name is None else _class_index(predictor, class_name)
+    spec = predictor.spec
+    rng = np.random.default_rng(0)
+    clips = spec.indices(reader.num_frames, rng, reader.fps)  # (clips or segments, clip_len)
+    plan = spec.transform.draw(reader.height, reader.width, rng)
+    passes = passes if spec.num_segments else 1
+    step = reader.num_frames / (spec.num_segments or 1)
+    columns = round(_GRID * reader.width / reader.height)
+    sums: dict[int, NDArray[np.float32]] = {}
+    counts: dict[int, NDArray[np.float32]] = {}
+    for n in range(passes):
+        shift = round(((n + 0.5) / passes - 0.5) * step)
+        moved = np.clip(clips + shift, 0, reader.num_frames - 1)
+        frames = reader.frames(moved.ravel(), transform=plan.apply)
+        views, times = _as_views(frames, moved, spec.num_segments, spec.clip_len)
+        for first in range(0, len(views), 4):
+            part = torch.from_numpy(views[first : first + 4]).to(predictor.device)
+            maps, _ = grad_cam(predictor.model, normalize_clips(part, spec.mean, spec.std), index)
+            for k, view in enumerate(maps.cpu()):
+                _paint(
+                    sums, counts, view, times[first + k], plan, (first + k) // (len(views) // plan.num_crops), columns
+                )
+    order = np.array(sorted(sums))
+    stack = np.stack([sums[t] / np.maximum(counts[t], 1e-6) for t in order.tolist()])
+    seen = np.stack([counts[t] > 0 for t in order.tolist()])
+    low, high = np.quantile(stack[seen], (0.1, 0.998))
+    stack = np.where(seen, np.clip((stack - low) / max(float(high - low), 1e-12), 0, 1), 0)
+    names = predictor.classes
+    name = names[index] if names else str(index)
+    return Heat(index, name, prediction.top(3), order, stack.astype(np.float32))
+
+
+def overlay_video(
+    predictor: Predictor,
+    source: Any,
+    out: str | PathLike,
+    *,
+    class_name: str | None = None,
+    passes: int = 4,
+    min_height: int = 360,
+) -> Heat:
+    """Write the video with the heat over it, the classes, and a curve of when the class is seen.
+
+    Args:
+        predictor: a recognizer.
+        source: what ``open_video`` takes, or a folder of frames.
+        out: .mp4, .m4v, .mov or .mkv.
+        class_name, passes: see :func:`video_heat`.
+        min_height: smaller pictures are enlarged by a whole number.
+
+    Raises:
+        DecodeError, ClipwiseError: it can't be decoded or written.
+    """
+    check_video_path(out)
+    with ExitStack() as stack:
+        if isinstance(source, (str, PathLike)) and Path(source).is_dir():
+            reader = stack.enter_context(open_frames(source))
+        else:
+            reader = stack.enter_context(open_video(source))
+        heat = video_heat(predictor, reader, class_name, passes)
+        scale = max(1, -(-min_height // reader.height))
+        height, width = reader.height * scale, reader.width * scale
+        curve = _Curve(height, width, reader.num_frames, heat)
+        panel = Panel(height, width, above=curve.rows)
+        times = reader.pts_s(np.arange(reader.num_frames))
+        writer = stack.enter_context(VideoWriter(out, height, width, reader.fps or 25.0))
+        for index, frame in reader.iterate():
+            picture = enlarge(frame[..., :3], scale)
+            _tint(picture, heat.at(index))
+            panel.draw(picture, heat.top)
+            curve.draw(picture, index)
+            writer.write(picture, float(times[index]) if np.isfinite(times[index]) else None)
+    return heat
+
+
+def _class_index(predictor: Predictor, name: str) -> int:
+    names = predictor.classes or []
+    if name in names:
+        return names.index(name)
+    width = int(predictor.model.num_classes)  # type: ignore[arg-type]
+    if name.isdigit() and int(name) < width:
+        return int(name)
+    import difflib
+
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else f" There are {width} classes."
+    raise ClipwiseError(f"the model has no class {name!r}.{hint}")
+
+
+def _as_views(
+    frames: NDArray[np.uint8], clips: NDArray, segments: int | None, clip_len: int
+) -> tuple[NDArray, NDArray]:
+    """Frames in the order of reading -> views (V, T, H, W, C) with crops outermost, and the frame numbers (V, T).
+
+    The same layout as ``ClipSpec.read``.
+    """
+    _, crops, h, w, channels = frames.shape
+    frames = frames.reshape(*clips.shape, crops, h, w, channels)
+    if not segments:
+        views = frames.transpose(2, 0, 1, 3, 4, 5).reshape(-1, clip_len, h, w, channels)
+        times = clips
+    else:
+        views = frames.transpose(2, 0, 3, 4, 1, 5).reshape(-1, segments, h, w, clip_len * channels)
+        times = clips.mean(1).round().astype(int).reshape(-1, segments)
+    return np.ascontiguousarray(views), np.tile(times, (crops, 1))
+
+
+def _paint(
+    sums: dict[int, NDArray[np.float32]],
+    counts: dict[int, NDArray[np.float32]],
+    heat: Tensor,
+    times: NDArray,
+    plan: ClipPlan,
+    crop: int,
+    columns: int,
+) -> None:
+    """Add a view's heat (T', H', W') to the maps of whole frames, where its crop lies in the frame."""
+    groups = np.array_split(times, len(heat))  # T' may be less than T
+    x0, y0, x1, y1 = plan.boxes[crop]
+    rows, cols = plan.resized
+    left, right = (round(np.clip(v / cols, 0, 1) * columns) for v in (x0, x1))
+    top, bottom = (round(np.clip(v / rows, 0, 1) * _GRID) for v in (y0, y1))
+    if plan.flips[crop]:
+        heat = heat.flip(-1)
+    large = F.interpolate(heat[:, None], (bottom - top, right - left), mode="bilinear", align_corners=False)[
+        :, 0
+    ].numpy()
+    for picture, group in zip(large, groups):
+        for t in sorted({int(v) for v in group}):
+            if t not in sums:
+                sums[t], counts[t] = (np.zeros((_GRID, columns), np.float32) for _ in range(2))
+            sums[t][top:bottom, left:right] += picture
+            counts[t][top:bottom, left:right] += 1
+
+
+def _tint(picture: NDArray[np.uint8], heat: NDArray[np.float32]) -> None:
+    """Color over a frame, in place: the hotter the stronger; cold parts become a little darker and grayer."""
+    size = picture.shape[:2]
+    large = F.interpolate(torch.from_numpy(heat)[None, None], size, mode="bicubic", align_corners=False)[0, 0]
+    h = large.clamp(0, 1).numpy()
+    place = h * (len(_HOT) - 1)
+    low = np.minimum(place.astype(np.int32), len(_HOT) - 2)
+    share = (place - low)[..., None]
+    color = _HOT[low] * (1 - share) + _HOT[low + 1] * share
+    gray = picture.mean(-1, dtype=np.float32)[..., None]
+    base = picture * 0.62 + gray * 0.2
+    alpha = (0.72 * h * h * (3 - 2 * h))[..., None]
+    picture[:] = (base * (1 - alpha) + color * alpha).astype(np.uint8)
+
+
+class _Curve:
+    """The heat over time along the bottom, with a mark where the video is."""
+
+    def __init__(self, height: int, width: int, num_frames: int, heat: Heat):
+        self.rows, self.width, self.num_frames = max(18, height // 10), width, num_frames
+        values = np.interp(np.linspace(0, num_frames - 1, width), heat.frames, heat.curve())
+        y = np.arange(self.rows)[:, None]
+        below = y >= self.rows - 2 - values[None] * (self.rows - 6)
+        self.color = np.where(below[..., None], np.array((251, 128, 34), np.float32), np.float32(14))
+        self.alpha = np.where(below, 0.85, 0.62).astype(np.float32)
+        text = fit_text(f"when it sees: {heat.class_name}", max(10, min(self.rows // 2, 20)), width - 12)
+        h, w = text.shape
+        self.color[2 : 2 + h, 6 : 6 + w] += (255 - self.color[2 : 2 + h, 6 : 6 + w]) * text[..., None]
+        np.maximum(self.alpha[2 : 2 + h, 6 : 6 + w], text, out=self.alpha[2 : 2 + h, 6 : 6 + w])
+
+    def draw(self, frame: NDArray[np.uint8], index: int) -> None:
+        blend(frame[-self.rows :], self.color, self.alpha)
+        x = int(index / max(self.num_frames - 1, 1) * (self.width - 2))
+        frame[-self.rows :, x : x + 2] = 255

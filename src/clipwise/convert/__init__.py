@@ -1,0 +1,1 @@
+"""Other projects' checkpoints and configs: recognized, converted, and the way back."""

@@ -1,0 +1,197 @@
+"""Feature files of long videos: one vector for every few frames, on disk in many forms, in memory as (L, F).
+
+A *store* finds and reads the features of a video by name, from a folder with one file a video (``v_ID.csv``, ``ID.npy``,
+``.npz``, ``.pkl``, ``.pt``) or from one file with all (``.npz`` with ``names`` and ``feat``; ``.npy`` (V, L, F) beside a ``.txt``
+of names, which is mapped into memory). Letters: L positions, F feature dimension, V videos.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from clipwise.data.formats.annotations import AnnotationSet, TimeBase
+from clipwise.data.formats.feature_formats import SUFFIXES, check_features, open_collection, read_feature_file
+from clipwise.data.rescale import Rescale, rescale_features
+from clipwise.errors import DataError
+
+Format = Literal["auto", "csv", "npy", "npz", "pkl", "pt"]
+SIDECAR = "features.json"
+"""In a folder of features: which recognizer made them, and how."""
+
+
+class FeatureStore:
+    """Features by the name of a video; names with and without ``v_`` are the same.
+
+    Args:
+        source: folder with a file a video, or one file with all.
+        format: kind of the files; needed only where a folder holds several kinds.
+        feat_dim: F that every file must have; unchecked if not given.
+
+    Raises:
+        DataError: there is nothing of the kind.
+    """
+
+    def __init__(self, source: str | os.PathLike, format: Format = "auto", feat_dim: int | None = None):
+        self.source, self.feat_dim = Path(source), feat_dim
+        self._files: dict[str, Path] = {}
+        self._array: NDArray | None = None
+        self._row: dict[str, int] = {}
+        if self.source.is_dir():
+            self._files = _find_files(self.source, format)
+        elif self.source.is_file():
+            names, self._array = open_collection(self.source)
+            self._row = {name.removeprefix("v_"): row for row, name in enumerate(names)}
+            if len(self._row) != len(names):
+                raise DataError(f"{self.source}: a video stands there twice.")
+        else:
+            raise DataError(
+                f"features {self.source} do not exist. Give a folder with a file a video, or one .npz or .npy with all."
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """Videos, without ``v_``."""
+        return list(self._files or self._row)
+
+    def __contains__(self, name: str) -> bool:
+        return name.removeprefix("v_") in (self._files or self._row)
+
+    def __len__(self) -> int:
+        return len(self._files or self._row)
+
+    def where(self, name: str) -> str:
+        """The file (and row) of a video, for messages."""
+        name = name.removeprefix("v_")
+        if self._array is not None:
+            return f"{self.source}, video {name}"
+        return str(self._files.get(name, self.source / name))
+
+    def read(self, name: str) -> NDArray[np.float32]:
+        """(L, F) of a video.
+
+        Raises:
+            DataError: no features of this video, or features that can't be used; the message names the file.
+        """
+        key = name.removeprefix("v_")
+        if key not in self:
+            raise DataError(
+                f"{self.source} has no features of video {key!r} (looked for {key} and v_{key}; {len(self)} videos are there)."
+            )
+        if self._array is not None:
+            array = np.asarray(self._array[self._row[key]])
+        else:
+            array = read_feature_file(self._files[key])
+        return check_features(array, self.where(key), self.feat_dim)
+
+    def find_feat_dim(self) -> int:
+        """F of the first video.
+
+        Raises:
+            DataError: its file can't be used.
+        """
+        return self.read(self.names[0]).shape[1]
+
+    def recipe(self) -> dict[str, Any] | None:
+        """How the features were made, if ``clipwise features`` made them."""
+        return read_sidecar(self.source if self.source.is_dir() else self.source.parent)
+
+
+def read_sidecar(folder: str | os.PathLike) -> dict[str, Any] | None:
+    """``features.json`` of a folder, or None.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    path = Path(folder) / SIDECAR
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is damaged: {error}.") from None
+    return content if isinstance(content, dict) else None
+
+
+class FeatureDataset(Dataset):
+    """Features of annotated videos, rescaled: {"features": (F, L), "index"}.
+
+    Args:
+        annotations: the videos, in their order.
+        store: where features come from.
+        temporal_dim: L.
+        rescale: how a sequence of another length becomes L positions.
+        in_memory: read everything now; later batches are slices of one array.
+
+    Raises:
+        DataError: a video has no features.
+    """
+
+    def __init__(
+        self,
+        annotations: AnnotationSet,
+        store: FeatureStore,
+        *,
+        temporal_dim: int,
+        rescale: Rescale = "linear",
+        time_base: TimeBase = "duration",
+        in_memory: bool = False,
+    ):
+        missing = [name for name in annotations.videos if name not in store]
+        if missing:
+            raise DataError(
+                f"{store.source} has no features of {len(missing)} of {len(annotations)} videos of {annotations.source}, "
+                f"the first: {', '.join(missing[:5])}. Extract them (`clipwise features`), or set allow_missing=true to do without."
+            )
+        self.annotations, self.store = annotations, store
+        self.names = list(annotations.videos)
+        self.temporal_dim, self.rescale = temporal_dim, rescale
+        self.segments = [v.fractions(time_base) for v in annotations.videos.values()]
+        self.memory: torch.Tensor | None = None
+        if in_memory:
+            self.memory = torch.stack([self._load(i) for i in range(len(self))])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def _load(self, index: int) -> torch.Tensor:
+        name = self.names[index]
+        values = self.store.read(name)
+        if self.rescale == "none" and len(values) != self.temporal_dim:
+            raise DataError(
+                f"{self.store.where(name)}: {len(values)} positions, but temporal_dim is {self.temporal_dim}. Set rescale=linear."
+            )
+        if len(values) != self.temporal_dim:
+            video = self.annotations.videos[name]
+            step = video.duration_s * 16 / video.num_frames if video.num_frames else 1.0
+            values = rescale_features(values, self.temporal_dim, self.rescale, seconds_per_position=step)
+        return torch.from_numpy(np.ascontiguousarray(values.T))
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        index = key[1] if isinstance(key, tuple) else key
+        return {"features": self.memory[index] if self.memory is not None else self._load(index), "index": index}
+
+
+def _find_files(folder: Path, format: Format) -> dict[str, Path]:
+    suffixes = SUFFIXES if format == "auto" else (f".{format}",)
+    files: dict[str, Path] = {}
+    with os.scandir(folder) as entries:
+        found = sorted(e.name for e in entries if e.name.endswith(suffixes) and not e.name.startswith("."))
+    for file in found:
+        stem = os.path.splitext(file)[0]
+        name = stem.removeprefix("v_")
+        if name in files:
+            raise DataError(
+                f"{folder} holds the features of {name!r} twice: {files[name].name} and {file}. Set feature_format, or remove one."
+            )
+        files[name] = folder / file
+    if not files:
+        raise DataError(f"{folder} holds no feature file ({', '.join('*' + s for s in suffixes)}).")
+    return files

@@ -1,0 +1,1 @@
+"""Lists, annotations and feature files in the forms that the field uses."""

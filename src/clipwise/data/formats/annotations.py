@@ -1,0 +1,279 @@
+"""When what happens in long videos: annotation files in the forms in which ActivityNet goes around.
+
+=============== ==============================================================================================
+form            looks like
+=============== ==============================================================================================
+ActivityNet     ``{"database": {id: {"duration", "subset", "annotations": [{"segment": [s, e], "label"}]}}}``
+BSN, MMAction2  ``{"v_id": {"duration_second", "duration_frame", "feature_frame", "annotations"}}``; the subsets
+                stand in a table beside it (``video_info_new.csv``)
+Paddle          as BSN's, with ``subset`` in each entry
+=============== ==============================================================================================
+
+Names are kept without the leading ``v_`` that files have and ActivityNet's JSON has not.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipwise.errors import DataError
+
+TimeBase = Literal["duration", "snippets"]
+_LATE_S = 0.05  # an end this far behind the video's is rounding
+
+
+@dataclass(frozen=True)
+class VideoAnnotation:
+    """What is known about one long video.
+
+    Attributes:
+        name: without ``v_``.
+        duration_s: length of the video.
+        subset: ``training``, ``validation``, … or None.
+        segments: (G, 2) start and end in seconds, as the file has them.
+        labels: class of each segment.
+        num_frames: frames of the video, 0 if unknown.
+        feature_frames: frames that the features cover, 0 if unknown.
+    """
+
+    name: str
+    duration_s: float
+    subset: str | None
+    segments: NDArray[np.float64]
+    labels: tuple[str, ...]
+    num_frames: int = 0
+    feature_frames: int = 0
+
+    def covered_s(self, time_base: TimeBase = "duration") -> float:
+        """Seconds that the features stand for.
+
+        ``snippets`` corrects the duration by feature_frame / duration_frame, as BSN, JJBOY and MMAction2 do: their
+        features end with the last whole snippet of 16 frames.
+        """
+        if time_base == "snippets" and self.feature_frames and self.num_frames:
+            return self.feature_frames / self.num_frames * self.duration_s
+        return self.duration_s
+
+    def fractions(self, time_base: TimeBase = "duration") -> NDArray[np.float64]:
+        """(G, 2) the segments as shares of what the features cover."""
+        return self.segments / self.covered_s(time_base)
+
+
+@dataclass(frozen=True)
+class AnnotationSet:
+    """All videos of a file, by name."""
+
+    source: str
+    videos: Mapping[str, VideoAnnotation]
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes that occur, sorted."""
+        return sorted({label for video in self.videos.values() for label in video.labels})
+
+    def has_subset(self, name: str) -> bool:
+        """Whether :meth:`subset` finds one."""
+        return any(s.startswith(name) or name.startswith(s) for s in {v.subset for v in self.videos.values()} if s)
+
+    def subset(self, name: str) -> AnnotationSet:
+        """The videos of one subset; ``train`` finds ``training``.
+
+        Raises:
+            DataError: no such subset.
+        """
+        there = sorted({video.subset for video in self.videos.values() if video.subset})
+        found = name if name in there else next((s for s in there if s.startswith(name) or name.startswith(s)), None)
+        if found is None:
+            known = (
+                f"it has {', '.join(there)}" if there else "no video has a subset; BSN's form needs video_info (CSV)"
+            )
+            raise DataError(f"{self.source} has no video of subset {name!r}: {known}.")
+        return AnnotationSet(self.source, {n: v for n, v in self.videos.items() if v.subset == found})
+
+    def checked(self, tolerant: bool = False) -> tuple[AnnotationSet, list[str]]:
+        """The set if it is sound, for training.
+
+        Args:
+            tolerant: leave out segments of no length, keep what runs past the video's end (targets are cut there)
+                and videos in which nothing happens, and say how many there were.
+
+        Returns:
+            The set, and sentences on what was found.
+
+        Raises:
+            DataError: a segment of no length, one that ends after its video, or a video without a segment.
+        """
+        found: dict[str, list[str]] = {}
+        videos = {}
+        for name, video in self.videos.items():
+            length = video.segments[:, 1] - video.segments[:, 0]
+            for i in np.flatnonzero(length <= 0):
+                found.setdefault("no length", []).append(f"{name}: segment {video.segments[i].tolist()} has no length")
+            for i in np.flatnonzero(video.segments[:, 1] > video.duration_s + _LATE_S):
+                found.setdefault("late", []).append(
+                    f"{name}: segment {video.segments[i].tolist()} ends after the video, which has {video.duration_s:g} s"
+                )
+            if not len(video.segments):
+                found.setdefault("empty", []).append(f"{name}: no segment, nothing happens in this video")
+            if (length <= 0).any():
+                keep = length > 0
+                labels = tuple(label for label, k in zip(video.labels, keep) if k)
+                video = VideoAnnotation(
+                    name,
+                    video.duration_s,
+                    video.subset,
+                    video.segments[keep],
+                    labels,
+                    video.num_frames,
+                    video.feature_frames,
+                )
+            videos[name] = video
+        if found and not tolerant:
+            lines = [
+                f"{each[0]}" + (f" (and {len(each) - 1} more like it)" if len(each) > 1 else "")
+                for each in found.values()
+            ]
+            raise DataError(
+                f"{self.source}: {'; '.join(lines)}. Correct the file, or set tolerant=true: segments of no length are then left "
+                "out, late ends cut, and videos without a segment taken as background."
+            )
+        done = {
+            "no length": "segments of no length left out",
+            "late": "segments cut at the video's end",
+            "empty": "videos without a segment taken as background",
+        }
+        notes = [f"{self.source}: {len(each)} {done[kind]}, the first: {each[0]}" for kind, each in found.items()]
+        return AnnotationSet(self.source, videos), notes
+
+    def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
+        """For the metrics: name -> [{"segment", "label"}], segments as the file has them."""
+        return {
+            name: [{"segment": s, "label": label} for s, label in zip(v.segments.tolist(), v.labels)]
+            for name, v in self.videos.items()
+        }
+
+    def fingerprint(self) -> str:
+        """Changes when names or times change."""
+        digest = hashlib.sha256()
+        for name, video in self.videos.items():
+            digest.update(f"{name} {video.duration_s!r} {video.segments.tolist()}\n".encode())
+        return digest.hexdigest()[:16]
+
+
+def read_annotations(path: str | os.PathLike, video_info: str | os.PathLike | None = None) -> AnnotationSet:
+    """Read annotations in any of the forms of the module's table.
+
+    Args:
+        path: the JSON file.
+        video_info: BSN's CSV with the columns video and subset; found by itself if it lies beside the file.
+
+    Raises:
+        DataError: no such file, another form, a time that is no number; the message names file and video.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"annotation file {path} does not exist.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is no JSON file: {error}.") from None
+    entries = content.get("database", content) if isinstance(content, dict) else None
+    if not isinstance(entries, dict) or not entries:
+        raise DataError(f"{path} holds no annotations: videos by name, or a 'database' of them, are expected.")
+    subsets: dict[str, str] = {}
+    if "database" not in content and not any(isinstance(e, dict) and "subset" in e for e in entries.values()):
+        subsets = _read_subsets(path, video_info)
+    videos = {}
+    for given, entry in entries.items():
+        name = given.removeprefix("v_")
+        if name in videos:
+            raise DataError(f"{path}: video {name!r} stands there twice (with and without v_).")
+        videos[name] = _video(name, entry, subsets, path)
+    return AnnotationSet(str(path), videos)
+
+
+def annotations_of(database: Mapping[str, Any], source: str = "database") -> AnnotationSet:
+    """The same from a ``database`` in memory, for instance of ``clipwise.prepare.synthetic.make_long_videos``."""
+    return AnnotationSet(
+        source, {n.removeprefix("v_"): _video(n.removeprefix("v_"), e, {}, source) for n, e in database.items()}
+    )
+
+
+def _video(name: str, entry: Any, subsets: Mapping[str, str], path: Any) -> VideoAnnotation:
+    if not isinstance(entry, dict):
+        raise DataError(
+            f"{path}: video {name!r} is {type(entry).__name__}; a dictionary with its annotations is expected."
+        )
+    seconds = next((entry[key] for key in ("duration_second", "duration") if key in entry), None)
+    if not isinstance(seconds, (int, float)) or not math.isfinite(seconds) or seconds <= 0:
+        raise DataError(f"{path}: video {name!r} has duration {seconds!r}; a positive number of seconds is needed.")
+    actions = entry.get("annotations", [])
+    try:
+        segments = np.array([a["segment"] for a in actions], dtype=np.float64).reshape(-1, 2)
+        labels = tuple(str(a.get("label", "action")) for a in actions)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise DataError(
+            f'{path}: the annotations of video {name!r} must be a list of {{"segment": [start, end], "label": name}}.'
+        ) from None
+    if not np.isfinite(segments).all():
+        raise DataError(
+            f"{path}: video {name!r} has a segment with a time that is NaN or infinite: {segments.tolist()}."
+        )
+    if (segments[:, 1] < segments[:, 0]).any():
+        raise DataError(f"{path}: a segment of video {name!r} ends before it starts: {segments.tolist()}.")
+    if (segments < 0).any():
+        raise DataError(f"{path}: a segment of video {name!r} starts before the video: {segments.tolist()}.")
+    try:
+        num_frames, feature_frames = (int(entry.get(key) or 0) for key in ("duration_frame", "feature_frame"))
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(
+            f"{path}: duration_frame and feature_frame of video {name!r} must be numbers of frames."
+        ) from None
+    return VideoAnnotation(
+        name=name,
+        duration_s=float(seconds),
+        subset=entry.get("subset", subsets.get(name)),
+        segments=segments,
+        labels=labels,
+        num_frames=num_frames,
+        feature_frames=feature_frames,
+    )
+
+
+def _read_subsets(path: Path, video_info: str | os.PathLike | None) -> dict[str, str]:
+    if video_info is None:
+        beside = [path.parent / name for name in ("video_info_new.csv", "video_info.csv")]
+        table = next((p for p in beside if p.is_file()), None)
+        if table is None:
+            return {}
+    else:
+        table = Path(video_info)
+    try:
+        with open(table, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise DataError(f"video_info {table} does not exist.") from None
+    if not rows or not {"video", "subset"} <= set(rows[0]):
+        raise DataError(
+            f"{table} needs the columns video and subset; it has {', '.join(rows[0]) if rows else 'no row'}."
+        )
+    return {row["video"].removeprefix("v_"): row["subset"] for row in rows}
+
+
+def class_names(sets: Iterable[AnnotationSet]) -> list[str]:
+    """All classes of several sets, sorted."""
+    return sorted({name for each in sets for name in each.classes})

@@ -1,0 +1,192 @@
+"""From a name or a stranger's file to a checkpoint of ours: download, convert, keep.
+
+``resolve`` is what ``predict``, ``test``, ``train --init`` and ``info`` call with whatever the user typed: a path, a name in
+the zoo, or (where a recipe is given with it) a file of another project.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clipwise.convert.zoo import ALIASES, CATALOGUE, Weights, find_weights
+from clipwise.data.classes import class_names_for
+from clipwise.engine.checkpoint import Passport, model_args, read_passport, save_weights
+from clipwise.errors import CheckpointError
+from clipwise.io.download import cache_folder, download, locked
+from clipwise.models import create_model
+from clipwise.recipe import LocalizationRecipe, Recipe, load_recipe
+
+FOREIGN_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".pdparams")
+
+
+def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None) -> Path:
+    """The file that a user means.
+
+    Args:
+        checkpoint: a path, which is taken as it is; a name in the zoo, which is downloaded and converted once; or an address
+            (``https://…``), which is that of a name, or is downloaded once and then taken like a path.
+        recipe: with it, a file of another project is converted (and kept in the cache) too.
+
+    Returns:
+        A ``.safetensors`` checkpoint; for ImageNet weights, and for a stranger's file without a recipe, the file itself.
+
+    Raises:
+        CheckpointError: neither a file nor a name (the nearest names are given), or it can't be had or converted.
+    """
+    if str(checkpoint).startswith(("https://", "http://")):
+        checkpoint = _at_address(str(checkpoint))
+    path = Path(checkpoint)
+    weights = find_weights(str(checkpoint))
+    if path.is_file() or (path.exists() and weights is None):
+        if recipe is not None and path.suffix in FOREIGN_SUFFIXES:
+            return _convert_once(path, load_recipe(recipe) if isinstance(recipe, str) else recipe)
+        return path
+    if weights is None:
+        raise CheckpointError(_unknown(str(checkpoint)))
+    if weights.recipe is None:
+        return _downloaded(weights)
+    recipe = load_recipe(weights.recipe)
+    key = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:8]
+    converted = cache_folder() / "converted" / f"{weights.name}-{weights.sha256}-{key}-v{_VERSION}.safetensors"
+
+    def convert() -> None:
+        metrics = {_FIGURES[name]: round(value / 100, 6) for name, value in weights.metrics.items()}
+        file = _downloaded(weights)
+        try:
+            convert_checkpoint(file, recipe, converted, source=weights.url, metrics=metrics)
+        except CheckpointError:
+            if not weights.sha256:  # nothing else could tell that another file came
+                file.unlink(missing_ok=True)
+            raise
+
+    return _made_once(converted, convert)
+
+
+# names of figures in the catalog and in a passport
+_FIGURES = {"top1": "top1_acc", "top5": "top5_acc", "mean_class_accuracy": "mean_class_accuracy"}
+# A number in the names of converted files; a change of the conversion makes old ones invalid.
+_VERSION = 1
+
+
+def convert_checkpoint(
+    file: str | Path,
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    partial: bool = False,
+    source: str | None = None,
+    classes: list[str] | None = None,
+    metrics: dict[str, float] | None = None,
+    weights_of: str | None = None,
+):
+    """Turn another project's file into a checkpoint with a passport.
+
+    Args:
+        file: ``.pth``, ``.pdparams``, … as ``read_foreign_checkpoint`` reads.
+        recipe: gives model, preprocessing and test protocol.
+        out: the ``.safetensors`` file to write.
+        partial: accept missing, unused or misshapen weights.
+        source: where the weights come from; the file's path if not given.
+        classes: names in the order of the outputs; those of the recipe's data set if they are known.
+        metrics: figures for the passport, as fractions.
+        weights_of: whose BMN it is, where the file does not tell.
+
+    Returns:
+        The ``ConversionReport`` with matched, missing and unused names.
+
+    Raises:
+        CheckpointError: not readable, of another network, or incomplete without ``partial``.
+    """
+    from clipwise.convert.weights import convert_state_dict, load_converted, read_foreign_checkpoint
+
+    foreign = read_foreign_checkpoint(file)
+    args = _foreign_model_args(recipe, foreign)
+    model = create_model(recipe.model, **args)
+    report = convert_state_dict(foreign, model, weights_of=weights_of)
+    load_converted(model, report, partial=partial)
+    values = recipe.model_dump(mode="json")
+    count = args.get("num_classes")
+    if count:
+        values["num_classes"] = count
+        classes = classes or class_names_for(recipe.name, count)
+        if classes and len(classes) != count:
+            raise CheckpointError(f"{len(classes)} class names were given, but the network has {count} outputs.")
+    passport = Passport(
+        recipe.model, args, classes=classes, recipe=values, metrics=metrics or {}, source=source or str(file)
+    )
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    save_weights(out, model.state_dict(), passport)
+    return report
+
+
+def _foreign_model_args(recipe: Recipe, foreign) -> dict[str, Any]:
+    if isinstance(recipe, LocalizationRecipe):
+        return model_args(recipe)
+    from clipwise.convert.weights import guess_model
+
+    try:
+        found = guess_model(foreign)[1].get("num_classes")
+    except CheckpointError:  # a network that is not in this zoo: the strict match that follows says why
+        found = None
+    count = found or recipe.num_classes or recipe.published.num_classes
+    if count is None:
+        raise CheckpointError(
+            f"the number of classes can be seen neither in {foreign.path} nor in the recipe; set num_classes."
+        )
+    return model_args(recipe, count)
+
+
+def _convert_once(path: Path, recipe: Recipe) -> Path:
+    """A converted copy in the cache, named by the file's and the recipe's content."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(recipe.model_dump_json().encode())
+    converted = cache_folder() / "converted" / f"{path.stem}-{digest.hexdigest()[:16]}-v{_VERSION}.safetensors"
+    return _made_once(converted, lambda: convert_checkpoint(path, recipe, converted))
+
+
+def _made_once(converted: Path, convert: Callable[[], Any]) -> Path:
+    """Convert unless it is done; of several processes one does it. A finished file may lie in a read-only folder."""
+    if not _usable(converted):
+        with locked(converted.with_suffix(".lock")):
+            if not _usable(converted):
+                convert()
+    return converted
+
+
+def _usable(path: Path) -> bool:
+    try:
+        read_passport(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _downloaded(weights: Weights) -> Path:
+    return download(weights.url, cache_folder() / "downloads" / weights.file_name, weights.sha256)
+
+
+def _at_address(url: str) -> str | Path:
+    """The zoo's name of a published file, or the downloaded file."""
+    known = next((weights.name for weights in CATALOGUE.values() if weights.url == url), None)
+    if known:
+        return known
+    file = Weights("", url.split("?")[0], None, 0)  # whose name may end in a checksum
+    apart = hashlib.sha256(url.encode()).hexdigest()[:8]  # files of one name from several places
+    return download(url, cache_folder() / "downloads" / apart / file.file_name, file.sha256)
+
+
+def _unknown(name: str) -> str:
+    looks_like_path = "/" in name or Path(name).suffix in (*FOREIGN_SUFFIXES, ".safetensors")
+    if looks_like_path:
+        return f"checkpoint {name!r} does not exist."
+    near = difflib.get_close_matches(name, [*CATALOGUE, *ALIASES], n=3, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return (
+        f"checkpoint {name!r} is neither a file nor a name in the zoo.{hint} "
+        "`clipwise info --zoo` lists the published weights."
+    )

@@ -1,0 +1,1 @@
+"""Auditing and preparing data sets: check, index, resize, frames, flow, lists, shards."""

@@ -1,0 +1,119 @@
+"""Looking at one entry of a data set, for :mod:`clipwise.prepare.check`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clipwise.errors import ClipwiseError
+from clipwise.prepare.lookalikes import picture_bits, thumbnail
+from clipwise.video.decode import open_frames, open_video
+from clipwise.video.pyav_reader import PyAVReader
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one look at an entry told."""
+
+    fault: str = ""
+    detail: str = ""
+    num_frames: int = 0
+    fps: float = 0.0
+    height: int = 0
+    width: int = 0
+    codec: str = ""
+    keyframe_distance: int = 0
+    seekable: bool = True
+    bytes: int = 0
+    duration_s: float = 0.0
+    picture: int | None = None  # bits of the first frame, see lookalikes
+
+
+@dataclass(frozen=True)
+class Look:
+    """How to look at an entry; goes to the worker processes."""
+
+    full: bool
+    min_frames: int
+    frame_template: str | None
+    start_index: int | None
+    modality: str
+    timeout_s: float | None
+
+    def __call__(self, chunk: list[tuple[str, str, int | None, int]]) -> list[Record]:
+        return [self.one(*entry) for entry in chunk]
+
+    def one(self, path: str, kind: str, num_frames: int | None, offset: int) -> Record:
+        try:
+            if kind == "video":
+                return self._video(path)
+            if kind == "rawframes":
+                return self._folder(path, num_frames, offset)
+            if kind == "image":
+                with open_video(path, timeout_s=self.timeout_s) as reader:
+                    reader.frames([0])
+                return Record()
+            return (
+                Record()
+                if os.path.isdir(path) or os.path.getsize(path)
+                else Record("undecodable", "is empty (0 bytes)")
+            )
+        except (ClipwiseError, OSError, ValueError, RuntimeError, MemoryError) as error:
+            return Record("undecodable", _without(path, str(error) or type(error).__name__))
+
+    def _video(self, path: str) -> Record:
+        with PyAVReader(path, timeout_s=self.timeout_s, verify=self.full) as reader:
+            keys = reader.keyframes
+            fault, detail = "", ""
+            table = reader.table
+            expected = reader.header_frames
+            if reader.damage:
+                fault, detail = (
+                    ("damaged" if reader.num_frames >= expected > 0 else "truncated"),
+                    reader.damage,
+                )
+            elif expected and len(table) + table.hidden < expected:
+                fault, detail = "truncated", f"has {len(table)} frames, its header says {expected}"
+            picture = picture_bits(reader.frames([0], transform=thumbnail)[0])
+            if not fault and not self.full:
+                # First, last and a middle keyframe: any decoding error in them, at a hundredth of the cost of a full decode.
+                if table.seekable:
+                    reader.frames([int(keys[len(keys) // 2]), int(keys[-1])], transform=_corner)
+                if reader.concealed:
+                    fault, detail = (
+                        "damaged",
+                        f"frame {min(reader.concealed)} has errors that the decoder has covered up",
+                    )
+            if not fault and reader.num_frames < self.min_frames:
+                fault, detail = "too_short", f"has {reader.num_frames} frames, {self.min_frames} are needed"
+            distance = int(np.diff(np.append(keys, reader.num_frames)).max()) if table.seekable else reader.num_frames
+            return Record(fault, detail, reader.num_frames, reader.fps, reader.height, reader.width, reader.codec, distance,
+                          table.seekable, os.path.getsize(path), reader.duration_s, picture)  # fmt: skip
+
+    def _folder(self, path: str, num_frames: int | None, offset: int) -> Record:
+        options: dict[str, Any] = {
+            "template": self.frame_template,
+            "modality": self.modality,
+            "start_index": self.start_index,
+            "offset": offset,
+        }
+        with open_frames(path, **options) as reader:
+            there = reader.num_frames
+            reader.frames([0, there - 1], transform=_corner)
+            record = Record("", "", there, reader.fps, reader.height, reader.width, "pictures", 1)
+        if num_frames is not None and there < num_frames:
+            return Record("truncated", f"holds {there} frames, the list says {num_frames}", there)
+        if there < self.min_frames:
+            return Record("too_short", f"has {there} frames, {self.min_frames} are needed", there)
+        return record
+
+
+def _corner(frame: np.ndarray) -> np.ndarray:
+    return frame[:1, :1].copy()
+
+
+def _without(path: str, message: str) -> str:
+    return message.removeprefix(f"{path}: ")

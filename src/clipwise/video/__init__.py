@@ -1,0 +1,1 @@
+"""Opening video: exact random access to frames of files, folders and arrays; streams; writing."""
