@@ -1,8 +1,10 @@
 """Fixtures shared by all tests."""
 
+import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -54,3 +56,25 @@ def trained(clips, tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("trained")
     return train(load_recipe("tsm_tiny", TINY), data=str(clips), work_dir=folder, quiet=True).last
+
+
+@pytest.fixture(scope="session")
+def make_sequences():
+    """A function that writes feature files (40 rows of 16) with annotations, enough for steps of a small BMN."""
+
+    def make(folder: Path, train: int = 4, val: int = 2) -> Path:
+        (folder / "features").mkdir(parents=True)
+        database = {}
+        for number in range(train + val):
+            rng = np.random.default_rng(number)
+            np.save(folder / "features" / f"v_{number}.npy", rng.normal(size=(40, 16)).astype(np.float32))
+            start = float(rng.integers(1, 5))
+            database[f"v_{number}"] = {
+                "duration": 10.0,
+                "subset": "training" if number < train else "validation",
+                "annotations": [{"segment": [start, start + float(rng.integers(2, 4))], "label": "waving"}],
+            }
+        (folder / "annotations.json").write_text(json.dumps({"database": database}), encoding="utf-8")
+        return folder
+
+    return make

@@ -8,7 +8,6 @@ count). Measured the same way, MMAction2 1.2 trains through 95 files with 37,273
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 #          what            files  lines
@@ -68,33 +67,14 @@ def trace(words: list[str]) -> tuple[int, int, str]:
     return int(files), int(lines), report
 
 
-@pytest.fixture(scope="session")
-def sequences(tmp_path_factory):
-    """Six feature files with annotations, enough for a step of BMN and its validation."""
-    import json
-
-    folder = tmp_path_factory.mktemp("sequences")
-    (folder / "features").mkdir()
-    database = {}
-    for number in range(6):
-        rows = np.random.default_rng(number).normal(size=(40, 16)).astype(np.float32)
-        np.save(folder / "features" / f"v_{number}.npy", rows)
-        database[f"v_{number}"] = {
-            "duration": 10.0,
-            "subset": "validation" if number > 3 else "training",
-            "annotations": [{"segment": [2.0, 6.0], "label": "waving"}],
-        }
-    (folder / "annotations.json").write_text(json.dumps({"database": database}), encoding="utf-8")
-    return folder
-
-
 @pytest.mark.parametrize("path", BOUNDS)
-def test_a_reader_follows_few_files(path, clips, trained, sequences, tmp_path):
+def test_a_reader_follows_few_files(path, clips, trained, make_sequences, tmp_path):
+    sequences = make_sequences(tmp_path / "data") if path == "localizer" else tmp_path
     words = {
-        "train": ["train", "slowonly_tiny", "--data", str(clips), "--work-dir", str(tmp_path), *SHORT],
+        "train": ["train", "slowonly_tiny", "--data", str(clips), "--work-dir", str(tmp_path / "run"), *SHORT],
         "engine": ["engine", "slowonly_tiny", str(clips), str(tmp_path), *SHORT],
         "predict": ["predict", str(trained), str(next((clips / "val").rglob("*.mp4")))],
-        "localizer": ["train", "bmn_tiny", "--data", str(sequences), "--work-dir", str(tmp_path), *SHORT],
+        "localizer": ["train", "bmn_tiny", "--data", str(sequences), "--work-dir", str(tmp_path / "run"), *SHORT],
     }[path]
     files, lines, report = trace(words)
     print(report)

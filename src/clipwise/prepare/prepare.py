@@ -26,6 +26,7 @@ from clipwise.prepare.shards import read_shards, write_shards
 from clipwise.video.packet_index import PacketIndex, write_index
 from clipwise.video.packets import INDEX_NAME, PacketTable, TableCache
 from clipwise.video.pyav_reader import PyAVReader
+from clipwise.video.video_writer import REPRODUCIBLE
 
 __all__ = [
     "PrepareResult",
@@ -164,7 +165,7 @@ class _Resize:
             stream: Any = None
             convert = VideoReformatter().reformat
             # fastdecode leaves out CABAC and the deblocking filter; a fixed keyframe distance, so that any frame costs the same.
-            x264 = f"keyint={self.gop}:min-keyint={self.gop}:scenecut=0:open-gop=0"
+            x264 = f"keyint={self.gop}:min-keyint={self.gop}:scenecut=0:open-gop=0:{REPRODUCIBLE}"
             options = {
                 "preset": self.preset,
                 "crf": str(self.crf),

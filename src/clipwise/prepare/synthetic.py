@@ -54,8 +54,11 @@ def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
     """Encode uint8 (T, H, W, 3) as H.264 in mp4."""
     import av
 
+    from clipwise.video.video_writer import REPRODUCIBLE
+
+    options = {"preset": "veryfast", "crf": "20", "x264-params": REPRODUCIBLE}
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "20"})
+        stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for picture in frames:

@@ -18,6 +18,11 @@ CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _COPIED_AUDIO = {"aac", "mp3", "ac3", "eac3", "opus", "alac"}  # an mp4 can hold them as they are
 
 
+# x264's macroblock tree reads memory that nobody wrote where the width is no multiple of its vectors: the same frames give
+# another file each time.
+REPRODUCIBLE = "mbtree=0"
+
+
 class VideoWriter:
     """Writes RGB frames as H.264 (yuv420p) with PyAV; the file appears when the ``with`` block ends well.
 
@@ -51,7 +56,9 @@ class VideoWriter:
         try:
             self._container = av.open(str(temporary), "w", format=CONTAINERS[self.out.suffix.lower()], options=options)
             stream = self._container.add_stream(
-                "libx264", rate=self.fps, options={"crf": str(self.crf), "preset": "veryfast"}
+                "libx264",
+                rate=self.fps,
+                options={"crf": str(self.crf), "preset": "veryfast", "x264-params": REPRODUCIBLE},
             )
         except (av.error.FFmpegError, ValueError) as error:
             self._atomic.__exit__(type(error), error, None)
