@@ -1,10 +1,11 @@
 """MMAction2's own configs, read by clipwise without running them: do the values agree, and do the recipes?
 
-    python benchmarks/mmaction2_configs.py CONFIGS [--peer PYTHON]
+    python benchmarks/mmaction2_configs.py CONFIGS [--peer PYTHON] [--perturb]
 
 CONFIGS is the folder ``mmaction/.mim/configs`` of a wheel of MMAction2 (0.24.1 or 1.2.0). With ``--peer``, the python of an
 environment with MMEngine, every value is compared with what ``Config.fromfile`` gives. Recognizer configs become recipes; those
-that are packaged here too are compared key by key.
+that are packaged here too are compared key by key. With ``--perturb``, each key of each of them is changed in turn: the recipe must
+change, or the key must be refused or noted by name.
 """
 
 import argparse
@@ -12,9 +13,11 @@ import collections
 import json
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from clipwise.convert.mmaction2 import recipe_of_config
+from clipwise.convert.mmaction2 import READ, recipe_of_config, translate_config
 from clipwise.convert.mmaction2.python_config import read_python_config
 from clipwise.errors import ClipwiseError
 from clipwise.recipe import load_recipe, make_recipe
@@ -35,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", type=Path)
     parser.add_argument("--peer", help="python of an environment with MMEngine")
+    parser.add_argument("--perturb", action="store_true", help="change each key of each config in turn")
     options = parser.parse_args()
     files = sorted(options.configs.rglob("*.py"))
     read: dict[Path, dict] = {}
@@ -46,7 +50,11 @@ def main() -> None:
     print(f"{len(files)} configs, {len(read)} read")
     if options.peer:
         compare_values(read, options.peer)
-    translate([f for f in files if f.parent.name in FAMILIES and f.parent.parent.name == "recognition"])
+    ours = [f for f in files if f.parent.name in FAMILIES and f.parent.parent.name == "recognition"]
+    if options.perturb:
+        perturb({f.stem: read[f] for f in ours if f in read})
+    else:
+        translate(ours)
 
 
 def compare_values(read: dict[Path, dict], peer: str) -> None:
@@ -84,6 +92,83 @@ def translate(files: list[Path]) -> None:
     for (key, theirs, mine), where in sorted(packaged.items()):
         print(f"{key}: {theirs} there, {mine} here, in {len(where)}: {', '.join(where[:3])}{' …' * (len(where) > 3)}")
     print(f"{len(files)} recognizer configs: {', '.join(f'{n} {what}' for what, n in counts.items())}")
+
+
+def perturb(configs: dict[str, dict]) -> None:
+    """Count what becomes of each changed key, and list those that go unnoticed."""
+    total: collections.Counter[str] = collections.Counter()
+    for name, config in configs.items():
+        for path, outcome in perturbed_outcomes(config):
+            total[outcome] += 1
+            if outcome in ("silent", "refused without its name"):
+                print(f"{outcome}: {name}: {path}")
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in total.items() if count)
+    print(f"{total.total()} changes of {len(configs)} configs: {counts}, {total['silent']} silent")
+
+
+def perturbed_outcomes(config: dict) -> Iterator[tuple[str, str]]:
+    """(path of a key, what became of its change) for each key of a config; none for a config that is refused as a whole.
+
+    The keys that MMAction2 reads are changed without the config's own shorthand, which would no longer agree with them.
+    """
+    read = {key: value for key, value in config.items() if key in READ}
+    try:
+        make_recipe(translate_config(config, "config.py")[0])
+    except ClipwiseError:
+        return
+    yield from _outcomes(read, perturbations(read))
+    for name in config.keys() - READ:
+        changes = (
+            (f"{name}.{path}".rstrip("."), new, {**config, name: changed})
+            for path, new, changed in perturbations(config[name])
+        )
+        yield from _outcomes(config, changes, f"{name} = ")
+
+
+def _outcomes(config: dict, changes: Iterable[tuple[str, Any, dict]], shorthand: str = "") -> Iterator[tuple[str, str]]:
+    values, left = translate_config(config, "config.py")
+    before, named = make_recipe(values), set(left)
+    for path, value, changed in changes:
+        key = path.rsplit(".", 1)[-1].split("[")[0]
+        try:
+            values, left = translate_config(changed, "config.py")
+            new = set(left) ^ named
+            whole = shorthand and any(line.startswith(shorthand) for line in new)
+            if whole or any(key in line or (key == "type" and str(value) in line) for line in new):
+                yield path, "refused by name"
+            elif make_recipe(values) == before:
+                yield path, "refused without its name" if new else "silent"
+            else:
+                yield path, "changed recipe"
+        except ClipwiseError as error:
+            named_here = key in str(error) or str(value) in str(error)
+            yield path, "refused by name" if named_here else "refused without its name"
+
+
+def perturbations(value: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(path, new value, copy of the whole with it) for each leaf, and with a key too many for each dictionary."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            for where, new, changed in perturbations(inner, f"{path}.{key}" if path else str(key)):
+                yield where, new, {**value, key: changed}
+        yield f"{path}.surplus" if path else "surplus", 1, {**value, "surplus": {"of": 1}}
+    elif isinstance(value, list | tuple) and value:
+        for number, inner in enumerate(value):
+            for where, new, changed in perturbations(inner, f"{path}[{number}]"):
+                yield where, new, type(value)((*value[:number], changed, *value[number + 1 :]))
+    else:
+        new = _another(value)
+        yield path, new, new
+
+
+def _another(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1 if isinstance(value, int) else 2 * value + 0.125
+    if isinstance(value, list | tuple):  # empty
+        return [1]
+    return f"{value}x" if isinstance(value, str) else "x"
 
 
 if __name__ == "__main__":

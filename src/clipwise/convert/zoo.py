@@ -95,14 +95,15 @@ def _paddle_tsn(segments: int, top1: float) -> Weights:
     )
 
 
-def _imagenet(depth: str, stamp: str) -> Weights:
+def _imagenet(depth: str, stamp: str, version: int = 1) -> Weights:
+    """Torchvision's two trainings of a ResNet; ``torchvision://`` and the published video models mean the first."""
     return Weights(
-        f"imagenet_resnet{depth}",
+        f"imagenet_resnet{depth}" + "_v2" * (version == 2),
         f"{_TORCHVISION}resnet{depth}-{stamp}.pth",
         None,
         1000,
         licence=TORCHVISION_LICENCE,
-        note="2-D ImageNet weights (torchvision, first version), to start a training from",
+        note=f"2-D ImageNet weights (torchvision, IMAGENET1K_V{version}), to start a training from",
     )
 
 
@@ -166,6 +167,8 @@ _ALL = [
     _imagenet("50", "0676ba61"),
     _imagenet("101", "63fe2227"),
     _imagenet("152", "394f9c45"),
+    _imagenet("50", "11ad3fa6", version=2),  # MMAction2 1.x's configs start from these two
+    _imagenet("101", "cd907fc2", version=2),
 ]
 # fmt: on
 
@@ -193,7 +196,9 @@ def imagenet_name(depth: str) -> str:
     """
     name = f"imagenet_resnet{depth}"
     if name not in CATALOGUE:
-        known = ", ".join(n.removeprefix("imagenet_resnet") for n in CATALOGUE if n.startswith("imagenet_"))
+        known = ", ".join(
+            n.removeprefix("imagenet_resnet") for n in CATALOGUE if re.fullmatch(r"imagenet_resnet\d+", n)
+        )
         raise CheckpointError(
             f"there are no ImageNet weights for a ResNet of depth {depth!r}, only for {known}. "
             "Train from scratch with init=null, or choose a model of one of these depths."

@@ -7,6 +7,7 @@ refused with its line. So a config from a stranger can do nothing but hold value
 from __future__ import annotations
 
 import ast
+import copy
 import operator
 import re
 from pathlib import Path
@@ -116,8 +117,19 @@ class _Reader:
                 return items if isinstance(node, ast.List) else tuple(items)
             case ast.Dict():
                 return self.dictionary(node, [(k and self.key(k), v) for k, v in zip(node.keys, node.values)])
-            case ast.Call(func=ast.Name(id="dict"), args=[]):
-                return self.dictionary(node, [(k.arg, k.value) for k in node.keywords])
+            case ast.Call(func=ast.Name(id="dict"), args=[] | [_]):
+                inner: list[tuple[Any, ast.expr]] = [(None, arg) for arg in node.args]
+                return self.dictionary(node, [*inner, *((k.arg, k.value) for k in node.keywords)])
+            case ast.Call(func=ast.Attribute(value=owner, attr="copy"), args=[], keywords=[]):
+                return copy.copy(self.value(owner))
+            case ast.Call(func=ast.Name(id="range"), args=[_, *_], keywords=[]):
+                limits = [self.value(arg) for arg in node.args]
+                if (
+                    all(isinstance(v, int) and abs(v) <= LONGEST for v in limits)
+                    and len(limits) <= 3
+                    and 0 not in limits[2:]
+                ):
+                    return list(range(*limits))
             case ast.JoinedStr():
                 text = "".join(str(self.value(part)) for part in node.values)
                 if len(text) <= LONGEST:
