@@ -28,7 +28,7 @@ from clipwise.engine.evaluate import score_clip
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.infer.predictor import Predictor
 from clipwise.tasks.paired import Interval, accuracy_difference, wilson_interval
-from clipwise.tasks.recognition_loss import average_views
+from clipwise.tasks.views import activate, average_views
 
 MASKS = ("background", "centre", "still scene")
 _MAX_POSITIONS = 16
@@ -314,9 +314,9 @@ def analyze(
             for first in range(0, len(plan.names), chunk):
                 copies = plan.apply(frames, spec.mean, center, first, min(first + chunk, len(plan.names)))
                 logits = score_clip(predictor.model, copies, spec, max_views=predictor.max_views, amp=predictor.amp)
-                scores.append(average_views(logits, mode, together))
+                scores.append(average_views(logits, mode, predictor.activation, together))
             rows = torch.cat(scores).cpu().double()
-            shares = rows if mode == "prob" else rows.softmax(-1)
+            shares = rows if mode == "prob" else activate(rows, predictor.activation)
             correct.append((rows.argmax(1) == int(label)).numpy())
             sure.append(shares[:, int(label)].numpy())
             labels.append(int(label))

@@ -24,7 +24,7 @@ from clipwise.engine.device import world
 from clipwise.errors import ClipwiseError
 from clipwise.recipe import nearest
 from clipwise.tasks import metrics
-from clipwise.tasks.recognition_loss import average_views
+from clipwise.tasks.views import Activation, average_views
 
 METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision", "mmit_mean_average_precision")
 _VIEW_BUDGET = 2**27  # pixels of input that go through the network at once unless the user says otherwise
@@ -175,6 +175,7 @@ def score_list(
     dataset: ClipDataset,
     *,
     device: torch.device,
+    activation: Activation,
     average: str = "prob",
     batch_size: int = 1,
     max_views: int | None = None,
@@ -207,7 +208,7 @@ def score_list(
         if good:
             kept = frames if isinstance(frames, torch.Tensor) else torch.stack([frames[i].to(device) for i in good])
             averaged = average_views(
-                score_clip(model, kept, dataset.spec, max_views=max_views, amp=amp), average, first
+                score_clip(model, kept, dataset.spec, max_views=max_views, amp=amp), average, activation, first
             )
             for i, row in zip(good, averaged.cpu().numpy()):
                 scores[int(batch["index"][i])] = row

@@ -28,6 +28,7 @@ from clipwise.errors import CheckpointError, DataError, RecipeError
 from clipwise.prepare.check import check_dataset
 from clipwise.recipe import RecognitionRecipe
 from clipwise.tasks.recognition_loss import batch_accuracy, distillation_loss, recognition_loss
+from clipwise.tasks.views import activation_of
 
 
 def check_classes(videos: VideoList, num_classes: int, source: str | Path) -> None:
@@ -69,6 +70,8 @@ class RecognitionTask(Task):
         validate: bool = True,
     ):
         self.recipe, self.device, self.log = recipe, accelerator.device, log
+        if recipe.multi_label:
+            self.main_metric = "mean_average_precision"
         splits = find_splits(data) if data else None
         train_source = (splits and splits.train) or recipe.train_data
         val_source = val_data or (splits and splits.val) or recipe.val_data
@@ -284,6 +287,7 @@ class RecognitionTask(Task):
             model,
             ClipDataset(self.val_videos, self.val_spec, recipe.seed),
             device=self.device,
+            activation=activation_of(recipe.model_dump()),
             average=recipe.average_clips if recipe.average_clips != "none" else "prob",
             batch_size=recipe.eval_batch_size or recipe.batch_size,
             num_workers=recipe.num_workers,
@@ -295,10 +299,7 @@ class RecognitionTask(Task):
         for reason in result.failures.values():
             self.log.say(f"counted as wrong in validation: {reason}")
         names = ("mean_average_precision",) if recipe.multi_label else ("top_k_accuracy", "mean_class_accuracy")
-        figures = result.compute(names)
-        if recipe.multi_label:
-            figures["top1_acc"] = figures["mean_average_precision"]
-        return figures, result
+        return result.compute(names), result
 
     def passport(self) -> Passport:
         """The checkpoint's description, without position and metrics."""

@@ -17,6 +17,7 @@ from clipwise.engine.evaluate import TestResult, check_metrics, score_list
 from clipwise.engine.recognition import check_classes, check_labels
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.recipe import RecognitionRecipe, apply_overrides, load_recipe, make_recipe
+from clipwise.tasks.views import activation_of
 
 
 def evaluate(
@@ -90,6 +91,7 @@ def evaluate(
         model,
         ClipDataset(videos, spec),
         device=accelerator.device,
+        activation=activation_of(protocol.model_dump()),
         average=protocol.average_clips,
         max_views=max_views or protocol.max_views,
         num_workers=protocol.num_workers,

@@ -15,7 +15,7 @@ from clipwise.data.lists import read_list, test_part
 from clipwise.engine.checkpoint import Passport
 from clipwise.errors import DataError
 from clipwise.export.graphs import Description, random_input
-from clipwise.tasks.recognition_loss import average_views
+from clipwise.tasks.views import Activation, average_views
 
 # Largest difference of float files, as a share of the largest score: sums in another order, folded norms.
 FLOAT_TOLERANCE = 1e-3
@@ -54,7 +54,7 @@ class Sample:
 
 def compare(
     model: Callable[[Tensor], Any], exported: Callable[[Tensor], Any], samples: Iterable[Sample], source: str, *, device: torch.device,
-    average: str = "prob", before: bool = False,
+    average: str = "prob", activation: Activation = "softmax", before: bool = False,
 ) -> Comparison:  # fmt: skip
     """Run both on every sample.
 
@@ -62,7 +62,7 @@ def compare(
 
     Args:
         model: the graph in PyTorch.
-        average, before: how views become a video's score, for the best class.
+        average, activation, before: how views become a video's score, for the best class.
     """
     result = Comparison(source)
     agree = right = exported_right = labeled = 0
@@ -79,8 +79,8 @@ def compare(
             )
             result.max_abs_diff = max(result.max_abs_diff, difference)
             result.max_rel_diff = max(result.max_rel_diff, difference / max(float(one.abs().max()), 1e-6))
-        best = _best(expected, average, before)
-        other_best = _best(found, average, before) if expected[0].shape == found[0].shape else -1
+        best = _best(expected, average, activation, before)
+        other_best = _best(found, average, activation, before) if expected[0].shape == found[0].shape else -1
         agree += best == other_best
         result.samples += 1
         if sample.label is not None:
@@ -99,10 +99,10 @@ def _tuple(outputs: Any) -> tuple[Tensor, ...]:
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def _best(outputs: list[Tensor], average: str, before: bool) -> int:
+def _best(outputs: list[Tensor], average: str, activation: Activation, before: bool) -> int:
     """The class of a video, or the best cell of BMN's map."""
     if len(outputs) == 1:
-        return int(average_views(outputs[0][None], average, before).argmax())
+        return int(average_views(outputs[0][None], average, activation, before).argmax())
     confidence = outputs[0]
     return int((confidence[:1, 0] * confidence[:1, 1]).argmax())
 

@@ -23,6 +23,7 @@ from clipwise.export.graphs import Description, make_graph
 from clipwise.export.runtimes import load_exported_model
 from clipwise.export.writers import quantize_onnx, write_onnx, write_openvino, write_torch
 from clipwise.recipe import apply_overrides, make_recipe
+from clipwise.tasks.views import activation_of
 
 Format = Literal["onnx", "torch", "openvino"]
 
@@ -165,6 +166,7 @@ def export_model(
                 check_clips,
                 device=on_device(graph),
                 average="score" if recipe.get("average_clips") == "score" else "prob",
+                activation=activation_of(recipe),
                 before=description.views_before_softmax,
             )
         _accept(comparison, int8, min_agreement)

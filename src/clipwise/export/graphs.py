@@ -21,6 +21,7 @@ from clipwise.data.transforms import normalize_clips
 from clipwise.engine.checkpoint import Passport
 from clipwise.errors import CheckpointError, ClipwiseError
 from clipwise.models.bmn import BMN
+from clipwise.tasks.views import activation_of
 
 KEY = "clipwise"
 """Under this key the description stands in a file's metadata."""
@@ -40,7 +41,7 @@ class Description:
     precision: str = "fp32"
     """``fp32``, or ``int8`` where weights and activations of convolutions are quantized."""
     views_before_softmax: bool = False
-    """How the views of a video are averaged; see :func:`clipwise.tasks.recognition_loss.average_views`."""
+    """How the views of a video are averaged; see :func:`clipwise.tasks.views.average_views`."""
     device: str | None = None
     """Kind of device that a compiled file is bound to; None: any that its runtime knows."""
     passport: dict[str, Any] = field(default_factory=dict)
@@ -87,6 +88,7 @@ def preprocessing(recipe: dict[str, Any], *, normalized_inside: bool) -> dict[st
         "crop": {"kind": recipe["test_crop"], "size": recipe["test_crop_size"]},
         "channels": "RGB" if recipe["modality"] == "rgb" else "flow x, y",
         "normalize": {"inside_the_graph": normalized_inside, "mean": recipe["mean"], "std": recipe["std"]},
+        "activation": activation_of(recipe),
         "average_views": recipe["average_clips"],
     }
 

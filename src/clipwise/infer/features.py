@@ -30,6 +30,7 @@ from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_c
 from clipwise.engine.device import pick_device
 from clipwise.engine.evaluate import autocast
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
+from clipwise.tasks.views import activate, activation_of
 from clipwise.video.decode import VideoReader, open_frames, open_video
 
 Kind = Literal["features", "scores", "probs"]
@@ -211,7 +212,7 @@ class FeatureExtractor:
             else:
                 out = self.model(clips)
         out = out.float()
-        return (out.softmax(-1) if self.rule.kind == "probs" else out).cpu().numpy()
+        return (activate(out, activation_of(self.passport.recipe)) if self.rule.kind == "probs" else out).cpu().numpy()
 
 
 class TwoStream:

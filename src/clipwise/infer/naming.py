@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from clipwise.data.dataset import ClipSpec
 from clipwise.engine.checkpoint import Passport
 from clipwise.engine.evaluate import score_clip
+from clipwise.tasks.views import activate, activation_of
 from clipwise.video.decode import VideoReader
 
 
@@ -19,7 +20,7 @@ class SpanNamer:
 
     def __init__(self, model: torch.nn.Module, passport: Passport, device: torch.device, amp: str, batch_size: int):
         self.model, self.device, self.amp, self.batch_size = model, device, amp, batch_size
-        self.classes = passport.classes
+        self.classes, self.activation = passport.classes, activation_of(passport.recipe)
         spec = ClipSpec.from_recipe(passport.recipe, "val")
         if spec.transform.num_crops > 1:
             spec = replace(spec, transform=replace(spec.transform, crop="center"))
@@ -43,7 +44,7 @@ class SpanNamer:
             parts = np.split(frames, np.cumsum([local[i].size for i in some])[:-1])
             clips = [self._clip(part, local[i].shape) for part, i in zip(parts, some)]
             logits = score_clip(self.model, torch.from_numpy(np.stack(clips)).to(self.device), self.spec, amp=self.amp)
-            probs.append(logits.softmax(-1).mean(1).cpu().numpy())
+            probs.append(activate(logits, self.activation).mean(1).cpu().numpy())
         return np.concatenate(probs)
 
     def _clip(self, frames: NDArray, shape: tuple[int, ...]) -> NDArray:

@@ -22,7 +22,7 @@ from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device
 from clipwise.engine.evaluate import score_clip
 from clipwise.errors import CheckpointError, DataError
-from clipwise.tasks.recognition_loss import average_views
+from clipwise.tasks.views import activation_of, average_views
 from clipwise.video.decode import VideoReader, open_video
 
 
@@ -89,7 +89,7 @@ class Predictor:
             )
         self.model, self.passport, self.device, self.amp = model, passport, device, amp
         self.spec = ClipSpec.from_recipe(passport.recipe, "test")
-        self.average = passport.recipe["average_clips"]
+        self.average, self.activation = passport.recipe["average_clips"], activation_of(passport.recipe)
         self.max_views = max_views or passport.recipe["max_views"]
         self.classes = passport.classes
 
@@ -131,7 +131,8 @@ class Predictor:
         """uint8 (B, V, T, H, W, C) -> (B, num_classes)."""
         logits = self.logits(frames)
         mode = "prob" if self.average == "none" else self.average
-        return average_views(logits, mode, getattr(self.model, "views_before_softmax", False)).cpu().numpy()
+        together = getattr(self.model, "views_before_softmax", False)
+        return average_views(logits, mode, self.activation, together).cpu().numpy()
 
 
 def load(

@@ -22,6 +22,7 @@ from clipwise.data.transforms import ClipPlan, normalize_clips
 from clipwise.engine.evaluate import autocast
 from clipwise.errors import ClipwiseError
 from clipwise.infer.predictor import Predictor
+from clipwise.tasks.views import activate, to_probabilities
 from clipwise.video.decode import FrameSink, VideoReader
 from clipwise.video.live import Picture, Source, resample
 
@@ -161,7 +162,7 @@ class Streamer:
         frames, _ = self.spec.read(_Window(kept, start, length, fps), np.random.default_rng(0))
         scores = self.predictor.score(torch.from_numpy(frames)[None])[0]
         self._count(began)
-        return WindowScores(start_s, end_s, self._probabilities(scores))
+        return WindowScores(start_s, end_s, to_probabilities(scores, self.predictor.average, self.predictor.activation))
 
     @torch.inference_mode()
     def _step_by_step(self, pictures: Iterable[Picture], fps: float, plan: ClipPlan) -> Iterator[WindowScores]:
@@ -187,19 +188,13 @@ class Streamer:
                 logits = self.online(normalize_clips(views[:, None], spec.mean, spec.std)[:, :, 0])
             times.append(picture.time_s)
             if (number // step) % every == 0:
-                scores = logits.float().softmax(-1).mean(0).cpu().numpy()
+                scores = activate(logits.float(), self.predictor.activation).mean(0).cpu().numpy()
                 self._count(began)
                 yield WindowScores(times[0], picture.time_s + step / fps, scores)
 
     def _count(self, began: float) -> None:
         self.windows += 1
         self.seconds_model += time.perf_counter() - began
-
-    def _probabilities(self, scores: np.ndarray) -> np.ndarray:
-        if self.predictor.average != "score":
-            return scores
-        powers = np.exp(scores - scores.max())
-        return powers / powers.sum()
 
 
 class _Window(VideoReader):

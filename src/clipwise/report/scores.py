@@ -143,8 +143,11 @@ class ScoreTable:
 
     @cached_property
     def probabilities(self) -> NDArray[np.float64]:
-        """(N, K): the scores, through a softmax where they are not shares already. NaN where the video failed."""
+        """(N, K): the scores, through a softmax (sigmoids for several labels) where they are logits. NaN where the video failed."""
         known = self.scores[~self.failed]
+        if self.multi_label:
+            logits = len(known) and (known.min() < 0 or known.max() > 1)
+            return np.asarray(1 / (1 + np.exp(-self.scores))) if logits else self.scores
         if len(known) and (known.min() < 0 or abs(known.sum(1) - 1).max() > 1e-2):
             shifted = np.exp(self.scores - np.nanmax(self.scores, axis=1, keepdims=True, initial=-np.inf))
             return shifted / shifted.sum(1, keepdims=True)

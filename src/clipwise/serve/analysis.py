@@ -18,6 +18,7 @@ from clipwise.errors import ClipwiseError
 from clipwise.infer.predictor import ClipSpec, VideoReader
 from clipwise.serve.batching import BatchQueue
 from clipwise.serve.segment_json import Segment, segments_from_windows
+from clipwise.tasks.views import activation_of, to_probabilities
 
 _CHUNK_BYTES = 48 * 2**20  # frames of windows that are held at once
 _CURVES = 8  # classes that are given along the whole time
@@ -66,7 +67,7 @@ class Analyzer:
                 f"the model sees {self.spec.modality}, which is not in a video file; serve an RGB model."
             )
         recipe = predictor.passport.recipe
-        self.average, self.multi_label = recipe["average_clips"], bool(recipe.get("multi_label"))
+        self.average, self.activation = recipe["average_clips"], activation_of(recipe)
         self.classes: list[str] | None = predictor.classes
         # An exported model takes only the shape of its test protocol; a network takes the lighter one of validation.
         exported = hasattr(predictor.model, "description")
@@ -113,7 +114,7 @@ class Analyzer:
         progress(0.95)
         if self.localizer is None:
             edges = _edges(times)
-            found = segments_from_windows(edges, rows, options.threshold, single=not self.multi_label)
+            found = segments_from_windows(edges, rows, options.threshold, single=self.activation == "softmax")
             segments = [replace(s, name=self.name(s.index)) for s in found if s.index is not None]
         else:
             segments = self.localizer(reader)
@@ -159,12 +160,7 @@ class Analyzer:
         """(N, num_classes) 0 to 1; a protocol that averages logits gets its softmax (sigmoid for several labels) here."""
         if scores.ndim == 3:  # average_clips "none" leaves the views
             scores = scores.mean(1)
-        if self.average != "score":
-            return scores
-        if self.multi_label:
-            return 1 / (1 + np.exp(-scores))
-        scores = np.exp(scores - scores.max(-1, keepdims=True))
-        return scores / scores.sum(-1, keepdims=True)
+        return to_probabilities(scores, self.average, self.activation)
 
     def _plan(self, reader: VideoReader, options: Options) -> tuple[np.ndarray, float, float]:
         """Windows (W, 2) in seconds, at most ``max_windows``; a short video still gets several."""

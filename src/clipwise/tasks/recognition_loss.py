@@ -1,4 +1,4 @@
-"""Recognition as arithmetic: the loss, the views' average, and figures of a batch."""
+"""Recognition as arithmetic: the loss, and figures of a batch."""
 
 from __future__ import annotations
 
@@ -36,27 +36,3 @@ def batch_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torc
         labels = labels.argmax(1)
     ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
     return {"top1_acc": ranked[:, 0].float().mean(), "top5_acc": ranked.any(1).float().mean()}
-
-
-def average_views(logits: torch.Tensor, mode: str, views_before_softmax: bool = False) -> torch.Tensor:
-    """One score row for a video from the logits of its views.
-
-    Args:
-        logits: (B, V, num_classes).
-        mode: ``prob``: mean of the views' softmax; ``score``: mean of the logits; ``none``: the logits as they are.
-        views_before_softmax: average the logits first (TSN: MMAction2's head averages the features of all
-            segments and crops before its linear layer, which is the same).
-
-    Returns:
-        (B, num_classes), or (B, V, num_classes) for ``none`` ((B, 1, num_classes) with views_before_softmax).
-
-    Source: MMAction2 BaseRecognizer.average_clip.
-    """
-    logits = logits.float()
-    if views_before_softmax:
-        logits = logits.mean(1, keepdim=True)
-    if mode == "prob":
-        return logits.softmax(-1).mean(1)
-    if mode == "score":
-        return logits.mean(1)
-    return logits
