@@ -88,7 +88,7 @@ def test_fuse_is_a_plain_weighted_sum(scores):
     other = scores[::-1].copy()
     np.testing.assert_allclose(fusion.fuse([scores, other], [1, 0.5]), scores + 0.5 * other)
     logits = np.log(scores)
-    np.testing.assert_allclose(fusion.fuse([logits, logits], [1, 1], softmax=True), 2 * scores, rtol=1e-5)
+    np.testing.assert_allclose(fusion.fuse([logits, logits], [1, 1], "softmax"), 2 * scores, rtol=1e-5)
 
 
 def test_order_is_repaired_by_name(scores):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from clipwise.cli import main
 from clipwise.engine.checkpoint import Passport, save_weights
 from clipwise.engine.test import evaluate
 from clipwise.engine.train import train
@@ -143,3 +144,15 @@ def test_training_logs_the_map_by_its_name_and_chooses_the_best_by_it(colors, tm
     assert 0 <= measured["mean_average_precision"] <= 1
     assert result.best is not None
     assert result.best.exists()
+
+
+def test_score_files_of_several_labels_are_fused_and_measured_by_map(colors, tmp_path, capsys):
+    files = []
+    for name, suffix in (("a", ".json"), ("b", ".csv")):
+        result = evaluate("colors", data=str(colors / "list.txt"), loaded=(Colors(), passport(average_clips="score")))
+        result.save(tmp_path / f"{name}{suffix}")
+        files.append(str(tmp_path / f"{name}{suffix}"))
+    assert main(["fuse", *files, "--sigmoid", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == {"mean_average_precision": pytest.approx(1.0)}
+    assert main(["fuse", *files, "--search", *files, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["weights"] == [1.0, 1.0]

@@ -3,13 +3,15 @@
   clipwise fuse rgb.json flow.json --weights 1 1 --labels val.txt
   clipwise fuse rgb.pkl flow.pkl --softmax --labels val.txt --search rgb_dev.pkl flow_dev.pkl --search-labels dev.txt
 
-Scores are added with their weights, as they are; --softmax turns raw scores into probabilities first. Files that name their
+Scores are added with their weights, as they are; --softmax (--sigmoid for several labels a video) turns logits into
+probabilities first. Files that name their
 videos are brought into one order by name.
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from clipwise.cli.common import add_json, print_json
 from clipwise.errors import ClipwiseError, DataError
@@ -18,7 +20,9 @@ from clipwise.errors import ClipwiseError, DataError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scores", nargs="+", help="score files: .json, .csv or .pkl")
     parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="one a file (default: all 1)")
-    parser.add_argument("--softmax", action="store_true", help="apply a softmax to each file's scores first")
+    activation = parser.add_mutually_exclusive_group()
+    activation.add_argument("--softmax", action="store_true", help="apply a softmax to each file's scores first")
+    activation.add_argument("--sigmoid", action="store_true", help="apply a sigmoid to each file's scores first")
     parser.add_argument("--labels", metavar="LIST", help="list with the labels, if the files have none")
     parser.add_argument("--list-format", default="auto", help="how the list is written")
     parser.add_argument("--topk", nargs="+", type=int, default=[1, 5], metavar="K", help="the k of top-k accuracy")
@@ -26,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--search",
         nargs="*",
         metavar="FILE",
-        help="find the weights by top-1 accuracy on these files (a validation set)",
+        help="find the weights by top-1 accuracy (mAP for several labels) on these files (a validation set)",
     )
     parser.add_argument("--search-labels", metavar="LIST", help="labels of the --search files, if they have none")
     parser.add_argument("--out", help="write the fused scores: .json, .csv or .pkl")
@@ -44,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         raise ClipwiseError("--weights gives the weights, --search finds them; give one of the two.")
     if args.out:
         check_result_path(args.out)
+    activation: Any = "softmax" if args.softmax else "sigmoid" if args.sigmoid else None
     files = [fusion.read_scores(path) for path in args.scores]
     arrays, labels = fusion.align(files, _labels(args.labels, args.list_format))
     weights, found = args.weights or [1.0] * len(files), None
@@ -59,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
         dev, truth = fusion.align(dev_files, dev_labels)
         if truth is None:
             raise ClipwiseError("the --search files have no labels; give --search-labels LIST.")
-        weights, found = fusion.search_weights(dev, truth, args.softmax)
-    fused = fusion.fuse(arrays, weights, args.softmax)
+        weights, found = fusion.search_weights(dev, truth, activation)
+    fused = fusion.fuse(arrays, weights, activation)
     figures = fusion.measure_fused(fused, labels, args.topk) if labels is not None else {}
     alone = [fusion.measure_fused(a, labels, args.topk) for a in arrays] if labels is not None else []
     if args.out:
@@ -84,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{path}\tweight {weight:g}" + "".join(f"\t{k} {v:.4f}" for k, v in own.items()))
     if found is not None:
         where = "these same videos: too good to report" if same_videos else "the --search videos"
-        print(f"weights found with top1_acc {found:.4f} on {where}")
+        figure = next(iter(figures), "top1_acc")
+        print(f"weights found with {figure} {found:.4f} on {where}")
     for name, value in figures.items():
         print(f"{name}\t{value:.4f}")
     if not figures:
@@ -94,13 +100,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _labels(path: str | None, list_format: str) -> list[tuple[str | None, int]] | None:
+def _labels(path: str | None, list_format: str) -> list[tuple[str | None, Any]] | None:
     if path is None:
         return None
+    import numpy as np
+
     from clipwise.data.lists import read_list
 
     videos = read_list(path, format=list_format)
     labels = [videos.label(i) for i in range(len(videos))]
-    if not all(isinstance(label, int) for label in labels):
-        raise DataError(f"{path}: fusion needs one label a video.")
-    return [(videos.entry(i), int(label)) for i, label in enumerate(labels)]  # type: ignore[arg-type]
+    if any(label is None for label in labels):
+        raise DataError(f"{path}: fusion needs labels, but some videos have none.")
+    plain = [int(label) if np.ndim(label) == 0 else np.flatnonzero(label).tolist() for label in labels]  # type: ignore[arg-type]
+    return [(videos.entry(i), label) for i, label in enumerate(plain)]

@@ -19,8 +19,13 @@ from typing import Any
 import numpy as np
 
 from clipwise.data.class_folders import VIDEO_SUFFIXES
+from clipwise.engine.evaluate import measure
 from clipwise.errors import DataError
 from clipwise.tasks import metrics
+from clipwise.tasks.views import Activation, to_probabilities
+
+Label = int | list[int]
+"""A class index, or the indices of all classes of a video with several labels."""
 
 
 @dataclass
@@ -31,14 +36,14 @@ class ScoreFile:
         path: where they come from.
         scores: float64 (N, num_classes); NaN where a video failed.
         names: the videos' paths, if the file has them.
-        labels: class indices, if the file has them.
+        labels: class indices (a list of them for several labels a video), if the file has them.
         classes: class names, if the file has them.
     """
 
     path: str
     scores: np.ndarray
     names: list[str] | None = None
-    labels: list[int] | None = None
+    labels: list[Label] | None = None
     classes: list[str] | None = None
 
     def __len__(self) -> int:
@@ -74,7 +79,7 @@ def _read_json(path: Path) -> ScoreFile:
     width = len(content["classes"] or next(r["scores"] for r in rows if r["scores"] is not None))
     scores = [np.full(width, np.nan) if r["scores"] is None else np.asarray(r["scores"], float) for r in rows]
     labels = [r["label"] for r in rows]
-    known = all(isinstance(label, int) for label in labels)
+    known = all(isinstance(label, (int, list)) for label in labels)
     return ScoreFile(
         str(path), _stack(scores), [r["path"] for r in rows], labels if known else None, content["classes"]
     )
@@ -87,7 +92,7 @@ def _read_csv(path: Path) -> ScoreFile:
     columns = [i for i, name in enumerate(header) if name.startswith("score_")]
     scores = [[float(row[i]) for i in columns] for row in rows]
     names = [row[header.index("path")] for row in rows] if "path" in header else None
-    labels = [int(row[header.index("label")]) for row in rows] if "label" in header else None
+    labels = [json.loads(row[header.index("label")]) for row in rows] if "label" in header else None  # 3, or [0, 3]
     classes = [header[i].removeprefix("score_") for i in columns]
     return ScoreFile(str(path), _stack(scores), names, labels, None if classes[0].isdigit() else classes)
 
@@ -133,8 +138,8 @@ class _ScoreUnpickler(pickle.Unpickler):
 
 
 def align(
-    files: Sequence[ScoreFile], labels: Sequence[tuple[str | None, int]] | None = None
-) -> tuple[list[np.ndarray], list[int] | None]:
+    files: Sequence[ScoreFile], labels: Sequence[tuple[str | None, Label]] | None = None
+) -> tuple[list[np.ndarray], list[Label] | None]:
     """Bring score files into one order.
 
     Args:
@@ -203,44 +208,46 @@ def _key(name: str) -> tuple[str, ...]:
     return (*path.parent.parts, stem)
 
 
-def fuse(scores: Sequence[np.ndarray], weights: Sequence[float], softmax: bool = False) -> np.ndarray:
+def fuse(scores: Sequence[np.ndarray], weights: Sequence[float], activation: Activation | None = None) -> np.ndarray:
     """Weighted sum, without dividing by the weights' sum.
 
     Args:
         scores: arrays (N, num_classes).
         weights: one number an array.
-        softmax: turn each array's rows into probabilities first (for files with raw scores).
+        activation: turn each array's rows into probabilities first (for files with logits).
 
     Source: MMAction2 0.24 tools/analysis/report_accuracy.py.
     """
-    return metrics.weighted_score([_softmax(s) if softmax else s for s in scores], weights)
+    return metrics.weighted_score([_probabilities(s, activation) for s in scores], weights)
 
 
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+def _probabilities(scores: np.ndarray, activation: Activation | None) -> np.ndarray:
+    return np.asarray(to_probabilities(scores, "score", activation)) if activation else scores
 
 
-def measure_fused(scores: np.ndarray, labels: Sequence[int], topk: Sequence[int] = (1, 5)) -> dict[str, float]:
-    """Top-k and mean class accuracy; a video without scores (NaN) counts as wrong."""
-    truth = np.asarray(labels)
-    failed = np.isnan(scores).any(axis=1)
-    figures = {}
-    if failed.all():
+def measure_fused(scores: np.ndarray, labels: Sequence[Label], topk: Sequence[int] = (1, 5)) -> dict[str, float]:
+    """Top-k and mean class accuracy, or mean average precision; a video without scores (NaN) counts as wrong."""
+    if np.isnan(scores).any(axis=1).all():
         raise DataError("no video has scores from all files.")
-    share = float((~failed).mean())
-    for k, value in zip(topk, metrics.top_k_accuracy(scores[~failed], truth[~failed], tuple(topk))):
-        figures[f"top{k}_acc"] = float(value) * share
-    full = np.where(failed[:, None], 0.0, scores)
-    full[failed, truth[failed]] = -1.0
-    figures["mean_class_accuracy"] = float(metrics.mean_class_accuracy(full, truth))
-    return figures
+    several = any(isinstance(label, list) for label in labels)
+    names = ("mean_average_precision",) if several else ("top_k_accuracy", "mean_class_accuracy")
+    return measure(scores, list(_truth(labels, scores.shape[1])), names, topk)
+
+
+def _truth(labels: Sequence[Label], num_classes: int) -> np.ndarray:
+    """(N,) class indices, or (N, num_classes) 0 and 1 where a video may have several."""
+    if not any(isinstance(label, list) for label in labels):
+        return np.asarray(labels)
+    truth = np.zeros((len(labels), num_classes), np.int64)
+    for row, label in zip(truth, labels):
+        row[label] = 1
+    return truth
 
 
 def search_weights(
-    scores: Sequence[np.ndarray], labels: Sequence[int], softmax: bool = False, steps: int = 20
+    scores: Sequence[np.ndarray], labels: Sequence[Label], activation: Activation | None = None, steps: int = 20
 ) -> tuple[list[float], float]:
-    """The weights with the best top-1 accuracy, on a grid; the first weight is 1 unless it is 0.
+    """The weights with the best top-1 accuracy (mAP for several labels), on a grid; the first weight is 1 unless it is 0.
 
     Of equally good ones the most even weights win. Search on a validation list, not on the list that is reported.
 
@@ -248,12 +255,12 @@ def search_weights(
         steps: the weights are multiples of 1/steps before they are scaled.
 
     Returns:
-        Weights and their top-1 accuracy.
+        Weights and their figure.
     """
     if len(scores) == 1:
-        return [1.0], measure_fused(scores[0], labels, (1,))["top1_acc"]
-    truth = np.asarray(labels)
-    parts = np.stack([_softmax(s) if softmax else s for s in scores])  # (files, N, classes)
+        return [1.0], next(iter(measure_fused(scores[0], labels, (1,)).values()))
+    truth = _truth(labels, scores[0].shape[1])
+    parts = np.stack([_probabilities(s, activation) for s in scores])  # (files, N, classes)
     good = ~np.isnan(parts).any(axis=(0, 2))
     parts, kept = parts[:, good], truth[good]
     if not len(kept):
@@ -262,13 +269,16 @@ def search_weights(
     winner: tuple[int, ...] = ()
     for counts in _splits(steps, len(parts)):
         fused = np.tensordot(np.asarray(counts) / steps, parts, axes=1)
-        hits = float((fused.argmax(axis=1) == kept).mean())
-        rank = (hits, -float(np.var(counts)))
+        if truth.ndim == 2:
+            figure = metrics.mean_average_precision(fused, kept)
+        else:
+            figure = float((fused.argmax(axis=1) == kept).mean()) * len(kept) / len(truth)
+        rank = (figure, -float(np.var(counts)))
         if best is None or rank > best:
             best, winner = rank, counts
     assert best is not None
     scale = winner[0] or steps
-    return [round(c / scale, 6) for c in winner], best[0] * len(kept) / len(truth)
+    return [round(c / scale, 6) for c in winner], best[0]
 
 
 def _splits(total: int, parts: int):
