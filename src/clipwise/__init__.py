@@ -17,6 +17,7 @@ _PUBLIC = {
     "evaluate": "clipwise.engine.test",
     "list_recipes": "clipwise.recipe",
     "load_recipe": "clipwise.recipe",
+    "open_video": "clipwise.video.decode",
 }
 __all__ = ["__version__", *_PUBLIC]
 

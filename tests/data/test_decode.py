@@ -280,7 +280,7 @@ def test_hole_in_the_file_names_the_frame(tmp_path):
         with pytest.raises(DecodeError) as caught:
             reader.frames([50])
         assert str(caught.value).startswith(
-            f"{path}: frame 50 cannot be decoded; decoding broke off after {truth} frames: "
+            f"{path}: there is no frame 50; {truth} frames can be decoded, 0 to {truth - 1} (after frame {truth - 1}: "
         )
         assert reader.num_frames == truth
 

@@ -28,8 +28,8 @@ from clipwise.prepare.prepare import (
 )
 from clipwise.video.backends import FLOW_TEMPLATE
 from clipwise.video.decode import open_frames, open_video
-from clipwise.video.packet_index import PacketIndex
-from clipwise.video.packets import INDEX_NAME, TABLES, TableCache, find_table, forget_indexes
+from clipwise.video.packet_index import PacketIndex, find_table, forget_indexes
+from clipwise.video.packets import INDEX_NAME, TABLES, TableCache
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fuzz

@@ -94,6 +94,8 @@ def check_dataset(parts: Mapping[str, VideoList], *, depth: Depth = "normal", nu
     for (name, index), record in records.items():
         if record.fault:
             report(name, index, record.fault, record.detail)
+        elif record.note:
+            result.notes.append(Fault(name, index, parts[name].path(index), "false_marks", record.note))
     result.opened = len(records)
     if depth != "short":
         copies = _find_copies(parts, there, report)

@@ -30,6 +30,7 @@ class Record:
     bytes: int = 0
     duration_s: float = 0.0
     picture: int | None = None  # bits of the first frame, see lookalikes
+    note: str = ""  # which marks of the file are false, though all frames are read rightly
 
 
 @dataclass(frozen=True)
@@ -66,32 +67,19 @@ class Look:
 
     def _video(self, path: str) -> Record:
         with PyAVReader(path, timeout_s=self.timeout_s, verify=self.full) as reader:
-            keys = reader.keyframes
-            fault, detail = "", ""
-            table = reader.table
-            expected = reader.header_frames
-            if reader.damage:
-                fault, detail = (
-                    ("damaged" if reader.num_frames >= expected > 0 else "truncated"),
-                    reader.damage,
-                )
-            elif expected and len(table) + table.hidden < expected:
-                fault, detail = "truncated", f"has {len(table)} frames, its header says {expected}"
             picture = picture_bits(reader.frames([0], transform=thumbnail)[0])
-            if not fault and not self.full:
+            if not self.full and reader.table.seekable:
                 # First, last and a middle keyframe: any decoding error in them, at a hundredth of the cost of a full decode.
-                if table.seekable:
-                    reader.frames([int(keys[len(keys) // 2]), int(keys[-1])], transform=_corner)
-                if reader.concealed:
-                    fault, detail = (
-                        "damaged",
-                        f"frame {min(reader.concealed)} has errors that the decoder has covered up",
-                    )
+                keys = reader.keyframes
+                reader.frames([int(keys[len(keys) // 2]), int(keys[-1])], transform=_corner)
+            fault, detail = _video_fault(reader)
             if not fault and reader.num_frames < self.min_frames:
                 fault, detail = "too_short", f"has {reader.num_frames} frames, {self.min_frames} are needed"
-            distance = int(np.diff(np.append(keys, reader.num_frames)).max()) if table.seekable else reader.num_frames
+            table = reader.table
+            keys = np.append(reader.keyframes, reader.num_frames)
+            distance = int(np.diff(keys).max()) if table.seekable else reader.num_frames
             return Record(fault, detail, reader.num_frames, reader.fps, reader.height, reader.width, reader.codec, distance,
-                          table.seekable, os.path.getsize(path), reader.duration_s, picture)  # fmt: skip
+                          table.seekable, os.path.getsize(path), reader.duration_s, picture, table.note or "")  # fmt: skip
 
     def _folder(self, path: str, num_frames: int | None, offset: int) -> Record:
         options: dict[str, Any] = {
@@ -109,6 +97,18 @@ class Look:
         if there < self.min_frames:
             return Record("too_short", f"has {there} frames, {self.min_frames} are needed", there)
         return record
+
+
+def _video_fault(reader: PyAVReader) -> tuple[str, str]:
+    expected, there = reader.header_frames, reader.num_frames
+    if reader.damage:
+        begins_late = reader.damage.startswith("it begins between")
+        return ("damaged" if there >= expected > 0 or begins_late else "truncated"), reader.damage
+    if expected and there + reader.table.hidden < expected:
+        return "truncated", f"has {there} frames, its header says {expected}"
+    if reader.concealed:
+        return "damaged", f"frame {min(reader.concealed)} has errors that the decoder has covered up"
+    return "", ""
 
 
 def _corner(frame: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ FAULTS = {
     "missing": "the file or folder is not there",
     "undecodable": "cannot be opened, or no frame of it decoded",
     "truncated": "breaks off, or holds fewer frames than its header or the list says",
-    "damaged": "has frames with errors that the decoder has covered up",
+    "damaged": "has frames with errors that the decoder has covered up, or begins between two keyframes",
     "too_short": "has fewer frames than are needed",
     "bad_label": "has no label, or one outside the classes",
     "duplicate": "has the same content as an entry of another part",
@@ -57,6 +57,7 @@ class CheckResult:
         classes: class names, where known.
         statistics: frames, fps, size, keyframe distance and so on: of each the smallest, median and largest value.
         speed: ``clip_cpu_ms``, ``clips_per_s`` of one loader worker, ``epoch_s`` of the first part with ``workers`` workers.
+        notes: files that are read rightly although their marks are false, and what is false; no faults.
         advice: what to do about it, in sentences.
         seconds: how long the check took.
     """
@@ -69,6 +70,7 @@ class CheckResult:
     classes: list[str] | None = None
     statistics: dict[str, Any] = field(default_factory=dict)
     speed: dict[str, float] = field(default_factory=dict)
+    notes: list[Fault] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -168,6 +170,12 @@ def advise(result: CheckResult, parts: Mapping[str, VideoList]) -> None:
         advice.append(
             f"{statistics['not_seekable']} videos cannot be seeked in exactly (AVI, transport streams, damaged files) and are decoded "
             "from their start each time. `clipwise prepare resize` makes mp4 files of them."
+        )
+    if result.notes:
+        first = result.notes[0]
+        advice.append(
+            f"{len(result.notes)} {'video has' if len(result.notes) == 1 else 'videos have'} false marks; the first, {first.path}: "
+            f"{first.detail}. Frames are read rightly, but slowly; `clipwise prepare resize` makes mp4 files with true marks."
         )
     names = list(result.histograms)
     for name in names:

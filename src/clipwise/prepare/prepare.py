@@ -176,7 +176,7 @@ class _Resize:
             last: int | None = None
             turned = reader.rotation % 180 != 0
             scaling = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
-            for count, picture in reader.pictures():
+            for count, picture in reader.decoded_frames():
                 if stream is None:
                     rate = reader.rate
                     stream = container.add_stream("libx264", rate=rate, options=options)

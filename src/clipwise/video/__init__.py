@@ -1,1 +1,29 @@
-"""Opening video: exact random access to frames of files, folders and arrays; streams; writing."""
+"""Video: exact random access to the frames of files, folders and arrays; streams; writing. Useful without the rest of clipwise.
+
+>>> import clipwise.video
+>>> frames = clipwise.video.open("video.mp4")[[3, 70]]  # (2, H, W, 3) uint8 RGB
+"""
+
+from typing import Any
+
+
+def open(source: Any, **options: Any):
+    """Opens a video, or a folder of frames, for reading frames by number.
+
+    Args:
+        source: a path, a URL, the bytes of a file, a binary file object, an array (T, H, W, C) uint8, or a folder of images.
+        options: of :func:`clipwise.video.decode.open_video`, for a folder those of :func:`clipwise.video.decode.open_frames`.
+
+    Returns:
+        A :class:`clipwise.video.reader.VideoReader`.
+
+    Raises:
+        DecodeError: the source cannot be opened, or holds no frame that can be decoded.
+    """
+    import os
+
+    from clipwise.video.decode import open_frames, open_video
+
+    if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
+        return open_frames(source, **options)
+    return open_video(source, **options)

@@ -14,7 +14,7 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from clipwise.errors import DecodeError, MissingExtraError
-from clipwise.video.decode import FrameSink, VideoReader
+from clipwise.video.reader import FrameSink, VideoReader
 
 RGB_TEMPLATE = "img_{:05}.jpg"
 FLOW_TEMPLATE = "flow_{}_{:05}.jpg"
@@ -266,7 +266,7 @@ class TorchCodecReader(VideoReader):
         except (RuntimeError, ValueError) as error:
             pyav.close()
             raise DecodeError(f"{self.name}: TorchCodec cannot open it on the device {device}: {error}") from error
-        self._first_s = float(pyav.table.pts[0] * pyav._stream.time_base)
+        self._first_s = float(pyav.table.pts[0] * pyav.stream.time_base)
 
     @property
     def duration_s(self) -> float:

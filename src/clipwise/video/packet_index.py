@@ -8,21 +8,23 @@ stays around 25 MB.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from clipwise.errors import DataError
-from clipwise.video.packets import PacketTable, forget_indexes
+from clipwise.video.packets import PacketTable, index_path
 
-INDEX_FORMAT = 1
+INDEX_FORMAT = 2  # 1 trusted keyframe marks and counts that nobody had checked
 Key = tuple[str, int, int]  # absolute path, size, modification time in ns
 
 _ROW = np.dtype([
     ("name", "u8"), ("size", "i8"), ("mtime", "i8"), ("pts", "i8", 3), ("keys", "i8", 3),
-    ("damage", "i4"), ("rotation", "i2"), ("hidden", "i4"), ("flags", "u1"),
+    ("damage", "i4"), ("note", "i4"), ("rotation", "i2"), ("hidden", "i4"), ("flags", "u1"),
 ])  # fmt: skip
 
 
@@ -42,7 +44,15 @@ class PacketIndex:
             raise DataError(
                 f"{path}: cannot be read as a packet index; delete it and run `clipwise prepare index` again"
             ) from error
-        if int(arrays.get("format", -1)) != INDEX_FORMAT:
+        version = int(arrays.get("format", -1))
+        if version == 1:
+            warnings.warn(
+                f"{path}: was made by clipwise 0.1, whose frame counts and keyframes were not checked, and is not used; "
+                "run `clipwise prepare index` again",
+                stacklevel=2,
+            )
+            arrays["rows"] = np.empty(0, _ROW)
+        elif version != INDEX_FORMAT:
             raise DataError(f"{path}: is an index of another version; delete it and run `clipwise prepare index` again")
         self._rows, self._stamps, self._texts = arrays["rows"], arrays["stamps"], arrays["texts"]
 
@@ -57,12 +67,11 @@ class PacketIndex:
         entry = self._rows[row]
         if entry["name"] != name or entry["size"] != key[1] or entry["mtime"] != key[2]:
             return None
-        damage = str(self._texts[entry["damage"]]) or None
+        damage, note = (str(self._texts[entry[name]]) or None for name in ("damage", "note"))
         pts, keys = self._list(entry["pts"]), self._list(entry["keys"])
         flags = int(entry["flags"])
-        return PacketTable(
-            pts, keys, bool(flags & 1), bool(flags & 2), damage, int(entry["rotation"]), int(entry["hidden"])
-        )
+        rotation, hidden = int(entry["rotation"]), int(entry["hidden"])
+        return PacketTable(pts, keys, bool(flags & 1), bool(flags & 2), damage, rotation, hidden, note)
 
     def _list(self, packed: np.ndarray) -> np.ndarray:
         first, step, count = (int(value) for value in packed)
@@ -86,9 +95,9 @@ def write_index(path: str | os.PathLike, tables: Iterable[tuple[Key, PacketTable
                 packed.append((length, -1, len(values)))
                 stamps.append(values)
                 length += len(values)
-        damage = texts.setdefault(table.damage or "", len(texts))
+        damage, note = (texts.setdefault(text or "", len(texts)) for text in (table.damage, table.note))
         flags = table.timed | table.seekable << 1
-        rows.append((path_hash(key[0], folder), *key[1:], *packed, damage, table.rotation, table.hidden, flags))
+        rows.append((path_hash(key[0], folder), *key[1:], *packed, damage, note, table.rotation, table.hidden, flags))
     table_rows = np.sort(np.array(rows, dtype=_ROW), order="name")
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -104,6 +113,24 @@ def write_index(path: str | os.PathLike, tables: Iterable[tuple[Key, PacketTable
     finally:
         part.unlink(missing_ok=True)
     forget_indexes()
+
+
+def find_table(key: Key) -> PacketTable | None:
+    """The table of a video (path, size, modification time) in the index of its folder, or of one of the folders above."""
+    path = index_path(os.path.dirname(key[0]))
+    return open_index(path).get(key) if path is not None else None
+
+
+@cache
+def open_index(path: Path) -> PacketIndex:
+    """An index, remembered."""
+    return PacketIndex(path)
+
+
+def forget_indexes() -> None:
+    """Looks for index files again."""
+    index_path.cache_clear()
+    open_index.cache_clear()
 
 
 def path_hash(path: str, folder: str) -> int:

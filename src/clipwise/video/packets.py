@@ -2,25 +2,23 @@
 
 A container's header says how many frames there should be; the packets say how many there are. One pass over the packets
 (no decoding, about a millisecond for ten seconds of video) gives the presentation time stamps, whose order is the order of the
-frames, and the time stamps of the keyframes. Everything that random access needs follows from these two lists.
+frames, and the time stamps of the keyframes. Everything that random access needs follows from these two lists. Where the packets
+cannot be relied on, the table says why (``doubt``), and :mod:`clipwise.video.counting` decodes the file once.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import struct
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from clipwise.video.packet_index import PacketIndex
+from clipwise.video.bitstream import PacketCheck, check_for
 
 # Containers whose time stamps can be trusted for seeking. AVI has no presentation time stamps, transport streams seek coarsely.
 SEEKABLE_CONTAINERS = frozenset({"mov", "mp4", "matroska", "webm"})
@@ -30,6 +28,44 @@ KEEP_MAX_BYTES = 8 << 20
 # Bounds of what a process remembers: 16 MB of time stamps, and about as much for the tables around them.
 CACHE_MAX_FRAMES = 2_000_000
 CACHE_MAX_TABLES = 20_000
+
+I_FRAME = 1  # PyAV's number of the kind
+
+
+class SurpriseError(Exception):
+    """The file does not behave as its packet table says."""
+
+
+class Watch:
+    """Lets frames pass that fit the packet table, from a keyframe on.
+
+    A keyframe must be an I-frame, frames must come in the order of their time stamps, and the decoder must not report errors. Before
+    the keyframe's time stamp it may: those frames refer to others that were not decoded, and nobody asks for them here.
+    """
+
+    def __init__(self, key: int, messages: list[Any]):
+        self.key, self.messages, self.newest = key, messages, -(1 << 62)
+
+    def __call__(self, frames: list[Any], fed: int | None) -> list[Any]:
+        """``frames`` that the packet of time stamp ``fed`` brought forth.
+
+        Raises:
+            SurpriseError: they do not fit.
+        """
+        if self.messages:
+            if fed is None or fed >= self.key:
+                raise SurpriseError(f"the decoder reports: {self.messages[0][2].strip()}")
+            self.messages.clear()
+        for frame in frames:
+            stamp = frame.pts
+            if stamp is None or stamp <= self.newest:
+                raise SurpriseError("frames come in another order than their time stamps")
+            self.newest = stamp
+            if stamp == self.key and frame.pict_type != I_FRAME:
+                raise SurpriseError(f"the frame at {stamp} is marked as a keyframe and is none")
+            if frame.is_corrupt:
+                raise SurpriseError(f"the frame at {stamp} is damaged")
+        return frames
 
 
 @dataclass(frozen=True)
@@ -42,8 +78,10 @@ class PacketTable:
         timed: ``pts`` are the file's time stamps; otherwise they merely count.
         seekable: frames can be found by their time stamp. Where not, frames are counted from the start of the file.
         damage: what is wrong with the file, or None.
-        rotation: degrees by which the container says the pictures are to be turned, anticlockwise.
+        rotation: degrees by which the container says the frames are to be turned, anticlockwise.
         hidden: packets that an edit list hides: in the header's count, but no frames of the video.
+        note: which marks of the container are false, or None; frames are right all the same.
+        doubt: why only a decode of the whole file can tell which frames there are; None in a table that is finished.
     """
 
     pts: np.ndarray
@@ -53,6 +91,8 @@ class PacketTable:
     damage: str | None = None
     rotation: int = 0
     hidden: int = 0
+    note: str | None = None
+    doubt: str | None = None
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -72,13 +112,15 @@ class PacketTable:
 def scan_packets(container, stream, keep: list[Any] | None = None) -> PacketTable:
     """Reads every packet of ``stream`` once, without decoding; those of a small file are put into ``keep``.
 
-    ``damage`` is set where a packet is flagged as cut off or is no longer a well-formed sequence of H.264/HEVC units, or where the
-    file does not begin with a keyframe: then only decoding can tell how many frames there are.
+    ``damage`` is set where a packet is flagged as cut off or is no longer a well-formed sequence of H.264/HEVC units: then only
+    decoding can tell how many frames there are, as where ``doubt`` is set.
     """
+    names = set(container.format.name.split(","))
+    seekable = not SEEKABLE_CONTAINERS.isdisjoint(names)
+    check = check_for(stream.codec_context)
     pts: list[int] = []
     keys: list[int] = []
-    timed, damage, number, hidden = True, None, -1, 0
-    prefix = _unit_length_bytes(stream.codec_context)
+    timed, damage, number, hidden, marked, starts, reordered, newest = True, None, -1, 0, 0, False, False, -(1 << 62)
     room = KEEP_MAX_BYTES
     for packet in container.demux(stream):
         size = packet.size
@@ -91,123 +133,70 @@ def scan_packets(container, stream, keep: list[Any] | None = None) -> PacketTabl
         if not size:
             continue
         number += 1
-        if damage is None:
-            if packet.is_corrupt:
-                damage = f"packet {number} is cut off"
-            elif prefix and not _well_formed(bytes(packet), prefix):
-                damage = f"packet {number} is damaged"
+        if damage is None and packet.is_corrupt:
+            damage = f"packet {number} is cut off"
         stamp = packet.pts
         if stamp is None:
             timed = False
             stamp = number
-        elif packet.is_keyframe:
+        key: bool | None = packet.is_keyframe
+        if key:
+            marked += 1
+            if check.doubt is None and packet.has_sidedata("new_extradata"):
+                check.verifiable, check.doubt = False, f"the decoder's settings change at packet {number}"
+        if damage is None and (seekable or not number):
+            key = check.key(number, bytes(packet), bool(key), stamp > newest)
+            if key is None:
+                damage = f"packet {number} is damaged"
+        if not number:
+            starts = bool(key)
+        if key:
             keys.append(stamp)
+        if stamp > newest:
+            newest = stamp
+        else:
+            reordered = True
         if packet.is_discard:  # an edit list hides packets that are still needed to decode others
             hidden += 1
         else:
             pts.append(stamp)
     stamps = np.sort(np.asarray(pts, dtype=np.int64))
-    names = set(container.format.name.split(","))
     timed = timed and "avi" not in names and len(keys) > 0 and (len(stamps) < 2 or bool((np.diff(stamps) > 0).all()))
-    seekable = timed and not SEEKABLE_CONTAINERS.isdisjoint(names)
-    if damage is None and seekable and len(stamps) and min(keys) > stamps[0]:
-        damage = "the first packet is not a keyframe"
+    note = _false_marks(check, marked, len(keys)) if seekable and damage is None else None
+    doubt = check.doubt if seekable else None
+    if seekable and not reordered and check.must_reorder and len(stamps) > 1:
+        doubt = "its time stamps are in the order of decoding, though its frames are shown in another"
+    if damage is None and doubt is None and len(stamps):
+        doubt = _doubt(check, stamps, keys, timed, seekable, starts)
+    seekable = seekable and timed and check.verifiable and check.changed is None
     if not timed:
         stamps = np.arange(len(stamps), dtype=np.int64)
-    return PacketTable(stamps, np.sort(np.asarray(keys, dtype=np.int64)), timed, seekable, damage, hidden=hidden)
+    return PacketTable(stamps, np.sort(np.asarray(keys, np.int64)), timed, seekable, damage, 0, hidden, note, doubt)
 
 
-def _unit_length_bytes(codec) -> int:
-    """Bytes of the length before each H.264/HEVC unit (mp4 and Matroska store them so), 0 where units are stored otherwise."""
-    position = {"h264": 4, "hevc": 21}.get(codec.name)
-    extra = codec.extradata if position is not None else None
-    if position is None or extra is None or len(extra) <= position or extra[0] != 1:
-        return 0
-    return (extra[position] & 3) + 1
+def _false_marks(check: PacketCheck, marked: int, keys: int) -> str | None:
+    if keys < marked:
+        return f"marks {marked} packets as keyframes, of which {keys} are"
+    if check.changed is not None:
+        return f"parameter sets change at packet {check.changed} and keyframes do not repeat them"
+    return None if check.verifiable else "whether its keyframes are what they are marked as cannot be told"
 
 
-def _well_formed(data: bytes, prefix: int) -> bool:
-    # Inside a unit there are never three zero bytes in a row: those are holes in the file. Three in a row hold an aligned pair, and
-    # numpy counts pairs fifty times faster than bytes.find looks for three. (The first unit's length is left out: it begins with zeros.)
-    size = len(data)
-    pairs = max(0, size - prefix) // 2
-    suspicious = pairs > np.count_nonzero(np.frombuffer(data, np.uint16, pairs, prefix)) if pairs else False
-    at = 0
-    while at < size:
-        head = at + prefix
-        end = head + int.from_bytes(data[at:head], "big")
-        # The first bit of a unit is 0.
-        if end == head or end > size or data[head] & 0x80 or (suspicious and data.find(b"\0\0\0", head, end) >= 0):
-            return False
-        at = end
-    return True
-
-
-def may_be_rotated(source: Any, container_name: str) -> bool:
-    """Whether the header of a file could hold a rotation tag. False is certain; True means: look at the first frame.
-
-    FFmpeg tells of rotation only on decoded frames, and crops are drawn before anything is decoded.
-    """
-    names = container_name.split(",")
-    if "mov" not in names and "matroska" not in names:
-        return False  # AVI, transport streams, FLV, ASF… have no such tag
-    try:
-        if isinstance(source, bytes):
-            file: Any = io.BytesIO(source)
-        elif isinstance(source, str):
-            if "://" in source:
-                return True
-            file = open(source, "rb")  # noqa: SIM115
-        else:
-            return True
-        with file:
-            return _mp4_turned(file) if "mov" in names else _matroska_turned(file)
-    except OSError:
-        return True
-
-
-# The unit matrix of the track header and the movie header, in 16.16 and 2.30 fixed point.
-_UPRIGHT = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-
-
-def _mp4_turned(file) -> bool:
-    while True:
-        head = file.read(16)
-        if len(head) < 8:
-            return True
-        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
-        skip = len(head)
-        if size == 1:
-            size = int.from_bytes(head[8:16], "big")
-        if kind == b"moov":
-            break
-        if size < 8:
-            return True
-        file.seek(size - skip, io.SEEK_CUR)
-    if size > 1 << 26:
-        return True
-    moov = head[8:] + file.read(size - skip)
-    found = 0
-    for kind, places in (
-        (b"mvhd", (36, 48)),
-        (b"tkhd", (40, 52)),
-    ):  # where the matrix lies in versions 0 and 1 of the box
-        at = moov.find(kind)
-        while at >= 0:
-            start = at + 4 + places[moov[at + 4] == 1]
-            if moov[start : start + 36] != _UPRIGHT:
-                return True
-            found += 1
-            at = moov.find(kind, start)
-    return found < 2
-
-
-def _matroska_turned(file) -> bool:
-    head = file.read(1 << 16)
-    end = head.find(b"\x1f\x43\xb6\x75")  # the first cluster: the header has ended
-    return end < 0 or any(
-        roll in head[:end] for roll in (b"\x76\x75\x84", b"\x76\x75\x88")
-    )  # ProjectionPoseRoll, 4 or 8 bytes
+def _doubt(
+    check: PacketCheck, stamps: np.ndarray, keys: list[int], timed: bool, seekable: bool, starts: bool
+) -> str | None:
+    """Why the packets may be more than the frames, or their order another."""
+    if (timed and min(keys) > stamps[0]) or not (timed or starts):
+        return "the file does not begin with a keyframe"
+    if not (seekable and timed and check.reorders and len(stamps) > 2):
+        return None
+    steps = np.diff(stamps)
+    typical = float(np.median(steps))
+    uneven = int((np.abs(steps - typical) > max(1.5, typical / 4)).sum())
+    # A rate that varies all over is meant so; a few holes in an even one are where packets have been lost.
+    if 0 < uneven <= max(1, len(steps) // 10):
+        return f"its time stamps have {uneven} gaps, as if packets had been lost"
+    return None
 
 
 class TableCache:
@@ -253,35 +242,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: setattr(TABLES, "_lock", threading.Lock()))
 
 
-# ---- tables of a whole data set in one file: clipwise.video.packet_index ---------------------------------------------------------------
+# ---- where the tables of a whole data set may lie in one file: clipwise.video.packet_index ----------------------------------------------
 
 INDEX_NAME = "clipwise_index.npz"
 SEARCH_LEVELS = 4
 
 
-def find_table(key: tuple[str, int, int]) -> PacketTable | None:
-    """The table of a video (path, size, modification time) in the index of its folder, or of one of the folders above."""
-    index = index_of(os.path.dirname(key[0]))
-    return index.get(key) if index is not None else None
-
-
 @cache
-def index_of(folder: str) -> PacketIndex | None:
-    """The index that covers a folder; remembered, also that there is none."""
+def index_path(folder: str) -> Path | None:
+    """The index file that covers a folder; remembered, also that there is none."""
     for level in [Path(folder), *Path(folder).parents][:SEARCH_LEVELS]:
         if (level / INDEX_NAME).is_file():
-            return _open_index(level / INDEX_NAME)
+            return level / INDEX_NAME
     return None
-
-
-@cache
-def _open_index(path: Path) -> PacketIndex:
-    from clipwise.video.packet_index import PacketIndex
-
-    return PacketIndex(path)
-
-
-def forget_indexes() -> None:
-    """Look for index files anew."""
-    index_of.cache_clear()
-    _open_index.cache_clear()

@@ -1,39 +1,52 @@
-"""Random access to video files with PyAV; see :mod:`clipwise.video.decode` for what every reader promises."""
+"""Random access to video files with PyAV; see :mod:`clipwise.video.reader` for what every reader promises."""
 
 from __future__ import annotations
 
 import io
+import logging
 import os
+import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import av
+import av.logging
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from clipwise.errors import DecodeError
-from clipwise.video.decode import FrameSink, VideoReader, local_path, name_source, reason, why_not_opened
-from clipwise.video.packets import TABLES, PacketTable, find_table, may_be_rotated, scan_packets
+from clipwise.video.packets import (
+    SEEKABLE_CONTAINERS,
+    TABLES,
+    PacketTable,
+    SurpriseError,
+    Watch,
+    index_path,
+    scan_packets,
+)
+from clipwise.video.reader import FrameSink, VideoReader
 
-# FFmpeg would write to stderr from inside worker processes; errors come as exceptions anyway.
-av.logging.set_level(None)
+# PyAV forwards messages of this level only. Those of errors it shows to a Capture in any case, which is how a decoder tells of damage
+# that it covers up; none is printed. A message that repeats the one before counts as well.
+av.logging.set_level(av.logging.ERROR)
+av.logging.set_skip_repeated(False)
+_LIBAV = logging.getLogger("libav")
+_LIBAV.addHandler(logging.NullHandler())
+_LIBAV.propagate = False
 
 # Decoders that can be told packet by packet not to decode a frame that no other frame needs. AV1's must not be told so.
 SKIPS_NON_REFERENCE = frozenset({"h264", "hevc", "mpeg4", "mpeg2video"})
-
-
-class SurpriseError(Exception):
-    """The file does not behave as its packet table says."""
 
 
 class PyAVReader(VideoReader):
     """Reads a video file with PyAV (FFmpeg inside), the default.
 
     Seeks to the last keyframe before a wanted frame, does not decode frames that nobody needs, and takes a frame only under the time
-    stamp that the packet table gives it. Whatever does not fit the table makes it decode from the start of the file and count.
+    stamp that the packet table gives it. Whatever does not fit the table, and every error that the decoder reports, makes it decode
+    the file from its start, once to count the frames and then to read them.
     """
 
     def __init__(self, source: str | os.PathLike | bytes | io.IOBase, *, timeout_s: float | None = None, rotate: bool = True,
@@ -50,8 +63,8 @@ class PyAVReader(VideoReader):
         self._reformat = VideoReformatter().reformat
         self._container: Any = None
         self.concealed: set[int] = set()
-        self._start_clock()
-        self._open()
+        self.start_clock()
+        self.open()
         try:
             self._load_table(verify)
         except BaseException:
@@ -60,7 +73,8 @@ class PyAVReader(VideoReader):
 
     # ---- opening -------------------------------------------------------------------------------------------------------------
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Opens the file anew, at its start."""
         self.close()
         source = io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source
         if isinstance(source, io.IOBase):
@@ -69,64 +83,66 @@ class PyAVReader(VideoReader):
         try:
             self._container = av.open(source, timeout=timeout)
         except (av.error.FFmpegError, OSError, ValueError, EOFError) as error:
+            from clipwise.video.diagnose import why_not_opened
+
             raise DecodeError(f"{self.name}: {why_not_opened(self._source, error, self._timeout_s)}") from error
         streams = [s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams or streams[0].codec_context is None:
-            kinds = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
-            what = (
-                f"has no video stream, only {kinds}"
-                if not streams
-                else "holds video of a kind that FFmpeg cannot decode"
-            )
+            from clipwise.video.diagnose import why_no_video
+
+            what = why_no_video(self._container, bool(streams))
             self.close()
             raise DecodeError(f"{self.name}: {what}")
-        self._stream = streams[0]
-        self._codec = self._stream.codec_context
+        self.stream = streams[0]
+        self._codec = self.stream.codec_context
         self._codec.thread_count = 1  # one decoder thread costs the least CPU time; loaders run many processes
         self._codec.thread_type = "NONE"
-        # A stream may change its picture size half-way: all frames get the size that the header names.
+        # A stream may change its frame size half-way: all frames get the size that the header names.
         self._stored_size = (self._codec.width, self._codec.height)
         self._fresh = True
         self._packets: list[Any] = []  # all of them, or none
         self._starts: dict[int, int] = {}  # time stamp of a keyframe -> its place among them
 
     def _load_table(self, verify: bool) -> None:
-        path = local_path(self._source)
-        key = TABLES.key(path) if path is not None else None
-        table = TABLES.get(key) or find_table(key) if key is not None else None
+        path = self.local_path
+        self._key = key = TABLES.key(path) if path is not None else None
+        table = TABLES.get(key) if key is not None else None
+        if table is None and key is not None and index_path(os.path.dirname(key[0])) is not None:
+            from clipwise.video.packet_index import find_table
+
+            table = find_table(key)
+        scanned = table is None
         if table is None:
             try:
-                table = scan_packets(self._container, self._stream, self._packets)
+                table = scan_packets(self._container, self.stream, self._packets)
             except (av.error.FFmpegError, OSError) as error:
                 raise DecodeError(f"{self.name}: cannot be read to its end: {reason(error)}") from error
             self._fresh = False
             self._starts = {packet.pts: at for at, packet in enumerate(self._packets) if packet.is_keyframe}
-            if may_be_rotated(self._source if path is None else path, self._container.format.name):
-                table = replace(table, rotation=self._first_rotation())
-            verify = verify or table.damage is not None
-            if not verify and key is not None:
-                TABLES.put(key, table)
-        self._key = key
-        self._use_table(table)
-        stream = self._stream
-        self.fps = float(stream.average_rate or stream.guessed_rate or 0)
-        self.header_frames = stream.frames
-        if verify:
-            self._count_by_decoding()
+            if not SEEKABLE_CONTAINERS.isdisjoint(
+                self._container.format.name.split(",")
+            ):  # others have no tag of rotation
+                from clipwise.video.rotation import may_be_rotated
+
+                if may_be_rotated(self._source if path is None else path, self._container.format.name):
+                    table = replace(table, rotation=self._first_rotation())
+        self.fps = float(self.stream.average_rate or self.stream.guessed_rate or 0)
+        self.header_frames = self.stream.frames
+        doubtful = scanned and (table.damage is not None or table.doubt is not None)
+        self.use_table(table, keep=scanned and not doubtful and not verify)
+        if verify or doubtful:
+            self._count(None)
         if not len(self.table):
             raise DecodeError(f"{self.name}: has a video stream, but no frame of it can be decoded")
 
     def _first_rotation(self) -> int:
-        angles: list[int] = []
+        for _, frames in self.decode_on():
+            if frames:
+                return round(frames[0].rotation / 90) * 90
+        return 0
 
-        def take(frame) -> bool:
-            angles.append(round(frame.rotation / 90) * 90)
-            return True
-
-        self._decode_on(take)
-        return angles[0] if angles else 0
-
-    def _use_table(self, table: PacketTable, keep: bool = False) -> None:
+    def use_table(self, table: PacketTable, keep: bool = False) -> None:
+        """Reads by ``table`` from now on; ``keep``: so does every later reader of this file."""
         self.table = table
         if keep and self._key is not None:
             TABLES.put(self._key, table)
@@ -134,52 +150,43 @@ class PyAVReader(VideoReader):
         width, height = self._stored_size
         self._size = (width, height) if self._rotate and table.rotation % 180 else (height, width)
 
-    def _count_by_decoding(self) -> None:
-        """Replaces the packets' table by what a decode from the start gives."""
-        pts: list[int | None] = []
+    def _count(self, surprise: Exception | None) -> None:
+        from clipwise.video.counting import count_by_decoding
 
-        def take(frame) -> None:
-            if frame.is_corrupt:
-                self.concealed.add(len(pts))
-            pts.append(frame.pts)
-
-        error = self._decode_on(take)
-        damage = self.table.damage
-        if error is not None:
-            damage = f"after frame {len(pts) - 1}: {reason(error)}" + (f"; {damage}" if damage else "")
-        if damage is None and self.concealed:
-            damage = f"{len(self.concealed)} frames have errors that the decoder has covered up, the first is {min(self.concealed)}"
-        stamps = np.asarray([-1 if p is None else p for p in pts], dtype=np.int64)
-        same = len(stamps) == len(self.table) and bool((stamps == self.table.pts).all())
-        # In a damaged file the pictures depend on where decoding began: only a decode from the start is the truth.
-        seekable, timed = self.table.seekable and same and damage is None, self.table.timed
-        if not same and damage is None and len(stamps) < len(self.table):
-            damage = f"{len(self.table)} packets give only {len(stamps)} frames"
-        if len(stamps) > 1 and not (np.diff(stamps) > 0).all():
-            stamps, seekable, timed = np.arange(len(stamps)), False, False
-        self._use_table(replace(self.table, pts=stamps, timed=timed, seekable=seekable, damage=damage), keep=True)
+        count_by_decoding(self, surprise)
 
     # ---- what the file says --------------------------------------------------------------------------------------------------
+
+    @property
+    def local_path(self) -> str | None:
+        """The path of the file, None for bytes, file objects and URLs."""
+        source = self._source
+        return source.removeprefix("file:") if isinstance(source, str) and source.startswith("file:") else None
 
     @property
     def codec(self) -> str:
         return self._codec.name
 
     @property
+    def skips(self) -> bool:
+        """The decoder can leave out frames that no other frame needs."""
+        return self._codec.name in SKIPS_NON_REFERENCE
+
+    @property
     def plain_colors(self) -> bool:
-        """8 bits a sample and even sides: FFmpeg's converters all give the same RGB for such pictures."""
+        """8 bits a sample and even sides: FFmpeg's converters all give the same RGB for such frames."""
         pixels = self._codec.format
         return pixels is not None and pixels.components[0].bits <= 8 and not any(side % 2 for side in self._stored_size)
 
     @property
     def rate(self) -> Fraction:
         """Average frames per second as a fraction; 25 where unknown."""
-        return Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
+        return Fraction(self.stream.average_rate or self.stream.guessed_rate or 25)
 
     @property
     def time_base(self) -> Fraction:
         """Seconds per unit of the table's time stamps, where the table is ``timed``."""
-        return Fraction(self._stream.time_base)
+        return Fraction(self.stream.time_base)
 
     @property
     def rotation(self) -> int:
@@ -189,34 +196,34 @@ class PyAVReader(VideoReader):
     @property
     def keyframes(self) -> np.ndarray:
         """(k,) numbers of the frames at which decoding can start."""
-        if self.table.timed:
-            return self.table.keyframe_indices()
-        return np.zeros(1, np.int64)
+        return self.table.keyframe_indices() if self.table.timed else np.zeros(1, np.int64)
 
     @property
     def duration_s(self) -> float:
         pts = self.table.pts
         if not self.table.timed or len(pts) < 2:
             return super().duration_s
-        span = float((pts[-1] - pts[0]) * self._stream.time_base)
+        span = float((pts[-1] - pts[0]) * self.stream.time_base)
         return span * len(pts) / (len(pts) - 1)
 
     def pts_s(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         if not self.table.timed:
             return super().pts_s(indices)
-        return (self.table.pts[self._check_indices(indices)] - self.table.pts[0]) * float(self._stream.time_base)
+        return (self.table.pts[self._check_indices(indices)] - self.table.pts[0]) * float(self.stream.time_base)
 
     # ---- reading -------------------------------------------------------------------------------------------------------------
 
     def _read(self, indices: np.ndarray, sink: FrameSink) -> None:
-        self._start_clock()
+        self.start_clock()
         if self.table.seekable:
             try:
                 self._read_by_seeking(indices, sink)
                 return
             except (SurpriseError, av.error.FFmpegError) as error:
-                self._check_clock(error)
-                self._use_table(replace(self.table, seekable=False), keep=True)
+                self.check_clock(error)
+                self._count(error)
+                sink.restart()
+                self._check_indices(indices)
         self._read_from_start(sink)
 
     def _read_by_seeking(self, indices: np.ndarray, sink: FrameSink) -> None:
@@ -224,51 +231,48 @@ class PyAVReader(VideoReader):
         keys = self.table.key_before(stamps).tolist()
         number = dict(zip(stamps.tolist(), indices.tolist()))  # time stamp -> frame number, of frames still to come
         wanted = list(number)
-
-        def take(frame) -> None:
-            if frame.pts in number:
-                if frame.is_corrupt:
-                    raise SurpriseError(f"frame {number[frame.pts]} is damaged")
-                sink(number.pop(frame.pts), self.upright(frame))
-
         done = 0
         packets: Any = None
         packet: Any = None
-        skips = self._codec.name in SKIPS_NON_REFERENCE
-        skipping = False
-        while done < len(wanted):
-            key = keys[done]
-            end = done
-            while end < len(wanted) and keys[end] == key:
-                end += 1
-            unsent = {pts for pts in wanted[done:end] if pts in number}
-            if packet is None or packet.pts != key:  # else the last group's decoding has just arrived at this keyframe
-                packets, packet = self._seek(key, wanted[done])
-            while unsent:
-                self._check_clock()
-                needed = packet.pts in number or not packet.size
-                if skips and skipping == needed:
-                    self._codec.skip_frame = "DEFAULT" if needed else "NONREF"
-                    skipping = not needed
-                for frame in packet.decode():
-                    take(frame)
-                unsent.discard(packet.pts)
-                packet = next(packets, None)
-                if packet is None:
-                    break
-            done = end
-            if done < len(wanted) and packet is not None and packet.pts == keys[done]:
-                continue
-            if packet is not None:  # every wanted packet is in: empty the decoder rather than feed it more
-                for frame in self._codec.decode(None):
-                    take(frame)
-                packet = None
-            if any(pts in number for pts in wanted[:done]):
-                raise SurpriseError("the decoder gave no frame for a packet")
+        skips, skipping = self.skips, False
+        with av.logging.Capture() as messages:
+            while done < len(wanted):
+                key = keys[done]
+                end = done
+                while end < len(wanted) and keys[end] == key:
+                    end += 1
+                unsent = {pts for pts in wanted[done:end] if pts in number}
+                # Else the last group's decoding has just arrived at this keyframe.
+                if packet is None or packet.pts != key:
+                    packets, packet = self.seek(key, wanted[done])
+                    watch = Watch(packet.pts, messages)
+                while unsent:
+                    self.check_clock()
+                    needed = packet.pts in number or not packet.size
+                    if skips and skipping == needed:
+                        self._codec.skip_frame = "DEFAULT" if needed else "NONREF"
+                        skipping = not needed
+                    for frame in watch(packet.decode(), packet.pts):
+                        if frame.pts in number:
+                            sink(number.pop(frame.pts), self.upright(frame))
+                    unsent.discard(packet.pts)
+                    packet = next(packets, None)
+                    if packet is None:
+                        break
+                done = end
+                if done < len(wanted) and packet is not None and packet.pts == keys[done]:
+                    continue
+                if packet is not None:  # every wanted packet is in: empty the decoder rather than feed it more
+                    for frame in watch(self._codec.decode(None), None):
+                        if frame.pts in number:
+                            sink(number.pop(frame.pts), self.upright(frame))
+                    packet = None
+                if any(pts in number for pts in wanted[:done]):
+                    raise SurpriseError("the decoder gave no frame for a packet")
         if skipping:
             self._codec.skip_frame = "DEFAULT"
 
-    def _seek(self, key: int, wanted: int):
+    def seek(self, key: int, wanted: int):
         """Packets from the keyframe ``key`` (or an earlier one) on, and the first of them."""
         if key in self._starts:
             self._codec.flush_buffers()
@@ -276,8 +280,8 @@ class PyAVReader(VideoReader):
             return packets, next(packets)
         self._fresh = False
         for target in (key, wanted, key):
-            self._container.seek(target, stream=self._stream)
-            packets = self._container.demux(self._stream)
+            self._container.seek(target, stream=self.stream)
+            packets = self._container.demux(self.stream)
             packet = next(packets)
             if packet.pts == key:
                 break
@@ -286,43 +290,41 @@ class PyAVReader(VideoReader):
         return packets, packet
 
     def _read_from_start(self, sink: FrameSink) -> None:
-        count = 0
-        last = max(sink.missing, default=-1)
-
-        def take(frame) -> bool:
-            nonlocal count
-            if count in sink.missing:
-                if frame.is_corrupt:
-                    self.concealed.add(count)
-                sink(count, self.upright(frame))
-            count += 1
-            return count > last
-
-        error = self._decode_on(take)
-        if sink.missing:
-            frame = min(sink.missing)
-            why = reason(error) if error is not None else f"the file ends after {count} frames, not {self.num_frames}"
-            damage = self.damage or f"after frame {count - 1}: {why}"
-            self._use_table(replace(self.table, pts=self.table.pts[:count], seekable=False, damage=damage), keep=True)
-            raise DecodeError(
-                f"{self.name}: frame {frame} cannot be decoded; decoding broke off after {count} frames: {why}"
-            ) from error
-
-    def _decode_on(self, take: Callable[[Any], Any]) -> Exception | None:
-        """Decodes from the start until ``take`` returns True; the error that ended it early, or None."""
-        if not self._fresh:
-            self._open()
-        self._fresh = False
+        count, last = 0, max(sink.missing, default=-1)
+        error: Exception | None = None
         try:
-            for packet in self._container.demux(self._stream):
-                self._check_clock()
-                for frame in packet.decode():
-                    if take(frame):
-                        return None
-        except av.error.FFmpegError as error:
-            self._check_clock(error)
-            return error
-        return None
+            for messages, frames in self.decode_on():
+                for frame in frames:
+                    if count in sink.missing:
+                        if frame.is_corrupt:
+                            self.concealed.add(count)
+                        sink(count, self.upright(frame))
+                    count += 1
+                if messages and self.damage is None:
+                    damage = f"the decoder reports errors from frame {count} on: {messages[0]}"
+                    self.use_table(replace(self.table, damage=damage), keep=True)
+                if count > last:
+                    return
+        except av.error.FFmpegError as broken:
+            self.check_clock(broken)
+            error = broken
+        why = reason(error) if error is not None else f"the file ends after {count} frames, not {self.num_frames}"
+        damage = self.damage or f"after frame {count - 1}: {why}"
+        self.use_table(replace(self.table, pts=self.table.pts[:count], seekable=False, damage=damage), keep=True)
+        raise DecodeError(
+            f"{self.name}: frame {min(sink.missing)} cannot be decoded; decoding broke off after {count} frames: {why}"
+        ) from error
+
+    def decode_on(self) -> Iterator[tuple[list[str], list[Any]]]:
+        """Decodes from the start: what the decoder said of each packet, and its frames. Ends with FFmpeg's error, or with the file."""
+        if not self._fresh:
+            self.open()
+        self._fresh = False
+        for packet in self._container.demux(self.stream):
+            self.check_clock()
+            with av.logging.Capture() as messages:
+                frames = packet.decode()
+            yield [text.strip() for _, _, text in messages], frames
 
     def iterate(self, start: int = 0, step: int = 1) -> Iterator[tuple[int, np.ndarray]]:
         """See :meth:`VideoReader.iterate`. Uses a file handle of its own, so ``frames`` may be called in between."""
@@ -330,14 +332,14 @@ class PyAVReader(VideoReader):
 
         return iterate(self, start, step)
 
-    def pictures(self) -> Iterator[tuple[int, av.VideoFrame]]:
+    def decoded_frames(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """Streams ``(index, frame)`` as FFmpeg decodes them: unconverted, not turned. For transcoding."""
-        from clipwise.video.pyav_stream import pictures
+        from clipwise.video.pyav_stream import decoded_frames
 
-        return pictures(self)
+        return decoded_frames(self)
 
     def upright(self, frame: av.VideoFrame) -> np.ndarray:
-        """A decoded picture as (H, W, 3) uint8 RGB, turned upright; a view into FFmpeg's memory with padded rows."""
+        """A decoded frame as (H, W, 3) uint8 RGB, turned upright; a view into FFmpeg's memory with padded rows."""
         rgb = self._reformat(frame, *self._stored_size, "rgb24", threads=1)
         plane: Any = rgb.planes[0]
         array = np.ndarray((rgb.height, rgb.width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))
@@ -347,10 +349,10 @@ class PyAVReader(VideoReader):
 
     # ---- clock ---------------------------------------------------------------------------------------------------------------
 
-    def _start_clock(self) -> None:
+    def start_clock(self) -> None:
         self._deadline = float("inf") if self._timeout_s is None else time.monotonic() + self._timeout_s
 
-    def _check_clock(self, error: Exception | None = None) -> None:
+    def check_clock(self, error: Exception | None = None) -> None:
         if time.monotonic() > self._deadline or isinstance(error, av.error.ExitError):
             raise DecodeError(f"{self.name}: decoding took longer than {self._timeout_s} s") from error
 
@@ -358,3 +360,32 @@ class PyAVReader(VideoReader):
         if self._container is not None:
             self._container.close()
             self._container = None
+
+
+def name_source(source: Any) -> tuple[Any, str]:
+    """What to give to FFmpeg, and what to call it in messages."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        if not len(source):
+            raise DecodeError("<bytes>: is empty (0 bytes)")
+        return bytes(source), "<bytes>"
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+        if "://" in path:
+            return path, path
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            status = None
+        if status is None or not stat.S_ISREG(status.st_mode) or not status.st_size:
+            from clipwise.video.diagnose import why_not_a_file
+
+            raise DecodeError(f"{path}: {why_not_a_file(path)}")
+        return f"file:{path}", path  # without the prefix FFmpeg takes 'a:b.mp4' for a protocol
+    if hasattr(source, "read") and hasattr(source, "seek"):
+        return source, str(getattr(source, "name", f"<{type(source).__name__}>"))
+    raise DecodeError(f"a video is given as a path, bytes or a file that can seek, not as {type(source).__name__}")
+
+
+def reason(error: BaseException) -> str:
+    """An error in a few words."""
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)

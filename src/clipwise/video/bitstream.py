@@ -1,0 +1,182 @@
+"""Whether packets are what their container says: keyframes that are none, B-frames out of order, parameter sets that change.
+
+Containers mark the packets at which decoding may start, and marks can be false: a file without a list of sync samples marks every
+packet, a careless remuxer writes decoding times as presentation times, a file joined from two goes on with other parameter sets.
+The first bytes of each packet tell; reading them costs a microsecond or two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+# Decoders that start at any keyframe of theirs, since it carries everything that it needs.
+SELF_CONTAINED = frozenset({"vp8", "vp9", "av1", "libdav1d", "libaom-av1", "av1_cuvid"})
+
+
+class PacketCheck:
+    """Looks at the packets of one stream in turn; here for codecs of which nothing needs to be looked at.
+
+    Attributes:
+        verifiable: keyframe marks can be relied on, after this check; without it frames are counted from the start of the file.
+        reorders: the codec has B-frames, and loses frames or shows wrong ones where others are missing.
+        doubt: why only a decode of the whole file can tell which frames there are.
+        changed: number of the packet from which on other parameter sets hold that later keyframes do not repeat.
+    """
+
+    def __init__(self, codec: Any):
+        name = self.name = codec.name
+        self.extra = bytes(codec.extradata or b"")
+        self.delay: int = codec.reorder_depth
+        self.verifiable = name in SELF_CONTAINED or codec.codec.intra_only
+        self.reorders = False
+        self.doubt: str | None = None
+        self._new_sets: int | None = None
+        self._incomplete: int | None = None
+
+    def key(self, number: int, data: bytes, marked: bool, newest: bool) -> bool | None:
+        """Looks at a packet.
+
+        Args:
+            number: of the packet.
+            marked: the container calls it a keyframe.
+            newest: its time stamp is later than those of all packets before.
+
+        Returns:
+            Whether decoding can start here; None: the packet is damaged.
+        """
+        return marked
+
+    @property
+    def must_reorder(self) -> bool:
+        """The stream's header says that frames are shown in another order than they are stored."""
+        # In H.264 the delay is FFmpeg's guess, and slices tell of B-frames.
+        return self.delay > 0 and self.name == "hevc"
+
+    @property
+    def changed(self) -> int | None:
+        return self._new_sets if self._incomplete is not None else None
+
+    def _note_sets(self, number: int, key: bool, complete: bool, new: bool) -> None:
+        if new and self._new_sets is None:
+            self._new_sets = number
+        # New sets are harmless where every keyframe, from the first on, brings all of its own, and nothing else brings any.
+        if (key and not complete) or (new and not key):
+            self._incomplete = number
+
+    def _note_b_frame(self, number: int) -> None:
+        # Every B-frame is stored after a frame that is shown later, or its decoder has nothing to reorder.
+        if self.delay and self.doubt is None:
+            self.doubt = (
+                f"packet {number} holds a B-frame whose time stamp is later than those of all packets before it"
+            )
+
+
+class UnitCheck(PacketCheck):
+    """H.264 and HEVC as MP4 and Matroska store them: units, each after its length."""
+
+    def __init__(self, codec: Any):
+        super().__init__(codec)
+        self.h264 = codec.name == "h264"
+        self.reorders = True
+        place = 4 if self.h264 else 21
+        self.prefix = (self.extra[place] & 3) + 1 if len(self.extra) > place and self.extra[0] == 1 else 0
+        self.verifiable = self.prefix > 0
+
+    def key(self, number: int, data: bytes, marked: bool, newest: bool) -> bool | None:
+        prefix, h264 = self.prefix, self.h264
+        if not prefix:
+            return marked
+        # Inside a unit there are never three zero bytes in a row: those are holes in the file. Three in a row hold an aligned pair,
+        # and numpy counts pairs fifty times faster than bytes.find looks for three. (The first unit's length is left out: it begins
+        # with zeros.)
+        size = len(data)
+        pairs = max(0, size - prefix) // 2
+        suspicious = pairs > np.count_nonzero(np.frombuffer(data, np.uint16, pairs, prefix)) if pairs else False
+        sets, recovery, frame, at, new = 0, False, 0, 0, False
+        while at < size:
+            head = at + prefix
+            end = head + int.from_bytes(data[at:head], "big")
+            # The first bit of a unit is 0.
+            if end == head or end > size or data[head] & 0x80 or (suspicious and data.find(b"\0\0\0", head, end) >= 0):
+                return None
+            kind = data[head] & 31 if h264 else data[head] >> 1 & 63
+            if not frame:
+                if kind in ((1, 5) if h264 else range(32)):
+                    frame = head
+                elif kind in ((7, 8) if h264 else (32, 33, 34)):
+                    sets |= 1 << kind
+                    new = new or data[head:end] not in self.extra
+                elif h264 and kind == 6:
+                    recovery = True
+            at = end
+        if not frame:
+            return False
+        key = marked and self._starts(data, frame, recovery)
+        if sets or key:
+            self._note_sets(number, key, sets == (0x180 if h264 else 7 << 32), new)
+        if newest and h264 and _slice_type(data, frame) == "B":
+            self._note_b_frame(number)
+        return key
+
+    def _starts(self, data: bytes, frame: int, recovery: bool) -> bool:
+        if not self.h264:
+            return 16 <= data[frame] >> 1 & 63 <= 23
+        return data[frame] & 31 == 5 or recovery or _slice_type(data, frame) in "I?"
+
+
+def _slice_type(data: bytes, head: int) -> str:
+    """P, B or I by the header of a frame's first H.264 slice: a 1 (slice 0), then the type as an Exp-Golomb number; "?" for others."""
+    byte = data[head + 1] if head + 1 < len(data) else 0
+    if byte & 0xF0 == 0xA0 or byte & 0xFC == 0x9C:  # 1 010…, 1 00111…
+        return "B"
+    if byte & 0xF0 == 0xB0 or byte == 0x88:  # 1 011…, 1 0001000
+        return "I"
+    return "P" if byte & 0xC0 == 0xC0 or byte & 0xFC == 0x98 else "?"
+
+
+class StartCodeCheck(PacketCheck):
+    """MPEG-4 Part 2, MPEG-1 and MPEG-2: headers after start codes."""
+
+    def __init__(self, codec: Any):
+        super().__init__(codec)
+        self.mpeg4 = codec.name == "mpeg4"
+        self.verifiable = self.reorders = True
+
+    def key(self, number: int, data: bytes, marked: bool, newest: bool) -> bool | None:
+        at = data.find(b"\0\0\1\xb6" if self.mpeg4 else b"\0\0\1\0")
+        if at < 0 or at + 5 >= len(data):
+            return False
+        kind = data[at + 4] >> 6 if self.mpeg4 else (data[at + 5] >> 3 & 7) - 1  # 0 I, 1 P, 2 B
+        key = marked and kind == 0
+        header = self._header(data[:at])
+        if header or key:
+            self._note_sets(number, key, bool(header), bool(header) and header not in self.extra)
+        if newest and kind == 2:
+            self._note_b_frame(number)
+        if self.mpeg4 and data.find(b"\0\0\1\xb6", at + 4) >= 0 and self.doubt is None:
+            self.doubt = f"packet {number} holds several frames"
+        return key
+
+    def _header(self, head: bytes) -> bytes:
+        """The sequence's header, where one stands before a frame."""
+        if not self.mpeg4:
+            at = head.find(b"\0\0\1\xb3")
+            return head[at : at + 12] if at >= 0 else b""
+        at = head.find(b"\0\0\1")
+        while 0 <= at < len(head) - 3:
+            after = head.find(b"\0\0\1", at + 3)
+            if 0x20 <= head[at + 3] <= 0x2F:
+                return head[at : after if after >= 0 else len(head)]
+            at = after
+        return b""
+
+
+def check_for(codec: Any) -> PacketCheck:
+    """The check for a stream's codec."""
+    if codec.name in ("h264", "hevc"):
+        return UnitCheck(codec)
+    if codec.name in ("mpeg4", "mpeg2video", "mpeg1video"):
+        return StartCodeCheck(codec)
+    return PacketCheck(codec)
