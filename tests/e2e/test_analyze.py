@@ -235,7 +235,7 @@ def test_grad_cam_finds_where_and_when(square):
     assert heat.at(16)[:20, :30].max() < 0.2
     curve = heat.curve()
     assert curve[heat.frames >= 11].mean() > 3 * curve[heat.frames < 9].mean()
-    with open_video(square) as reader, pytest.raises(ClipwiseError, match="Did you mean 'darker'"):
+    with open_video(square) as reader, pytest.raises(ClipwiseError, match="did you mean 'darker'"):
         video_heat(model, reader, "darkr")
 
 

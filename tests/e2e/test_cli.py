@@ -76,7 +76,7 @@ def test_closed_and_broken_pipes(words, ending):
 
 
 def test_unknown_verb_recipe_key_and_model(capsys, clips, tmp_path):
-    assert "Did you mean 'train'?" in refused(capsys, "trian")
+    assert "did you mean 'train'?" in refused(capsys, "trian")
     assert "did you mean 'tsm_tiny'" in refused(capsys, "train", "tsm_tny")
     assert "'tsm_tiny'? Give a YAML file" in refused(capsys, "explain", "tsm_tny")
     assert "not a whole number" in refused(capsys, "explain", "tsm_tiny", "--devices", 0)

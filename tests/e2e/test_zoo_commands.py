@@ -140,7 +140,7 @@ def test_info(theirs, trained, capsys):
     assert "c28ed83f" in out
     code, _, err = told(capsys, "info", "slowonly_r5O")
     assert code == 2
-    assert "Did you mean slowonly_r50" in err
+    assert "did you mean 'slowonly_r50" in err
     assert told(capsys, "info")[0] == 2
 
 

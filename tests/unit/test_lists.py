@@ -273,7 +273,7 @@ def test_any_names_can_be_ordered(names):
             "line 2: the label 3 is out of range: with 2 classes, 0 to 1.",
         ),
         ("a.mp4 1\nb.mp4 2\n", {"num_classes": 2}, "line 2: .*If the list counts classes from 1, subtract 1"),
-        ("a.mp4 wlak\n", {"classes": ["walk", "run"]}, "line 1: the class 'wlak' .*Did you mean 'walk'?"),
+        ("a.mp4 wlak\n", {"classes": ["walk", "run"]}, "line 1: the class 'wlak' .*did you mean 'walk'?"),
         ("a.mp4 0 1 2 3\n", {}, "4 numbers after the path"),
         ("a.mp4 0\nb.mp4 0 1\n", {}, "line 2: expected `path label`|1, 2 numbers after the path"),
         ("d 10 0\ne 0\n", {"format": "rawframes"}, "line 2: expected `folder num_frames label`"),

@@ -114,7 +114,7 @@ def test_names_of_outputs():
 
 
 def test_unknown_names():
-    with pytest.raises(CheckpointError, match="Did you mean slowonly_r50_4x16x1_256e_kinetics400_rgb"):
+    with pytest.raises(CheckpointError, match="did you mean 'slowonly_r50_4x16x1_256e_kinetics400_rgb"):
         zoo.resolve("slowonly_r50_4x16x1_256e_kinetics400_rgbb")
     with pytest.raises(CheckpointError, match=r"checkpoint 'runs/best.safetensors' does not exist"):
         zoo.resolve("runs/best.safetensors")

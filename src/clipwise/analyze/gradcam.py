@@ -200,11 +200,10 @@ def _class_index(predictor: Predictor, name: str) -> int:
     width = int(predictor.model.num_classes)  # type: ignore[arg-type]
     if name.isdigit() and int(name) < width:
         return int(name)
-    import difflib
+    from clipwise.io.names import did_you_mean
 
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else f" There are {width} classes."
-    raise ClipwiseError(f"the model has no class {name!r}.{hint}")
+    hint = did_you_mean(name, names) or f"; there are {width} classes."
+    raise ClipwiseError(f"the model has no class {name!r}{hint}")
 
 
 def _as_views(

@@ -55,11 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb, *rest = argv
     if verb not in VERBS:
-        import difflib
+        from clipwise.io.names import did_you_mean
 
-        close = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        print(f"clipwise: there is no command {verb!r}.{hint} `clipwise --help` lists them.", file=sys.stderr)
+        hint = did_you_mean(verb, VERBS) or "."
+        print(f"clipwise: unknown command {verb!r}{hint} `clipwise --help` lists them.", file=sys.stderr)
         return 2
     return guarded(f"clipwise {verb}", lambda: _run(verb, rest))
 

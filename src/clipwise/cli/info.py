@@ -77,11 +77,10 @@ def describe(args: argparse.Namespace) -> dict[str, Any]:
     elif args.what in list_models():
         return _describe_model(args)
     else:
-        import difflib
+        from clipwise.io.names import did_you_mean
 
-        near = difflib.get_close_matches(args.what, [*list_models(), *known], n=2, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise ClipwiseError(f"{args.what!r} is neither a file nor a model, a recipe or a name in the zoo.{hint}")
+        hint = did_you_mean(args.what, [*list_models(), *known], 0.5) or "."
+        raise ClipwiseError(f"{args.what!r} is neither a file nor a model, a recipe or a name in the zoo{hint}")
     if weights is not None:
         facts["published weights"] = _weights_facts(weights)
     return facts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from clipwise.data.class_folders import natural_key
 from clipwise.errors import DataError
+from clipwise.io.names import did_you_mean
 
 _INTEGER = re.compile(r"-?\d+")
 
@@ -83,9 +83,12 @@ class ClassIndex:
             self._fail(line, f"the label {token!r} is a name, but the labels before are numbers")
         if token not in self._index:
             if self.known:
-                near = difflib.get_close_matches(token, self.names, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                self._fail(line, f"the class {token!r} is not among the {len(self.names)} known classes.{hint}", ".")
+                hint = did_you_mean(token, self.names)
+                self._fail(
+                    line,
+                    f"the class {token!r} is not among the {len(self.names)} known classes{hint}",
+                    "" if hint else ".",
+                )
             self._index[token] = len(self._index)
             self.names.append(token)
         return self._index[token]

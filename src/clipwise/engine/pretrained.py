@@ -6,7 +6,6 @@ the zoo, or (where a recipe is given with it) a file of another project.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from clipwise.data.classes import class_names_for
 from clipwise.engine.checkpoint import Passport, model_args, read_passport, save_weights
 from clipwise.errors import CheckpointError
 from clipwise.io.download import cache_folder, download, locked
+from clipwise.io.names import did_you_mean
 from clipwise.models import create_model
 from clipwise.recipe import LocalizationRecipe, Recipe, load_recipe
 
@@ -184,9 +184,8 @@ def _unknown(name: str) -> str:
     looks_like_path = "/" in name or Path(name).suffix in (*FOREIGN_SUFFIXES, ".safetensors")
     if looks_like_path:
         return f"checkpoint {name!r} does not exist."
-    near = difflib.get_close_matches(name, [*CATALOGUE, *ALIASES], n=3, cutoff=0.6)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    hint = did_you_mean(name, [*CATALOGUE, *ALIASES]) or "."
     return (
-        f"checkpoint {name!r} is neither a file nor a name in the zoo.{hint} "
+        f"checkpoint {name!r} is neither a file nor a name in the zoo{hint} "
         "`clipwise info --zoo` lists the published weights."
     )

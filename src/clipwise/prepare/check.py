@@ -18,6 +18,7 @@ import numpy as np
 
 from clipwise.data.lists import VideoList, write_list
 from clipwise.errors import DataError
+from clipwise.io.files import atomic_path
 from clipwise.prepare.check_entry import Look, Record
 from clipwise.prepare.check_report import (
     FAULTS,
@@ -285,14 +286,8 @@ def write_clean_lists(
         kept = [index for index in range(len(videos)) if index not in bad]
         if not kept:
             raise DataError(f"{target}: nothing would be left of {name}; all its {len(videos)} entries have a fault")
-        path = Path(target)
-        part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write_list(videos.subset(np.array(kept)), part, relative_to=_list_base(videos, path))
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with atomic_path(Path(target), keep_suffix=True) as temporary:
+            write_list(videos.subset(np.array(kept)), temporary, relative_to=_list_base(videos, Path(target)))
         left_out[name] = len(bad)
     return left_out
 

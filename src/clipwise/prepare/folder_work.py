@@ -12,6 +12,7 @@ from typing import Any
 
 from clipwise.data.class_folders import VIDEO_SUFFIXES, is_video
 from clipwise.errors import DataError
+from clipwise.io.files import atomic_path, remove_stale
 from clipwise.prepare.parallel import Progress, run_jobs
 
 SETTINGS_NAME = ".clipwise-prepare.json"
@@ -126,9 +127,10 @@ def claim_folder(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
         if old != settings:
             differing = ", ".join(f"{k}={old.get(k)}" for k in settings if old.get(k) != settings[k])
             raise DataError(f"{out}: was made with {differing}; choose another folder, the same settings, or overwrite")
-    part = note.with_name(note.name + ".part")
-    part.write_text(json.dumps(settings))
-    os.replace(part, note)
+    for folder in (out, *(path for path in out.rglob("*") if path.is_dir())):
+        remove_stale(folder)
+    with atomic_path(note) as temporary:
+        temporary.write_text(json.dumps(settings))
 
 
 def even_size(height: int, width: int, short_side: int) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +14,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from clipwise.errors import DataError
+from clipwise.io.files import atomic_folder
 from clipwise.prepare.folder_work import PrepareResult, claim_folder, even_size, find_videos, name_targets, run_files
 from clipwise.prepare.parallel import Progress
 from clipwise.video.backends import RGB_TEMPLATE, brace_template
@@ -162,14 +162,6 @@ class _Frames(FolderWork):
 
 def write_folder(target: Path, files: Iterator[tuple[str, bytes]]) -> None:
     """Writes a folder of files, which appears under its name when it is complete; an old one is replaced."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with atomic_folder(target) as temporary:
         for name, data in files:
-            (part / name).write_bytes(data)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(part, target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            (temporary / name).write_bytes(data)

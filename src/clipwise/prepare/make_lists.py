@@ -15,6 +15,7 @@ import numpy as np
 
 from clipwise.data.lists import VideoList, read_list, write_list
 from clipwise.errors import DataError
+from clipwise.io.files import atomic_path
 from clipwise.prepare.parallel import Progress
 
 # Names under which videos belong together, tried in this order if no pattern is given; a pattern counts only if every name fits.
@@ -181,13 +182,8 @@ def _join_copies(videos: VideoList, keys: list[str], progress: Progress | None) 
 
 
 def _write_atomically(videos: VideoList, path: Path) -> Path:
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     base = os.path.abspath(path.parent) + os.sep
     inside = all(os.path.abspath(entry).startswith(base) for entry in videos.paths())
-    try:
-        write_list(videos, part, relative_to=path.parent if inside else None)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_path(path, keep_suffix=True) as temporary:
+        write_list(videos, temporary, relative_to=path.parent if inside else None)
     return path

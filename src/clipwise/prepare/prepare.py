@@ -17,6 +17,7 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from clipwise.errors import DataError, DecodeError
+from clipwise.io.files import atomic_path
 from clipwise.prepare.flow import extract_flow
 from clipwise.prepare.folder_work import PrepareResult, claim_folder, even_size, find_videos, name_targets, run_files
 from clipwise.prepare.frame_files import extract_frames
@@ -143,19 +144,13 @@ class _Resize:
         source, target = job[0], Path(job[1])
         if target.exists() and not self.overwrite:
             return None
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            with PyAVReader(source, timeout_s=self.timeout_s, verify=False) as reader:
-                try:
-                    count = self._transcode(reader, part, timed=reader.table.timed and not even_rate(reader))
-                except _DisorderError:
-                    count = self._transcode(reader, part, timed=False)
-                self._check(reader, part, count)
-                damage = reader.damage
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        with PyAVReader(source, timeout_s=self.timeout_s, verify=False) as reader, atomic_path(target) as part:
+            try:
+                count = self._transcode(reader, part, timed=reader.table.timed and not even_rate(reader))
+            except _DisorderError:
+                count = self._transcode(reader, part, timed=False)
+            self._check(reader, part, count)
+            damage = reader.damage
         return damage or ""
 
     def _transcode(self, reader: PyAVReader, part: Path, timed: bool) -> int:

@@ -20,6 +20,7 @@ import numpy as np
 
 from clipwise.data.lists import VideoList
 from clipwise.errors import DataError
+from clipwise.io.files import atomic_path, remove_stale
 from clipwise.prepare.folder_work import PrepareResult
 from clipwise.prepare.parallel import Progress, run_jobs
 
@@ -111,9 +112,9 @@ def write_shards(videos: VideoList, target: str | os.PathLike, *, samples_per_sh
         raise DataError(
             f"{out}: holds shards of another list or of other settings; choose another folder or delete them"
         )
-    part = note.with_name(f".{INDEX_NAME}.{os.getpid()}.part")
-    part.write_text(json.dumps(plan))
-    os.replace(part, note)
+    remove_stale(out)
+    with atomic_path(note) as temporary:
+        temporary.write_text(json.dumps(plan))
     result = PrepareResult()
     jobs = []
     for at, name in enumerate(names):
@@ -138,18 +139,12 @@ class _Shard:
 
 
 def _write_shard(job: _Shard) -> str:
-    part = f"{job.path}.{os.getpid()}.part"
-    try:
-        with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for index, number in enumerate(job.numbers.tolist()):
-                for name, data in _members(job.videos, index, f"{number:09}"):
-                    entry = tarfile.TarInfo(name)
-                    entry.size = len(data)
-                    tar.addfile(entry, io.BytesIO(data))
-        os.replace(part, job.path)
-    finally:
-        if os.path.exists(part):
-            os.remove(part)
+    with atomic_path(job.path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for index, number in enumerate(job.numbers.tolist()):
+            for name, data in _members(job.videos, index, f"{number:09}"):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
     return ""
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 import time
 from collections.abc import Sequence
 from html import escape
@@ -12,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import clipwise
-from clipwise.errors import ClipwiseError
+from clipwise.io.files import atomic_path
 
 if TYPE_CHECKING:
     from clipwise.report.sections import Section
@@ -73,22 +70,8 @@ def write_page(path: str | Path, html: str) -> Path:
     """Write a page so that a reader never sees half of it.
 
     Raises:
-        ClipwiseError: the folder can't be written to.
+        CheckpointError, WorkError: it can't be written.
     """
-    path = Path(path)
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(html)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise ClipwiseError(f"the report {path} can't be written: {error.strerror or error}.") from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
-    return path
+    with atomic_path(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    return Path(path)

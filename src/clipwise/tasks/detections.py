@@ -1,5 +1,6 @@
 """Result files in ActivityNet's form, and names for proposals from video-level class scores."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clipwise.errors import ClipwiseError, DataError
+from clipwise.io.files import growing_file
 
 ActivityNetResults = dict[str, list[dict[str, Any]]]
 
@@ -32,9 +34,8 @@ class ResultWriter:
         self._written: set[str] = set()
 
     def __enter__(self) -> "ResultWriter":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._part = self.path.with_name(self.path.name + ".part")
-        self._file = self._part.open("w", encoding="utf-8")
+        self._stack = contextlib.ExitStack()
+        self._file = self._stack.enter_context(growing_file(self.path))
         self._file.write('{"version": "VERSION 1.3", "results": {')
         return self
 
@@ -72,9 +73,7 @@ class ResultWriter:
     ) -> None:
         if kind is None:
             self._file.write(f'}}, "external_data": {json.dumps(self._external_data)}}}\n')
-        self._file.close()
-        if kind is None:
-            self._part.replace(self.path)
+        self._stack.__exit__(kind, error, trace)
 
 
 def read_results(path: str | os.PathLike) -> ActivityNetResults:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from clipwise.errors import DataError
+from clipwise.io.files import atomic_path
 from clipwise.video.packets import PacketTable, index_path
 
 INDEX_FORMAT = 2  # 1 trusted keyframe marks and counts that nobody had checked
@@ -99,19 +100,14 @@ def write_index(path: str | os.PathLike, tables: Iterable[tuple[Key, PacketTable
         flags = table.timed | table.seekable << 1
         rows.append((path_hash(key[0], folder), *key[1:], *packed, damage, note, table.rotation, table.hidden, flags))
     table_rows = np.sort(np.array(rows, dtype=_ROW), order="name")
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            np.savez(
-                file,
-                format=np.int64(INDEX_FORMAT),
-                rows=table_rows,
-                stamps=np.concatenate(stamps) if stamps else np.empty(0, np.int64),
-                texts=np.array(list(texts)),
-            )
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_path(target) as temporary, open(temporary, "wb") as file:
+        np.savez(
+            file,
+            format=np.int64(INDEX_FORMAT),
+            rows=table_rows,
+            stamps=np.concatenate(stamps) if stamps else np.empty(0, np.int64),
+            texts=np.array(list(texts)),
+        )
     forget_indexes()
 
 
