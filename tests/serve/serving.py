@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -90,13 +91,13 @@ def form(files: list[tuple[str, bytes]]) -> tuple[bytes, str]:
     return b"".join(parts) + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 
 
-def start_server(limits: Limits | None = None, **settings: Any):
+def start_server(limits: Limits | None = None, proxies: Sequence[str] = (), **settings: Any):
     """A running server and the function that stops it."""
     predictor = Brightness()
     limits = limits or Limits()
     app = create_app(predictor, Settings(limits=limits, decoders=2, **settings))
     listener = bind("127.0.0.1", 0)
-    server = make_server(app, limits)
+    server = make_server(app, limits, proxies)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     port = listener.getsockname()[1]
@@ -107,8 +108,9 @@ def start_server(limits: Limits | None = None, **settings: Any):
         assert thread.is_alive()
         time.sleep(0.02)
 
-    def stop() -> None:
-        predictor.gate.set()
+    def stop(open_gate: bool = True) -> None:
+        if open_gate:
+            predictor.gate.set()
         server.should_exit = True
         thread.join(120)
         listener.close()

@@ -14,8 +14,8 @@ from serving import CLASSES, Brightness, start_server
 
 import clipwise
 from clipwise.serve.api_errors import CODES
-from clipwise.serve.limits import Limits
-from clipwise.serve.openapi import openapi_document
+from clipwise.serve.app import create_app
+from clipwise.serve.limits import Limits, Settings
 
 
 def check(value, schema, document, where="answer") -> None:
@@ -55,7 +55,7 @@ def check(value, schema, document, where="answer") -> None:
 def test_a_video_gets_its_classes_timeline_and_segments(server, videos):
     status, _, answer = server.send_form([("levels.mp4", (videos / "levels.mp4").read_bytes())], "window_s=0.5")
     assert status == 200
-    check(answer, {"$ref": "#/components/schemas/Results"}, server.app.state.server.document)
+    check(answer, {"$ref": "#/components/schemas/Results"}, server.app.openapi())
     (result,) = answer["results"]
     assert result["source"] == "levels.mp4"
     assert result["video"]["duration_s"] == 6.0
@@ -115,7 +115,7 @@ def test_several_files_each_have_a_result_or_an_error(server, videos):
     good = (videos / "bright.mp4").read_bytes()
     status, _, answer = server.send_form([("a.mp4", good), ("b.mp4", b"not a video at all"), ("c.mp4", good)])
     assert status == 200
-    check(answer, {"$ref": "#/components/schemas/Results"}, server.app.state.server.document)
+    check(answer, {"$ref": "#/components/schemas/Results"}, server.app.openapi())
     first, second, third = answer["results"]
     assert first["predictions"][0]["class"] == third["predictions"][0]["class"] == "bright"
     assert second["source"] == "b.mp4"
@@ -132,7 +132,7 @@ def test_jobs_are_asked_for_and_forgotten(server, videos):
         assert 0 <= job["progress"] <= 1
         time.sleep(0.02)
         job = server.call(f"/v1/jobs/{job['id']}")[2]
-    check(job, {"$ref": "#/components/schemas/Job"}, server.app.state.server.document)
+    check(job, {"$ref": "#/components/schemas/Job"}, server.app.openapi())
     assert job["state"] == "done"
     assert job["progress"] == 1
     status, headers, text = server.call(f"/v1/jobs/{job['id']}/segments.srt")
@@ -184,7 +184,8 @@ def test_the_openapi_document_describes_every_route(server):
 
     assert {r.rsplit("/", 1)[1] for r in refs(document)} <= set(document["components"]["schemas"])
     assert "application/json" not in document["paths"]["/v1/predict"]["post"]["requestBody"]["content"]
-    assert "application/json" in openapi_document(True)["paths"]["/v1/predict"]["post"]["requestBody"]["content"]
+    fetching = create_app(Brightness(), Settings(allow_urls=True)).openapi()
+    assert "application/json" in fetching["paths"]["/v1/predict"]["post"]["requestBody"]["content"]
     statuses = {str(status) for status, _ in CODES.values()}
     assert statuses - {"404", "405", "409"} <= set(document["paths"]["/v1/predict"]["post"]["responses"])
 
@@ -192,7 +193,7 @@ def test_the_openapi_document_describes_every_route(server):
 def test_model_health_and_metrics(server, videos):
     status, _, model = server.call("/v1/model")
     assert status == 200
-    check(model, {"$ref": "#/components/schemas/Model"}, server.app.state.server.document)
+    check(model, {"$ref": "#/components/schemas/Model"}, server.app.openapi())
     assert model["classes"] == CLASSES
     assert server.call("/healthz")[2]["status"] == "ok"
     server.send((videos / "bright.mp4").read_bytes())

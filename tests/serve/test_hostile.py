@@ -194,6 +194,65 @@ def test_forms_that_are_broken(strict):
     assert raw(strict.port, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"y" * 70000).startswith(b"HTTP/1.1 400")
 
 
+def test_clients_behind_a_trusted_proxy_are_told_apart(videos):
+    data = (videos / "bright.mp4").read_bytes()
+
+    def send(running, client):
+        kind = {"Content-Type": "application/octet-stream", "X-Forwarded-For": client}
+        return running.call("/v1/predict?async=1", data, kind)
+
+    limits = Limits(per_client=1)
+    for proxies, second in ((["127.0.0.0/8"], 202), ([], 429), (["10.1.2.3"], 429)):
+        running, stop = start_server(limits, proxies)
+        try:
+            running.predictor.gate.clear()
+            assert send(running, "198.51.100.7, 127.0.0.5")[0] == 202  # the proxy's own proxy is trusted as well
+            got = send(running, "198.51.100.8")[0]
+            assert got == second, proxies
+            refused(send(running, "203.0.113.9, 198.51.100.7"), 429, "too_many_requests")  # what a client adds in front
+        finally:
+            stop()
+
+
+def test_what_is_at_work_when_the_server_ends_gets_a_json_503(videos):
+    running, stop = start_server()
+    answers = []
+
+    def send():
+        answers.append(running.send((videos / "levels.mp4").read_bytes()))
+
+    def upload():  # the body never ends
+        answers.append(raw(running.port, HEAD + b"Content-Length: 5000\r\n\r\nabc"))
+
+    running.predictor.gate.clear()
+    threads = [threading.Thread(target=f) for f in (send, upload)]
+    for thread in threads:
+        thread.start()
+    while running.app.state.server.admission.total < 2:
+        time.sleep(0.02)
+    later = threading.Timer(8, running.predictor.gate.set)  # longer than the server gives to what is at work
+    later.start()
+    stop(open_gate=False)
+    for thread in threads:
+        thread.join(20)
+    (cut,) = [a for a in answers if isinstance(a, bytes)]
+    (whole,) = [a for a in answers if not isinstance(a, bytes)]
+    refused(whole, 503, "shutting_down")
+    assert b" 503 " in cut.split(b"\r\n")[0]
+    assert json.loads(cut.split(b"\r\n\r\n")[1])["error"]["code"] == "shutting_down"
+
+
+def test_a_decoder_killed_while_it_waits_is_replaced(videos):
+    """The kernel's memory killer may choose any process."""
+    running, stop = start_server()
+    try:
+        for process in running.app.state.server.pool._ready:
+            process.process.kill()
+        assert running.send((videos / "bright.mp4").read_bytes())[0] == 200
+    finally:
+        stop()
+
+
 def test_pages_of_other_sites_are_kept_out(strict, videos):
     data = (videos / "bright.mp4").read_bytes()
     kind = {"Content-Type": "application/octet-stream"}
@@ -379,6 +438,13 @@ def test_addresses_into_the_local_network_are_refused():
         "::ffff:10.0.0.1",
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
+        "fec0::1",  # site-local
+        "feff::1",
+        "::7f00:1",  # 127.0.0.1 as an IPv4-compatible address
+        "64:ff9b:1::a00:1",  # local NAT64
+        "3fff::1",  # documentation
+        "5f00::1",
+        "ff02::1",
     ]:
         assert not is_public(number), number
     assert is_public("1.1.1.1")
@@ -407,7 +473,11 @@ def test_addresses_into_the_local_network_are_refused():
 class _Web(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         folder: Path = self.server.folder  # type: ignore[attr-defined]
-        if self.path == "/loop":
+        if self.path == "/ftp":
+            self.send_response(302)
+            self.send_header("Location", "ftp://1.1.1.1/a.mp4")
+            self.end_headers()
+        elif self.path == "/loop":
             self.send_response(302)
             self.send_header("Location", "/loop")
             self.end_headers()
@@ -466,6 +536,7 @@ def test_addresses_are_fetched_when_allowed(web, videos, tmp_path):
         assert answer["results"][1]["error"]["code"] == "url_failed"  # the small server knows no query
         refused(post({"url": f"{web}/none.mp4"}), 502, "url_failed")
         refused(post({"url": f"{web}/loop"}), 502, "url_failed")
+        assert "http" in refused(post({"url": f"{web}/ftp"}), 403, "url_refused")
         refused(post({"url": f"{web}/endless"}), 413, "too_large")
         refused(post({"url": f"{web}/drip"}), 408, "too_slow")
         for content in ({}, {"url": 3}, {"urls": []}, {"url": "http://a", "more": 1}, [], "x"):

@@ -14,7 +14,6 @@ from clipwise.errors import CheckpointError, ClipwiseError
 from clipwise.prepare.synthetic import make_long_videos
 from clipwise.recipe import load_recipe
 from clipwise.serve.batching import BatchQueue
-from clipwise.serve.counters import Metrics
 from clipwise.serve.decoders import DecoderPool
 from clipwise.serve.limits import Limits
 from clipwise.serve.segment_json import segments_from_windows, to_srt
@@ -49,26 +48,6 @@ def test_subtitles_are_in_order_and_harmless():
         ]
     )
     assert text == ("1\n00:00:00,000 --> 00:00:01,234\na ‹b› c (46%)\n\n2\n01:00:00,000 --> 01:01:01,500\n跑 (100%)\n")
-
-
-def test_metrics_escape_labels_and_sum_buckets():
-    metrics = Metrics()
-    add = metrics.counter("a_total", "A.")
-    observe = metrics.histogram("b", "B.", (1, 2))
-    metrics.gauge("c", "C.", lambda: 3)
-    add(2, x='q"\n\\')
-    for value in (0.5, 1.5, 1.5, 9):
-        observe(value)
-    lines = metrics.text().splitlines()
-    assert 'a_total{x="q\\"\\n\\\\"} 2' in lines
-    assert [line for line in lines if line.startswith("b_")] == [
-        'b_bucket{le="1"} 1',
-        'b_bucket{le="2"} 3',
-        'b_bucket{le="+Inf"} 4',
-        "b_sum 12.500000",
-        "b_count 4",
-    ]
-    assert "c 3" in lines
 
 
 def test_windows_of_an_exported_model_have_the_shape_of_its_test_protocol():

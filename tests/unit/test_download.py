@@ -26,6 +26,12 @@ class Host(http.server.BaseHTTPRequestHandler):
         if action == "404" or not self.path.endswith(NAME):
             self.send_error(404)
             return
+        if action == "ftp":
+            self.send_response(302)
+            self.send_header("Location", f"ftp://127.0.0.1:1/{NAME}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if action == "500":
             self.send_error(503)
             return
@@ -134,6 +140,13 @@ def test_404_says_what_to_do_by_hand(host, tmp_path):
     message = str(caught.value)
     assert "the server says 404" in message
     assert f"fetch {host.url} elsewhere and put it at {tmp_path / NAME}" in message
+
+
+def test_redirect_to_ftp_is_refused(host, tmp_path):
+    host.plan = ["ftp"]
+    with pytest.raises(CheckpointError, match="redirects to a ftp address; only http and https"):
+        fetch(host, tmp_path)
+    assert len(host.seen) == 1
 
 
 def test_offline(host, tmp_path):

@@ -25,7 +25,7 @@ LAYERS = [
 ]
 ROOMS = [room for layer in LAYERS for room in layer]
 # Optional libraries that a room's modules may import at their top, since the room itself is entered by one command only.
-OPTIONAL = {("serve", "starlette")}
+OPTIONAL = {("serve", name) for name in ("fastapi", "starlette", "multipart", "prometheus_client")}
 TOP = {"__init__", "__main__", "cli"}  # these may import everything; nobody imports them
 
 

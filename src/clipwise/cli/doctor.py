@@ -18,7 +18,7 @@ _OPTIONAL = {
     "onnxruntime": "export",
     "openvino": "openvino",
     "opencv-contrib-python-headless": "flow",
-    "starlette": "serve",
+    "fastapi": "serve",
     "torchcodec": "codec",
     "ray": "ray",
 }

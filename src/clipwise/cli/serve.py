@@ -48,6 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a name under which the server may be called, besides --host and localhost; * takes any",
     )
+    parser.add_argument(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="IP address or network of a proxy before the server; its X-Forwarded-For names the client "
+        "(without it all clients of the proxy count as one)",
+    )
     parser.add_argument("--allow-urls", action="store_true", help="fetch videos from public http(s) addresses")
     parser.add_argument("--allow-private-urls", action="store_true", help="fetch from private networks as well")
     parser.add_argument(
@@ -78,10 +86,11 @@ def run(args: argparse.Namespace) -> int:
     from clipwise.errors import ClipwiseError
     from clipwise.serve.app import create_app
     from clipwise.serve.limits import Limits, Settings
-    from clipwise.serve.running import bind, is_loopback, make_server
+    from clipwise.serve.running import bind, check_proxies, is_loopback, make_server
 
     if not 0 <= args.port <= 65535:
         raise ClipwiseError(f"--port {args.port}: a port is a number from 0 to 65535.")
+    check_proxies(args.trusted_proxy)
     limits = Limits(**{item.name: getattr(args, item.name) for item in fields(Limits)})
     host = f"[{args.host}]" if ":" in args.host else args.host
     settings = Settings(
@@ -107,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
             own = args.checkpoint if args.checkpoint.endswith(".safetensors") else None
             localizer = ServedLocalizer(args.localizer, own, predictor.classes, args.device)
         app = create_app(predictor, settings, localizer=localizer)
-        server = make_server(app, limits)
+        server = make_server(app, limits, args.trusted_proxy)
         port = listener.getsockname()[1]
         if not is_loopback(args.host):
             print(

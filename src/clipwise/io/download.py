@@ -143,7 +143,7 @@ def _read_on(url: str, part: Path, progress: Progress) -> bool:
     request = urllib.request.Request(url, headers={"User-Agent": f"clipwise/{clipwise.__version__}"})
     if have:
         request.add_header("Range", f"bytes={have}-")
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.build_opener(_HttpRedirects).open(request, timeout=30) as response:
         resumed = response.status == 206 and _range_start(response.headers) == have
         if have and not resumed:  # the server gives the whole file
             have = 0
@@ -155,6 +155,16 @@ def _read_on(url: str, part: Path, progress: Progress) -> bool:
                 have += len(chunk)
                 progress(have, total)
     return total is None or have == total
+
+
+class _HttpRedirects(urllib.request.HTTPRedirectHandler):
+    """Redirects to http and https only; urllib's own handler follows ftp as well."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        scheme = urllib.parse.urlparse(newurl).scheme
+        if scheme not in ("http", "https"):
+            raise _WrongFileError(f"it redirects to a {scheme} address; only http and https are followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _range_start(headers) -> int | None:

@@ -91,7 +91,11 @@ def check_url(url: str, *, allow_private: bool = False) -> tuple[SplitResult, st
 
 
 def is_public(number: str) -> bool:
-    """Whether an IP address belongs to the public internet."""
+    """Whether an IP address belongs to the public internet.
+
+    Of IPv6 only what IANA hands out as global unicast counts, and what carries a public IPv4 address. Python's own
+    ``is_global`` also lets through site-local addresses (fec0::/10) and IPv4-compatible ones (::a.b.c.d).
+    """
     address = ipaddress.ip_address(number.split("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
@@ -99,10 +103,14 @@ def is_public(number: str) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             address = inner
+        elif address not in _GLOBAL_UNICAST or address in _DOCUMENTATION:
+            return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")  # of RFC 9637; Python 3.11 does not know it
 
 
 def _connect(parts: SplitResult, number: str, limits: Limits, until: float) -> http.client.HTTPConnection:

@@ -102,6 +102,7 @@ class JobStore:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="clipwise-job")
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._lock = threading.Lock()
+        self._closed = False
         self.failures: Counter[str] = Counter()
         self.videos_done = 0
 
@@ -109,6 +110,8 @@ class JobStore:
         """Queue a job; ``finished`` is called in a thread of this store when it is over, however it went."""
         with self._lock:
             self._forget_old()
+            if self._closed:
+                raise ApiError("shutting_down", "the server is shutting down; send the request again later.")
             self._jobs[job.id] = job
         clock = threading.Timer(self._limits.request_timeout_s, self._time_out, (job,))
         clock.daemon = True
@@ -153,6 +156,7 @@ class JobStore:
     def close(self) -> None:
         """Cancel what runs and end the threads."""
         with self._lock:
+            self._closed = True
             jobs = list(self._jobs.values())
         for job in jobs:
             job.cancelled.set()

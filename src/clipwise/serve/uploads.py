@@ -10,14 +10,20 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from starlette.requests import ClientDisconnect, Request
+from fastapi.requests import Request
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from clipwise.serve.api_errors import ApiError
+from clipwise.serve.fetch import check_url
 from clipwise.serve.limits import Limits
+from clipwise.serve.schemas import Urls
 
 _MAX_PART_HEAD = 8192
+_MAX_JSON = 65536
 
 
 @dataclass
@@ -132,88 +138,60 @@ async def _receive_raw(request: Request, folder: Path, limits: Limits) -> Upload
 
 
 async def _receive_multipart(request: Request, folder: Path, limits: Limits) -> list[Upload]:
-    from python_multipart.exceptions import FormParserError
-    from python_multipart.multipart import MultipartParser, parse_options_header
-
     _, options = parse_options_header(request.headers["content-type"])
-    boundary = options.get(b"boundary")
-    if not boundary:
-        raise ApiError("bad_request", "the content type multipart/form-data has no boundary.")
-    form = _Form(folder, limits, parse_options_header)
+    uploads: list[Upload] = []
+    file: BinaryIO | None = None
     try:
-        parser = MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]
+        parser = PushMultipartParser(options.get("boundary", ""), max_header_size=_MAX_PART_HEAD)
         async for chunk in body_of(request, limits):
-            parser.write(chunk)
-        parser.finalize()
-    except FormParserError as error:
-        raise ApiError("bad_request", f"the form is broken: {error}") from None
+            for event in parser.parse(chunk):
+                if isinstance(event, MultipartSegment):
+                    file, upload = _new_part(event, folder, limits, len(uploads))
+                    uploads.append(upload)
+                elif event is None and file is not None:
+                    file.close()
+                elif event and file is not None:
+                    file.write(event)
+                    uploads[-1].size += len(event)
+        parser.close()
+    except MultipartError as error:
+        text = "it ends in the middle of a part; the upload was cut off" if uploads else str(error)
+        raise ApiError("bad_request", f"the form is broken: {text}.") from None
     finally:
-        form.close()
-    if not form.complete:
-        raise ApiError("bad_request", "the form ends in the middle of a part; the upload was cut off.")
-    return form.uploads
+        if file is not None:
+            file.close()
+    return uploads
 
 
-class _Form:
-    """Receives the events of a multipart parser; every part with a file name becomes a file."""
+def _new_part(part: MultipartSegment, folder: Path, limits: Limits, before: int) -> tuple[BinaryIO, Upload]:
+    if part.filename is None:
+        raise ApiError(
+            "bad_request",
+            f"the form has a field {(part.name or '')[:60]!r} that is not a file; options go into the address (?topk=3).",
+        )
+    if before == limits.max_files:
+        raise ApiError("too_many_files", f"at most {limits.max_files} files are taken in a request.")
+    file, path = _new_file(folder)
+    return file, Upload(path, display_name(part.filename))
 
-    def __init__(self, folder: Path, limits: Limits, parse_options: Any):
-        self.folder, self.limits, self.parse_options = folder, limits, parse_options
-        self.uploads: list[Upload] = []
-        self.complete = False
-        self._file: BinaryIO | None = None
-        self._field, self._value, self._disposition, self._head_size = b"", b"", b"", 0
 
-    def callbacks(self) -> dict[str, Any]:
-        names = "part_begin part_data part_end header_field header_value header_end headers_finished end"
-        return {f"on_{name}": getattr(self, f"on_{name}") for name in names.split()}
+async def receive_urls(request: Request, limits: Limits, *, allow_private: bool) -> list[str]:
+    """The addresses of a JSON body, each checked.
 
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def on_part_begin(self) -> None:
-        self._field, self._value, self._disposition, self._head_size = b"", b"", b"", 0
-
-    def on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._grow(end - start)
-        self._field += data[start:end]
-
-    def on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._grow(end - start)
-        self._value += data[start:end]
-
-    def _grow(self, size: int) -> None:
-        self._head_size += size
-        if self._head_size > _MAX_PART_HEAD:
-            raise ApiError("bad_request", "a part of the form has a header that is too long.")
-
-    def on_header_end(self) -> None:
-        if self._field.lower() == b"content-disposition":
-            self._disposition = self._value
-        self._field, self._value = b"", b""
-
-    def on_headers_finished(self) -> None:
-        _, options = self.parse_options(self._disposition)
-        if b"filename" not in options:
-            field = options.get(b"name", b"").decode("utf-8", "replace")
-            raise ApiError(
-                "bad_request",
-                f"the form has a field {field[:60]!r} that is not a file; options go into the address (?topk=3).",
-            )
-        if len(self.uploads) == self.limits.max_files:
-            raise ApiError("too_many_files", f"at most {self.limits.max_files} files are taken in a request.")
-        self._file, path = _new_file(self.folder)
-        self.uploads.append(Upload(path, display_name(options[b"filename"].decode("utf-8", "replace"))))
-
-    def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        assert self._file is not None
-        self._file.write(data[start:end])
-        self.uploads[-1].size += end - start
-
-    def on_part_end(self) -> None:
-        self.close()
-
-    def on_end(self) -> None:
-        self.complete = True
+    Raises:
+        ApiError: not that JSON, too many, or addresses that the server does not fetch.
+    """
+    body = b""
+    async for chunk in body_of(request, limits):
+        body += chunk
+        if len(body) > _MAX_JSON:
+            raise ApiError("too_large", "the JSON is longer than 64 kB.", headers={"Connection": "close"})
+    try:
+        urls = Urls.validate_json(body).addresses
+    except ValidationError:
+        raise ApiError("bad_request", 'the JSON must be {"url": "https://…"} or {"urls": ["https://…", …]}.') from None
+    if len(urls) > limits.max_files:
+        raise ApiError("too_many_files", f"at most {limits.max_files} addresses are taken in a request.")
+    for url in urls:
+        await asyncio.to_thread(check_url, url, allow_private=allow_private)
+    return urls
