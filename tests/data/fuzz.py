@@ -1,9 +1,15 @@
-"""Random video files for the tests of the readers: any codec, structure, frame rate and container that FFmpeg writes."""
+"""Random video files for the tests of the readers: any codec, structure, frame rate and container that FFmpeg writes, whole or damaged.
+
+As a script it damages files and compares random access with a plain decode: ``python tests/data/fuzz.py --files 2000 [--seed 0]``.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
+import tempfile
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
@@ -137,10 +143,121 @@ def random_file(folder: Path, rng: random.Random, name: str) -> tuple[Path, str]
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
+def damage(data: bytes, rng: random.Random) -> tuple[bytes, str]:
+    """A file's bytes with one kind of damage, and which: as bad disks, broken transfers and careless tools leave them."""
+    out = bytearray(data)
+    size = len(out)
+    kind = rng.choice(
+        ["bits", "bits", "bits", "bytes", "zeros", "noise", "cut", "hole", "twice", "swapped", "head", "tail"]
+    )
+    start, length = rng.randrange(size), rng.randint(1, max(1, size // 10))
+    if kind in ("bits", "head", "tail"):
+        low, high = {"bits": (0, size), "head": (0, min(size, 2048)), "tail": (max(0, size - 2048), size)}[kind]
+        for _ in range(rng.choice([1, 1, 2, 5, 20])):
+            out[rng.randrange(low, high)] ^= 1 << rng.randrange(8)
+    elif kind == "bytes":
+        for _ in range(rng.choice([1, 5, 50])):
+            out[rng.randrange(size)] = rng.randrange(256)
+    elif kind == "zeros":
+        out[start : start + length] = bytes(len(out[start : start + length]))
+    elif kind == "noise":
+        out[start : start + length] = rng.randbytes(len(out[start : start + length]))
+    elif kind == "cut":
+        del out[start:]
+    elif kind == "hole":
+        del out[start : start + length]
+    elif kind == "twice":
+        out[start:start] = out[start : start + length]
+    else:
+        there = rng.randrange(size)
+        out[start : start + length], out[there : there + length] = (
+            out[there : there + length],
+            out[start : start + length],
+        )
+    return bytes(out), kind
+
+
+def compare_with_plain_decode(path: Path, rng: random.Random, reads: int = 8) -> tuple[str, list[str]]:
+    """Reads a file at random and compares with a plain decode.
+
+    Returns:
+        What became of the file ("refused", "damage told", "read"), and what differed although the reader called the file sound: frames
+        that are others than a plain decode's, and frames that it never reaches.
+    """
+    from clipwise.errors import DecodeError
+    from clipwise.video.decode import open_video
+    from clipwise.video.packets import TABLES
+
+    try:
+        truth = decode_all(path)
+    except (av.error.FFmpegError, IndexError, AttributeError):  # no video that FFmpeg knows
+        truth = []
+    outcome, silent = "read", []
+    reader = None
+    for turn in range(reads):
+        if reader is None or turn < reads // 2:  # first a new reader for each frame, then one for many
+            TABLES.clear()
+            if reader is not None:
+                reader.close()
+            try:
+                reader = open_video(path)
+            except DecodeError:
+                return "refused", silent
+        if not reader.num_frames:
+            return "damage told", silent
+        indices = [rng.randrange(reader.num_frames) for _ in range(1 if turn < reads // 2 else rng.choice([2, 5]))]
+        try:
+            frames = reader.frames(indices)
+        except DecodeError:
+            outcome = "damage told"
+            continue
+        if reader.damage is not None:
+            outcome = "damage told"
+            continue
+        for index, frame in zip(indices, frames):
+            if index >= len(truth):
+                silent.append(f"frame {index} of {reader.num_frames}, a plain decode gives {len(truth)}")
+            elif not (frame.shape == truth[index].shape and np.array_equal(frame, truth[index])):
+                silent.append(f"frame {index} differs")
+    reader.close()
+    return outcome, silent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Damaged files: random access against a plain decode.")
+    parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="folder for files that differ in silence")
+    args = parser.parse_args()
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for seed in range(args.seed, args.seed + args.files):
+            rng = random.Random(seed)
+            made = random_file(folder, rng, "whole")
+            if made is None:
+                counts["not made"] += 1
+                continue
+            path, settings = made
+            data, kind = damage(path.read_bytes(), rng)
+            path.write_bytes(data)
+            outcome, silent = compare_with_plain_decode(path, rng)
+            counts[outcome] += 1
+            if silent:
+                beyond = all("plain decode gives" in line for line in silent)
+                counts["SILENT, only beyond a plain decode's end" if beyond else "SILENT, other frames"] += 1
+                print(f"seed {seed}: {kind}, {settings}: {silent[:3]}", flush=True)
+                if args.keep:
+                    args.keep.mkdir(parents=True, exist_ok=True)
+                    (args.keep / f"{seed}{path.suffix}").write_bytes(data)
+            path.unlink()
+    print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+
+
 def decode_all(path: Path) -> list[np.ndarray]:
     """Every frame of a plain decode from the start up to the first error, turned as the container says."""
     frames = []
-    with av.open(f"file:{path}") as container:
+    with av.open(f"file:{path}", metadata_errors="replace") as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         stream.codec_context.thread_type = "NONE"
@@ -159,3 +276,7 @@ def read_37(path: str) -> int:
 
     with open_video(path) as reader:
         return number_in(reader.frames([37])[0])
+
+
+if __name__ == "__main__":
+    main()

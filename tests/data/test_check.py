@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import sys
 from pathlib import Path
 
 import av
@@ -9,9 +10,13 @@ import numpy as np
 import pytest
 
 from clipwise.data.lists import read_list
-from clipwise.errors import DataError
+from clipwise.errors import DataError, DecodeError
 from clipwise.prepare.check import FAULTS, check_dataset, write_clean_lists
+from clipwise.video.decode import open_frames
 from clipwise.video.packets import TABLES
+
+sys.path.insert(0, str(Path(__file__).parent))
+import fuzz
 
 
 def remux(source: Path, target: Path, frames: int | None = None, faststart: bool = True) -> None:
@@ -189,3 +194,60 @@ def test_classes_counted_from_one_are_suspected(clips, tmp_path):
     (tmp_path / "train.txt").write_text("".join(f'"{p}" {1 + i % 2}\n' for i, p in enumerate(videos)))
     result = check_dataset({"train": read_list(tmp_path / "train.txt")}, depth="short", workers=1)
     assert any("no entry of 1 of 3 classes: 0. If the list counts classes from 1" in line for line in result.advice)
+
+
+def numbered_folder(folder: Path, frames: int = 6, size: tuple[int, int] = (48, 96), first: int = 0) -> Path:
+    folder.mkdir(parents=True)
+    for number in range(1, frames + 1):
+        image = av.VideoFrame.from_ndarray(fuzz.picture(first + number, *size), format="rgb24")
+        image.save(str(folder / f"img_{number:05}.jpg"), qscale=2)
+    return folder
+
+
+def test_full_depth_reads_every_image_of_a_folder(tmp_path):
+    """One image junk, empty, cut off, missing the others' size, as they come: all but the whole folder are reported."""
+    names = ["whole", "junk", "empty", "cut", "size"]
+    folders = {name: numbered_folder(tmp_path / name, first=20 * at) for at, name in enumerate(names)}
+    image = "img_00003.jpg"  # neither the first, nor the middle one, nor the last
+    (folders["junk"] / image).write_bytes(b"not an image, but text")
+    (folders["empty"] / image).write_bytes(b"")
+    data = (folders["cut"] / image).read_bytes()
+    (folders["cut"] / image).write_bytes(data[: len(data) // 2])
+    small = numbered_folder(tmp_path / "small", size=(24, 96))
+    shutil.copy(small / image, folders["size"] / image)
+    (tmp_path / "l.txt").write_text("".join(f"{name} 6 {at % 2}\n" for at, name in enumerate(names)))
+    videos = read_list(tmp_path / "l.txt", num_classes=2, format="rawframes")
+    result = check_dataset({"train": videos}, depth="full", workers=1)
+    assert [(fault.kind, Path(fault.path).name) for fault in result.faults] == [("damaged", name) for name in names[1:]]
+    assert result.faults[0].detail == f"{image}: is not a JPEG, PNG, WebP, BMP or TIFF picture"
+    assert result.faults[1].detail == f"{image}: is empty (0 bytes)"
+    assert result.faults[2].detail.startswith(f"{image} is damaged, the decoder reports: ")
+    assert (
+        result.faults[3].detail == f"{image}: is 96x24, the first image 96x48; images of one folder must have one size"
+    )
+    assert check_dataset({"train": videos}, workers=1).ok  # what normal depth does not open
+
+
+def test_a_copied_frame_folder_is_a_duplicate(tmp_path):
+    numbered_folder(tmp_path / "a")
+    numbered_folder(tmp_path / "b", first=30)
+    shutil.copytree(tmp_path / "a", tmp_path / "c")
+    (tmp_path / "train.txt").write_text("a 6 0\nb 6 1\n")
+    (tmp_path / "val.txt").write_text("c 6 0\n")
+    parts = {name: read_list(tmp_path / f"{name}.txt", num_classes=2, format="rawframes") for name in ("train", "val")}
+    result = check_dataset(parts, workers=1)
+    assert [(f.part, f.kind, f.path) for f in result.faults] == [
+        ("train", "duplicate", str(tmp_path / "a")),
+        ("val", "duplicate", str(tmp_path / "c")),
+    ]
+
+
+def test_an_image_of_another_size_is_an_error_by_name(tmp_path):
+    folder = numbered_folder(tmp_path / "a")
+    shutil.copy(numbered_folder(tmp_path / "b", size=(24, 96)) / "img_00004.jpg", folder)
+    with open_frames(folder) as reader, pytest.raises(DecodeError) as caught:
+        reader.frames([0, 3])
+    assert (
+        str(caught.value)
+        == f"{folder}/img_00004.jpg: is 96x24, the first image 96x48; images of one folder must have one size"
+    )

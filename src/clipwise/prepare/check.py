@@ -181,20 +181,35 @@ def _last_path(chunk: list[tuple]) -> str:
 def _find_copies(
     parts: Mapping[str, VideoList], keys: list[tuple[str, int]], report: Callable[[str, int, str, str], None]
 ) -> set[tuple[str, int]]:
-    """Entries with the same bytes. Files are read only where two have the same size. Returns what is in several parts."""
+    """Entries with the same bytes. Files are read only where two have the same size. Returns what is in several parts.
+
+    Of folders of frames the first, the middle and the last image are compared, and their number.
+    """
     copies: set[tuple[str, int]] = set()
-    by_size: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    by_size: dict[tuple[int, ...], list[tuple[str, int]]] = defaultdict(list)
+    contents: dict[tuple[str, int], list[str]] = {}
     for key in keys:
         videos = parts[key[0]]
         path = videos.path(key[1])
         if videos.kind in ("video", "image") and os.path.isfile(path):
-            by_size[os.path.getsize(path)].append(key)
-    for size, group in by_size.items():
-        if len(group) < 2 or not size:
+            contents[key] = [path]
+        elif videos.kind == "rawframes" and os.path.isdir(path):
+            names = sorted(os.listdir(path))
+            contents[key] = [os.path.join(path, names[at]) for at in (0, len(names) // 2, -1)] if names else []
+        sizes = [os.path.getsize(file) for file in contents.get(key, ()) if os.path.isfile(file)]
+        if any(sizes):
+            extent = (
+                ()
+                if videos.kind != "rawframes"
+                else (len(names), videos.num_frames(key[1]) or 0, videos.offset(key[1]))
+            )
+            by_size[(*sizes, *extent)].append(key)
+    for group in by_size.values():
+        if len(group) < 2:
             continue
         by_content: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
         for key in group:
-            by_content[_digest(parts[key[0]].path(key[1]))].append(key)
+            by_content[b"".join(_digest(file) for file in contents[key])].append(key)
         for same in by_content.values():
             for number, (part, index) in enumerate(same):
                 other = next(((p, i) for p, i in same if p != part), None)

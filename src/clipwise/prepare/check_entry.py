@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from clipwise.errors import ClipwiseError
+from clipwise.errors import ClipwiseError, DecodeError
 from clipwise.prepare.lookalikes import picture_bits, thumbnail
 from clipwise.video.decode import open_frames, open_video
 from clipwise.video.pyav_reader import PyAVReader
@@ -71,7 +71,11 @@ class Look:
             if not self.full and reader.table.seekable:
                 # First, last and a middle keyframe: any decoding error in them, at a hundredth of the cost of a full decode.
                 keys = reader.keyframes
-                reader.frames([int(keys[len(keys) // 2]), int(keys[-1])], transform=_corner)
+                try:
+                    reader.frames([int(keys[len(keys) // 2]), int(keys[-1])], transform=_corner)
+                except DecodeError:
+                    if not reader.damage:
+                        raise
             fault, detail = _video_fault(reader)
             if not fault and reader.num_frames < self.min_frames:
                 fault, detail = "too_short", f"has {reader.num_frames} frames, {self.min_frames} are needed"
@@ -90,8 +94,14 @@ class Look:
         }
         with open_frames(path, **options) as reader:
             there = reader.num_frames
-            reader.frames([0, there - 1], transform=_corner)
             record = Record("", "", there, reader.fps, reader.height, reader.width, "pictures", 1)
+            used = there if num_frames is None else min(there, num_frames)
+            try:
+                reader.frames(range(used) if self.full else sorted({0, used // 2, used - 1}), transform=_corner)
+            except DecodeError as error:
+                return replace(record, fault="damaged", detail=_without(path, str(error)).removeprefix(path + os.sep))
+            if reader.damage:
+                return replace(record, fault="damaged", detail=reader.damage)
         if num_frames is not None and there < num_frames:
             return Record("truncated", f"holds {there} frames, the list says {num_frames}", there)
         if there < self.min_frames:

@@ -129,7 +129,7 @@ def _check_header(path: str, settings: dict[str, Any]) -> str:
 
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     try:
-        container = av.open(path, container_options=options, timeout=settings["cpu_s"])
+        container = av.open(path, container_options=options, timeout=settings["cpu_s"], metadata_errors="replace")
     except av.error.FFmpegError as error:
         with open(path, "rb") as file:
             head = file.read(64)

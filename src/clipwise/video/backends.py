@@ -14,7 +14,7 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from clipwise.errors import DecodeError, MissingExtraError
-from clipwise.video.reader import FrameSink, VideoReader
+from clipwise.video.reader import DecoderMessages, FrameSink, VideoReader
 
 RGB_TEMPLATE = "img_{:05}.jpg"
 FLOW_TEMPLATE = "flow_{}_{:05}.jpg"
@@ -32,10 +32,15 @@ _CHROMA = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.
 
 
 class PictureDecoder:
-    """Decodes JPEG, PNG, WebP, BMP and TIFF from bytes, without opening a container for each. Not to be shared by threads."""
+    """Decodes JPEG, PNG, WebP, BMP and TIFF from bytes, without opening a container for each. Not to be shared by threads.
+
+    Attributes:
+        reported: what the decoder said was wrong with the last image, although it gave one (a JPEG that was cut off), or None.
+    """
 
     def __init__(self) -> None:
         self._jpeg: Any = None
+        self.reported: str | None = None
         self._reformat = VideoReformatter().reformat
 
     def rgb(self, data: bytes, name: str = "<bytes>") -> np.ndarray:
@@ -63,7 +68,9 @@ class PictureDecoder:
             if codec_name == "mjpeg":  # a PNG decoder that is used again mixes its pictures
                 self._jpeg = codec
         try:
-            frames = codec.decode(av.Packet(data))
+            with DecoderMessages() as messages:
+                frames = codec.decode(av.Packet(data))
+            self.reported = messages[0][2].strip() if messages else None
         except (av.error.FFmpegError, ValueError) as error:
             self._jpeg = None
             raise DecodeError(f"{name}: cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
@@ -151,6 +158,8 @@ class FrameFolderReader(VideoReader):
             except OSError as error:
                 raise DecodeError(f"{file}: there is no such file (frame {index} of {self.num_frames})") from error
             planes.append(self._pictures.gray(data, file) if self.flow else self._pictures.rgb(data, file))
+            if self._pictures.reported is not None and self.damage is None:
+                self.damage = f"{os.path.basename(file)} is damaged, the decoder reports: {self._pictures.reported}"
         if not self.flow:
             return planes[0]
         if planes[0].shape != planes[1].shape:
@@ -161,7 +170,14 @@ class FrameFolderReader(VideoReader):
 
     def _read(self, indices: np.ndarray, sink: FrameSink) -> None:
         for index in indices.tolist():
-            sink(index, self._load(index))
+            frame = self._load(index)
+            if frame.shape[:2] != self._size:
+                (height, width), (first_height, first_width) = frame.shape[:2], self._size
+                raise DecodeError(
+                    f"{self._files(index + self.first)[0]}: is {width}x{height}, the first image {first_width}x{first_height}; "
+                    "images of one folder must have one size"
+                )
+            sink(index, frame)
 
     @cached_property
     def _size(self) -> tuple[int, int]:  # type: ignore[override]

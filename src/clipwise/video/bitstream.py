@@ -65,6 +65,9 @@ class PacketCheck:
         if (key and not complete) or (new and not key):
             self._incomplete = number
 
+    def _note_strange(self, number: int) -> None:
+        self.doubt = self.doubt or f"packet {number} is not built as {self.name} is"
+
     def _note_b_frame(self, number: int) -> None:
         # Every B-frame is stored after a frame that is shown later, or its decoder has nothing to reorder.
         if self.delay and self.doubt is None:
@@ -146,7 +149,8 @@ class StartCodeCheck(PacketCheck):
 
     def key(self, number: int, data: bytes, marked: bool, newest: bool) -> bool | None:
         at = data.find(b"\0\0\1\xb6" if self.mpeg4 else b"\0\0\1\0")
-        if at < 0 or at + 5 >= len(data):
+        if at < 0 or at + 5 >= len(data) or data[:3] != b"\0\0\1":
+            self._note_strange(number)
             return False
         kind = data[at + 4] >> 6 if self.mpeg4 else (data[at + 5] >> 3 & 7) - 1  # 0 I, 1 P, 2 B
         key = marked and kind == 0
@@ -173,8 +177,47 @@ class StartCodeCheck(PacketCheck):
         return b""
 
 
+class VPCheck(PacketCheck):
+    """VP8, VP9 and AV1: whose decoders start at any keyframe, and do not tell of much."""
+
+    def key(self, number: int, data: bytes, marked: bool, newest: bool) -> bool | None:
+        if self.name == "vp8":
+            key = not data[0] & 1
+            good = not key or data[3:6] == b"\x9d\x01\x2a"
+        elif self.name == "vp9":
+            key, good = marked, data[0] >> 6 == 2
+        else:
+            key, good = marked, _av1_units_fit(data)
+        if not good:
+            self._note_strange(number)
+        return marked and key
+
+
+def _av1_units_fit(data: bytes) -> bool:
+    """Whether a packet is a row of AV1's units: a header byte or two, and the length in groups of seven bits."""
+    at, size = 0, len(data)
+    while at < size:
+        head = data[at]
+        at += 2 if head & 4 else 1
+        if head & 0x81:
+            return False
+        if not head & 2:
+            return True  # without a length: to the end
+        length, shift = 0, 0
+        while at < size:
+            byte = data[at]
+            length |= (byte & 127) << shift
+            at, shift = at + 1, shift + 7
+            if byte < 128:
+                break
+        at += length
+    return at == size
+
+
 def check_for(codec: Any) -> PacketCheck:
     """The check for a stream's codec."""
+    if codec.name in SELF_CONTAINED:
+        return VPCheck(codec)
     if codec.name in ("h264", "hevc"):
         return UnitCheck(codec)
     if codec.name in ("mpeg4", "mpeg2video", "mpeg1video"):

@@ -100,7 +100,7 @@ class Source:
             options |= {"reconnect": "1", "reconnect_on_network_error": "1", "reconnect_delay_max": "2"}
         limit = (self.timeout_s, self.timeout_s) if self.scheme else None
         try:
-            return av.open(self.name, format=self.format, options=options, timeout=limit)
+            return av.open(self.name, format=self.format, options=options, timeout=limit, metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise DecodeError(f"{self.name} can't be opened: {_reason(error, self.timeout_s)}") from error
 

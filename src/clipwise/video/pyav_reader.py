@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import stat
 import time
@@ -13,7 +12,6 @@ from fractions import Fraction
 from typing import Any
 
 import av
-import av.logging
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
@@ -27,15 +25,7 @@ from clipwise.video.packets import (
     index_path,
     scan_packets,
 )
-from clipwise.video.reader import FrameSink, VideoReader
-
-# PyAV forwards messages of this level only. Those of errors it shows to a Capture in any case, which is how a decoder tells of damage
-# that it covers up; none is printed. A message that repeats the one before counts as well.
-av.logging.set_level(av.logging.ERROR)
-av.logging.set_skip_repeated(False)
-_LIBAV = logging.getLogger("libav")
-_LIBAV.addHandler(logging.NullHandler())
-_LIBAV.propagate = False
+from clipwise.video.reader import DecoderMessages, FrameSink, VideoReader
 
 # Decoders that can be told packet by packet not to decode a frame that no other frame needs. AV1's must not be told so.
 SKIPS_NON_REFERENCE = frozenset({"h264", "hevc", "mpeg4", "mpeg2video"})
@@ -81,7 +71,7 @@ class PyAVReader(VideoReader):
             source.seek(0)
         timeout = None if self._timeout_s is None else (self._timeout_s, self._timeout_s)
         try:
-            self._container = av.open(source, timeout=timeout)
+            self._container = av.open(source, timeout=timeout, metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError, EOFError) as error:
             from clipwise.video.diagnose import why_not_opened
 
@@ -136,9 +126,12 @@ class PyAVReader(VideoReader):
             raise DecodeError(f"{self.name}: has a video stream, but no frame of it can be decoded")
 
     def _first_rotation(self) -> int:
-        for _, frames in self.decode_on():
-            if frames:
-                return round(frames[0].rotation / 90) * 90
+        try:
+            for _, frames in self.decode_on():
+                if frames:
+                    return round(frames[0].rotation / 90) * 90
+        except av.error.FFmpegError as error:
+            self.check_clock(error)
         return 0
 
     def use_table(self, table: PacketTable, keep: bool = False) -> None:
@@ -235,7 +228,7 @@ class PyAVReader(VideoReader):
         packets: Any = None
         packet: Any = None
         skips, skipping = self.skips, False
-        with av.logging.Capture() as messages:
+        with DecoderMessages() as messages:
             while done < len(wanted):
                 key = keys[done]
                 end = done
@@ -322,7 +315,7 @@ class PyAVReader(VideoReader):
         self._fresh = False
         for packet in self._container.demux(self.stream):
             self.check_clock()
-            with av.logging.Capture() as messages:
+            with DecoderMessages() as messages:
                 frames = packet.decode()
             yield [text.strip() for _, _, text in messages], frames
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import av
-import av.logging
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from clipwise.errors import DecodeError
 from clipwise.video.counting import count_by_decoding
 from clipwise.video.packets import SurpriseError, Watch
+from clipwise.video.reader import DecoderMessages
 
 
 def iterate(reader: Any, start: int, step: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -86,7 +86,7 @@ def _by_pts(reader: Any, start: int, step: int) -> Iterator[tuple[int, np.ndarra
         reader.start_clock()
         if skips:
             codec.skip_frame = "DEFAULT" if packet.pts in wanted or not packet.size else "NONREF"
-        with av.logging.Capture() as said:
+        with DecoderMessages() as said:
             frames = packet.decode()
         messages += said
         for frame in watch(frames, packet.pts):

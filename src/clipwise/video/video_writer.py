@@ -116,7 +116,7 @@ class SoundTrack:
     def __init__(self, source: str, target: Any):
         self._packets = self._resampler = None
         try:
-            self._input = av.open(source)
+            self._input = av.open(source, metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError):
             return
         if not self._input.streams.audio:
