@@ -199,18 +199,16 @@ class Bright(nn.Module):
     class Body(nn.Module):
         def forward(self, clips):
             white = clips.mean(1, keepdim=True)  # (B, 1, T, H, W)
-            maps = nn.functional.avg_pool3d(white, (1, 8, 8))
-            return [maps.transpose(1, 2).flatten(0, 1)], clips.shape[2]
+            return nn.functional.avg_pool3d(white, (1, 8, 8))
 
     def __init__(self):
         super().__init__()
-        self.backbone = self.Body()
+        self.body = self.Body()
         self.fc = nn.Linear(1, 2, bias=False)
         self.fc.weight.data[:] = torch.tensor([[1.0], [-1.0]])
 
     def forward(self, clips):
-        maps, frames = self.backbone(clips)
-        return self.fc(maps[0].unflatten(0, (-1, frames)).mean((1, 3, 4)))
+        return self.fc(self.body(clips).mean((2, 3, 4)))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from torch import nn
 
 from clipwise.convert.weights import convert_state_dict, load_converted, to_mmaction2
 from clipwise.errors import CheckpointError, RecipeError
-from clipwise.models import create_model, load_imagenet
+from clipwise.models import create_model
+from clipwise.models.init import load_imagenet
 from clipwise.models.non_local import NonLocal
 from clipwise.models.temporal_shift import TemporalShift
 from clipwise.models.tpn import AuxiliaryHead, Pyramid, initialize_neck

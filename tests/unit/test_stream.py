@@ -21,7 +21,7 @@ from clipwise.errors import ClipwiseError, DecodeError, WorkError
 from clipwise.infer.predictor import Predictor, load
 from clipwise.infer.stream import Segment, Segmenter, Streamer, WindowScores, srt_block
 from clipwise.models import create_model
-from clipwise.models.online_tsm import OnlineTSM
+from clipwise.models.contract import online as online_twin
 from clipwise.prepare.synthetic import CLASSES, draw_action, write_video
 from clipwise.recipe import RecognitionRecipe
 from clipwise.video import live as source_module
@@ -150,7 +150,7 @@ def test_online_equals_offline(reverse):
     with torch.inference_mode():
         offline = model(clips)
         assert (offline - two_sided(clips)).abs().max() > 1e-3  # the shift ahead would be seen
-    online = OnlineTSM(model)
+    online = online_twin(model)
     for _ in range(2):  # a second stream from a fresh state says the same
         online.reset()
         for t in range(8):
@@ -164,11 +164,11 @@ def test_online_equals_offline(reverse):
 
 def test_online_refuses_what_looks_ahead():
     with pytest.raises(ClipwiseError, match="online_shift=true"):
-        OnlineTSM(create_model("tsm_tiny", num_classes=2))
+        online_twin(create_model("tsm_tiny", num_classes=2))
     with pytest.raises(ClipwiseError, match="temporal_pool"):
-        OnlineTSM(create_model("tsm_tiny", num_classes=2, online_shift=True, temporal_pool=True))
+        online_twin(create_model("tsm_tiny", num_classes=2, online_shift=True, temporal_pool=True))
     with pytest.raises(ClipwiseError, match="TSN can't run"):
-        OnlineTSM(create_model("tsn_tiny", num_classes=2))
+        online_twin(create_model("tsn_tiny", num_classes=2))
 
 
 def test_online_stream_equals_the_offline_network_on_its_first_clip(video):

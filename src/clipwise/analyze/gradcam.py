@@ -1,6 +1,7 @@
 """Where and when in the video does a model see its class? Spatio-temporal Grad-CAM, drawn over the video.
 
-Works for every recognizer: the gradient is taken at what the backbone's last stage gives, whatever neck or head follows.
+Works for every recognizer: the gradient is taken where the model says that its last map over space lies (``spatial_map``), or
+at the last map or tokens that a run shows.
 
 Source: Selvaraju et al., ICCV 2017; over space and time as in Stergiou et al., ICIP 2019.
 """
@@ -23,6 +24,7 @@ from clipwise.data.transforms import ClipPlan, normalize_clips
 from clipwise.errors import ClipwiseError
 from clipwise.infer.draw import Panel, VideoWriter, blend, check_video_path, enlarge, fit_text
 from clipwise.infer.predictor import Predictor
+from clipwise.models import contract
 from clipwise.video.decode import VideoReader, open_frames, open_video
 
 _GRID = 64  # rows of the map of a whole frame
@@ -69,39 +71,108 @@ def grad_cam(model: nn.Module, clips: Tensor, class_index: int | Tensor) -> tupl
     """Grad-CAM of a recognizer.
 
     Args:
-        model: in evaluation mode; has ``backbone``.
+        model: in evaluation mode.
         clips: normalized, (B, C, T, H, W).
         class_index: one for all, or (B,).
 
     Returns:
         Heat (B, T', H', W'), not negative, and logits (B, num_classes).
+
+    Raises:
+        ClipwiseError: the model has no map over space, or does not say where.
     """
-    kept: list[tuple[Tensor, int]] = []
-
-    def hook(module, args, output):
-        maps, num_frames = output
-        leaf = maps[-1].detach().requires_grad_()
-        kept.append((leaf, num_frames))
-        return [*maps[:-1], leaf], num_frames
-
     asked = [p for p in model.parameters() if p.requires_grad]
-    backbone: nn.Module = model.get_submodule("backbone")
-    handle = backbone.register_forward_hook(hook)
     try:
-        for p in asked:  # only the gradient at the maps is wanted; the backbone then keeps nothing for a backward pass
+        for (
+            p
+        ) in asked:  # only the gradient at the maps is wanted; what lies before then keeps nothing for a backward pass
             p.requires_grad_(False)
         with torch.enable_grad():
-            logits = model(clips)
-            wanted = torch.as_tensor(class_index, device=logits.device).expand(len(logits))
-            (leaf, num_frames) = kept[0]
-            (gradient,) = torch.autograd.grad(logits.gather(1, wanted[:, None]).sum(), leaf)
+            place = contract.spatial_map(model)
+            maps, gradient, logits = (
+                _at_place(model, clips, class_index, place) if place else _found_by_a_run(model, clips, class_index)
+            )
     finally:
-        handle.remove()
         for p in asked:
             p.requires_grad_(True)
-    maps, gradient = (x.detach().unflatten(0, (-1, num_frames)) for x in (leaf, gradient))  # (B, T', D, H', W')
     weights = gradient.mean((1, 3, 4))  # (B, D)
     return F.relu(torch.einsum("bd,btdhw->bthw", weights, maps)), logits.detach()
+
+
+def _of_class(logits: Tensor, class_index: int | Tensor) -> Tensor:
+    wanted = torch.as_tensor(class_index, device=logits.device).expand(len(logits))
+    return logits.gather(1, wanted[:, None]).sum()
+
+
+def _at_place(
+    model: nn.Module, clips: Tensor, class_index: int | Tensor, place: contract.SpatialMap
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Map and gradient, (B, T', D, H', W'), where the model says that its map lies; and logits."""
+    kept: list[tuple[Tensor, Any]] = []
+
+    def hook(module, args, output):
+        leaf = place.take(output).detach().requires_grad_()
+        kept.append((leaf, output))
+        return place.put(output, leaf)
+
+    handle = place.module.register_forward_hook(hook)
+    try:
+        logits = model(clips)
+    finally:
+        handle.remove()
+    leaf, output = kept[0]
+    (gradient,) = torch.autograd.grad(_of_class(logits, class_index), leaf)
+    maps, gradient = (place.grid(x.detach(), output) for x in (leaf, gradient))
+    return maps, gradient, logits
+
+
+def _found_by_a_run(model: nn.Module, clips: Tensor, class_index: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same at the last module whose output is a map over space, or its tokens, and reaches the score."""
+    batch, grids = len(clips), []
+    size: tuple[int, int, int] | None = None  # T', H', W' of the last map, as which tokens are read
+
+    def hook(module, args, output):
+        nonlocal size
+        if not isinstance(output, Tensor) or not output.requires_grad or output.shape[0] % batch:
+            return
+        if output.dim() == 5 and len(output) == batch and output.shape[-1] > 1:  # (B, D, T, H, W)
+            size = (output.shape[2], output.shape[3], output.shape[4])
+            grids.append((output, lambda x: x.transpose(1, 2)))
+        elif output.dim() == 4 and output.shape[-1] > 1:  # (B·T, D, H, W)
+            frames = len(output) // batch
+            size = (frames, output.shape[2], output.shape[3])
+            grids.append((output, lambda x: x.unflatten(0, (batch, frames))))
+        elif output.dim() == 3 and size is not None:  # (B, tokens, D), or (B·T, tokens, D), class tokens first
+            t, h, w = size
+            for rows, count in ((batch, t * h * w), (batch * t, h * w)):
+                if len(output) == rows and count <= output.shape[1] <= count + 4:
+                    extra = output.shape[1] - count
+
+                    def grid(x, extra=extra, t=t, h=h, w=w):
+                        return x[:, extra:].reshape(batch, t, h, w, -1).permute(0, 1, 4, 2, 3)
+
+                    grids.append((output, grid))
+                    break
+
+    handles = [module.register_forward_hook(hook) for module in model.modules() if module is not model]
+    try:
+        logits = model(clips.detach().requires_grad_())
+    finally:
+        for handle in handles:
+            handle.remove()
+    gradients = (
+        torch.autograd.grad(_of_class(logits, class_index), [x for x, _ in grids], allow_unused=True) if grids else ()
+    )
+    for (output, grid), gradient in reversed(list(zip(grids, gradients))):
+        if gradient is None:
+            continue
+        maps, slope = grid(output.detach()), grid(gradient)
+        if slope.any():
+            return maps, slope, logits
+    raise ClipwiseError(
+        f"{type(model).__name__}: no module was found whose output is a map over space that the score depends on, so Grad-CAM "
+        f"has nothing to draw. Add `spatial_map(self) -> SpatialMap` to it; see docs/en/models.md."
+    )
 
 
 def video_heat(predictor: Predictor, reader: VideoReader, class_name: str | None = None, passes: int = 4) -> Heat:

@@ -12,7 +12,7 @@ from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_tensors, read_checkpoint
 from clipwise.engine.log import RunLog
 from clipwise.errors import CheckpointError
-from clipwise.models.recognizer import Recognizer
+from clipwise.models import contract
 
 
 def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> None:
@@ -46,9 +46,7 @@ def resolve_start(model: nn.Module, init: str | Path) -> Path:
     """As ``zoo.resolve``, for ``init``: here ``imagenet`` means the ImageNet weights of the model's own depth."""
     if init != "imagenet":
         return zoo.resolve(init)
-    if not isinstance(model, Recognizer):
-        raise CheckpointError(f"init: imagenet is for recognizers; {type(model).__name__} has no ImageNet weights.")
-    return zoo.resolve(imagenet_name(model.backbone.depth))
+    return zoo.resolve(imagenet_name(contract.imagenet_body(model)[1]))
 
 
 def load_start(model: nn.Module, path: Path, first_conv: str) -> str:
@@ -70,7 +68,7 @@ def load_start(model: nn.Module, path: Path, first_conv: str) -> str:
     )
 
     foreign = read_foreign_checkpoint(path)
-    if isinstance(model, Recognizer) and recognize_format(foreign.tensors).name == TORCHVISION:
+    if recognize_format(foreign.tensors).name == TORCHVISION:
         return str(load_imagenet(model, foreign, first_conv=first_conv))
     report = convert_state_dict(foreign, model)
     heads = [text for text in report.mismatched if " -> fc." in text or " -> aux_head.fc." in text]

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from clipwise.engine.batch_norm import join_batch_norms
 from clipwise.engine.checkpoint import load_tensors
 from clipwise.engine.optim import make_optimizer, trainable
-from clipwise.models.resnet import Block
+from clipwise.models import contract
 from clipwise.recipe import Recipe
 
 
@@ -53,7 +53,7 @@ class Network:
 
     def _compile(self, by_block: bool) -> None:
         """Compile the model as a whole, or each block where something has to happen between or inside them."""
-        blocks = [m for m in self.bare.modules() if isinstance(m, Block)] if by_block else []
+        blocks = contract.blocks(self.bare) if by_block else []
         if blocks:  # they share one piece of code, which is compiled for every kind of block
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 8 * len(blocks))
         for block in blocks:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from clipwise.errors import RecipeError
+from clipwise.models import contract
 from clipwise.recipe import RunRecipe
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
@@ -54,21 +55,19 @@ def parameter_groups(
 
 
 def _stage_of(model: nn.Module) -> dict[int, int]:
-    """Stage of each parameter: stem 0, layer1 1, … layer4 4, everything above 5."""
-    stages = {}
-    for name, parameter in model.named_parameters():
-        parts = name.split(".")
-        layer = next((int(p[-1]) for p in parts if p.startswith("layer") and p[-1].isdigit()), None)
-        stages[id(parameter)] = layer if layer is not None else (0 if parts[0] == "backbone" else 5)
-    return stages
+    """Stage of each parameter, the stem's 0."""
+    parts = contract.stages(model)
+    if len(parts) < 2 or (outside := contract.missing_from(parts, model)):
+        raise RecipeError(
+            f"layer_decay needs the parts of {type(model).__name__} from stem to head, each parameter in one of them; "
+            + (f"{outside[0]} is in none or several" if len(parts) > 1 else "it has only one")
+            + ". Add `stages(self)` to it, or leave layer_decay out."
+        )
+    return {id(parameter): number for number, part in enumerate(parts) for parameter in part.parameters()}
 
 
 def _tsm_groups(model: nn.Module, lr: float, weight_decay: float) -> list[dict]:
-    first, last = getattr(model, "first_conv", None), getattr(model, "classifier", None)
-    if first is None or last is None:
-        raise RecipeError(
-            f"param_groups: tsm needs a model with a first convolution and a classifier; {type(model).__name__} has none."
-        )
+    first, last = contract.first_conv(model), contract.classifier(model)
     names = ["first conv", "first conv bias", "weights", "biases", "norms", "classifier", "classifier bias"]
     factors, decays = [1, 2, 1, 2, 1, 5, 10], [1, 0, 1, 0, 0, 1, 0]
     members: list[list[nn.Parameter]] = [[] for _ in names]

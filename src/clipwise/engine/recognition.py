@@ -25,6 +25,7 @@ from clipwise.engine.soft_labels import read_soft_labels
 from clipwise.engine.sources import SourceStream
 from clipwise.engine.task import Task
 from clipwise.errors import CheckpointError, DataError, RecipeError
+from clipwise.models import contract
 from clipwise.prepare.check import check_dataset
 from clipwise.recipe import RecognitionRecipe
 from clipwise.tasks.recognition_loss import batch_accuracy, distillation_loss, recognition_loss
@@ -181,13 +182,13 @@ class RecognitionTask(Task):
             clips, targets = self.augment.blend(clips, labels, rng)
         with autocast(self.device, recipe.amp):
             outputs = model(clips)
-        logits, aux = outputs if isinstance(outputs, tuple) else (outputs, None)
+        logits, aux, aux_weight = contract.split_auxiliary(self.model, outputs)
         smoothing = recipe.label_smoothing
         loss = recognition_loss(logits, targets, smoothing, recipe.multi_label)
         figures = {} if recipe.multi_label else batch_accuracy(logits, labels)
         figures["loss_cls"] = loss
         if aux is not None:
-            aux_loss = self.model.aux_weight * recognition_loss(aux, targets, smoothing, recipe.multi_label)
+            aux_loss = aux_weight * recognition_loss(aux, targets, smoothing, recipe.multi_label)
             figures["loss_aux"] = aux_loss
             loss = loss + aux_loss
         if self.teacher is not None:

@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from clipwise.models.resnet import Block
+from clipwise.models.contract import blocks
 
 
 def shard(model: nn.Module, device: torch.device) -> None:
@@ -25,7 +25,7 @@ def shard(model: nn.Module, device: torch.device) -> None:
     for tensor in model.state_dict().values():
         torch.distributed.broadcast(tensor, 0)
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    for module in [m for m in model.modules() if isinstance(m, Block)]:
+    for module in blocks(model):
         fully_shard(module, mesh=mesh)
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
 

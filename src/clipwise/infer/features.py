@@ -30,6 +30,7 @@ from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_c
 from clipwise.engine.device import pick_device
 from clipwise.engine.evaluate import autocast
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
+from clipwise.models import contract
 from clipwise.tasks.views import activate, activation_of
 from clipwise.video.decode import VideoReader, open_frames, open_video
 
@@ -124,7 +125,8 @@ class FeatureExtractor:
     @property
     def feat_dim(self) -> int:
         """F."""
-        return self.model.num_features if self.rule.kind == "features" else self.model.num_classes
+        of = contract.num_features if self.rule.kind == "features" else contract.num_classes
+        return of(self.model)
 
     def describe(self) -> dict[str, Any]:
         """The recipe of the features, for ``features.json`` and for the passport of a network trained on them."""
@@ -208,7 +210,7 @@ class FeatureExtractor:
         clips = normalize_clips(frames, self.spec.mean, self.spec.std)
         with autocast(self.device, self.amp):
             if self.rule.kind == "features":
-                out = self.model.forward_features(clips)
+                out = contract.forward_features(self.model, clips)
             else:
                 out = self.model(clips)
         out = out.float()

@@ -22,6 +22,7 @@ from clipwise.data.transforms import ClipPlan, normalize_clips
 from clipwise.engine.evaluate import autocast
 from clipwise.errors import ClipwiseError
 from clipwise.infer.predictor import Predictor
+from clipwise.models import contract
 from clipwise.tasks.views import activate, to_probabilities
 from clipwise.video.decode import FrameSink, VideoReader
 from clipwise.video.live import Picture, Source, resample
@@ -87,11 +88,7 @@ class Streamer:
         self.spec = spec
         self.online: Any = None
         if online:
-            from clipwise.models.online_tsm import OnlineTSM
-
-            if spec.clip_len != 1 or not spec.num_segments:
-                raise ClipwiseError("--online: only TSM can look at single pictures.")
-            self.online = OnlineTSM(predictor.model, spec.num_segments)
+            self.online = contract.online(predictor.model, spec.num_segments or spec.clip_len)
         self.frames_read = 0
         self.windows = 0
         self.seconds_model = 0.0

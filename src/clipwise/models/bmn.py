@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 from clipwise.errors import ClipwiseError
 from clipwise.models.boundary_matching import BoundaryMatching, Layout, Sampling
+from clipwise.models.contract import InputSpec, Stage
 from clipwise.models.map_convolution import ValidMapConvolutions
+from clipwise.models.registry import register_model
 
 __all__ = ["BMN", "BMNShape", "bmn"]
 
@@ -49,6 +51,9 @@ class BMN(nn.Module):
 
     Weights trained with one ``sampling`` or ``layout`` are of no use in another, though all shapes agree.
     """
+
+    task = "localization"
+    counts_on_meta = False  # the sampling matrix is made from numbers
 
     def __init__(
         self,
@@ -123,6 +128,14 @@ class BMN(nn.Module):
         hidden = self.base(features)
         return self.proposal(hidden), self.start(hidden), self.end(hidden)
 
+    def input_spec(self) -> InputSpec:
+        """Features of one length."""
+        return InputSpec("features", (self.feat_dim, self.temporal_dim), fixed_frames=True)
+
+    def stages(self) -> list[Stage]:
+        """The base, then the two curves and the map side by side."""
+        return [Stage("base", (self.base,)), Stage("head", (self.start, self.end, self.proposal))]
+
 
 class Base(nn.Module):
     """(B, F, L) -> (B, H, L)."""
@@ -192,6 +205,7 @@ class ProposalMap(nn.Module):
         return self.matching.to_map(scores, scores.new_zeros(2))
 
 
+@register_model(task="localization")
 def bmn(
     feat_dim: int = 400,
     temporal_dim: int = 100,

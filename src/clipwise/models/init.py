@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipwise.errors import CheckpointError, RecipeError
 from clipwise.io.foreign import ForeignCheckpoint, split_checkpoint
-from clipwise.models.recognizer import Recognizer
+from clipwise.models import contract
 
 log = logging.getLogger("clipwise")
 
@@ -33,7 +33,7 @@ class ImageNetReport:
 
 @torch.no_grad()
 def load_imagenet(
-    model: Recognizer, state_dict: Mapping[str, Tensor] | ForeignCheckpoint, first_conv: str = "average"
+    model: nn.Module, state_dict: Mapping[str, Tensor] | ForeignCheckpoint, first_conv: str = "average"
 ) -> ImageNetReport:
     """Start the body of a video model from a 2-D ResNet with torchvision's (or timm's) names.
 
@@ -41,7 +41,7 @@ def load_imagenet(
     video gives the image network's response. Non-local blocks, neck and classifier keep their initialization.
 
     Args:
-        model: any recognition model.
+        model: one that has a 2-D body (``imagenet_body``).
         state_dict: 2-D weights, or a file read by ``read_foreign_checkpoint``. The file's ``fc`` is not used.
         first_conv: what to do when the model's first convolution takes another number of channels (optical flow):
             "average" repeats the mean over the RGB channels, as the TSN and TSM papers do; "random" keeps the
@@ -59,7 +59,8 @@ def load_imagenet(
     if first_conv not in ("average", "random"):
         raise RecipeError(f"first_conv: {first_conv!r} is not allowed; choose 'average' or 'random'")
     source, _ = split_checkpoint(state_dict)
-    own = model.backbone.state_dict()
+    body, depth = contract.imagenet_body(model)
+    own = body.state_dict()
     report: dict[str, list[str]] = {"loaded": [], "inflated": [], "kept": []}
     how_first, missing, misfits = "copied", [], []
 
@@ -94,7 +95,7 @@ def load_imagenet(
 
     if missing or misfits:
         raise CheckpointError(
-            f"these ImageNet weights do not fit the model's ResNet-{model.backbone.depth}: {len(missing)} names missing "
+            f"these ImageNet weights do not fit the model's ResNet-{depth}: {len(missing)} names missing "
             f"({', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}), {len(misfits)} of another shape "
             f"({'; '.join(misfits[:3])}). Give the weights of a ResNet of that depth, with torchvision's names"
         )

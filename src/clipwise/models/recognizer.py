@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clipwise.errors import DataError
+from clipwise.models.contract import InputSpec, SpatialMap, Stage
 from clipwise.models.non_local import NonLocal, initialize_non_local
 from clipwise.models.resnet import Block, ResNet
 
@@ -64,6 +65,34 @@ class Recognizer(nn.Module):
     @property
     def num_classes(self) -> int:
         return self.fc.out_features
+
+    def input_spec(self) -> InputSpec:
+        """Clips; TSM takes one number of frames, the others any."""
+        return InputSpec("clips", self.clip_shape, fixed_frames=self.num_segments is not None)
+
+    def stages(self) -> list[Stage]:
+        """Stem, the body's four stages, and the head with all that lies behind the body."""
+        body = self.backbone
+        layers = [Stage(f"layer{i}", (layer,)) for i, layer in enumerate(body.stages(), 1)]
+        head = tuple(child for child in self.children() if child is not body)
+        return [Stage("stem", (body.conv1, body.bn1)), *layers, Stage("head", head)]
+
+    def blocks(self) -> list[nn.Module]:
+        """The residual blocks."""
+        return [block for layer in self.backbone.stages() for block in layer]
+
+    def spatial_map(self) -> SpatialMap:
+        """The map of the body's last stage, whatever neck or head follows."""
+        return SpatialMap(
+            self.backbone,
+            take=lambda output: output[0][-1],
+            put=lambda output, leaf: ([*output[0][:-1], leaf], output[1]),
+            grid=lambda x, output: x.unflatten(0, (-1, output[1])),
+        )
+
+    def imagenet_body(self) -> tuple[ResNet, str]:
+        """The body and its depth."""
+        return self.backbone, self.backbone.depth
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the classifier by a freshly initialized one (fine-tuning on other classes)."""

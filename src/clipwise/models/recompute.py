@@ -1,23 +1,40 @@
 """Less memory for more time: a block forgets its activations and computes them again in the backward pass."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute(block: nn.Module, x: Tensor, num_frames: int) -> Tensor:
-    """``block(x, num_frames)``, of which only the input is kept for the backward pass."""
-    return checkpoint(
-        block, x, num_frames, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_held(block))
-    )
+def recompute(block: nn.Module, *inputs: Any) -> Any:
+    """``block(*inputs)``, of which only the inputs are kept for the backward pass."""
+    return _checkpointed(block, block, *inputs)
+
+
+def recompute_forward(block: nn.Module) -> None:
+    """Let a block do so by itself whenever it trains."""
+    forward = block.forward
+
+    def wrapped(*inputs: Any, **options: Any) -> Any:
+        if block.training and torch.is_grad_enabled():
+            return _checkpointed(forward, block, *inputs, **options)
+        return forward(*inputs, **options)
+
+    block.forward = wrapped
+
+
+def _checkpointed(call: Callable[..., Any], block: nn.Module, *inputs: Any, **options: Any) -> Any:
+    contexts = lambda: (nullcontext(), _statistics_held(block))  # noqa: E731 - torch wants a pair of new ones each time
+    return checkpoint(call, *inputs, use_reentrant=False, context_fn=contexts, **options)
 
 
 @contextmanager
 def _statistics_held(block: nn.Module) -> Iterator[None]:
     """The second pass must not update running statistics a second time."""
-    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -10,6 +10,7 @@ Letters: B batch, T frames, C channels, H W space.
 from collections.abc import Sequence
 
 from clipwise.models.recognizer import Recognizer, initialize_backbone, initialize_linear
+from clipwise.models.registry import register_model
 from clipwise.models.resnet import ResNet
 
 
@@ -74,26 +75,31 @@ class SlowOnly(Recognizer):
         initialize_linear(self.fc, fc_std)
 
 
+@register_model
 def slowonly_tiny(**model_args) -> SlowOnly:
     """SlowOnly on an eight-block net of 32 to 256 channels, for small pictures and CPUs."""
     return SlowOnly("tiny", **model_args)
 
 
+@register_model
 def slowonly_r18(**model_args) -> SlowOnly:
     """SlowOnly on ResNet-18."""
     return SlowOnly("18", **model_args)
 
 
+@register_model
 def slowonly_r50(**model_args) -> SlowOnly:
     """SlowOnly on ResNet-50."""
     return SlowOnly("50", **model_args)
 
 
+@register_model
 def slowonly_r101(**model_args) -> SlowOnly:
     """SlowOnly on ResNet-101."""
     return SlowOnly("101", **model_args)
 
 
+@register_model
 def slowonly_r50_nl(**model_args) -> SlowOnly:
     """SlowOnly on ResNet-50 with five non-local blocks, scaled embedded Gaussian unless told otherwise."""
     return SlowOnly("50", **{"non_local": "embedded_gaussian", **model_args})

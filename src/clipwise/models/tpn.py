@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from clipwise.errors import RecipeError
 from clipwise.models.recognizer import Recognizer, initialize_backbone, initialize_linear, pool_frames
+from clipwise.models.registry import register_model
 from clipwise.models.resnet import ResNet, TemporalConv, from_time, to_time
 
 
@@ -322,26 +323,31 @@ def _tpn_tsm(
     )
 
 
+@register_model(settings=_tpn_slowonly)
 def tpn_slowonly_tiny(**model_args) -> TPN:
     """TPN on an eight-block SlowOnly net, for small pictures and CPUs."""
     return _tpn_slowonly("tiny", **model_args)
 
 
+@register_model(settings=_tpn_slowonly)
 def tpn_slowonly_r50(**model_args) -> TPN:
     """TPN on SlowOnly ResNet-50."""
     return _tpn_slowonly("50", **model_args)
 
 
+@register_model(settings=_tpn_slowonly)
 def tpn_slowonly_r101(**model_args) -> TPN:
     """TPN on SlowOnly ResNet-101."""
     return _tpn_slowonly("101", **model_args)
 
 
+@register_model(settings=_tpn_tsm)
 def tpn_tsm_tiny(**model_args) -> TPN:
     """TPN on an eight-block TSM net, for small pictures and CPUs."""
     return _tpn_tsm("tiny", **model_args)
 
 
+@register_model(settings=_tpn_tsm)
 def tpn_tsm_r50(**model_args) -> TPN:
     """TPN on TSM ResNet-50. For checkpoints of TPN's own code set ``shift_downsample=True``."""
     return _tpn_tsm("50", **model_args)

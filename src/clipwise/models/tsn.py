@@ -8,6 +8,7 @@ Letters: B batch, T segments, C channels, H W space.
 """
 
 from clipwise.models.recognizer import Recognizer, initialize_backbone, initialize_linear
+from clipwise.models.registry import register_model
 from clipwise.models.resnet import ResNet
 
 
@@ -67,26 +68,31 @@ class TSN(Recognizer):
         initialize_linear(self.fc, fc_std)
 
 
+@register_model
 def tsn_tiny(**model_args) -> TSN:
     """TSN on an eight-block net of 32 to 256 channels, for small pictures and CPUs."""
     return TSN("tiny", **model_args)
 
 
+@register_model
 def tsn_r18(**model_args) -> TSN:
     """TSN on ResNet-18."""
     return TSN("18", **model_args)
 
 
+@register_model
 def tsn_r50(**model_args) -> TSN:
     """TSN on ResNet-50."""
     return TSN("50", **model_args)
 
 
+@register_model
 def tsn_r101(**model_args) -> TSN:
     """TSN on ResNet-101."""
     return TSN("101", **model_args)
 
 
+@register_model
 def tsn_r50_paddle(**model_args) -> TSN:
     """TSN on ResNet-50 as in PaddleCV/video: no dropout, uniform initialization of the classifier, 3 segments."""
     return TSN("50", **{"dropout": 0.0, "fc_std": None, "num_segments": 3, **model_args})

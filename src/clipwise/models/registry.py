@@ -1,0 +1,147 @@
+"""All models by name: ``create_model("slowonly_r50", num_classes=101)``, ours and those of others.
+
+    @register_model
+    def my_net(num_classes: int, width: int = 64) -> MyNet: ...
+
+A model is a function (or class) that returns a ``torch.nn.Module``; its settings are its keyword arguments. What a model
+promises is in ``clipwise.models.contract``; how names are found and code is trusted in ``clipwise.io.plugins``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
+
+from torch import nn
+
+from clipwise.errors import RecipeError
+from clipwise.io.plugins import Entry, Registry, nearest_of, trusting
+
+
+def _import_papers() -> None:
+    """Every file of this room, so that a paper's file is all that a new model needs."""
+    package = importlib.import_module(__package__)
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{__package__}.{module.name}")
+
+
+MODELS = Registry("model", "clipwise.models", _import_papers)
+
+
+def register_model(
+    function: Callable[..., nn.Module] | None = None,
+    *,
+    name: str | None = None,
+    task: str | None = None,
+    settings: Callable[..., Any] | None = None,
+) -> Any:
+    """Decorator: make a model known under its function's name.
+
+    Args:
+        name: instead of the function's.
+        task: "recognition" (the default) or "localization".
+        settings: whose keyword arguments are the model's settings, where the function passes ``**model_args`` on; the class
+            that the function says it returns if not given.
+
+    Raises:
+        RecipeError: the name is taken.
+    """
+    return MODELS.register(function, name=name, task=task, settings=settings)
+
+
+def list_models(pattern: str = "*", *, task: str | None = None) -> list[str]:
+    """All names that ``create_model`` knows, sorted; of one task if asked for (which imports installed packages' models)."""
+    names = MODELS.names(pattern)
+    return names if task is None else [name for name in names if model_task(name) == task]
+
+
+def model_task(name: str | Callable[..., nn.Module]) -> str:
+    """The task of a model: "recognition" or "localization".
+
+    Raises:
+        RecipeError: unknown name.
+    """
+    entry = MODELS.find(name)
+    for source in (entry.options, vars(_carrier(entry)) if inspect.isclass(_carrier(entry)) else {}):
+        if source.get("task"):
+            return str(source["task"])
+    return str(getattr(_carrier(entry), "task", None) or "recognition")
+
+
+def model_class(name: str | Callable[..., nn.Module]) -> Any:
+    """The class that a model's function returns, as far as it says so; else the function."""
+    return _carrier(MODELS.find(name))
+
+
+def model_arguments(name: str | Callable[..., nn.Module]) -> dict[str, Any]:
+    """The settings of a model and their defaults (of the class; a name may set others, see its function).
+
+    Raises:
+        RecipeError: unknown name.
+    """
+    return {p.name: p.default for p in _settings(MODELS.find(name)) if p.kind is not p.VAR_KEYWORD}
+
+
+def create_model(name: str | Callable[..., nn.Module], *, trust: bool = False, **model_args: Any) -> nn.Module:
+    """Make a freshly initialized model.
+
+    Args:
+        name: one of ``list_models()``; ``package.module:function`` or ``./file.py:function``; or a function.
+        trust: whether code that does not come with clipwise may be imported.
+        model_args: settings; ``model_arguments(name)`` lists them with their defaults.
+
+    Returns:
+        The model, in train mode.
+
+    Raises:
+        RecipeError: unknown name or setting (the message names the nearest known one), or a value that makes no sense.
+    """
+    with trusting(trust):
+        entry = MODELS.find(name)
+    parameters = _settings(entry)
+    known = {p.name: p.default for p in parameters}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for key in model_args:
+            if key not in known:
+                raise RecipeError(f"model {entry.name!r} has no setting {key!r}. {nearest_of(key, sorted(known))}")
+    try:
+        model = entry.make(**model_args)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        given = ", ".join(f"{key}={value!r}{_default(known.get(key))}" for key, value in model_args.items())
+        raise RecipeError(f"model {entry.name!r} can't be made with {given or 'no settings'}: {error}.") from error
+    if not isinstance(model, nn.Module):
+        raise RecipeError(f"model {entry.name!r} gave a {type(model).__name__}; it must return a torch.nn.Module.")
+    return model
+
+
+def _default(value: Any) -> str:
+    return "" if value is inspect.Parameter.empty else f" (its default is {value!r})"
+
+
+def _carrier(entry: Entry) -> Callable[..., Any]:
+    """What carries the settings: the function itself, or where it passes them on, what it says it returns."""
+    if inspect.isclass(entry.make):
+        return entry.make
+    try:
+        returned = get_type_hints(entry.make).get("return")
+    except (NameError, TypeError):  # a name that only a type checker sees
+        returned = None
+    return returned if inspect.isclass(returned) and returned is not nn.Module else entry.make
+
+
+def _settings(entry: Entry) -> list[inspect.Parameter]:
+    parameters = list(inspect.signature(entry.make).parameters.values())
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        owner: Callable[..., Any] = entry.options.get("settings") or _carrier(entry)
+        # a function that passes everything on has chosen what the owner takes by position
+        parameters = [p for p in inspect.signature(owner).parameters.values() if p.name != "depth"]
+    return [p for p in parameters if p.kind is not p.VAR_POSITIONAL]
+
+
+def settings_from(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``values`` that are settings of the model."""
+    known = model_arguments(name)
+    return {key: value for key, value in values.items() if key in known}
