@@ -5,7 +5,7 @@
 
 The demo (its videos and checkpoints) is made once, by the first tree, in WORK/demo. Compared are exit codes, what is
 printed (JSON key by key, numbers exactly), and the files written: their JSON and YAML, hashes of tensors, arrays and videos.
-Times, memory, versions and paths are left out (``IGNORED``). Exits with 1 where something differs.
+Times, memory, versions and paths are left out (``IGNORED``), and how sentences are worded, unless --words. Exits with 1 where something differs.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def commands(before: Path, work: Path) -> list[tuple[str, list[str]]]:
     """(name, words) of every command, and of the help of every verb."""
     demo = work / "demo"
     places = {
-        "demo": demo, "work": work, "gt": demo / "long_ground_truth.json", "quick": QUICK, "tsm": demo / "tsm_tiny/last.safetensors",
+        "demo": demo, "work": work, "before": work / "before", "gt": demo / "long_ground_truth.json", "quick": QUICK, "tsm": demo / "tsm_tiny/last.safetensors",
         "tsn": demo / "tsn_tiny/last.safetensors", "bmn": demo / "bmn/best.safetensors",
     }  # fmt: skip
     recipes = sorted(path.stem for path in (before / "clipwise/recipes").rglob("*.yaml"))
@@ -144,7 +144,12 @@ def work_through(side: Path, todo: list[tuple[str, list[str]]], src: str) -> Non
         result = {"rc": process.exitcode, "stdout": _reduce(name, out), "files": _files(folder), **answers}
         if name == "demo":  # what it learns differs from run to run with the encoded videos
             result |= {"stdout": sorted(result["stdout"]), "files": sorted(result["files"])}
-        text = json.dumps(result, default=str).replace(str(side) + "/", "@/").replace(src, "@src")
+        text = (
+            json.dumps(result, default=str)
+            .replace(str(side) + "/", "@/")
+            .replace(str(side.parent / "before") + "/", "@/")
+            .replace(src, "@src")
+        )
         (side / f"{name}.json").write_text(text)
         print(f"{side.name} {name}: rc {process.exitcode}", file=sys.stderr, flush=True)
 
@@ -253,10 +258,8 @@ def _contents(path: Path) -> Any:
 # -- comparing
 
 
-def differences(before: Any, after: Any, at: str = "") -> list[str]:
-    """Paths at which two JSON values differ; options and keys may be added to a help, but not taken away."""
-    if IGNORED.search(at):
-        return []
+def differences(before: Any, after: Any, at: str = "") -> list[tuple[str, bool]]:
+    """Where two JSON values differ, each with whether it is only the wording of a sentence."""
     if isinstance(before, dict) and isinstance(after, dict):
         found = []
         for key in [*before, *(k for k in after if k not in before)]:
@@ -264,17 +267,17 @@ def differences(before: Any, after: Any, at: str = "") -> list[str]:
             if IGNORED.search(place):
                 continue
             if key not in after:
-                found.append(f"{place}: gone (was {_short(before[key])})")
+                found.append((f"{place}: gone (was {_short(before[key])})", False))
             elif key not in before:
-                found.append(f"{place}: new ({_short(after[key])})")
+                found.append((f"{place}: new ({_short(after[key])})", False))
             else:
                 found += differences(before[key], after[key], place)
         return found
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        return [
-            line for i, (a, b) in enumerate(zip(before, after, strict=True)) for line in differences(a, b, f"{at}[{i}]")
-        ]
-    return [] if before == after else [f"{at}: {_short(before)} -> {_short(after)}"]
+        pairs = enumerate(zip(before, after, strict=True))
+        return [each for i, (a, b) in pairs for each in differences(a, b, f"{at}[{i}]")]
+    sentences = all(isinstance(value, str) and value.count(" ") >= 3 for value in (before, after))
+    return [] if before == after else [(f"{at}: {_short(before)} -> {_short(after)}", sentences)]
 
 
 def _short(value: Any, size: int = 90) -> str:
@@ -290,6 +293,7 @@ def main() -> int:
     parser.add_argument("--reuse-before", action="store_true", help="keep the results of --before that are in WORK")
     parser.add_argument("--only", default="", metavar="REGEX", help="commands whose name matches")
     parser.add_argument("--show", type=int, default=6, help="differences to print of a command")
+    parser.add_argument("--words", action="store_true", help="also compare the wording of sentences")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     work, before, after = args.work.resolve(), args.before.resolve(), args.after.resolve()
@@ -327,11 +331,13 @@ def main() -> int:
     for name, words in todo:
         one, two = (json.loads((work / side / f"{name}.json").read_text()) for side in ("before", "after"))
         found = differences(one, two)
-        if name.startswith("options-"):
-            found = [line for line in found if ": new" not in line]
-        different += bool(found)
-        print(f"{words[0]:<16} {name:<60} {'same' if not found else f'{len(found)} different'}")
-        for line in found[: args.show]:
+        lines = [line for line, sentence in found if args.words or not sentence]
+        if name.startswith("options-"):  # options may be added
+            lines = [line for line in lines if ": new" not in line]
+        different += bool(lines)
+        reworded = f", {len(found) - len(lines)} worded otherwise" if any(sentence for _, sentence in found) else ""
+        print(f"{words[0]:<16} {name:<60} {f'{len(lines)} different' if lines else 'same'}{reworded}")
+        for line in lines[: args.show]:
             print(f"    {line}")
     print(
         f"{len(todo)} commands of {len({words[0] for _, words in todo})} verbs: {len(todo) - different} the same, {different} different"
