@@ -67,7 +67,7 @@ class Bomb:
     ("name", "content", "message"),
     [
         ("x.pkl", pickle.dumps([Bomb()]), "asks for builtins.exec"),
-        ("x.pkl", b"\x80\x04broken", "not a score file"),
+        ("x.pkl", b"\x80\x04broken", "can't be read as a pickle"),
         ("x.json", b"{}", "not a score file"),
         ("x.json", b"[]", "not a score file"),
         ("x.npy", b"", "read from .json, .csv or .pkl"),

@@ -515,10 +515,10 @@ def test_paddle_pickles(folder):
     assert videos.kind == "pickle"
     assert videos.labels.tolist() == [3, 300]
     (base / "evil.pkl").write_bytes(pickle.dumps(os.getcwd))
-    with pytest.raises(DataError, match="getcwd; only plain data is allowed"):
+    with pytest.raises(DataError, match=r"asks for \w+\.getcwd, which is neither"):
         read_paddle_pickle(base / "evil.pkl")
     (base / "junk.pkl").write_bytes(b"junk")
-    with pytest.raises(DataError, match="expected a pickled"):
+    with pytest.raises(DataError, match="be read as a pickle"):
         read_paddle_pickle(base / "junk.pkl")
 
 

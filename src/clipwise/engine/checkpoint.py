@@ -29,6 +29,7 @@ from torch import nn
 import clipwise
 from clipwise.errors import CheckpointError
 from clipwise.io.files import atomic_path
+from clipwise.io.unpickle import read_torch
 from clipwise.models import create_model
 from clipwise.recipe import LocalizationRecipe, Recipe
 
@@ -229,14 +230,11 @@ def load_state(checkpoint: str | Path, passport: Passport, rank: int = 0) -> dic
             f"{checkpoint} has no training state beside it, so a run can't resume from it. Use --init {checkpoint} to start from its weights."
         )
     path = Path(checkpoint).parent / passport.state.format(rank=rank)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+    if not path.is_file():
         raise CheckpointError(
             f"{path}, the training state of {checkpoint}, is not there. Use --init {checkpoint} to start from the weights alone."
-        ) from None
-    except Exception as error:
-        raise CheckpointError(f"{path} can't be read: {error}") from None
+        )
+    return read_torch(path)
 
 
 class Saver:

@@ -121,7 +121,7 @@ def seed_everything(seed: int, deterministic: bool = False) -> None:
 
 
 def random_state() -> dict:
-    """All random states of this process, as values that ``torch.load(weights_only=True)`` reads back."""
+    """All random states of this process, as values that ``read_torch`` reads back."""
     python = random.getstate()
     numpy = np.random.get_state(legacy=False)
     state: dict = {

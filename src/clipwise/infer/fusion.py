@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import pickle
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy as np
 from clipwise.data.class_folders import VIDEO_SUFFIXES
 from clipwise.engine.evaluate import measure
 from clipwise.errors import DataError
+from clipwise.io.unpickle import read_pickle
 from clipwise.tasks import metrics
 from clipwise.tasks.views import Activation, to_probabilities
 
@@ -64,7 +64,7 @@ def read_scores(path: str | Path) -> ScoreFile:
         raise DataError(f"{path}: scores are read from .json, .csv or .pkl files.")
     try:
         found = readers[path.suffix](path)
-    except (ValueError, KeyError, TypeError, IndexError, EOFError, UnicodeDecodeError, pickle.UnpicklingError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a score file of clipwise or MMAction2, or it is damaged ({error}).") from None
     if found.scores.ndim != 2 or not found.scores.size:
         raise DataError(f"{path} holds scores of shape {found.scores.shape}; (videos, classes) is expected.")
@@ -98,8 +98,7 @@ def _read_csv(path: Path) -> ScoreFile:
 
 
 def _read_pickle(path: Path) -> ScoreFile:
-    with open(path, "rb") as file:
-        content = _ScoreUnpickler(file).load()
+    content = read_pickle(path)
     if isinstance(content, list) and content and isinstance(content[0], dict):
         raise DataError(
             f"{path} is a dump of MMAction2 1.x, whose scores are torch tensors in a pickle. "
@@ -111,30 +110,6 @@ def _read_pickle(path: Path) -> ScoreFile:
 def _stack(rows: Sequence[Any]) -> np.ndarray:
     arrays = [np.asarray(row, dtype=np.float64) for row in rows]
     return np.stack([row if row.ndim == 1 else row.reshape(-1, row.shape[-1]).mean(0) for row in arrays])
-
-
-def _latin1(text: str, _encoding: str) -> bytes:
-    """How old pickle protocols write bytes."""
-    return text.encode("latin1")
-
-
-class _ScoreUnpickler(pickle.Unpickler):
-    """Lists of numpy arrays and numbers; anything else in the pickle is refused before it can run."""
-
-    _ALLOWED = {  # noqa: RUF012 - never changed
-        ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
-        ("numpy.core.multiarray", "scalar"): np._core.multiarray.scalar,  # type: ignore[attr-defined]
-        ("numpy.core.numeric", "_frombuffer"): np._core.numeric._frombuffer,  # type: ignore[attr-defined]
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): _latin1,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        key = (module.replace("numpy._core", "numpy.core"), name)
-        if key not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is neither an array nor a number")
-        return self._ALLOWED[key]
 
 
 def align(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from clipwise.errors import DataError
+from clipwise.io.unpickle import read_pickle, read_torch
 
 SUFFIXES = (".csv", ".npy", ".npz", ".pkl", ".pt")
 
@@ -39,12 +39,9 @@ def read_feature_file(path: str | os.PathLike) -> NDArray:
                     raise DataError(f"{path} holds {', '.join(file.files)}; features are looked for under 'feat'.")
                 return file[key]
         if path.suffix == ".pkl":
-            with open(path, "rb") as stream:
-                return _as_array(
-                    _SafeUnpickler(stream, encoding="latin1").load(), path
-                )  # so that Python 2's can be read
+            return _as_array(read_pickle(path), path)
         if path.suffix == ".pt":
-            return _as_array(torch.load(path, map_location="cpu", weights_only=True), path)
+            return _as_array(read_torch(path, DataError), path)
     except FileNotFoundError:
         raise DataError(f"feature file {path} does not exist.") from None
     except DataError:
@@ -92,7 +89,7 @@ def is_collection(path: str | os.PathLike) -> bool:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {"names", "feat"} <= set(file.files)
-    except (ValueError, OSError, EOFError):
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
         return False  # read_feature_file says what is wrong
 
 
@@ -115,7 +112,7 @@ def open_collection(path: Path) -> tuple[list[str], NDArray]:
             raise DataError(
                 f"{path}: one file with all videos is .npz or .npy; otherwise give the folder of the files."
             )
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} can't be read: {error}") from None
     if array.ndim != 3 or len(array) != len(listed):
         raise DataError(
@@ -158,30 +155,14 @@ def _as_array(value: Any, path: Path) -> NDArray:
     if isinstance(value, torch.Tensor):
         return value.numpy()
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        numbers, inner = 1, value
+        while isinstance(inner, (list, tuple)) and inner:
+            numbers, inner = numbers * len(inner), inner[0]
+        if numbers > path.stat().st_size:  # a list that holds itself many times over
+            raise DataError(
+                f"{path} is {path.stat().st_size:,} bytes and stands for {numbers:,} numbers; it is damaged."
+            )
         return np.stack([np.asarray(v) for v in value])
     if not isinstance(value, np.ndarray):
         raise DataError(f"{path} holds {type(value).__name__}; an array (positions, feat_dim) is needed.")
     return value
-
-
-class _SafeUnpickler(pickle.Unpickler):
-    """Arrays, tensors, numbers and containers; nothing that can run code."""
-
-    _ALLOWED = {  # noqa: RUF012
-        ("numpy", "ndarray"), ("numpy", "dtype"), ("collections", "OrderedDict"), ("_codecs", "encode"),
-        *((f"numpy.{core}.{module}", name) for core in ("core", "_core")
-          for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))),
-    }  # fmt: skip
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("torch.storage", "_load_from_bytes"):
-            return _load_storage  # torch's own would unpickle anything
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return torch._utils._rebuild_tensor_v2
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a feature file has no need of")
-        return super().find_class(module, name)
-
-
-def _load_storage(content: bytes) -> Any:
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import os
-import pickle
 import pickletools
 import re
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from clipwise.data.formats.list_tables import write_list
 from clipwise.data.labels import ClassIndex, read_classes
 from clipwise.data.videolist import ListBuilder, VideoList
 from clipwise.errors import DataError
+from clipwise.io.unpickle import read_pickle
 
 JESTER_TEMPLATE = "{:05}.jpg"
 SOMETHING_V2_TEMPLATE = "{:06}.jpg"
@@ -167,15 +167,12 @@ def read_paddle_pickle(path: str | Path) -> tuple[str, int, list[bytes]]:
     Raises:
         DataError: the file is missing, is no pickle, holds something else, or asks for a class beyond plain data.
     """
+    if not os.path.isfile(path):
+        raise DataError(f"{path} does not exist.")
+    content = read_pickle(path, encoding="bytes")
     try:
-        with open(path, "rb") as file:
-            content = _PlainUnpickler(file, encoding="bytes").load()
         name, label, frames = content[:3]
         return (name.decode() if isinstance(name, bytes) else str(name)), int(label), [bytes(frame) for frame in frames]
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist.") from None
-    except DataError:
-        raise
     except Exception as error:
         raise DataError(
             f"{path}: expected a pickled (id, label, [JPEG bytes …]): {type(error).__name__}: {error}"
@@ -315,21 +312,3 @@ def _pickled_label(path: str) -> int:
     except ValueError:
         pass
     return read_paddle_pickle(path)[1]
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Builds plain data only; the few globals that numbers and byte strings of old protocols need are listed."""
-
-    ALLOWED = frozenset(
-        {
-            ("_codecs", "encode"),
-            ("numpy.core.multiarray", "scalar"),
-            ("numpy._core.multiarray", "scalar"),
-            ("numpy", "dtype"),
-        }
-    )
-
-    def find_class(self, module: str, name: str):
-        if (module, name) not in self.ALLOWED:
-            raise DataError(f"The pickle asks for {module}.{name}; only plain data is allowed in a list of clips.")
-        return super().find_class(module, name)
