@@ -5,8 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from clipwise.data.dataset import open_entry
-from clipwise.data.entries import PickledFrames, SpanReader, read_image
+from clipwise.data.entries import PickledFrames, SpanReader, open_entry, read_image
 from clipwise.data.lists import read_list
 from clipwise.data.sampling import sample_frames
 from clipwise.errors import DataError

@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 
+from clipwise.data.formats.tar_shards import read_sample
 from clipwise.data.lists import read_list
 from clipwise.errors import DataError, DecodeError, MissingExtraError
 from clipwise.prepare.flow import FlowEstimator, quantize_flow
@@ -22,7 +23,6 @@ from clipwise.prepare.prepare import (
     extract_frames,
     index_videos,
     make_lists,
-    read_shards,
     resize_videos,
     write_shards,
 )
@@ -380,19 +380,11 @@ def test_shards_come_back_as_they_went_in(class_folder, tmp_path):
     videos = read_list(class_folder, format="folder")
     result = write_shards(videos, tmp_path / "s", samples_per_shard=10, workers=2)
     assert sorted(result.outputs) == [f"shard-{i:06}.tar" for i in range(4)]
-    samples = list(read_shards(tmp_path / "s"))
-    assert [s.position for s in samples] == list(range(36))
-    by_path = {s.meta["path"]: s for s in samples}
-    assert len(by_path) == 36
-    for index in range(36):
-        sample = by_path[videos.entry(index)]
-        assert sample.video == Path(videos.path(index)).read_bytes()
-        assert sample.label == videos.label(index)
-        assert sample.meta["class"] == videos.classes[videos.label(index)]
-    assert [s.label for s in samples] != sorted(s.label for s in samples)  # shuffled
-    assert [s.key for s in read_shards(tmp_path / "s", start=23)] == [s.key for s in samples[23:]]
-    halves = [[s.key for s in read_shards(tmp_path / "s", rank=r, world=2)] for r in (0, 1)]
-    assert sorted(halves[0] + halves[1]) == sorted(s.key for s in samples)
+    packed = read_list(tmp_path / "s")
+    assert (packed.kind, len(packed), packed.classes) == ("shard", 36, videos.classes)
+    whole = {read_sample(packed.entry(i))["mp4"]: packed.label(i) for i in range(36)}
+    assert whole == {Path(videos.path(i)).read_bytes(): videos.label(i) for i in range(36)}
+    assert packed.labels.tolist() != sorted(packed.labels)  # shuffled
     with tarfile.open(tmp_path / "s/shard-000000.tar") as tar:  # WebDataset: members of a sample follow each other
         names = tar.getnames()
     assert [n.split(".", 1)[1] for n in names[:3]] == ["mp4", "cls", "json"]
@@ -411,10 +403,11 @@ def test_shards_go_on_where_they_stopped(class_folder, tmp_path):
     with pytest.raises(DataError, match="holds shards of another list or of other settings"):
         write_shards(videos, tmp_path / "s", samples_per_shard=12)
     (tmp_path / "s/shard-000001.tar").write_bytes(first[: len(first) // 2])
-    with pytest.raises(DataError, match=r"shard-000001.tar: "):
-        list(read_shards(tmp_path / "s"))
-    with pytest.raises(DataError, match="4 shards cannot be shared by 9 readers"):
-        list(read_shards(tmp_path / "s", world=9))
+    with pytest.raises(DataError, match=r"shard-000001.tar: shorter than its index says"):
+        read_list(tmp_path / "s")
+    (tmp_path / "s/shard-000001.tar.index.json").unlink()
+    with pytest.raises(DataError, match=r"shard-000001.tar: .*write this shard again"):
+        read_list(tmp_path / "s")
 
 
 def test_a_file_that_is_gone_fails_its_shard_only(class_folder, tmp_path):
@@ -432,9 +425,11 @@ def test_shards_of_webdataset_are_read(tmp_path):
         for name, data in (("d/a.jpg", b"1"), ("d/a.cls", b"4"), ("d/b.jpg", b"2"), ("d/b.cls", b"1,3")):
             (tmp_path / "x").write_bytes(data)
             tar.add(tmp_path / "x", arcname=name)
-    samples = list(read_shards(tmp_path / "w.tar"))
-    assert [(s.key, s.label, s.video) for s in samples] == [("d/a", 4, b"1"), ("d/b", [1, 3], b"2")]
-    assert samples[0].meta == {}
+    videos = read_list(tmp_path / "w.tar", multi_label=True)
+    assert [videos.many_labels[i].tolist() for i in range(2)] == [[4], [1, 3]]
+    assert [read_sample(videos.entry(i))["jpg"] for i in range(2)] == [b"1", b"2"]
+    with pytest.raises(DataError, match="multi_label: true"):
+        read_list(tmp_path / "w.tar")
 
 
 # ---- parallel -----------------------------------------------------------------------------------------------------------------------

@@ -14,20 +14,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from clipwise.data.entries import PickledFrames, SpanReader, read_image
 from clipwise.data.lists import VideoList
 from clipwise.data.sampling import (
     OutOfBound,
-    Rng,
     Rule,
     dense_sample_frames,
-    draw_integers,
     paddle_sample_frames,
     sample_frames,
 )
 from clipwise.data.transforms import ClipPlan, ClipTransform
 from clipwise.errors import DataError, RecipeError
-from clipwise.video.backends import FrameFolderReader
 from clipwise.video.decode import VideoReader, open_video
 
 Mode = Literal["train", "val", "test"]
@@ -149,7 +145,7 @@ class ClipSpec:
             uint8 (V, T, H, W, C), V = crops x clips with the crops outermost, and the clip's geometry.
             T = segments for TSN and TSM, whose clip_len frames lie in C (x0 y0 x1 y1 … for flow).
         """
-        clips = self.indices(reader.num_frames, rng, reader.fps, pickled=isinstance(reader, PickledFrames))
+        clips = self.indices(reader.num_frames, rng, reader.fps, pickled=getattr(reader, "pickled", False))
         plan = self.transform.draw(reader.height, reader.width, rng)
         frames = reader.frames(clips.ravel(), transform=plan.apply)  # (clips·clip_len, crops, h, w, C)
         _, crops, h, w, channels = frames.shape
@@ -203,9 +199,13 @@ class ClipDataset(Dataset):
         )
 
     def _open(self, index: int, rng: np.random.Generator) -> VideoReader:
-        spec = self.spec
+        spec, videos = self.spec, self.videos
+        if videos.kind == "video" and videos.spans_s is None and spec.modality == "rgb":
+            return open_video(videos.path(index), timeout_s=spec.decode_timeout_s)
+        from clipwise.data.entries import open_entry
+
         return open_entry(
-            self.videos,
+            videos,
             index,
             modality=spec.modality,
             template=spec.filename_tmpl,
@@ -230,56 +230,3 @@ class ClipDataset(Dataset):
             target = torch.tensor(-1) if label is None else torch.as_tensor(label)
             return {"frames": torch.from_numpy(frames), "label": target}, None
         raise AssertionError("unreachable")
-
-
-def open_entry(
-    videos: VideoList,
-    index: int,
-    *,
-    modality: str = "rgb",
-    template: str | None = None,
-    start_index: int | None = 1,
-    timeout_s: float | None = None,
-    rng: Rng | None = None,
-) -> VideoReader:
-    """Open an entry, whatever kind of list it is from.
-
-    Args:
-        modality: "rgb" or "flow" (frame folders only).
-        template: name of a frame in its folder; the list's own, or the usual one, if not given.
-        start_index: number of the first frame file.
-        timeout_s: limit for decoding a video.
-        rng: chooses among the positive parts of an untrimmed video (OmniSource); without it the first is taken.
-
-    Returns:
-        A reader whose frame 0 is the entry's first frame. A picture is a video of one frame, which samplers repeat.
-
-    Raises:
-        DataError: flow is wanted from something that is no frame folder; a part of a video lies beyond its end.
-        DecodeError: missing or broken files.
-    """
-    path = videos.path(index)
-    if videos.kind == "rawframes":
-        if template is None and modality == "rgb":
-            template = videos.frame_template
-        return FrameFolderReader(
-            path,
-            num_frames=videos.num_frames(index),
-            modality=modality,
-            template=template,
-            start_index=start_index,
-            offset=videos.offset(index),
-        )
-    if modality == "flow":
-        raise DataError(f"{path}: flow is read from frame folders; extract it with `clipwise prepare flow`.")
-    if videos.kind == "image":
-        return read_image(path)
-    if videos.kind == "pickle":
-        return PickledFrames(path)
-    if videos.kind == "untrimmed":
-        positives = videos.positive_clips(index)
-        chosen = 0 if rng is None else int(draw_integers(rng, 0, len(positives)))
-        return open_video(videos.clip_path(index, int(positives[chosen])), timeout_s=timeout_s)
-    reader = open_video(path, timeout_s=timeout_s)
-    span = videos.span(index)
-    return reader if span is None else SpanReader(reader, *span)

@@ -1,4 +1,4 @@
-"""Readers of entries that are neither a whole video file nor a frame folder."""
+"""Entries that are not a whole video file: frame folders, parts of videos, images, pickles, samples of tar shards."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from clipwise.data.formats.published import read_paddle_pickle
+from clipwise.data.formats.tar_shards import read_sample
+from clipwise.data.sampling import Rng, draw_integers
+from clipwise.data.videolist import VideoList
 from clipwise.errors import DataError
-from clipwise.video.backends import ArrayReader, PictureDecoder
-from clipwise.video.decode import FrameSink, Transform, VideoReader
+from clipwise.video.backends import ArrayReader, FrameFolderReader, PictureDecoder
+from clipwise.video.decode import FrameSink, Transform, VideoReader, open_video
+
+_NOT_VIDEO = ("cls", "json", "txt", "__key__")
+_IMAGES = ("jpg", "jpeg", "png", "webp", "bmp")
 
 
 def read_image(path: str | Path) -> VideoReader:
@@ -51,21 +57,102 @@ class SpanReader(VideoReader):
         self.video.close()
 
 
-class PickledFrames(VideoReader):
-    """PaddleCV's pickle of one clip: (id, label, [JPEG …]); pictures are decoded when asked for."""
+class EncodedFrames(VideoReader):
+    """Frames that are encoded images in memory; each is decoded when asked for."""
 
     fps = 0.0
 
-    def __init__(self, path: str | Path):
-        self.name = str(path)
-        _, self.label, self._pictures = read_paddle_pickle(path)
-        if not self._pictures:
-            raise DataError(f"{path}: the pickle holds no frames.")
-        self.num_frames = len(self._pictures)
-        self._decoder = PictureDecoder()
-        height, width, _ = self._decoder.rgb(self._pictures[0], self.name).shape
+    def __init__(self, name: str, images: Sequence[bytes]):
+        if not images:
+            raise DataError(f"{name} holds no frames.")
+        self.name, self._images, self._decoder = name, images, PictureDecoder()
+        self.num_frames = len(images)
+        height, width, _ = self._decoder.rgb(images[0], name).shape
         self._size = (height, width)
 
     def _read(self, indices: np.ndarray, sink: FrameSink) -> None:
         for index in indices.tolist():
-            sink(index, self._decoder.rgb(self._pictures[index], f"{self.name}, frame {index}"))
+            sink(index, self._decoder.rgb(self._images[index], self.name))
+
+
+class PickledFrames(EncodedFrames):
+    """PaddleCV's pickle of one clip: (id, label, [JPEG …])."""
+
+    pickled = True
+
+    def __init__(self, path: str | Path):
+        _, self.label, images = read_paddle_pickle(path)
+        super().__init__(str(path), images)
+
+
+def open_sample(entry: str) -> VideoReader:
+    """The video of a sample in a tar shard: a video file, or images that are its frames.
+
+    Raises:
+        DataError: the shard can't be read, or the sample holds neither.
+    """
+    files = read_sample(entry)
+    images = [data for name, data in sorted(files.items()) if name.rpartition(".")[2] in _IMAGES]
+    if images:
+        return EncodedFrames(entry, images)
+    videos = [data for name, data in files.items() if name not in _NOT_VIDEO]
+    if len(videos) != 1:
+        raise DataError(f"{entry} holds {', '.join(sorted(files)) or 'nothing'}; expected one video, or images.")
+    return open_video(videos[0])
+
+
+def open_entry(
+    videos: VideoList,
+    index: int,
+    *,
+    modality: str = "rgb",
+    template: str | None = None,
+    start_index: int | None = 1,
+    timeout_s: float | None = None,
+    rng: Rng | None = None,
+) -> VideoReader:
+    """Open an entry, whatever kind of list it is from.
+
+    Args:
+        modality: "rgb" or "flow" (frame folders only).
+        template: name of a frame in its folder; the list's own, or the usual one, if not given.
+        start_index: number of the first frame file.
+        timeout_s: limit for decoding a video.
+        rng: chooses among the positive parts of an untrimmed video (OmniSource); without it the first is taken.
+
+    Returns:
+        A reader whose frame 0 is the entry's first frame. A picture is a video of one frame, which samplers repeat.
+
+    Raises:
+        DataError: flow is wanted from something that is no frame folder; a part of a video lies beyond its end.
+        DecodeError: missing or broken files.
+    """
+    path = videos.path(index)
+    if videos.kind == "rawframes":
+        if template is None and modality == "rgb":
+            template = videos.frame_template
+        return FrameFolderReader(
+            path,
+            num_frames=videos.num_frames(index),
+            modality=modality,
+            template=template,
+            start_index=start_index,
+            offset=videos.offset(index),
+        )
+    if modality == "flow":
+        raise DataError(f"{path}: flow is read from frame folders; extract it with `clipwise prepare flow`.")
+    if videos.kind == "image":
+        return read_image(path)
+    if videos.kind == "pickle":
+        return PickledFrames(path)
+    if videos.kind == "shard":
+        video = open_sample(videos.entry(index))
+        span = videos.span(index)
+        return video if span is None else SpanReader(video, *span)
+    if videos.kind == "untrimmed":
+        positives = videos.positive_clips(index)
+        chosen = 0 if rng is None else int(draw_integers(rng, 0, len(positives)))
+        return open_video(videos.clip_path(index, int(positives[chosen])), timeout_s=timeout_s)
+    reader = open_video(path, timeout_s=timeout_s)
+    span = videos.span(index)
+    return reader if span is None else SpanReader(reader, *span)

@@ -11,6 +11,7 @@
 | untrimmed | ``folder label num_clips positive_clip …`` (OmniSource) |
 | csv | a header and the columns path, label[, num_frames, offset, start_s, end_s] |
 | json | a list of objects with such keys (also MMAction2's frame_dir, total_frames, filename) |
+| shards | a sample of tar shards (WebDataset's layout): a folder of them, one, or ``https://host/train-{000..099}.tar`` |
 | paddle_mp4, paddle_pkl | PaddleCV's ``path label`` and lists of pickled clips |
 | kinetics_csv, something, jester, gym99, activitynet | as published, see clipwise.data.formats.published |
 
@@ -21,7 +22,7 @@ uses another separator; a path with blanks before a numeric label needs nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -32,6 +33,7 @@ from clipwise.data.formats import list_tables
 from clipwise.data.formats import published as sources
 from clipwise.data.formats import text_lists as formats
 from clipwise.data.formats.list_tables import write_list
+from clipwise.data.formats.tar_shards import is_sample, is_shards, read_shard_list
 from clipwise.data.labels import ClassIndex, read_classes
 from clipwise.data.videolist import Ragged, VideoList
 from clipwise.errors import DataError, RecipeError
@@ -62,6 +64,7 @@ ListFormat = Literal[
     "json",
     "paddle_mp4",
     "paddle_pkl",
+    "shards",
     "kinetics_csv",
     "something",
     "jester",
@@ -101,13 +104,15 @@ def read_list(
     path = Path(source)
     if format not in get_args(ListFormat):
         raise RecipeError(f"The list format is {format!r}; known are {', '.join(get_args(ListFormat))}.")
+    if isinstance(classes, str | Path):
+        classes = read_classes(classes)
+    if format == "shards" or (format == "auto" and (".tar" in str(source) or path.is_dir()) and is_shards(source)):
+        return read_shard_list(source, classes=classes, num_classes=num_classes, multi_label=multi_label)
     if not path.exists():
         raise DataError(
             f"{path} does not exist. Give a list file, or a folder with one sub-folder a class"
             + (f" (the current folder is {Path.cwd()})." if not path.is_absolute() else ".")
         )
-    if isinstance(classes, str | Path):
-        classes = read_classes(classes)
     found = format
     if format == "auto":
         found = "folder" if path.is_dir() else formats.detect(path)
@@ -141,7 +146,8 @@ def read_list(
     if found == "csv":
         return list_tables.read_header_csv(path, root, index, multi_label)
     layout = "video" if found == "paddle_mp4" else found
-    return formats.read_columns(path, root, index, multi_label, layout if layout != "auto" else None)
+    videos = formats.read_columns(path, root, index, multi_label, layout if layout != "auto" else None)
+    return replace(videos, kind="shard", root="") if is_sample(videos.entry(0)) else videos
 
 
 _CLASS_FILES = ("classes.txt", "label_map.txt", "labels.txt", "classInd.txt", "class_names.txt", "labels.json")
@@ -166,8 +172,8 @@ _LISTS = (".txt", ".csv", ".tsv", ".json")
 class Splits:
     """Sources of the parts; ``held_out`` says that validation must be cut from training."""
 
-    train: Path
-    val: Path | None
+    train: str | Path
+    val: str | Path | None
     held_out: bool = False
 
     @staticmethod
@@ -208,6 +214,8 @@ def find_splits(data: str | Path) -> Splits:
         DataError: no such file or folder, or several pairs of lists in it.
     """
     path = Path(data)
+    if ".tar" in str(data) and not path.is_dir():
+        return Splits(str(data), None, held_out=True)
     if path.is_file():
         val = _twin(path) if "train" in path.name else None
         return Splits(path, val, held_out=val is None)

@@ -29,7 +29,11 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             so that all processes take the same number of steps.
         labels, class_power: draw with replacement, class probability proportional to (its share)^class_power
             (MMAction2's ClassSpecificDistributedSampler).
+        shards: for each sample the number of its shard: a few random shards at a time are shuffled together, so that
+            reading stays within them.
     """
+
+    SHARDS_AT_ONCE = 8
 
     def __init__(
         self,
@@ -42,7 +46,9 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         drop_last: bool = False,
         labels: np.ndarray | None = None,
         class_power: float | None = None,
+        shards: np.ndarray | None = None,
     ):
+        self.shards = shards
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
         self.rank, self.world, self.drop_last = rank, world, drop_last
         self.epoch, self.start = 0, 0
@@ -63,6 +69,9 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         rng = np.random.default_rng((self.seed, epoch))
         if self.probabilities is not None:
             return rng.choice(self.num_samples, self.num_samples, p=self.probabilities)
+        if self.shards is not None:
+            rank_of = rng.permutation(int(self.shards.max()) + 1)[self.shards] // self.SHARDS_AT_ONCE
+            return np.lexsort((rng.random(self.num_samples), rank_of))
         return rng.permutation(self.num_samples)
 
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 
 from clipwise.errors import DataError
 
-Kind = Literal["video", "rawframes", "image", "untrimmed", "pickle"]
+Kind = Literal["video", "rawframes", "image", "untrimmed", "pickle", "shard"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,8 @@ class VideoList:
 
     Attributes:
         kind: what a path names: a "video" file; a folder of frames ("rawframes"); an "image"; a folder with
-            part_0.mp4, part_1.mp4 … ("untrimmed", OmniSource); a "pickle" of JPEG frames (PaddleCV).
+            part_0.mp4, part_1.mp4 … ("untrimmed", OmniSource); a "pickle" of JPEG frames (PaddleCV); a sample in a tar
+            file, ``shard.tar#start+size`` ("shard").
         root: prepended to paths that are not absolute.
         suffix: appended to paths (lists of Kinetics ids name no extension).
         classes: class names, or None where only indices are known.
@@ -110,6 +111,15 @@ class VideoList:
             return np.full(len(self), -1, np.int64)
         return self.single_labels.astype(np.int64)
 
+    @property
+    def shards(self) -> np.ndarray | None:
+        """For each sample of a list of kind "shard" the number of its shard, int64 (N,); None for other lists."""
+        if self.kind != "shard":
+            return None
+        numbers: dict[str, int] = {}
+        names = (self.entry(i).rpartition("#")[0] for i in range(len(self)))
+        return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
+
     def num_frames(self, index: int) -> int | None:
         """Frames of a frame folder; None for a video file, whose own count is the true one."""
         return int(self.frame_counts[index]) if self.kind == "rawframes" and self.frame_counts is not None else None
@@ -172,7 +182,9 @@ class VideoList:
         return self.classes[label] if self.classes and label < len(self.classes) else str(label)
 
     def missing(self, threads: int = 16) -> np.ndarray:
-        """Indices of the entries whose file or folder does not exist."""
+        """Indices of the entries whose file or folder does not exist. (Shards were opened when their list was made.)"""
+        if self.kind == "shard":
+            return np.zeros(0, np.int64)
         with ThreadPoolExecutor(threads) as pool:
             exists = list(pool.map(os.path.exists, self.paths()))
         return np.flatnonzero(~np.array(exists, bool))

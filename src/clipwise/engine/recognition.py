@@ -122,6 +122,7 @@ class RecognitionTask(Task):
             world=accelerator.num_processes,
             labels=self.train_videos.labels if recipe.class_power is not None else None,
             class_power=recipe.class_power,
+            shards=self.train_videos.shards,
         )
         pinned = self.device.type != "cpu"
         self.loader = make_loader(

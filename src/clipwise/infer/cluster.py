@@ -1,12 +1,13 @@
 """Offline work on a Ray cluster: many videos over many workers, each video's result exactly once.
 
-Ray restarts what dies and gives its work to others; the driver keeps the first result of each video, so a worker that is
-killed in mid-work neither loses a video nor counts one twice. Without a cluster, ``--shard I/N`` divides the same
-inputs over jobs of any scheduler.
+Scheduling, retries and restarts are those of ``ray.data``: a killed worker's items are done by another, and a result that was
+delivered is not computed again. Without a cluster, ``--shard I/N`` divides the same inputs over jobs of any scheduler.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,64 +22,57 @@ def run_on_ray(
     workers: int = 2,
     chunk: int = 8,
     devices_per_worker: float = 0,
-    max_restarts: int = 20,
     progress: Callable[[int, int, str], None] = lambda done, total, message: None,
 ) -> dict[str, Any]:
     """Apply a function to every item, wherever the cluster has room.
 
     Args:
-        make_worker: called once in each worker process; what it returns is called with one item at a time. Both must be
-            picklable (a function of a module, or functools.partial of one).
+        make_worker: called once in each worker process; what it returns is called with one item at a time and gives
+            something that JSON can hold. It must be picklable (a function of a module, or functools.partial of one).
         items: what to work on; each once.
         address: of a running cluster (``auto`` finds it); None starts one on this machine.
         workers: processes.
         chunk: items a task; a killed task is done again.
         devices_per_worker: accelerators that a worker takes.
-        max_restarts: how often a worker may be restarted.
 
     Returns:
         item -> result, for every item.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        WorkError: workers kept dying.
+        WorkError: the cluster gave the work up.
     """
     try:
         import ray
-    except ImportError:
-        raise MissingExtraError("ray", "ray", "Work on a cluster") from None
+        import ray.data
+    except ImportError as error:
+        raise MissingExtraError(error.name or "ray", "ray", "Work on a cluster") from None
 
     unique = list(dict.fromkeys(items))
-    chunks = [unique[i : i + chunk] for i in range(0, len(unique), chunk)]
     started_here = not ray.is_initialized()
     if started_here:
         local: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
-        ray.init(address=address, log_to_driver=False, **local)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     try:
-        actor = ray.remote(num_cpus=1, num_gpus=devices_per_worker, max_restarts=max_restarts, max_task_retries=-1)(
-            _Worker
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        blocks = ray.data.from_items([{"item": x} for x in unique], override_num_blocks=-(-len(unique) // chunk))
+        worker: Any = _Worker  # a class: one object in each process
+        answers = blocks.map(
+            worker,
+            fn_constructor_args=(make_worker,),
+            compute=ray.data.ActorPoolStrategy(size=min(workers, -(-len(unique) // chunk))),
+            num_cpus=1,
+            num_gpus=devices_per_worker or None,
         )
-        pool: list[Any] = [actor.remote(make_worker) for _ in range(min(workers, len(chunks)))]
-        waiting = list(enumerate(chunks))
-        running: dict[Any, Any] = {}
         results: dict[str, Any] = {}
-        for worker in pool:
-            number, part = waiting.pop(0)
-            running[worker.work.remote(part)] = worker, number
-        while running:
-            finished, _ = ray.wait(list(running), num_returns=1)
-            worker, _ = running.pop(finished[0])
-            try:
-                answers = ray.get(finished[0])
-            except ray.exceptions.RayActorError as error:
-                raise WorkError(f"a worker died more than {max_restarts} times: {error}") from None
-            for item, answer in answers:
-                results.setdefault(item, answer)
+        for row in answers.iter_rows():
+            results[row["item"]] = json.loads(row["answer"])
             progress(len(results), len(unique), "")
-            if waiting:
-                number, part = waiting.pop(0)
-                running[worker.work.remote(part)] = worker, number
         return {item: results[item] for item in unique}
+    except ray.exceptions.RayError as error:
+        raise WorkError(f"the cluster gave up: {error}") from error
     finally:
         if started_here:
             ray.shutdown()
@@ -90,8 +84,8 @@ class _Worker:
     def __init__(self, make_worker: Callable[[], Callable[[str], Any]]):
         self.function = make_worker()
 
-    def work(self, items: list[str]) -> list[tuple[str, Any]]:
-        return [(item, self.function(item)) for item in items]
+    def __call__(self, row: dict[str, str]) -> dict[str, str]:
+        return {"item": row["item"], "answer": json.dumps(self.function(row["item"]))}
 
 
 class PredictWorker:

@@ -23,7 +23,7 @@ from clipwise.prepare.folder_work import PrepareResult, claim_folder, even_size,
 from clipwise.prepare.frame_files import extract_frames
 from clipwise.prepare.make_lists import make_lists
 from clipwise.prepare.parallel import Progress, run_jobs
-from clipwise.prepare.shards import read_shards, write_shards
+from clipwise.prepare.shards import write_shards
 from clipwise.video.packet_index import PacketIndex, write_index
 from clipwise.video.packets import INDEX_NAME, PacketTable, TableCache
 from clipwise.video.pyav_reader import PyAVReader
@@ -36,7 +36,6 @@ __all__ = [
     "find_videos",
     "index_videos",
     "make_lists",
-    "read_shards",
     "resize_videos",
     "write_shards",
 ]

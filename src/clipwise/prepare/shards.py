@@ -1,8 +1,7 @@
 """Data sets as a few large tar files (shards), for storage that is slow with many small ones. The layout is WebDataset's.
 
-A sample is a run of members with one key: ``000000012.mp4`` (the file as it is), ``000000012.cls`` (its label, a number; several
-separated by commas) and ``000000012.json`` (path in the list, class name, times). ``shards.json`` beside the shards says how many
-samples each holds, so that reading can begin anywhere.
+What a sample holds: ``clipwise.data.formats.tar_shards``, which reads them. ``shards.json`` beside the shards says what they were
+made from; ``shard-000000.tar.index.json`` says where each sample lies.
 """
 
 from __future__ import annotations
@@ -11,13 +10,14 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from clipwise.data.formats.tar_shards import write_index
 from clipwise.data.lists import VideoList
 from clipwise.errors import DataError
 from clipwise.io.files import atomic_path, remove_stale
@@ -25,46 +25,6 @@ from clipwise.prepare.folder_work import PrepareResult
 from clipwise.prepare.parallel import Progress, run_jobs
 
 INDEX_NAME = "shards.json"
-
-
-@dataclass(frozen=True)
-class ShardSample:
-    """One sample out of a shard.
-
-    Attributes:
-        key: its key in the shard.
-        files: ending -> bytes, such as ``{"mp4": …, "cls": b"3", "json": …}``.
-        position: number of this sample in its reader's stream; pass ``start=position + 1`` to go on after it.
-    """
-
-    key: str
-    files: dict[str, bytes]
-    position: int
-
-    @property
-    def video(self) -> bytes:
-        """The video file, for ``open_video``.
-
-        Raises:
-            DataError: the sample holds no single video.
-        """
-        found = [data for ending, data in self.files.items() if ending not in ("cls", "json", "txt", "__key__")]
-        if len(found) != 1:
-            raise DataError(f"sample {self.key} holds {', '.join(sorted(self.files))}: there is not one video in it")
-        return found[0]
-
-    @property
-    def label(self) -> int | list[int] | None:
-        """Class index, several for a multi-label sample, None without a label."""
-        text = self.files.get("cls", b"").decode().strip()
-        if not text:
-            return None
-        numbers = [int(part) for part in text.split(",") if part]
-        return numbers if "," in text else numbers[0]
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        return json.loads(self.files.get("json", b"{}"))
 
 
 def write_shards(videos: VideoList, target: str | os.PathLike, *, samples_per_shard: int = 1000, shuffle_seed: int | None = 0,
@@ -145,6 +105,7 @@ def _write_shard(job: _Shard) -> str:
                 entry = tarfile.TarInfo(name)
                 entry.size = len(data)
                 tar.addfile(entry, io.BytesIO(data))
+    write_index(job.path)
     return ""
 
 
@@ -175,88 +136,3 @@ def _members(videos: VideoList, index: int, key: str) -> Iterator[tuple[str, byt
     if (frames := videos.num_frames(index)) is not None:
         meta["num_frames"] = frames
     yield f"{key}.json", json.dumps(meta, ensure_ascii=False).encode()
-
-
-def read_shards(
-    source: str | os.PathLike | Sequence[str | os.PathLike], *, start: int = 0, rank: int = 0, world: int = 1
-) -> Iterator[ShardSample]:
-    """Streams the samples of shards, written here or by WebDataset, in their order.
-
-    Args:
-        source: a folder of ``*.tar``, one tar file, or a list of tar files.
-        start: skip so many samples of this stream; whole shards are skipped without reading them where ``shards.json`` is there.
-        rank, world: this reader takes every ``world``-th shard, from ``rank`` on.
-
-    Yields:
-        ShardSample
-
-    Raises:
-        DataError: nothing is there, a shard is cut off, or ``world`` readers are more than there are shards.
-    """
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        shards = sorted(path.glob("*.tar")) if path.is_dir() else [path]
-    else:
-        shards = [Path(shard) for shard in source]
-    if not shards:
-        raise DataError(f"{source}: holds no .tar files")
-    if not 0 <= rank < world:
-        raise DataError(f"rank must be 0 to {world - 1}, not {rank}")
-    if world > len(shards):
-        raise DataError(
-            f"{len(shards)} shards cannot be shared by {world} readers; write more shards (samples_per_shard) or use fewer workers"
-        )
-    counts = _known_counts(shards)
-    position = 0
-    for shard in shards[rank::world]:
-        known = counts.get(str(shard))
-        if known is not None and position + known <= start:
-            position += known
-            continue
-        first = position
-        for key, files in _samples(shard):
-            if position >= start:
-                yield ShardSample(key, files, position)
-            position += 1
-        if known is not None and position - first != known:
-            raise DataError(
-                f"{shard}: holds {position - first} samples, {INDEX_NAME} says {known}; write this shard again"
-            )
-
-
-def _known_counts(shards: list[Path]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for folder in {shard.parent for shard in shards}:
-        note = folder / INDEX_NAME
-        if note.exists():
-            counts.update({str(folder / name): count for name, count in json.loads(note.read_text())["shards"].items()})
-    return counts
-
-
-def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    key = ""
-    files: dict[str, bytes] = {}
-    try:
-        with tarfile.open(shard, "r|") as tar:
-            for entry in tar:
-                if not entry.isfile():
-                    continue
-                folder, _, name = entry.name.rpartition("/")
-                stem, _, ending = name.partition(".")
-                this = f"{folder}/{stem}" if folder else stem
-                if this != key and files:
-                    yield key, files
-                    files = {}
-                key = this
-                data = tar.extractfile(entry).read()  # type: ignore[union-attr]
-                if len(data) != entry.size:
-                    raise tarfile.ReadError("unexpected end of data")
-                files[ending] = data
-    except FileNotFoundError as error:
-        raise DataError(f"{shard}: there is no such shard") from error
-    except (tarfile.TarError, OSError) as error:
-        raise DataError(
-            f"{shard}: cannot be read after sample {key or '(none)'}: {error}; write this shard again"
-        ) from error
-    if files:
-        yield key, files

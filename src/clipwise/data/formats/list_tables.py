@@ -96,8 +96,9 @@ def write_list(videos: VideoList, path: str | Path, *, relative_to: str | Path |
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     base = os.path.abspath(relative_to if relative_to is not None else path.parent)
-    full = [os.path.abspath(entry) for entry in videos.paths()]
-    inside = relative_to is not None or all(entry.startswith(base + os.sep) for entry in full)
+    shards = videos.kind == "shard"  # addresses, or absolute
+    full = [entry if shards else os.path.abspath(entry) for entry in videos.paths()]
+    inside = not shards and (relative_to is not None or all(entry.startswith(base + os.sep) for entry in full))
     entries = [os.path.relpath(entry, base) for entry in full] if inside else full
     rows = []
     as_csv = path.suffix.lower() == ".csv"
