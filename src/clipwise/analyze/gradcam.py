@@ -203,7 +203,9 @@ def video_heat(predictor: Predictor, reader: VideoReader, class_name: str | None
         shift = round(((n + 0.5) / passes - 0.5) * step)
         moved = np.clip(clips + shift, 0, reader.num_frames - 1)
         frames = reader.frames(moved.ravel(), transform=plan.apply)
-        views, times = _as_views(frames, moved, spec.num_segments, spec.clip_len)
+        views = spec.to_views(frames, moved.shape)
+        times = moved.mean(1).round().astype(int).reshape(-1, spec.num_segments) if spec.num_segments else moved
+        times = np.tile(times, (plan.num_crops, 1))
         for first in range(0, len(views), 4):
             part = torch.from_numpy(views[first : first + 4]).to(predictor.device)
             maps, _ = grad_cam(predictor.model, normalize_clips(part, spec.mean, spec.std), index)
@@ -275,24 +277,6 @@ def _class_index(predictor: Predictor, name: str) -> int:
 
     hint = did_you_mean(name, names) or f"; there are {width} classes."
     raise ClipwiseError(f"the model has no class {name!r}{hint}")
-
-
-def _as_views(
-    frames: NDArray[np.uint8], clips: NDArray, segments: int | None, clip_len: int
-) -> tuple[NDArray, NDArray]:
-    """Frames in the order of reading -> views (V, T, H, W, C) with crops outermost, and the frame numbers (V, T).
-
-    The same layout as ``ClipSpec.read``.
-    """
-    _, crops, h, w, channels = frames.shape
-    frames = frames.reshape(*clips.shape, crops, h, w, channels)
-    if not segments:
-        views = frames.transpose(2, 0, 1, 3, 4, 5).reshape(-1, clip_len, h, w, channels)
-        times = clips
-    else:
-        views = frames.transpose(2, 0, 3, 4, 1, 5).reshape(-1, segments, h, w, clip_len * channels)
-        times = clips.mean(1).round().astype(int).reshape(-1, segments)
-    return np.ascontiguousarray(views), np.tile(times, (crops, 1))
 
 
 def _paint(

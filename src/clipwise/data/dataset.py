@@ -148,15 +148,22 @@ class ClipSpec:
         clips = self.indices(reader.num_frames, rng, reader.fps, pickled=getattr(reader, "pickled", False))
         plan = self.transform.draw(reader.height, reader.width, rng)
         frames = reader.frames(clips.ravel(), transform=plan.apply)  # (clips·clip_len, crops, h, w, C)
+        return self.to_views(frames, clips.shape), plan
+
+    def to_views(self, frames: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Transformed frames in the order of :meth:`indices` -> views as :meth:`read` returns them.
+
+        Args:
+            frames: (clips·clip_len, crops, h, w, C).
+            shape: of the indices, (clips or segments, clip_len).
+        """
         _, crops, h, w, channels = frames.shape
-        frames = frames.reshape(*clips.shape, crops, h, w, channels)
+        frames = frames.reshape(*shape, crops, h, w, channels)
         if not self.num_segments:
-            return np.ascontiguousarray(
-                frames.transpose(2, 0, 1, 3, 4, 5).reshape(-1, self.clip_len, h, w, channels)
-            ), plan
-        # (clips, L, crops, h, w, C) -> (crops, clips / S, S, h, w, L·C)
-        frames = frames.transpose(2, 0, 3, 4, 1, 5).reshape(-1, self.num_segments, h, w, self.clip_len * channels)
-        return np.ascontiguousarray(frames), plan
+            frames = frames.transpose(2, 0, 1, 3, 4, 5).reshape(-1, self.clip_len, h, w, channels)
+        else:  # (clips, L, crops, h, w, C) -> (crops, clips / S, S, h, w, L·C)
+            frames = frames.transpose(2, 0, 3, 4, 1, 5).reshape(-1, self.num_segments, h, w, self.clip_len * channels)
+        return np.ascontiguousarray(frames)
 
 
 def _size(size: int | Sequence[int] | None) -> int | tuple[int, int] | None:

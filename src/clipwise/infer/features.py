@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +29,7 @@ from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_c
 from clipwise.engine.device import pick_device
 from clipwise.engine.evaluate import autocast
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
+from clipwise.infer.windows import FrameGrid, batches, read_windows
 from clipwise.models import contract
 from clipwise.tasks.views import activate, activation_of
 from clipwise.video.decode import VideoReader, open_frames, open_video
@@ -158,19 +158,14 @@ class FeatureExtractor:
     def read(self, reader: VideoReader) -> VideoFeatures:
         """Features of an open video."""
         rule = self.rule
-        rate = rule.fps / reader.fps if rule.fps and reader.fps else 1.0
-        if rule.fps and not reader.fps:
-            raise DataError(
-                f"{reader.name}: its frame rate is not known, so frames can't be counted at {rule.fps:g} per second."
-            )
-        length = max(1, round(reader.num_frames * rate))
-        centers = window_centers(length, rule.stride, rule.grid)
+        grid = FrameGrid(reader, rule.fps)
+        centers = window_centers(grid.length, rule.stride, rule.grid)
         starts = np.floor(centers - self.window / 2).astype(np.int64)
-        rows = [
-            self._forward(batch) for batch in _batches(self._windows(reader, starts, rate, length), self.batch_size)
-        ]
+        windows = [grid.window(self.spec, start, self.window) for start in starts.tolist()]
+        clips = read_windows(reader, self.spec, windows)
+        rows = [self._forward([clip[0] for clip in some]) for _, some in batches(clips, self.batch_size)]
         values = np.concatenate(rows)
-        step = length / len(centers) if rule.grid == "fit" else float(rule.stride)
+        step = grid.length / len(centers) if rule.grid == "fit" else float(rule.stride)
         if rule.positions:
             seconds = step / (rule.fps or reader.fps or 1.0)
             values = rescale_features(values, rule.positions, rule.rescale, seconds_per_position=seconds)
@@ -183,27 +178,6 @@ class FeatureExtractor:
             step,
             reader.duration_s if rule.grid == "fit" else covered,
         )
-
-    def _windows(self, reader: VideoReader, starts: NDArray, rate: float, length: int) -> Iterator[NDArray]:
-        """Each window's pixels, uint8 (T, H, W, C); holds the frames of the open windows only."""
-        local = self.spec.indices(self.window, np.random.default_rng(0), reader.fps).ravel()
-        wanted = np.clip(starts[:, None] + local, 0, length - 1)
-        wanted = np.minimum((wanted / rate + 0.5).astype(np.int64) if rate != 1 else wanted, reader.num_frames - 1)
-        plan = self.spec.transform.draw(reader.height, reader.width, np.random.default_rng(0))
-        needed = np.unique(wanted)
-        last_use = wanted.max(axis=1)
-        frames: dict[int, NDArray] = {}
-        done = 0
-        source = _frames_in_order(reader, needed, plan.apply)
-        for index, frame in source:
-            frames[index] = frame
-            while done < len(starts) and last_use[done] <= index:
-                view = _Window(self.window, reader, [frames[i] for i in wanted[done].tolist()])
-                yield self.spec.read(view, np.random.default_rng(0))[0][0]
-                done += 1
-                first = int(wanted[done].min()) if done < len(starts) else index + 1
-                for old in [i for i in frames if i < first]:
-                    del frames[old]
 
     def _forward(self, windows: list[NDArray]) -> NDArray[np.float32]:
         frames = torch.from_numpy(np.stack(windows)).to(self.device)
@@ -334,42 +308,3 @@ def open_for(spec: ClipSpec, video: Any, frame_rate: float | None = None) -> Vid
             fps=frame_rate or 0.0,
         )
     return open_video(video, timeout_s=spec.decode_timeout_s)
-
-
-def _frames_in_order(reader: VideoReader, needed: NDArray, transform) -> Iterator[tuple[int, NDArray]]:
-    """(index, transformed frame) for sorted ``needed``: streaming where most frames are wanted, else a few dozen at a time."""
-    if len(needed) * 4 >= reader.num_frames:
-        wanted = set(needed.tolist())
-        for index, frame in reader.iterate(int(needed[0])):
-            if index in wanted:
-                yield index, transform(frame)
-            if index >= needed[-1]:
-                return
-        return
-    for part in np.array_split(needed, -(-len(needed) // 64)):
-        yield from zip(part.tolist(), reader.frames(part, transform=transform))
-
-
-def _batches(items: Iterator[NDArray], size: int) -> Iterator[list[NDArray]]:
-    batch: list[NDArray] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-class _Window(VideoReader):
-    """A window as a video of its own, whose frames are decoded, resized and cut already."""
-
-    def __init__(self, num_frames: int, reader: VideoReader, frames: Sequence[NDArray]):
-        self.name, self.fps, self.num_frames = reader.name, reader.fps, num_frames
-        self._size, self._frames, self.channels = (reader.height, reader.width), frames, reader.channels
-
-    def frames(self, indices, transform=None) -> NDArray:
-        return np.stack(self._frames)  # the spec asks for the very indices that they were taken by
-
-    def _read(self, indices, sink) -> None:
-        raise NotImplementedError

@@ -27,7 +27,7 @@ from clipwise.engine.device import pick_device
 from clipwise.engine.evaluate import autocast
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, check_recognizer, model_hash, open_for
-from clipwise.infer.naming import SpanNamer
+from clipwise.infer.naming import SegmentClassifier
 from clipwise.infer.segments import Localization, NamedSegment, choose_segments
 from clipwise.models.bmn import BMN, BMNShape
 from clipwise.recipe import LocalizationRecipe, make_recipe
@@ -106,7 +106,7 @@ class Localizer:
         self.max_segments, self.min_score, self.max_overlap = max_segments, min_score, max_overlap
         self.max_named, self.classes_per_segment, self.batch_size = max_named, classes_per_segment, batch_size
         self._extractor: FeatureExtractor | None = None
-        self._namer: SpanNamer | None = None
+        self._namer: SegmentClassifier | None = None
 
     @property
     def extractor(self) -> FeatureExtractor:
@@ -123,18 +123,20 @@ class Localizer:
         return self._extractor
 
     @property
-    def namer(self) -> SpanNamer | None:
+    def namer(self) -> SegmentClassifier | None:
         """What gives names, or None."""
         if self._labeler is False:
             return None
         if self._namer is None:
             if self._labeler is None:
                 extractor = self.extractor
-                self._namer = SpanNamer(extractor.model, extractor.passport, self.device, self.amp, self.batch_size)
+                self._namer = SegmentClassifier(
+                    extractor.model, extractor.passport, self.device, self.amp, self.batch_size
+                )
             else:
                 model, passport = load_model_and_passport(self._labeler, self.device)
                 check_recognizer(passport, self._labeler)
-                self._namer = SpanNamer(model, passport, self.device, self.amp, self.batch_size)
+                self._namer = SegmentClassifier(model, passport, self.device, self.amp, self.batch_size)
         return self._namer
 
     def _find_recognizer(self) -> Path:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from clipwise.data.dataset import ClipSpec
 from clipwise.engine.checkpoint import Passport
 from clipwise.engine.evaluate import score_clip
+from clipwise.infer.windows import FrameGrid, batches, read_windows
 from clipwise.tasks.views import activate, activation_of
 from clipwise.video.decode import VideoReader
 
 
-class SpanNamer:
+class SegmentClassifier:
     """Class probabilities of spans of a video, as the recognizer's validation looks at a whole clip."""
 
     def __init__(self, model: torch.nn.Module, passport: Passport, device: torch.device, amp: str, batch_size: int):
@@ -30,27 +31,14 @@ class SpanNamer:
         """(n, 2) seconds -> (n, num_classes)."""
         if not len(spans):
             return np.zeros((0, len(self.classes or ())), np.float32)
-        rng = np.random.default_rng(0)
-        fps = reader.fps
-        first = np.clip(np.floor(spans[:, 0] * fps).astype(np.int64), 0, reader.num_frames - 1)
-        last = np.clip(np.ceil(spans[:, 1] * fps).astype(np.int64), first + 1, reader.num_frames)
-        local = [self.spec.indices(int(n), rng, fps) for n in last - first]
-        plan = self.spec.transform.draw(reader.height, reader.width, rng)
-        probs = []
-        for at in range(0, len(spans), self.batch_size):
-            some = range(at, min(at + self.batch_size, len(spans)))
-            wanted = np.concatenate([(local[i] + first[i]).ravel() for i in some])
-            frames = reader.frames(wanted, transform=plan.apply)  # (n·indices, 1, h, w, C)
-            parts = np.split(frames, np.cumsum([local[i].size for i in some])[:-1])
-            clips = [self._clip(part, local[i].shape) for part, i in zip(parts, some)]
-            logits = score_clip(self.model, torch.from_numpy(np.stack(clips)).to(self.device), self.spec, amp=self.amp)
-            probs.append(activate(logits, self.activation).mean(1).cpu().numpy())
-        return np.concatenate(probs)
-
-    def _clip(self, frames: NDArray, shape: tuple[int, ...]) -> NDArray:
-        """(clips·L, 1, h, w, C) -> (V, T, h, w, C), as ``ClipSpec.read`` lays it out."""
-        _, _, h, w, channels = frames.shape
-        frames = frames.reshape(*shape, h, w, channels)
-        if not self.spec.num_segments:
-            return frames
-        return frames.transpose(0, 2, 3, 1, 4).reshape(-1, self.spec.num_segments, h, w, shape[1] * channels)
+        grid = FrameGrid(reader)
+        windows = [grid.window(self.spec, *grid.span(start, end)) for start, end in spans.tolist()]
+        probs = np.zeros((len(spans), 0), np.float32)
+        for places, clips in batches(read_windows(reader, self.spec, windows), self.batch_size):
+            frames = torch.from_numpy(np.stack(clips)).to(self.device)
+            logits = score_clip(self.model, frames, self.spec, amp=self.amp)
+            rows = activate(logits, self.activation).mean(1).cpu().numpy()
+            if not probs.size:
+                probs = np.zeros((len(spans), rows.shape[1]), np.float32)
+            probs[places] = rows
+        return probs
