@@ -70,7 +70,7 @@ def measure(name: str, rounds: int, threads: int) -> list[dict]:
             result = made.comparison
             for precision in ("fp32", "bf16") if form == "openvino" else ("fp32",):
                 exported, _ = load_exported_model(
-                    made.path, "cpu", amp="no" if precision == "fp32" else precision, threads=threads
+                    made.path, "cpu", amp="no" if precision == "fp32" else precision, threads=threads, trust=True
                 )
                 if precision != "fp32":
                     before = about.views_before_softmax

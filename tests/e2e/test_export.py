@@ -1,6 +1,8 @@
 """Exported files compute what their checkpoints compute, describe themselves, and never appear broken."""
 
 import json
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +72,7 @@ def video(clips) -> str:
 
 
 def same_scores(checkpoint: Path, file: Path, video: str) -> None:
-    expected, found = load(checkpoint, "cpu")(video), load_exported(file, "cpu")(video)
+    expected, found = load(checkpoint, "cpu")(video), load_exported(file, "cpu", trust=True)(video)
     assert found.classes == expected.classes == CLASSES
     assert np.ptp(expected.scores) > 1e-3  # else equality would say nothing
     np.testing.assert_allclose(found.scores, expected.scores, atol=2e-5)
@@ -230,7 +232,7 @@ def test_files_that_can_not_be_used(tmp_path, onnx_file):
     for name in ("broken.onnx", "broken.pt2"):
         (tmp_path / name).write_bytes(b"nonsense")
         with pytest.raises(CheckpointError, match="broken"):
-            load_exported(tmp_path / name)
+            load_exported(tmp_path / name, trust=True)
     with pytest.raises(CheckpointError, match="does not exist"):
         load_exported(tmp_path / "absent.onnx")
     with pytest.raises(ClipwiseError, match=r"precision of .* was fixed"):
@@ -256,7 +258,9 @@ def test_command_line_from_checkpoint_to_prediction(tmp_path, checkpoint, video,
     command = ["export", str(checkpoint), "test_crop=center", "--format", "torch", "--out", str(out)]
     assert main(command) == 0
     assert "same best class 100.0%" in capsys.readouterr().out
-    assert main(["predict", str(out), video, "--json", "--topk", "9"]) == 0
+    assert main(["predict", str(out), video]) == 2
+    assert "allow it: --trust" in capsys.readouterr().err
+    assert main(["predict", str(out), video, "--json", "--topk", "9", "--trust"]) == 0
     found = json.loads(capsys.readouterr().out)["predictions"][0]["predictions"]
     predictor = load(checkpoint, "cpu")
     predictor.spec = type(predictor.spec).from_recipe({**predictor.passport.recipe, "test_crop": "center"}, "test")
@@ -286,3 +290,49 @@ def test_names_of_any_script_survive():
     again = Description.from_properties(about.to_properties(), "file")
     assert again == about
     assert again.read_passport().classes == ["沉默", "às"]
+
+
+class Toucher:
+    """A pickle that makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_code_in_a_strangers_pt2_is_not_run_without_trust(tmp_path, video, clips, capsys):
+    """torch.export's weights may be pickles, by the archive's own word."""
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.zeros(3))
+
+        def forward(self, x):
+            return x + self.w
+
+    torch.export.save(torch.export.export(Net(), (torch.zeros(3),)), str(tmp_path / "good.pt2"))
+    torch.save({"x": Toucher(tmp_path / "ran")}, tmp_path / "code")
+    with zipfile.ZipFile(tmp_path / "good.pt2") as good, zipfile.ZipFile(tmp_path / "evil.pt2", "w") as evil:
+        for name in good.namelist():
+            data = good.read(name).replace(b'"use_pickle": false', b'"use_pickle": true')
+            evil.writestr(name, (tmp_path / "code").read_bytes() if name.endswith("/weight_0") else data)
+    evil = str(tmp_path / "evil.pt2")
+    commands = [
+        ["predict", evil, video],
+        ["test", evil, "--data", str(clips)],
+        ["localize", evil, video],
+        ["bench", evil],
+        ["serve", evil],
+    ]
+    for words in commands:
+        assert main(words) == 2, words
+        assert "allow it: --trust" in capsys.readouterr().err, words
+    with pytest.raises(CheckpointError, match="trust=True"):
+        load_exported(evil)
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(CheckpointError):
+        load_exported(evil, trust=True)
+    assert (tmp_path / "ran").exists()  # else the file would show nothing

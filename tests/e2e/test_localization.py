@@ -412,16 +412,16 @@ def test_an_exported_bmn_is_used_like_its_checkpoint(world, tmp_path, capsys):
     capsys.readouterr()
     answers, figures = [], []
     for file in (str(world["run"].last), str(exported)):
-        assert main(["localize", file, str(clip(world, 4)), "--json", "--device", "cpu"]) == 0
+        assert main(["localize", file, str(clip(world, 4)), "--json", "--device", "cpu", "--trust"]) == 0
         answers.append(json.loads(capsys.readouterr().out)["videos"])
-        assert main(["test", file, "--data", str(world["folder"]), "--json", "--device", "cpu"]) == 0
+        assert main(["test", file, "--data", str(world["folder"]), "--json", "--device", "cpu", "--trust"]) == 0
         figures.append(json.loads(capsys.readouterr().out)["metrics"])
     assert answers[0] == answers[1]
     assert answers[0][0]["segments"]
     assert figures[0] == pytest.approx(figures[1])
-    assert main(["test", str(exported), "--data", str(world["folder"]), "--average-clips", "prob"]) == 2
+    assert main(["test", str(exported), "--data", str(world["folder"]), "--average-clips", "prob", "--trust"]) == 2
     assert "--average-clips is for recognizers" in capsys.readouterr().err
-    assert main(["localize", str(exported), str(clip(world, 4)), "--labeler", str(exported)]) == 2
+    assert main(["localize", str(exported), str(clip(world, 4)), "--labeler", str(exported), "--trust"]) == 2
     assert "needs the checkpoint (.safetensors) that it was made from" in capsys.readouterr().err
 
 

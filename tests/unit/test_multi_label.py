@@ -114,7 +114,7 @@ def test_exported_and_served_scores_are_those_of_predict(checkpoint, colors, tmp
     exported = export(checkpoint, "torch", tmp_path / "several.pt2")
     assert json.loads(exported.description.to_properties()["preprocessing"])["activation"] == "sigmoid"
     np.testing.assert_allclose(
-        load_exported(tmp_path / "several.pt2")(str(colors / "101.mp4")).scores, expected, atol=1e-5
+        load_exported(tmp_path / "several.pt2", trust=True)(str(colors / "101.mp4")).scores, expected, atol=1e-5
     )
     batches = BatchQueue(predictor)
     batches.start()

@@ -315,7 +315,7 @@ class _Files:
         if backend == "pytorch":
             return Predictor(self.predictor.model, passport, device=self.predictor.device, amp=amp)
         file = self._file(protocol, passport, backend, precision)
-        model, _ = load_exported_model(file, "cpu", amp=amp if backend == "openvino" else "no")
+        model, _ = load_exported_model(file, "cpu", amp=amp if backend == "openvino" else "no", trust=True)
         return Predictor(model, passport, device=torch.device("cpu"))
 
     def _file(self, protocol: Protocol, passport: Passport, backend: str, precision: str) -> Path:

@@ -44,6 +44,10 @@ VERBS = {
     "doctor": ("doctor", "describe this machine and what is installed"),
 }
 
+# verbs that build networks which a recipe or a checkpoint names, or load exported files
+MAY_LOAD_CODE = {"train", "test", "predict", "localize", "stream", "features", "convert", "export", "bench", "info", "explain",
+                 "analyze", "compare", "serve"}  # fmt: skip
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
@@ -105,9 +109,20 @@ def _run(verb: str, rest: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
+    if verb in MAY_LOAD_CODE:
+        parser.add_argument(
+            "--trust",
+            action="store_true",
+            help="allow code of others: a model that a recipe or checkpoint names, a .pt2 file",
+        )
     # Intermixed: `train RECIPE --data X lr=0.1` has words before and after options.
     args = parser.parse_args(rest) if parser._subparsers else parser.parse_intermixed_args(rest)
-    return module.run(args)
+    if not getattr(args, "trust", False):
+        return module.run(args)
+    from clipwise.io.plugins import trusting
+
+    with trusting():
+        return module.run(args)
 
 
 def _fail(program: str, message: str, code: int) -> int:

@@ -156,7 +156,7 @@ def export_model(
                 write_openvino(onnx_file, description, file)
         say(f"comparing with PyTorch on {check_clips if check_clips != 'random' else 'generated clips'}")
         # On the CPU (but for compiled files): the one device that every runtime has, and where fp32 means fp32.
-        exported, _ = load_exported_model(file, None if aot else "cpu")
+        exported, _ = load_exported_model(file, None if aot else "cpu", trust=True)  # written just now
         recipe = passport.recipe
         with torch.inference_mode():
             comparison = compare(

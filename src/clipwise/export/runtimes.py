@@ -25,6 +25,7 @@ from clipwise.errors import CheckpointError, ClipwiseError, DataError, MissingEx
 from clipwise.export import SUFFIXES
 from clipwise.export.graphs import KEY, Description
 from clipwise.infer.predictor import Predictor
+from clipwise.io.plugins import is_trusted
 
 
 class ExportedModel(nn.Module):
@@ -174,7 +175,12 @@ class AotModel(ExportedModel):
 
 
 def load_exported_model(
-    path: str | os.PathLike, device: str | None = None, *, amp: str = "no", threads: int | None = None
+    path: str | os.PathLike,
+    device: str | None = None,
+    *,
+    amp: str = "no",
+    threads: int | None = None,
+    trust: bool = False,
 ) -> tuple[ExportedModel, Passport]:
     """The network of an exported file and the passport in its metadata.
 
@@ -183,9 +189,10 @@ def load_exported_model(
         device: as ``--device``; ONNX Runtime needs a build that knows it. OpenVINO runs on the CPU.
         amp: mixed precision, which only OpenVINO can choose when it loads.
         threads: of the CPU runtimes; torch's number if not given.
+        trust: whether a ``.pt2`` may be loaded, which can run code.
 
     Raises:
-        CheckpointError: the file can't be read, or does not describe itself.
+        CheckpointError: the file can't be read, does not describe itself, or is a ``.pt2`` without trust.
         MissingExtraError: its runtime is not installed.
     """
     path = Path(path)
@@ -196,6 +203,12 @@ def load_exported_model(
     if amp != "no" and path.suffix != ".xml":
         raise ClipwiseError(
             f"--amp {amp}: the precision of {path.name} was fixed when it was exported; OpenVINO files alone can change it."
+        )
+    if path.suffix == ".pt2" and not (trust or is_trusted()):
+        raise CheckpointError(
+            f"{path} was not opened: loading a .pt2 can run code that is in it (torch.export unpickles its constants, a compiled package "
+            "is machine code). If you made it or trust who did, allow it: --trust on the command line, trust=True in Python. An .onnx "
+            "file holds no code."
         )
     if path.suffix == ".xml":
         model: ExportedModel = OpenVinoModel(path, amp, threads)
@@ -209,14 +222,22 @@ def load_exported_model(
 
 
 def load_exported(
-    path: str | os.PathLike, device: str | None = None, *, amp: str = "no", max_views: int | None = None
+    path: str | os.PathLike,
+    device: str | None = None,
+    *,
+    amp: str = "no",
+    max_views: int | None = None,
+    trust: bool = False,
 ) -> Predictor:
     """A predictor on an exported recognizer; like :func:`clipwise.load` on its checkpoint.
+
+    Args:
+        trust: as in :func:`load_exported_model`.
 
     Raises:
         CheckpointError: the file can't be used.
     """
-    model, passport = load_exported_model(path, device, amp=amp)
+    model, passport = load_exported_model(path, device, amp=amp, trust=trust)
     place = model.place if isinstance(model, (TorchExportModel, AotModel)) else torch.device("cpu")
     return Predictor(model, passport, device=place, max_views=max_views)
 
