@@ -234,13 +234,13 @@ def _find_copies(
 def _find_lookalikes(parts: Mapping[str, VideoList], records: Mapping[tuple[str, int], Record], copies: set[tuple[str, int]],
                      report: Callable[[str, int, str, str], None], workers: int | None, timeout_s: float | None,
                      progress: Progress | None) -> None:  # fmt: skip
-    """Entries of different parts that show the same pictures but are not the same bytes."""
-    keys = [key for key, record in records.items() if record.picture is not None and key not in copies]
+    """Entries of different parts that show the same frames but are not the same bytes."""
+    keys = [key for key, record in records.items() if record.cells and key not in copies]
     looks = [records[key] for key in keys]
     number = {name: at for at, name in enumerate(parts)}
     pairs = find_lookalikes(
         [parts[name].path(index) for name, index in keys],
-        [look.picture or 0 for look in looks],
+        [look.cells for look in looks],
         [look.duration_s for look in looks],
         [number[name] for name, _ in keys],
         workers=workers,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from clipwise.errors import ClipwiseError, DecodeError
-from clipwise.prepare.lookalikes import picture_bits, thumbnail
+from clipwise.prepare.lookalikes import first_frame_cells, thumbnail
 from clipwise.video.decode import open_frames, open_video
 from clipwise.video.pyav_reader import PyAVReader
 
@@ -27,9 +27,9 @@ class Record:
     codec: str = ""
     keyframe_distance: int = 0
     seekable: bool = True
+    cells: bytes = b""  # brightness of the first frame, see lookalikes
     bytes: int = 0
     duration_s: float = 0.0
-    picture: int | None = None  # bits of the first frame, see lookalikes
     note: str = ""  # which marks of the file are false, though all frames are read rightly
 
 
@@ -67,7 +67,7 @@ class Look:
 
     def _video(self, path: str) -> Record:
         with PyAVReader(path, timeout_s=self.timeout_s, verify=self.full) as reader:
-            picture = picture_bits(reader.frames([0], transform=thumbnail)[0])
+            cells = first_frame_cells(reader.frames([0], transform=thumbnail)[0])
             if not self.full and reader.table.seekable:
                 # First, last and a middle keyframe: any decoding error in them, at a hundredth of the cost of a full decode.
                 keys = reader.keyframes
@@ -83,7 +83,7 @@ class Look:
             keys = np.append(reader.keyframes, reader.num_frames)
             distance = int(np.diff(keys).max()) if table.seekable else reader.num_frames
             return Record(fault, detail, reader.num_frames, reader.fps, reader.height, reader.width, reader.codec, distance,
-                          table.seekable, os.path.getsize(path), reader.duration_s, picture, table.note or "")  # fmt: skip
+                          table.seekable, cells, os.path.getsize(path), reader.duration_s, table.note or "")  # fmt: skip
 
     def _folder(self, path: str, num_frames: int | None, offset: int) -> Record:
         options: dict[str, Any] = {
