@@ -141,17 +141,23 @@ def work_through(side: Path, todo: list[tuple[str, list[str]]], src: str) -> Non
         if process.is_alive():
             process.kill()
         out = (folder / "stdout").read_text()
-        result = {"rc": process.exitcode, "stdout": _reduce(name, out), "files": _files(folder), **answers}
+        result = {
+            "words": words,
+            "rc": process.exitcode,
+            "stdout": _reduce(name, out),
+            "files": _files(folder),
+            **answers,
+        }
         if name == "demo":  # what it learns differs from run to run with the encoded videos
             result |= {"stdout": sorted(result["stdout"]), "files": sorted(result["files"])}
-        text = (
-            json.dumps(result, default=str)
-            .replace(str(side) + "/", "@/")
-            .replace(str(side.parent / "before") + "/", "@/")
-            .replace(src, "@src")
-        )
+        text = _places(side, json.dumps(result, default=str)).replace(src, "@src")
         (side / f"{name}.json").write_text(text)
         print(f"{side.name} {name}: rc {process.exitcode}", file=sys.stderr, flush=True)
+
+
+def _places(side: Path, text: str) -> str:
+    """A text without the folders that differ between the two sides."""
+    return text.replace(f"{side}/", "@/").replace(f"{side.parent}/before/", "@/")
 
 
 def _command(folder: Path, words: list[str]) -> None:
@@ -189,10 +195,24 @@ def _ask_server(folder: Path, demo: Path) -> dict[str, Any]:
         )
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:
-                answers[route.replace(".", "_")] = json.load(answer)
+                content = json.load(answer)
+                answers[route.replace(".", "_")] = _interface(content) if "openapi" in content else content
         except urllib.error.HTTPError as error:
             answers[route] = error.code
     return answers
+
+
+def _interface(document: dict[str, Any]) -> dict[str, Any]:
+    """What a client generated from an OpenAPI document relies on."""
+    return {
+        f"{method} {path}": {
+            "operation": operation["operationId"],
+            "parameters": {each["name"]: each["in"] for each in operation.get("parameters", [])},
+            "answers": sorted(operation["responses"]),
+        }
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
 
 
 def _reduce(name: str, text: str) -> Any:
@@ -285,6 +305,11 @@ def _short(value: Any, size: int = 90) -> str:
     return text if len(text) <= size else text[:size] + "…"
 
 
+def _is_done(side: Path, name: str, words: list[str]) -> bool:
+    result = side / f"{name}.json"
+    return result.is_file() and json.loads(result.read_text())["words"] == json.loads(_places(side, json.dumps(words)))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, required=True, metavar="SRC")
@@ -308,11 +333,11 @@ def main() -> int:
     write_inputs(work)
     todo = [each for each in commands(before, work) if re.search(args.only, each[0])]
     for side, src in (("before", before), ("after", after)):
-        left = [
-            each
-            for each in todo
-            if not (side == "before" and args.reuse_before and (work / side / f"{each[0]}.json").is_file())
-        ]
+        left = (
+            todo
+            if side == "after" or not args.reuse_before
+            else [each for each in todo if not _is_done(work / side, *each)]
+        )
         words = [
             sys.executable,
             __file__,
