@@ -172,6 +172,9 @@ def test_the_openapi_document_describes_every_route(server):
     page = {("/", "GET"), ("/page.css", "GET"), ("/page.js", "GET")}
     described = {(path, m.upper()) for path, methods in document["paths"].items() for m in methods}
     assert described == routes - page
+    operations = {each["operationId"] for methods in document["paths"].values() for each in methods.values()}
+    # what functions of generated clients are called since 0.1
+    assert operations == {"predict", "getJob", "cancelJob", "getSegments", "getModel", "health", "metrics", "openapi"}
 
     def refs(value):
         if isinstance(value, dict):

@@ -47,6 +47,9 @@ _PAGE_FILES = {  # the only files there are: no path of the file system is ever 
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
+_OPERATIONS = {  # names of routes in the OpenAPI document, after which clients' functions are named
+    "job": "getJob", "cancel_job": "cancelJob", "job_srt": "getSegments", "model": "getModel", "healthz": "health", "prometheus": "metrics",
+}  # fmt: skip
 
 
 def create_app(
@@ -69,6 +72,7 @@ def create_app(
         openapi_url=None,  # a route of ours, so that the document describes it as well
         docs_url=None,  # these pages load scripts from other servers
         redoc_url=None,
+        generate_unique_id_function=lambda route: _OPERATIONS.get(route.name, route.name),
     )
     server.add_routes(app)
     app.add_middleware(Guard, hosts=server.settings.hosts, metrics=server.metrics, refuse=server.refuse)
