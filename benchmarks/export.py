@@ -22,12 +22,13 @@ from pathlib import Path
 import torch
 
 from clipwise.cli.bench import plain_recipe
-from clipwise.engine.checkpoint import Passport, build_model, model_args
+from clipwise.engine.checkpoint import Passport
 from clipwise.export.compare import compare, random_samples
 from clipwise.export.export_model import export_model
 from clipwise.export.graphs import make_graph, random_input
 from clipwise.export.runtimes import load_exported_model
 from clipwise.models import list_models
+from clipwise.models.registry import build_model, model_args
 from clipwise.recipe import make_recipe
 
 FORMATS = {"onnx": (".onnx", "ONNX Runtime"), "torch": (".pt2", "torch.export"), "openvino": (".xml", "OpenVINO")}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from clipwise.cli import main
-from clipwise.engine.checkpoint import Passport, build_model, load_model_and_passport, model_args, save_weights
+from clipwise.engine.checkpoint import Passport, load_model_and_passport, save_weights
 from clipwise.engine.test import evaluate
 from clipwise.errors import CheckpointError, ClipwiseError, DataError, WorkError
 from clipwise.export.compare import Sample, compare
@@ -19,6 +19,7 @@ from clipwise.export.graphs import Description, make_graph, random_input
 from clipwise.export.runtimes import load_exported, load_exported_model
 from clipwise.infer.predictor import load
 from clipwise.models import create_model
+from clipwise.models.registry import build_model, model_args
 from clipwise.prepare import synthetic
 from clipwise.recipe import RecognitionRecipe
 

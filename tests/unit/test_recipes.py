@@ -11,8 +11,8 @@ from clipwise.cli.diff import diff_recipes
 from clipwise.cli.explain import explain_recipe
 from clipwise.convert.weights import convert_state_dict
 from clipwise.data.dataset import ClipSpec
-from clipwise.engine.checkpoint import build_model
 from clipwise.errors import RecipeError
+from clipwise.models.registry import build_model
 from clipwise.recipe import (
     ALIASES,
     dump_recipe,

@@ -46,7 +46,7 @@ VERBS = {
 
 # verbs that build networks which a recipe or a checkpoint names, or load exported files
 MAY_LOAD_CODE = {"train", "test", "predict", "localize", "stream", "features", "convert", "export", "bench", "info", "explain",
-                 "analyze", "compare", "serve"}  # fmt: skip
+                 "analyze", "compare", "serve", "eval-proposals"}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

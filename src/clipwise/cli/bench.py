@@ -64,11 +64,12 @@ def open_target(what: str, overrides: list[str], device: str | None, amp: str = 
     Raises:
         ClipwiseError: it is neither a file nor a model nor a recipe.
     """
-    from clipwise.engine.checkpoint import Passport, build_model, load_model_and_passport, model_args
+    from clipwise.engine.checkpoint import Passport, load_model_and_passport
     from clipwise.engine.device import pick_device
     from clipwise.infer.predictor import Predictor
     from clipwise.models import list_models
     from clipwise.models.bmn import BMN
+    from clipwise.models.registry import build_model, model_args
     from clipwise.recipe import LocalizationRecipe, RecognitionRecipe, apply_overrides, load_recipe, make_recipe
 
     place = pick_device(device)

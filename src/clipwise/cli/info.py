@@ -130,8 +130,8 @@ def _describe_recipe(args: argparse.Namespace, name: str) -> dict[str, Any]:
 
 
 def _recipe_cost(args: argparse.Namespace, recipe, num_classes: int | None) -> dict[str, Any]:
-    from clipwise.engine.checkpoint import build_model, model_args
     from clipwise.models.bmn import BMNShape
+    from clipwise.models.registry import build_model, model_args
     from clipwise.recipe import LocalizationRecipe
 
     batch = args.batch or recipe.batch_size

@@ -29,9 +29,9 @@ from torch import nn
 import clipwise
 from clipwise.errors import CheckpointError
 from clipwise.io.files import atomic_path
+from clipwise.io.plugins import trusting
 from clipwise.io.unpickle import read_torch
-from clipwise.models import create_model
-from clipwise.recipe import LocalizationRecipe, Recipe
+from clipwise.models.registry import create_model
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -164,42 +164,20 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: 
     model.load_state_dict(dict(tensors), strict=True)
 
 
-def model_args(recipe: Recipe, num_classes: int | None = None) -> dict[str, Any]:
-    """Keyword arguments that build the recipe's model: what follows from the recipe, then its own ``model_args``.
-
-    Args:
-        num_classes: outputs of a recognizer; BMN has none.
-    """
-    if isinstance(recipe, LocalizationRecipe):
-        sizes = {"feat_dim": recipe.feat_dim, "temporal_dim": recipe.temporal_dim, **recipe.model_args}
-        # until the data have been read, auto is the network's default
-        return {key: value for key, value in sizes.items() if value != "auto"}
-    args: dict[str, Any] = {"num_classes": num_classes}
-    if recipe.modality == "flow":
-        args["in_channels"] = 2 * (recipe.clip_len if recipe.num_segments else 1)
-    if recipe.num_segments and "tsm" in recipe.model:
-        args["num_segments"] = recipe.num_segments
-    if recipe.grad_checkpointing:
-        args["grad_checkpointing"] = True
-    return {**args, **recipe.model_args}
-
-
-def build_model(recipe: Recipe, num_classes: int | None = None) -> nn.Module:
-    """The recipe's model, freshly initialized."""
-    return create_model(recipe.model, **model_args(recipe, num_classes))
-
-
-def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+def load_model(path: str | Path, device: str | torch.device = "cpu", *, trust: bool = False) -> nn.Module:
     """The checkpoint's model with its weights, in evaluation mode.
 
     Args:
         path: a ``.safetensors`` checkpoint.
         device: where the model goes.
+        trust: whether a model that does not come with clipwise may be imported.
 
     Raises:
         CheckpointError: the file can't be used.
+        RecipeError: its model is not known, or not trusted.
     """
-    return load_model_and_passport(path, device)[0]
+    with trusting(trust):
+        return load_model_and_passport(path, device)[0]
 
 
 def load_model_and_passport(path: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Passport]:

@@ -16,13 +16,14 @@ from clipwise.data.feature_dataset import FeatureDataset, FeatureStore
 from clipwise.data.formats.annotations import AnnotationSet, class_names, read_annotations
 from clipwise.data.loader import EpochSampler, ShardSampler, make_loader, prefetch
 from clipwise.data.locate_features import find_data, in_folder
-from clipwise.engine.checkpoint import Passport, build_model, load_model_and_passport, model_args
+from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import make_accelerator, world
 from clipwise.engine.evaluate import autocast
 from clipwise.engine.log import RunLog
 from clipwise.engine.task import Task
 from clipwise.errors import CheckpointError, DataError
 from clipwise.models.bmn import BMN, BMNShape
+from clipwise.models.registry import build_model, model_args, model_place
 from clipwise.recipe import LocalizationRecipe, apply_overrides, load_recipe, make_recipe
 from clipwise.tasks.bmn_targets import bmn_loss, bmn_targets
 from clipwise.tasks.detection_metrics import AverageRecall, average_recall_at_avg_proposals
@@ -77,12 +78,14 @@ class LocalizationTask(Task):
         *,
         data: str | None = None,
         val_data: str | None = None,
+        validate: bool = True,
         training: bool = True,
     ):
         """
         Args:
             data: folder with features and annotations; the recipe's ``train_data`` if not given.
             val_data: annotation file of the validation videos.
+            validate: of no effect; what is validated on is a subset of its own.
             training: False reads the validation videos only.
         """
         self.device, self.log = accelerator.device, log
@@ -252,7 +255,7 @@ class LocalizationTask(Task):
         """The checkpoint's description, without position and metrics."""
         sets = [self.train_videos] + ([self.val_videos] if self.val_videos else [])
         return Passport(
-            model=self.recipe.model,
+            model=model_place(self.recipe.model),
             model_args=model_args(self.recipe),
             classes=class_names(sets),
             recipe=self.recipe.model_dump(mode="json"),
@@ -296,7 +299,7 @@ def evaluate_proposals(
         plan = load_recipe(recipe, keys)
     else:
         plan = make_recipe(apply_overrides(passport.recipe, keys), source=str(checkpoint))
-    if not isinstance(plan, LocalizationRecipe):
+    if plan.task != "localization":
         raise CheckpointError(
             f"{checkpoint} is a {passport.model}, not a proposal network; use `clipwise test` with it."
         )

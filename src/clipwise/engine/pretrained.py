@@ -13,12 +13,12 @@ from typing import Any
 
 from clipwise.convert.zoo import ALIASES, CATALOGUE, Weights, find_weights
 from clipwise.data.classes import class_names_for
-from clipwise.engine.checkpoint import Passport, model_args, read_passport, save_weights
+from clipwise.engine.checkpoint import Passport, read_passport, save_weights
 from clipwise.errors import CheckpointError
 from clipwise.io.download import cache_folder, download, locked
 from clipwise.io.names import did_you_mean
-from clipwise.models import create_model
-from clipwise.recipe import LocalizationRecipe, Recipe, load_recipe
+from clipwise.models.registry import create_model, model_args, model_place
+from clipwise.recipe import Recipe, load_recipe
 
 FOREIGN_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".pdparams")
 
@@ -116,7 +116,12 @@ def convert_checkpoint(
         if classes and len(classes) != count:
             raise CheckpointError(f"{len(classes)} class names were given, but the network has {count} outputs.")
     passport = Passport(
-        recipe.model, args, classes=classes, recipe=values, metrics=metrics or {}, source=source or str(file)
+        model_place(recipe.model),
+        args,
+        classes=classes,
+        recipe=values,
+        metrics=metrics or {},
+        source=source or str(file),
     )
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     save_weights(out, model.state_dict(), passport)
@@ -124,7 +129,7 @@ def convert_checkpoint(
 
 
 def _foreign_model_args(recipe: Recipe, foreign) -> dict[str, Any]:
-    if isinstance(recipe, LocalizationRecipe):
+    if recipe.task != "recognition":
         return model_args(recipe)
     from clipwise.convert.weights import guess_model
 

@@ -18,7 +18,7 @@ from clipwise.data.lists import VideoList, find_splits, read_list, write_list
 from clipwise.data.loader import EpochSampler, make_loader, prefetch
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine.batch_norm import precise_bn
-from clipwise.engine.checkpoint import Passport, build_model, load_model_and_passport, model_args
+from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.evaluate import TestResult, autocast, score_list
 from clipwise.engine.log import RunLog
 from clipwise.engine.soft_labels import read_soft_labels
@@ -26,6 +26,7 @@ from clipwise.engine.sources import SourceStream
 from clipwise.engine.task import Task
 from clipwise.errors import CheckpointError, DataError, RecipeError
 from clipwise.models import contract
+from clipwise.models.registry import build_model, model_args, model_place
 from clipwise.prepare.check import check_dataset
 from clipwise.recipe import RecognitionRecipe
 from clipwise.tasks.recognition_loss import batch_accuracy, distillation_loss, recognition_loss
@@ -113,6 +114,10 @@ class RecognitionTask(Task):
         self.spec = ClipSpec.from_recipe(values, "train")
         self.val_spec = ClipSpec.from_recipe(values, "val")
         self.model: Any = build_model(recipe, num_classes)
+        if (outputs := contract.num_classes(self.model)) != num_classes:
+            raise RecipeError(
+                f"model {recipe.model!r} has {outputs} outputs, the data {num_classes} classes. Give its function a setting num_classes."
+            )
         self.dataset = dataset = ClipDataset(self.train_videos, self.spec, recipe.seed)
         self.sampler = EpochSampler(
             len(dataset),
@@ -306,7 +311,7 @@ class RecognitionTask(Task):
     def passport(self) -> Passport:
         """The checkpoint's description, without position and metrics."""
         return Passport(
-            model=self.recipe.model,
+            model=model_place(self.recipe.model),
             model_args=model_args(self.recipe, self.num_classes),
             classes=self.train_videos.classes,
             recipe={**self.recipe.model_dump(mode="json"), "num_classes": self.num_classes},

@@ -1,8 +1,14 @@
-"""What the training loop asks of a task; recognition and localization answer it."""
+"""What a task answers: recognition (what happens in a clip) and localization (when it happens in a long video).
+
+A task is chosen by the recipe's key ``task``; nothing else asks which one it is. Its class answers what follows from a recipe
+alone, an instance what needs the data.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +16,41 @@ import torch
 from torch import nn
 
 from clipwise.engine.checkpoint import Passport
+from clipwise.errors import RecipeError
+
+TASKS = {
+    "recognition": "clipwise.engine.recognition:RecognitionTask",
+    "localization": "clipwise.engine.localization:LocalizationTask",
+}
+
+
+def task_class(kind: str) -> type[Task]:
+    """The class of a task.
+
+    Raises:
+        RecipeError: unknown.
+    """
+    if kind not in TASKS:
+        raise RecipeError(f"task: must be {' or '.join(map(repr, TASKS))}, given {kind!r}")
+    module, _, name = TASKS[kind].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@dataclass(frozen=True)
+class InputPlan:
+    """What a recipe feeds its network.
+
+    Attributes:
+        view: shape of one input at test, without the batch: (C, T, H, W) or (F, L).
+        train: the same in training.
+        views: inputs a video at test.
+        num_classes: outputs without data to count them, or None.
+    """
+
+    view: tuple[int, ...]
+    train: tuple[int, ...]
+    views: int = 1
+    num_classes: int | None = None
 
 
 class Task:
@@ -23,12 +64,39 @@ class Task:
         failed: training samples that could not be read, with the reason.
     """
 
+    recipe: Any
     model: Any
     sampler: Any
     loader: Any
     val_videos: Any = None
     main_metric = "top1_acc"
     failed: dict[str, str]
+
+    def __init__(
+        self,
+        recipe: Any,
+        accelerator: Any,
+        log: Any,
+        *,
+        data: str | None = None,
+        val_data: str | None = None,
+        validate: bool = True,
+    ):
+        raise NotImplementedError
+
+    # -- of a recipe alone
+
+    @classmethod
+    def plan(cls, recipe: Any, num_classes: int | None = None) -> InputPlan:
+        """What the network gets; ``num_classes`` as in a checkpoint, else the recipe's or the published run's."""
+        raise NotImplementedError
+
+    @classmethod
+    def explain(cls, recipe: Any) -> dict[str, str]:
+        """What a run looks at, in plain figures."""
+        return {}
+
+    # -- training
 
     def loss(
         self, model: nn.Module, batch: dict[str, Any], key: tuple[int, ...]

@@ -16,7 +16,9 @@ from clipwise.engine.device import make_accelerator
 from clipwise.engine.evaluate import TestResult, check_metrics, score_list
 from clipwise.engine.recognition import check_classes, check_labels
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
-from clipwise.recipe import RecognitionRecipe, apply_overrides, load_recipe, make_recipe
+from clipwise.io.plugins import trusting
+from clipwise.models.registry import model_place
+from clipwise.recipe import apply_overrides, load_recipe, make_recipe
 from clipwise.tasks.views import activation_of
 
 
@@ -33,6 +35,7 @@ def evaluate(
     device: str | None = None,
     loaded: tuple[nn.Module, Passport] | None = None,
     progress: Callable[[int, int | None, str], None] = lambda done, total, message: None,
+    trust: bool = False,
 ) -> TestResult:
     """Score every video of a list once and measure.
 
@@ -43,6 +46,7 @@ def evaluate(
         overrides: ``key=value`` strings on the recipe.
         loaded: what ``checkpoint`` holds, if it was opened elsewhere (exported files).
         metrics: names as of :data:`clipwise.engine.evaluate.METRICS`.
+        trust: whether a model that does not come with clipwise may be imported.
 
     Raises:
         CheckpointError, DataError, RecipeError: something given is wrong.
@@ -50,15 +54,16 @@ def evaluate(
     accelerator = make_accelerator("no", device=device)
     protocol = load_recipe(recipe, overrides) if recipe else None
     network = load_recipe(recipe, [o for o in overrides if o.startswith("model")]) if recipe else None
-    model, passport = loaded or load_model_and_passport(zoo.resolve(checkpoint, network), accelerator.device)
-    if protocol is not None and protocol.model != passport.model:
+    with trusting(trust):
+        model, passport = loaded or load_model_and_passport(zoo.resolve(checkpoint, network), accelerator.device)
+    if protocol is not None and model_place(protocol.model) != model_place(passport.model):
         raise CheckpointError(
             f"{checkpoint} holds a {passport.model}, but the recipe {recipe} is for {protocol.model}. "
             "Give the checkpoint's own recipe, or none."
         )
     if protocol is None:
         protocol = make_recipe(apply_overrides(passport.recipe, overrides), source=str(checkpoint))
-    if not isinstance(protocol, RecognitionRecipe):
+    if protocol.task != "recognition":
         raise CheckpointError(
             f"{checkpoint} is not a recognizer; `clipwise localize` and `clipwise eval-proposals` are for BMN."
         )
@@ -66,7 +71,7 @@ def evaluate(
     source = data or protocol.test_data or protocol.val_data or own
     if source is None:
         raise DataError("no test data: give --data FOLDER or LIST.")
-    num_classes = int(passport.model_args["num_classes"])
+    num_classes = int(passport.model_args.get("num_classes") or passport.recipe["num_classes"])
     videos = read_list(
         test_part(source),
         root=protocol.val_data_root or protocol.data_root,

@@ -7,22 +7,24 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
+from torch import nn
 
 from clipwise.engine import checkpoint as ckpt
 from clipwise.engine.device import make_accelerator, seed_everything
 from clipwise.engine.init_resume import check_resume, find_resume, init_weights
 from clipwise.engine.log import RunLog
 from clipwise.engine.loop import Run, RunResult
-from clipwise.engine.recognition import RecognitionTask
+from clipwise.engine.task import task_class
 from clipwise.errors import CheckpointError
 from clipwise.io.files import atomic_path
-from clipwise.recipe import LocalizationRecipe, Recipe, dump_recipe, load_recipe, scaled_lr
+from clipwise.io.plugins import trusting
+from clipwise.models.registry import model_place
+from clipwise.recipe import Recipe, dump_recipe, load_recipe, scaled_lr
 
 _FRESH_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
@@ -40,6 +42,8 @@ def train(
     check: bool = False,
     device: str | None = None,
     quiet: bool = False,
+    model: str | Callable[..., nn.Module] | None = None,
+    trust: bool = False,
 ) -> RunResult:
     """Train a recipe.
 
@@ -56,6 +60,8 @@ def train(
         check: look at a sample of the data before the first epoch and say what is wrong.
         device: ``cpu`` to keep off an accelerator.
         quiet: nothing on the terminal.
+        model: instead of the recipe's: a name, or the function or class that makes it (with the recipe's ``model_args``).
+        trust: whether a model that the recipe names may be imported though it does not come with clipwise.
 
     Raises:
         RecipeError, DataError, CheckpointError: something given is wrong; nothing was started.
@@ -63,6 +69,8 @@ def train(
     """
     if isinstance(recipe, str):
         recipe = load_recipe(recipe)
+    if model is not None:
+        recipe = recipe.model_copy(update={"model": model if isinstance(model, str) else model_place(model)})
     folder = Path(work_dir or Path("runs") / recipe.name)
     accelerator = make_accelerator(
         recipe.amp,
@@ -77,14 +85,11 @@ def train(
     passport = ckpt.read_passport(resume_from) if resume_from else None
     log = RunLog(folder, active=main, quiet=quiet)
     seed_everything(recipe.seed, recipe.deterministic)
-    if isinstance(recipe, LocalizationRecipe):
-        from clipwise.engine.localization import LocalizationTask
-
-        localization = LocalizationTask(recipe, accelerator, log, data=data, val_data=val_data)
-        recipe = localization.recipe  # with what only the data can tell
-        task: Any = localization
-    else:
-        task = RecognitionTask(recipe, accelerator, log, data=data, val_data=val_data, validate=validate)
+    with trusting(trust):
+        kind = task_class(recipe.task)
+        task = kind(recipe, accelerator, log, data=data, val_data=val_data, validate=validate)
+    recipe = task.recipe  # with what only the data can tell
+    assert not isinstance(recipe, str)
     if passport:
         check_resume(passport, task)
     else:

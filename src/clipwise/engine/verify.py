@@ -18,6 +18,7 @@ import torch
 from clipwise.engine.checkpoint import read_checkpoint, read_passport
 from clipwise.engine.log import read_log
 from clipwise.errors import WorkError
+from clipwise.io.plugins import is_trusted
 from clipwise.recipe import Recipe, dump_recipe
 
 
@@ -43,6 +44,7 @@ def verify_resume(
         command = [sys.executable, "-m", "clipwise", "train", str(folder / "recipe.yaml"), "--no-validate"]
         for flag, value in (("--data", data), ("--val-data", val_data), ("--device", device)):
             command += [flag, value] if value else []
+        command += ["--trust"] if is_trusted() else []
         print("1. a run, killed after a checkpoint", file=sys.stderr)
         _run_and_kill([*command, "--work-dir", str(killed)], killed)
         reached = read_passport(killed / "last.safetensors").step

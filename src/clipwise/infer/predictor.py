@@ -22,6 +22,7 @@ from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device
 from clipwise.engine.evaluate import score_clip
 from clipwise.errors import CheckpointError, DataError
+from clipwise.io.plugins import trusting
 from clipwise.tasks.views import activation_of, average_views
 from clipwise.video.decode import VideoReader, open_video
 
@@ -136,18 +137,26 @@ class Predictor:
 
 
 def load(
-    checkpoint: str | Path, device: str | None = None, *, amp: str = "no", max_views: int | None = None
+    checkpoint: str | Path,
+    device: str | None = None,
+    *,
+    amp: str = "no",
+    max_views: int | None = None,
+    trust: bool = False,
 ) -> Predictor:
     """A predictor from a checkpoint, or from a name in the zoo.
 
     >>> predictor = clipwise.load("runs/mine/best.safetensors")
     >>> predictor("video.mp4").top(3)
 
+    ``trust=True`` allows to import a model that does not come with clipwise.
+
     Raises:
         CheckpointError: the file can't be used.
     """
     place = pick_device(device)
-    model, passport = load_model_and_passport(zoo.resolve(checkpoint), place)
+    with trusting(trust):
+        model, passport = load_model_and_passport(zoo.resolve(checkpoint), place)
     return Predictor(model, passport, device=place, amp=amp, max_views=max_views)
 
 

@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from clipwise.errors import RecipeError
+from clipwise.io.names import nearest
 
 _TRUSTED: ContextVar[bool] = ContextVar("trusted", default=False)
 
@@ -75,7 +75,8 @@ class Registry:
     def __init__(self, kind: str, group: str, own: Callable[[], Any] = lambda: None):
         self.kind, self.group = kind, group
         self._own: Callable[[], Any] | None = own
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, Entry] = {}  # by place
+        self._names: dict[str, str] = {}  # name -> place
 
     def register(self, function: Callable[..., Any] | None = None, *, name: str | None = None, **options: Any) -> Any:
         """Decorator for a function or class; registered again (a cell run twice) it replaces itself.
@@ -85,31 +86,30 @@ class Registry:
         """
 
         def add(function: Callable[..., Any]) -> Callable[..., Any]:
-            self._add(function, name, options)
+            self._add(function, name or function.__name__, options)
             return function
 
         return add if function is None else add(function)
 
     def _add(self, function: Callable[..., Any], name: str | None, options: Mapping[str, Any]) -> Entry:
-        entry = Entry(name or function.__name__, _place_of(function), function, dict(options))
-        known = self._entries.get(entry.name)
-        if known is not None and known.place != entry.place:
-            if known.place == known.name:  # ours
-                raise RecipeError(
-                    f"{entry.place}: {self.kind} {entry.name!r} comes with clipwise. Register under another name: "
-                    f'@register_{self.kind}(name="my_{entry.name}").'
-                )
-            if not _same_place(known.place, entry.place):
-                raise RecipeError(
-                    f"{self.kind} {entry.name!r} is registered twice: by {known.place} and {entry.place}."
-                )
-        self._entries[entry.name] = entry
+        """Keep a function by its place, and by its name if it has been given one."""
+        place = _place_of(function)
+        entry = Entry(name or place, place, function, dict(options))
+        known = self._names.get(name) if name else None
+        if known is not None and not _same_place(known, place):
+            owner = "comes with clipwise" if known == name else f"is registered by {known} already"
+            raise RecipeError(
+                f'{place}: {self.kind} {name!r} {owner}. Register it under another name: @register_{self.kind}(name="…").'
+            )
+        self._entries[place] = entry
+        if name:
+            self._names[name] = place
         return entry
 
     def names(self, pattern: str = "*") -> list[str]:
         """All names, with those that installed packages announce, sorted; ``pattern`` as in file names."""
         self._load_own()
-        return sorted(fnmatch.filter({*self._entries, *(point.name for point in self._announced())}, pattern))
+        return sorted(fnmatch.filter({*self._names, *(point.name for point in self._announced())}, pattern))
 
     def find(self, name: str | Callable[..., Any]) -> Entry:
         """The function of a name or of a place; a function stands for itself.
@@ -121,8 +121,8 @@ class Registry:
         if not isinstance(name, str):
             known = next((entry for entry in self._entries.values() if entry.make is name), None)
             return known or self._add(name, None, {})
-        if name in self._entries:
-            return self._entries[name]
+        if name in self._names:
+            return self._entries[self._names[name]]
         known = next((entry for entry in self._entries.values() if _same_place(entry.place, name)), None)
         if known:
             return known
@@ -144,7 +144,7 @@ class Registry:
         """Import a place; what its decorator said about the function stays."""
         function = _import_place(place, self.kind)
         entry = next((e for e in self._entries.values() if e.make is function), None)
-        if entry is None or (name and entry.name != name):
+        if entry is None or (name and name not in self._names):
             entry = self._add(function, name, entry.options if entry else {})
         return entry
 
@@ -159,8 +159,8 @@ class Registry:
 
 def nearest_of(word: str, known: list[str]) -> str:
     """``Did you mean 'x'? Known: …``."""
-    match = get_close_matches(str(word), known, n=1, cutoff=0.5)
-    hint = f"Did you mean {match[0]!r}? " if match else ""
+    match = nearest(str(word), known, cutoff=0.5)
+    hint = f"Did you mean {match!r}? " if match else ""
     return f"{hint}Known: {', '.join(known)}"
 
 

@@ -14,16 +14,21 @@ def recompute(block: nn.Module, *inputs: Any) -> Any:
     return _checkpointed(block, block, *inputs)
 
 
-def recompute_forward(block: nn.Module) -> None:
-    """Let a block do so by itself whenever it trains."""
-    forward = block.forward
+class Recomputing(nn.Module):
+    """Mixed into a block's class: it does so by itself whenever it trains."""
 
-    def wrapped(*inputs: Any, **options: Any) -> Any:
-        if block.training and torch.is_grad_enabled():
-            return _checkpointed(forward, block, *inputs, **options)
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """As the block's own."""
+        forward = super().forward
+        if self.training and torch.is_grad_enabled():
+            return _checkpointed(forward, self, *inputs, **options)
         return forward(*inputs, **options)
 
-    block.forward = wrapped
+
+def recompute_forward(block: nn.Module) -> None:
+    """Make a block a recomputing one; its class changes, so that copies of it compute with their own weights."""
+    kind = type(block)
+    block.__class__ = type(kind.__name__, (Recomputing, kind), {"__module__": kind.__module__})
 
 
 def _checkpointed(call: Callable[..., Any], block: nn.Module, *inputs: Any, **options: Any) -> Any:

@@ -12,13 +12,15 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, get_type_hints
 
 from torch import nn
 
 from clipwise.errors import RecipeError
 from clipwise.io.plugins import Entry, Registry, nearest_of, trusting
+from clipwise.models import contract
+from clipwise.recipe import Recipe
 
 
 def _import_papers() -> None:
@@ -37,6 +39,7 @@ def register_model(
     name: str | None = None,
     task: str | None = None,
     settings: Callable[..., Any] | None = None,
+    frames_setting: str | None = "",
 ) -> Any:
     """Decorator: make a model known under its function's name.
 
@@ -45,11 +48,16 @@ def register_model(
         task: "recognition" (the default) or "localization".
         settings: whose keyword arguments are the model's settings, where the function passes ``**model_args`` on; the class
             that the function says it returns if not given.
+        frames_setting: the setting that takes the recipe's number of frames; ``num_segments``, ``num_frames`` or ``clip_len``
+            if the model has one of these, None for no such setting. A class may say so by an attribute of this name.
 
     Raises:
         RecipeError: the name is taken.
     """
-    return MODELS.register(function, name=name, task=task, settings=settings)
+    options: dict[str, Any] = {"task": task, "settings": settings}
+    if frames_setting != "":
+        options["frames_setting"] = frames_setting
+    return MODELS.register(function, name=name, **options)
 
 
 def list_models(pattern: str = "*", *, task: str | None = None) -> list[str]:
@@ -141,7 +149,62 @@ def _settings(entry: Entry) -> list[inspect.Parameter]:
     return [p for p in parameters if p.kind is not p.VAR_POSITIONAL]
 
 
-def settings_from(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``values`` that are settings of the model."""
-    known = model_arguments(name)
-    return {key: value for key, value in values.items() if key in known}
+def model_place(name: str | Callable[..., nn.Module]) -> str:
+    """What a checkpoint writes down: a name of ours, ``package.module:function`` or ``file.py:function``."""
+    return MODELS.find(name).place
+
+
+def model_args(recipe: Recipe, num_classes: int | None = None) -> dict[str, Any]:
+    """Keyword arguments that build the recipe's model: what follows from the recipe, then its own ``model_args``.
+
+    Args:
+        num_classes: outputs of a recognizer; a localizer has none.
+    """
+    entry = MODELS.find(recipe.model)
+    parameters = _settings(entry)
+    known = {p.name for p in parameters}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    args: dict[str, Any] = {}
+    for key, value in _sizes(recipe, num_classes).items():
+        if value is not None and (key in known or takes_any):
+            args[key] = value
+    segments, clip_len = getattr(recipe, "num_segments", None), getattr(recipe, "clip_len", None)
+    frames = _frames_setting(entry, known)
+    if frames and (count := segments if frames == "num_segments" else segments or clip_len):
+        args[frames] = count
+    if getattr(recipe, "grad_checkpointing", False) and "grad_checkpointing" in known:
+        args["grad_checkpointing"] = True
+    return {**args, **recipe.model_args}
+
+
+def _sizes(recipe: Recipe, num_classes: int | None) -> dict[str, Any]:
+    """What a recipe of either task says about the network's two ends."""
+    sizes: dict[str, Any] = {"num_classes": num_classes}
+    if getattr(recipe, "modality", "rgb") == "flow":
+        sizes["in_channels"] = 2 * (recipe.clip_len if recipe.num_segments else 1)  # type: ignore[union-attr]
+    for key in ("feat_dim", "temporal_dim"):
+        value = getattr(recipe, key, None)
+        sizes[key] = None if value == "auto" else value  # auto: until the data have been read, the network's default
+    return sizes
+
+
+def build_model(recipe: Recipe, num_classes: int | None = None) -> nn.Module:
+    """The recipe's model, freshly initialized.
+
+    Raises:
+        RecipeError: unknown name or setting, or a task that is not the recipe's.
+    """
+    if (task := model_task(recipe.model)) != recipe.task:
+        raise RecipeError(f"model {recipe.model!r} is for {task}, but the recipe's task is {recipe.task}.")
+    model = create_model(recipe.model, **model_args(recipe, num_classes))
+    if getattr(recipe, "grad_checkpointing", False) and "grad_checkpointing" not in model_arguments(recipe.model):
+        contract.recompute_blocks(model)
+    return model
+
+
+def _frames_setting(entry: Entry, known: set[str]) -> str | None:
+    """The setting that takes the recipe's number of frames, for models that work on that number only."""
+    carrier = _carrier(entry)
+    if "frames_setting" in entry.options or hasattr(carrier, "frames_setting"):
+        return entry.options.get("frames_setting", getattr(carrier, "frames_setting", None))
+    return next((name for name in ("num_segments", "num_frames", "clip_len") if name in known), None)

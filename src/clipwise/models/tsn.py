@@ -30,6 +30,7 @@ class TSN(Recognizer):
     """
 
     views_before_softmax = True
+    frames_setting = None  # the recipe's number of segments is no part of the network
 
     def __init__(
         self,
