@@ -12,14 +12,14 @@ cd "$(dirname "$0")"
 say() { printf '== %s\n' "$*" >&2; }
 
 find_python() {
-  for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11; do
+  for candidate in "${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11; do
     [ -n "$candidate" ] || continue
-    if command -v "$candidate" >/dev/null 2>&1 && "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1; then
+    if command -v "$candidate" >/dev/null 2>&1 && "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' >/dev/null 2>&1; then
       echo "$candidate"
       return
     fi
   done
-  say "Python 3.11, 3.12 or 3.13 with venv was not found (Debian: apt-get install python3 python3-venv). PYTHON=/path/to/python chooses one."
+  say "Python 3.11 to 3.14 with venv was not found (Debian: apt-get install python3 python3-venv). PYTHON=/path/to/python chooses one."
   exit 2
 }
 

@@ -24,7 +24,7 @@ def test_a_sharded_run_is_the_run_and_goes_on_either_way(clips, same, launch, tm
     whole = load_recipe("tsm_tiny", [*words, "batch_size=4"])
     train(whole, data=str(clips), work_dir=alone, quiet=True)
     cut = ["train", "tsm_tiny", "--data", clips, "--work-dir", mixed, *words, "batch_size=2", "parallel=fsdp"]
-    launch(2, *cut, "--max-steps", 4, returncode=1)  # torchrun's own, as the run was stopped
+    launch(2, *cut, "--max-steps", 4)
     assert read_passport(mixed / "last.safetensors").step == 4
     train(whole, data=str(clips), work_dir=mixed, resume=True, max_steps=8, quiet=True)
     assert read_passport(mixed / "last.safetensors").step == 8

@@ -100,7 +100,7 @@ def test_pre_emption_of_two_processes(clips, one_process, same, launch, start, t
             break
     rest = process.stderr.read()
     process.wait()
-    assert "go on with --resume" in rest
+    assert "resume with --resume" in rest
     assert 3 <= read_passport(tmp_path / "last.safetensors").step < 12
     launch(2, *words, "--resume")
     assert losses(one_process) == pytest.approx(losses(tmp_path), rel=1e-5)

@@ -107,7 +107,7 @@ def test_interrupt_leaves_a_resumable_checkpoint(clips, undisturbed, tmp_path, n
             break
     rest = process.stderr.read()
     assert process.wait() == 130
-    assert "go on with --resume" in rest
+    assert "resume with --resume" in rest
     assert read_passport(tmp_path / "last.safetensors").epoch == 1
     subprocess.run([*arguments, "--resume"], check=True, capture_output=True, env=ENVIRONMENT)
     assert same_weights(tmp_path / "last.safetensors", undisturbed / "last.safetensors")
@@ -174,14 +174,15 @@ def test_a_run_leaves_its_story(clips, trained):
     assert passport.data["samples"] == 24
     assert passport.model_args["num_classes"] == 6
     assert passport.metrics.keys() >= {"top1_acc"}
-    assert len(list(folder.glob("state-*.pt"))) == 1
+    assert len(list(folder.glob("state-*.pt"))) == 2  # of the newest checkpoint and the one before
+    assert read_passport(folder / "previous.safetensors").epoch == 1
 
 
 def test_init_replaces_a_head_of_another_size_and_says_so(clips, trained, tmp_path, capsys):
     (tmp_path / "list.txt").write_text("".join(f"{p} {i % 2}\n" for i, p in enumerate(sorted(clips.rglob("*.mp4")))))
     recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1", "train_data=" + str(tmp_path / "list.txt")])
     train(recipe, work_dir=tmp_path / "run", init=str(trained), validate=False)
-    assert "last.safetensors has 6 classes, this run 2: the classifier starts new." in capsys.readouterr().err
+    assert "last.safetensors: classifier re-initialized (6 → 2 classes)." in capsys.readouterr().err
     assert clipwise.load_model(tmp_path / "run" / "last.safetensors").classifier.out_features == 2
 
 

@@ -204,7 +204,7 @@ def test_start_from_a_file_with_other_classes(published, tmp_path):
     file = next((tmp_path / "shelf").iterdir())
     model = create_model("slowonly_tiny", num_classes=5)
     line = load_start(model, file, "average")
-    assert "the classifier starts new" in line
+    assert "classifier re-initialized" in line
     source = published[0].state_dict()
     own = model.state_dict()
     assert all(torch.equal(own[k], v) for k, v in source.items() if not k.startswith("fc."))

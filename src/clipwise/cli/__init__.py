@@ -11,6 +11,7 @@ import errno
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from clipwise import __version__
@@ -52,6 +53,8 @@ MAY_LOAD_CODE = {"train", "test", "predict", "localize", "stream", "features", "
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    argv = [word for word in argv if word != "--debug"]
     if not argv or argv[0] in ("-h", "--help", "help"):
         return guarded("clipwise", lambda: print(_overview())) or (0 if argv else 2)
     if argv[0] in ("-V", "--version"):
@@ -64,11 +67,53 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = did_you_mean(verb, VERBS) or "."
         print(f"clipwise: unknown command {verb!r}{hint} `clipwise --help` lists them.", file=sys.stderr)
         return 2
-    return guarded(f"clipwise {verb}", lambda: _run(verb, rest))
+    return guarded(f"clipwise {verb}", lambda: _run(verb, rest), debug)
 
 
-def guarded(program: str, work: Callable[[], int | None]) -> int:
-    """Do the work of a command line; what goes wrong becomes one message on stderr and an exit code."""
+def guarded(program: str, work: Callable[[], int | None], debug: bool = False) -> int:
+    """Do the work of a command line; what goes wrong becomes one message on stderr and an exit code.
+
+    Args:
+        debug: print the traceback of an error, too.
+    """
+    try:
+        return _guarded(program, work, debug)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        if _is_memory(error):
+            advice = "Smaller batch_size, crop_size or max_views and fewer num_workers need less; a limit (ulimit, cgroup) may be too low."
+            return _fail(program, f"out of memory ({_first_line(error)}). {advice}", 1)
+        text = f"unexpected {type(error).__name__}: {_first_line(error)}."
+        return _fail(program, f"{text} {_keep_traceback(program)}", 1)
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether the system or a device had no memory left; torch and the system each say it in their way."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return getattr(error, "errno", None) == errno.ENOMEM or "can't allocate memory" in str(error)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return (text[0] if text else type(error).__name__).rstrip(".")[:300]
+
+
+def _keep_traceback(program: str) -> str:
+    """Write the traceback of the error at hand to a file; returns where it is."""
+    import tempfile
+
+    try:
+        handle, name = tempfile.mkstemp(prefix=f"{program.replace(' ', '-')}-", suffix=".log")
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"clipwise {__version__}, python {sys.version}\n{sys.argv}\n\n{traceback.format_exc()}")
+    except OSError:
+        return "--debug shows the traceback."
+    return f"Traceback: {name} (--debug shows it). It belongs into a bug report."
+
+
+def _guarded(program: str, work: Callable[[], int | None], debug: bool) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the rest of the process
@@ -78,10 +123,10 @@ def guarded(program: str, work: Callable[[], int | None]) -> int:
         return code
     except SystemExit as stop:  # argparse: --help is 0, wrong use is 2
         return stop.code if isinstance(stop.code, int) else 2
-    except ClipwiseError as error:
-        return _fail(program, str(error), 2)
-    except WorkError as error:
-        return _fail(program, str(error), 1)
+    except (ClipwiseError, WorkError) as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(program, str(error), 2 if isinstance(error, ClipwiseError) else 1)
     except KeyboardInterrupt:
         return _fail(program, "interrupted.", 130)
     except BrokenPipeError:  # the reader of our output has gone (| head)
@@ -137,7 +182,7 @@ def _overview() -> str:
         [
             f"clipwise {__version__}: recognize what happens in a video clip, and find when it happens in a long video.",
             "",
-            "usage: clipwise COMMAND …   (clipwise COMMAND --help says more)",
+            "usage: clipwise COMMAND …   (clipwise COMMAND --help says more; --debug shows the traceback of an error)",
             "",
             *lines,
             "",

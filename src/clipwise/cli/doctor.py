@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 
 from clipwise.cli.common import add_json, print_json, print_table
@@ -22,6 +23,30 @@ _OPTIONAL = {
     "torchcodec": "codec",
     "ray": "ray",
 }
+
+
+TORCH = (2, 11), (2, 15)
+PYTHON = (3, 11), (3, 14)
+"""Oldest and newest supported versions."""
+
+
+def check_versions(torch: str, python: str) -> list[str]:
+    """A sentence for each of the two that is older or newer than what is supported.
+
+    Args:
+        torch, python: versions, such as 2.13.0+cpu.
+    """
+    advice = []
+    for name, version, (oldest, newest) in (("torch", torch, TORCH), ("Python", python, PYTHON)):
+        own = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        span = f"{'.'.join(map(str, oldest))} to {'.'.join(map(str, newest))}"
+        if own > newest:
+            advice.append(
+                f"{name} {version} is newer than what clipwise was tested with ({span}): results and speed may differ."
+            )
+        elif own < oldest:
+            advice.append(f"{name} {version} is older than what clipwise supports ({span}).")
+    return advice
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     shm = shutil.disk_usage("/dev/shm").free / 1e9 if os.path.isdir("/dev/shm") else None
     if shm is not None:
         facts["free shared memory (GB)"] = round(shm, 1)
-    advice = []
+    advice = check_versions(torch.__version__, platform.python_version())
     if shm is not None and shm < 1:
         advice.append(
             "little shared memory: loader processes may hang or die; enlarge /dev/shm (containers: --shm-size) or set num_workers=0."

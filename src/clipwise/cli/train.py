@@ -32,9 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=True,
         metavar="CKPT",
-        help="go on exactly where the run (or CKPT) stopped; auto: if it has begun",
+        help="continue exactly where the run (or CKPT) stopped; auto: if it has begun",
     )
-    parser.add_argument("--max-steps", type=count, metavar="N", help="stop, resumably, after so many optimizer steps")
+    parser.add_argument(
+        "--allow-changes", action="store_true", help="resume although the recipe makes it another run (lr, seed, …)"
+    )
+    parser.add_argument("--max-steps", type=count, metavar="N", help="stop after so many optimizer steps; resumable")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), help="mixed precision")
     parser.add_argument("--compile", action="store_true", help="use torch.compile")
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale lr with the global batch")
@@ -71,7 +74,7 @@ def make_recipe_from(args: argparse.Namespace):
 
 def run(args: argparse.Namespace) -> int:
     if args.init and args.resume:
-        raise ClipwiseError("--init starts a new run from weights, --resume goes on with an old one; give one of them.")
+        raise ClipwiseError("--init starts a new run from weights, --resume continues an old one; give one of them.")
     recipe = make_recipe_from(args)
     from clipwise.engine.train import train
 
@@ -87,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         validate=args.validate,
         init=args.init,
         resume=args.resume,
+        allow_changes=args.allow_changes,
         max_steps=args.max_steps,
         check=not args.no_check,
         device=args.device,
@@ -113,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
             best = ", ".join(f"{k} {v:.4f}" for k, v in result.best_metrics.items())
             print(f"{result.folder}: {'best ' + best + ', ' if best else ''}{result.seconds:.0f} s")
             print(f"checkpoint: {result.best or result.last}" + (f", report: {report}" if report else ""))
-    return 130 if result.interrupted else 0
+    return 130 if result.interrupted and not result.reached_max_steps else 0
 
 
 def _report(result):

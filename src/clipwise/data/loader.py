@@ -7,14 +7,18 @@ numbers of a sample come from (seed, epoch, index): neither the number of worker
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from clipwise.errors import ClipwiseError
+from clipwise.errors import ClipwiseError, WorkError
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
@@ -114,9 +118,25 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     return batch
 
 
-def _one_thread(worker: int) -> None:
+def _init_worker(worker: int) -> None:
     # Workers share the cores with each other and the main process; their own threads only get in the way.
     torch.set_num_threads(1)
+    # A terminal and `timeout` signal all processes of a run. Its main process decides, and still needs batches to its end.
+    if threading.current_thread() is not threading.main_thread():
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS, Windows
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    """Obey SIGTERM of the main process, which so ends a worker that hangs, and no one else's."""
+    while True:
+        if signal.sigwaitinfo([signal.SIGTERM]).si_pid == parent:
+            os._exit(0)
 
 
 def make_loader(
@@ -135,7 +155,7 @@ def make_loader(
         num_workers=num_workers,
         pin_memory=pin_memory,
         collate_fn=collate_fn,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_init_worker,
         persistent_workers=persistent and num_workers > 0 and batch_sampler is not None,
         prefetch_factor=3 if num_workers else None,
         # A generator of its own: making an iterator would else draw from the run's random numbers, and a resumed
@@ -152,10 +172,26 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     return {k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
 
 
-def _in_own_words(loader: Any) -> Iterator[dict[str, Any]]:
-    """The loader's batches. A worker's error comes wrapped in a traceback; a user's is said as it was raised."""
+@contextmanager
+def worker_deaths() -> Iterator[None]:
+    """Report a killed worker as what it is. torch raises its error wherever the main process happens to be."""
     try:
-        yield from loader
+        yield
+    except (RuntimeError, EOFError, ConnectionError) as error:  # the last two: it was sending a batch
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0].strip()
+        raise WorkError(
+            f"a data loading worker died ({reason}): as a rule the system ran out of memory or shared memory and "
+            "killed it. Use fewer num_workers or a smaller batch_size; a run resumes from its last checkpoint with --resume."
+        ) from None
+
+
+def _unwrapped(loader: Any) -> Iterator[dict[str, Any]]:
+    """The loader's batches. A worker's error comes wrapped in a traceback; a user's is raised as it was raised there."""
+    try:
+        with worker_deaths():
+            yield from loader
     except ClipwiseError as error:
         _, wrapped, words = str(error).rpartition(f"{type(error).__module__}.{type(error).__name__}: ")
         if wrapped:
@@ -166,7 +202,7 @@ def _in_own_words(loader: Any) -> Iterator[dict[str, Any]]:
 def prefetch(loader: Any, device: torch.device) -> Iterator[dict[str, Any]]:
     """Yield batches on the device, the next one's copy started before this one is used."""
     ahead = None
-    for batch in _in_own_words(loader):
+    for batch in _unwrapped(loader):
         moved = to_device(batch, device)
         if ahead is not None:
             yield ahead

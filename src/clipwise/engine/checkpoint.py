@@ -4,20 +4,25 @@ The passport says everything that prediction needs: model and its arguments, cla
 sampling and test protocol (the recipe holds them), metrics, versions, a fingerprint of the data. ``predict``,
 ``test``, ``export`` and ``serve`` read the same passport, so a demo can't disagree with the test.
 
-A resumable checkpoint is two files. The state (optimizer, random states, position) is written first under a
-new name, then the weights atomically replace the old ones and name their state in the passport. A kill at
-any moment therefore leaves either the old pair or the new one. A run's ``Saver`` does this beside the training, so
-that no step waits for the disk.
+A resumable checkpoint is two files: the state (optimizer, random states, position) and the weights, whose passport names
+the state. A run's folder holds two such pairs, ``last`` and ``previous``, so that a damaged one does not end the run.
+Weights carry checksums of passport and tensors, states those of their archive: a file with a flipped byte is refused.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import os
 import platform
+import re
+import shutil
+import zipfile
+import zlib
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +33,7 @@ from torch import nn
 
 import clipwise
 from clipwise.errors import CheckpointError
-from clipwise.io.files import atomic_path
+from clipwise.io.files import atomic_path, remove_stale
 from clipwise.io.plugins import trusting
 from clipwise.io.unpickle import read_torch
 from clipwise.models.registry import create_model
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 HEADER = "clipwise"
+_CHECKSUMS = re.compile(r', "checksums": \["([0-9a-f]{64})", "([0-9a-f]{64})"\]\}$')
 
 
 @dataclass
@@ -71,16 +77,52 @@ class Passport:
             }
 
 
-def save_weights(path: str | Path, tensors: Mapping[str, torch.Tensor], passport: Passport) -> None:
-    """Write weights and passport to one safetensors file, atomically."""
+def save_weights(
+    path: str | Path, tensors: Mapping[str, torch.Tensor], passport: Passport, previous: Path | None = None
+) -> None:
+    """Write weights and passport to one safetensors file, atomically.
+
+    Args:
+        previous: the name under which the file that is replaced stays.
+    """
+    path = Path(path)
     plain = {k: v.detach().to("cpu").contiguous() for k, v in tensors.items()}
+    text = json.dumps(asdict(passport), ensure_ascii=False, default=str)
+    checksums = json.dumps([_sha256(text.encode()), _tensor_digest(plain)])
     with atomic_path(path) as temporary:
         try:
-            save_file(
-                plain, temporary, metadata={HEADER: json.dumps(asdict(passport), ensure_ascii=False, default=str)}
-            )
+            save_file(plain, temporary, metadata={HEADER: f'{text[:-1]}, "checksums": {checksums}}}'})
         except SafetensorError as error:  # safetensors wraps the operating system's error
             raise OSError(str(error)) from error
+        if previous is not None and path.is_file():
+            with open(temporary, "rb") as file:  # the new file is on the disk before the older one goes
+                os.fsync(file.fileno())
+            link_or_copy(path, previous)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A second name for a file, or a copy where the file system has no links; replaces ``target`` at once."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _tensor_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_passport(path: str | Path) -> Passport:
@@ -90,7 +132,7 @@ def read_passport(path: str | Path) -> Passport:
         CheckpointError: not a checkpoint of clipwise, or damaged.
     """
     with _open(path) as file:
-        return _passport(file, path)
+        return _passport(file, path)[0]
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], Passport]:
@@ -100,7 +142,14 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], Passport
         CheckpointError: not a checkpoint of clipwise, or damaged.
     """
     with _open(path) as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, _passport(file, path)  # noqa: SIM118
+        passport, digest = _passport(file, path)
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if digest is not None and _tensor_digest(tensors) != digest:
+        raise CheckpointError(f"{path} is damaged: its weights do not match their checksum. {_DAMAGED}")
+    return tensors, passport
+
+
+_DAMAGED = "Copy it again from where it came from, or use another checkpoint of the run (best, previous, epoch_…)."
 
 
 @contextlib.contextmanager
@@ -128,15 +177,50 @@ def _open(path: str | Path):
         raise CheckpointError(f"{path} can't be read: it is damaged or not a safetensors file ({error}).") from None
 
 
-def _passport(file, path) -> Passport:
+def _passport(file, path) -> tuple[Passport, str | None]:
+    """The passport, and the checksum of the tensors (None in files of 0.1, which have none)."""
     text = (file.metadata() or {}).get(HEADER)
     if text is None:
         raise CheckpointError(
             f"{path} is a safetensors file without a clipwise passport, so its model, classes and preprocessing are unknown. "
             f"Convert it first: clipwise convert {path} --recipe RECIPE --out NAME.safetensors"
         )
-    values = json.loads(text)
-    return Passport(**{k: v for k, v in values.items() if k in Passport.__dataclass_fields__})
+    return parse_passport(text, path)
+
+
+def parse_passport(text: str, path: str | Path) -> tuple[Passport, str | None]:
+    """Passport and tensor checksum from a passport's text, which may be anything.
+
+    Raises:
+        CheckpointError: it is damaged, or not a passport of clipwise.
+    """
+    found = _CHECKSUMS.search(text)
+    if found and _sha256(f"{text[: found.start()]}}}".encode()) != found[1]:
+        raise CheckpointError(f"{path} is damaged: its passport does not match its checksum. {_DAMAGED}")
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} is damaged or not made by clipwise: its passport can't be read. {_DAMAGED}")
+    fields = Passport.__dataclass_fields__
+    wrong = [key for key, kind in _PASSPORT_TYPES.items() if key in values and not isinstance(values[key], kind)]
+    classes = values.get("classes")
+    if isinstance(classes, list) and not all(isinstance(name, str) for name in classes):
+        wrong.append("classes")
+    if wrong or "model" not in values:
+        raise CheckpointError(
+            f"{path} has a passport that is not clipwise's: {', '.join(wrong) or 'model'} is missing or of the wrong type. {_DAMAGED}"
+        )
+    if not found and values.keys() - fields.keys():  # 0.1 wrote these fields and no checksums
+        raise CheckpointError(f"{path} is damaged: its passport has no valid checksum. {_DAMAGED}")
+    return Passport(**{k: v for k, v in values.items() if k in fields}), found[2] if found else None
+
+
+_PASSPORT_TYPES: dict[str, Any] = {
+    "model": str, "model_args": dict, "classes": list | None, "recipe": dict, "metrics": dict, "epoch": int,
+    "step": int, "data": dict, "source": str | None, "state": str | None, "versions": dict,
+}  # fmt: skip
 
 
 def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: str | Path) -> None:
@@ -212,11 +296,20 @@ def load_state(checkpoint: str | Path, passport: Passport, rank: int = 0) -> dic
         raise CheckpointError(
             f"{path}, the training state of {checkpoint}, is not there. Use --init {checkpoint} to start from the weights alone."
         )
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch writes checksums and does not look at them
+            if (record := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"{record} does not match its checksum")
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
     return read_torch(path)
 
 
 class Saver:
     """Takes a snapshot at once and writes it in the background.
+
+    State first, then ``last`` (the one before stays as ``previous``), then ``best`` and ``epoch_N``; a run that was killed
+    in between writes those two when it resumes (:func:`clipwise.engine.init_resume.complete`).
 
     Args:
         folder: the run's folder.
@@ -244,7 +337,7 @@ class Saver:
             weights: what the checkpoint holds (the first process's are written).
         """
         self.wait()
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        rank = self.accelerator.process_index
         name = f"state-{passport.epoch}-{passport.step}-{state['batch']}-rank{{rank}}.pt"
         if rank:
             save_state(self.folder / name.format(rank=rank), state)
@@ -252,7 +345,7 @@ class Saver:
         self.accelerator.wait_for_everyone()
         if rank == 0:
             passport.state = name
-            arguments = _to_memory(state), _to_memory(weights), passport, best, whole_epoch, processes
+            arguments = _to_memory(state), _to_memory(weights), passport, best, whole_epoch
             self.pending = self.thread.submit(self._write, *arguments)
 
     def wait(self) -> None:
@@ -261,23 +354,42 @@ class Saver:
         if pending is not None:
             pending.result()
 
-    def _write(self, state, weights, passport: Passport, best: bool, whole_epoch: bool, processes: int) -> None:
-        name = passport.state or ""
-        save_state(self.folder / name.format(rank=0), state)
-        save_weights(self.folder / "last.safetensors", weights, passport)
-        passport.state = None
+    def _write(self, state, weights, passport: Passport, best: bool, whole_epoch: bool) -> None:
+        last = self.folder / "last.safetensors"
+        save_state(self.folder / (passport.state or "").format(rank=0), state)
+        save_weights(last, weights, passport, previous=self.folder / "previous.safetensors")
+        self.write_copies(weights, passport, best, whole_epoch)
+        self.tidy(before=(state["epoch"], state["batch"]))
+
+    def write_copies(self, weights, passport: Passport, best: bool, whole_epoch: bool) -> None:
+        """``best`` and ``epoch_N``, which need no state."""
+        passport = replace(passport, state=None)
         if best:
             save_weights(self.folder / "best.safetensors", weights, passport)
         if self.keep and whole_epoch:
             save_weights(self.folder / f"epoch_{passport.epoch:04d}.safetensors", weights, passport)
-            for old in sorted(self.folder.glob("epoch_*.safetensors"))[: -self.keep]:
-                old.unlink()
-        current = {name.format(rank=r) for r in range(processes)}
-        for old in self.folder.glob("state-*.pt"):
-            if old.name not in current:
-                old.unlink()
-        for old in self.folder.glob(".*.tmp"):  # of a run that was killed while it wrote
+
+    def tidy(self, before: tuple[int, int] | None = None) -> None:
+        """Delete the states that no pair of the folder names, and epochs beyond ``keep``.
+
+        Args:
+            before: only states of an earlier (epoch, batch), for other processes may be writing the next ones; None, before
+                a run writes anything, also deletes later ones and what a killed process left half written.
+        """
+        named = set()
+        for pair in ("last.safetensors", "previous.safetensors"):
+            with contextlib.suppress(CheckpointError):
+                named.add((read_passport(self.folder / pair).state or "").partition("-rank")[0])
+        for old in self.folder.glob("state-*-rank*.pt"):
+            stem = old.name.partition("-rank")[0]
+            position = [int(x) for x in stem.split("-")[1:] if x.isdecimal()]
+            older = before is None or (len(position) == 3 and (position[0], position[2]) < before)
+            if older and stem not in named:
+                old.unlink(missing_ok=True)
+        for old in sorted(self.folder.glob("epoch_*.safetensors"))[: -self.keep] if self.keep else ():
             old.unlink(missing_ok=True)
+        if before is None:
+            remove_stale(self.folder, alone=True)
 
 
 def _to_memory(value: Any) -> Any:

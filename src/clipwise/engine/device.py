@@ -10,7 +10,7 @@ import importlib.util
 import os
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -108,6 +108,15 @@ def world() -> tuple[int, int]:
     return 0, 1
 
 
+def from_first(value: Any) -> Any:
+    """The first process's value, in all processes; it is pickled."""
+    if world()[1] == 1:
+        return value
+    box = [value]
+    torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
 def seed_everything(seed: int, deterministic: bool = False) -> None:
     """Seed python, numpy and torch on all devices; a rank adds its number, so dropout masks differ between ranks."""
     seed = seed + world()[0]
@@ -139,7 +148,7 @@ def random_state() -> dict:
 
 
 def set_random_state(state: dict) -> None:
-    """Undo of :func:`random_state`."""
+    """Inverse of :func:`random_state`."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     n = state["numpy"]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from clipwise.convert.zoo import imagenet_name
 from clipwise.engine import pretrained as zoo
-from clipwise.engine.checkpoint import Passport, load_tensors, read_checkpoint
+from clipwise.engine.checkpoint import Passport, Saver, link_or_copy, load_state, load_tensors, read_checkpoint
+from clipwise.engine.device import from_first, world
 from clipwise.engine.log import RunLog
-from clipwise.errors import CheckpointError
+from clipwise.engine.optim import Schedule
+from clipwise.errors import CheckpointError, RecipeError
 from clipwise.models import contract
+from clipwise.recipe import Recipe, make_recipe
 
 
 def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> None:
@@ -33,7 +40,7 @@ def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> N
     replaced = [k for k in names if k in tensors and tensors[k].shape != own[k].shape]
     if replaced:
         log.say(
-            f"{path.name} has {len(tensors[replaced[0]])} classes, this run {len(own[replaced[0]])}: the classifier starts new."
+            f"{path.name}: classifier re-initialized ({len(tensors[replaced[0]])} → {len(own[replaced[0]])} classes)."
         )
         tensors.update({k: own[k] for k in replaced})
         # TPN's auxiliary classifier has the class count too.
@@ -74,37 +81,204 @@ def load_start(model: nn.Module, path: Path, first_conv: str) -> str:
     heads = [text for text in report.mismatched if " -> fc." in text or " -> aux_head.fc." in text]
     if len(heads) == len(report.mismatched) and not (report.missing or report.unused or report.conflicts):
         load_converted(model, report, partial=bool(heads))
-        new = "; the classifier starts new" if heads else ""
+        new = "; classifier re-initialized" if heads else ""
         return f"weights from {path} ({report.source_format}): {len(report.matched)} tensors{new}"
     load_converted(model, report)  # raises, and lists what does not fit
     return ""
 
 
-def find_resume(resume: str | bool, folder: Path) -> Path | None:
-    """The checkpoint that ``train(resume=…)`` means; None where ``auto`` finds none yet."""
-    newest = folder / "last.safetensors"
-    if resume == "auto" and not newest.is_file():
-        return None
+@dataclass
+class Start:
+    """A checkpoint from which a run resumes."""
+
+    path: Path
+    tensors: dict[str, torch.Tensor]
+    passport: Passport
+    state: dict[str, Any]
+    """Of the first process; it is complete."""
+    own: dict[str, Any] | None
+    """This process's; None if the checkpoint was made by fewer processes."""
+    processes: int
+    """How many made it."""
+
+
+def find_resume(resume: str | bool, folder: Path, log: RunLog) -> Start | None:
+    """The checkpoint that ``train(resume=…)`` means, read and found whole by all processes.
+
+    Where ``last`` or a state of it is damaged, ``previous`` takes its place.
+
+    Returns:
+        None where ``auto`` finds no checkpoint yet.
+
+    Raises:
+        CheckpointError: there is none, or none is whole.
+    """
     if resume not in (True, "auto"):
-        return Path(str(resume))
-    if not newest.is_file():
+        start, error = _read_together(Path(str(resume)))
+        if start is None:
+            raise CheckpointError(f"--resume: {error}")
+        return start
+    pairs = [folder / "last.safetensors", folder / "previous.safetensors"]
+    found = from_first([path for path in pairs if path.is_file()])
+    if not found:
+        if resume == "auto":
+            return None
         raise CheckpointError(
             f"--resume: {folder} holds no checkpoint (last.safetensors). Start the run without --resume."
         )
-    return newest
+    errors = []
+    for path in found:
+        start, error = _read_together(path)
+        if start is None:
+            errors.append(str(error))
+            continue
+        if path != pairs[0]:
+            reason = errors[0] if errors else f"{pairs[0]} is not there."
+            log.say(f"{reason} Falling back to the checkpoint before, {path}.")
+            if log.active:
+                if pairs[0].is_file():  # kept, but out of the way of the next checkpoints
+                    pairs[0].replace(pairs[0].with_name("last.safetensors.damaged"))
+                link_or_copy(path, pairs[0])
+        return start
+    raise CheckpointError(
+        f"--resume: no checkpoint of {folder} is whole. {' '.join(errors)} --init starts a new run from the weights of a whole one."
+    )
 
 
-def check_resume(passport: Passport, task: Any) -> None:
-    """Refuse to resume on other data or another model than the checkpoint's."""
-    now = task.passport()
+def _read_together(path: Path) -> tuple[Start | None, str | None]:
+    """The checkpoint and this process's state, or the reason why one of the processes can't read its part."""
+    start, error = None, None
+    try:
+        start = _read_start(path)
+    except CheckpointError as problem:
+        error = str(problem)
+    if world()[1] > 1:
+        errors: list[str | None] = [None] * world()[1]
+        torch.distributed.all_gather_object(errors, error)
+        error = next((e for e in errors if e is not None), None)
+    return (None, error) if error else (start, None)
+
+
+def _read_start(path: Path) -> Start:
+    tensors, passport = read_checkpoint(path)
+    state = load_state(path, passport)
+    # 0.1 did not write how many processes there were
+    made_by = state.get("processes") or max(1, state.get("global_batch", 1) // passport.recipe.get("batch_size", 1))
+    rank = world()[0]
+    own = state if rank == 0 else load_state(path, passport, rank) if rank < made_by else None
+    return Start(path, tensors, passport, state, own, made_by)
+
+
+def check_resume(start: Start, task: Any, allow_changes: bool, log: RunLog) -> None:
+    """Refuse to resume on other data or another model than the checkpoint's, or with a recipe that makes it another run.
+
+    Args:
+        allow_changes: log what makes it another run instead.
+    """
+    passport, now = start.passport, task.passport()
     if (passport.model, passport.model_args) != (now.model, now.model_args):
         raise CheckpointError(
             f"the checkpoint is a {passport.model} {passport.model_args}, this run is a {now.model} {now.model_args}. "
-            "Resume with the same recipe, or start anew with --init."
+            "Resume with the same recipe, or start a new run with --init."
         )
     if passport.data.get("fingerprint") != now.data["fingerprint"]:
         raise CheckpointError(
             f"the training list, of {now.data['samples']} samples, is not the one that the checkpoint was trained on, of "
             f"{passport.data.get('samples', '?')}. Resume with the same --data and --no-validate as before (without a validation part, a "
-            "fifth of the data is held out to validate), or use --init to start anew from its weights."
+            "fifth of the data is held out to validate), or use --init to start a new run from its weights."
         )
+    changed, harmful = _recipe_changes(start, task)
+    if harmful and not allow_changes:
+        raise CheckpointError(
+            f"--resume: the recipe differs from the checkpoint's in {', '.join(harmful)}, so the run would not be the one that it continues. "
+            "Resume with the old values, or give --allow-changes to train the remaining steps with the new ones."
+        )
+    if changed:
+        log.say(f"the recipe differs from the checkpoint's: {', '.join(changed)}")
+
+
+def _recipe_changes(start: Start, task: Any) -> tuple[list[str], list[str]]:
+    """What differs between the checkpoint's recipe and this one, and of that what makes the resumed run another run."""
+    recipe = task.recipe
+    try:  # a recipe of an older version, in the words of this one
+        before = make_recipe(start.passport.recipe, source=str(start.path))
+        values = before.model_dump(mode="json")
+    except RecipeError:
+        before, values = None, start.passport.recipe
+    old, new = _flat(values), _flat(recipe.model_dump(mode="json"))
+    for key in ("num_classes", "feat_dim"):  # the data may have told them
+        if recipe.model_dump().get(key) in (None, "auto") or old.get(key) in (None, "auto"):
+            old.pop(key, None), new.pop(key, None)
+    same_batch = start.state.get("global_batch") == recipe.batch_size * world()[1]
+    same_past = before is not None and _same_learning_rates(before, recipe, task, start.state["step"])
+    changed, harmful = [], []
+    for key in [k for k in new if k in old and old[k] != new[k]]:
+        text = f"{key} {old[key]} -> {new[key]}"
+        changed.append(text)
+        leaf = key.rpartition(".")[2]
+        exact = key.partition(".")[0] in _EXACT or leaf in _EXACT or leaf.startswith(("val_", "test_"))
+        exact = exact or (leaf in _SCHEDULE and same_past) or (leaf == "batch_size" and same_batch)
+        if not exact:
+            harmful.append(text)
+    return changed, harmful
+
+
+def _same_learning_rates(before: Recipe, now: Recipe, task: Any, steps: int) -> bool:
+    """Whether the steps that were taken would have had the same learning rate factors (up to 2,000 of them are compared)."""
+    per_epoch = -(-len(task.sampler) // now.accumulate)
+    old, new = Schedule(before, per_epoch), Schedule(now, per_epoch)
+    return all(old.factor(s) == new.factor(s) for s in range(0, steps, max(1, steps // 2000)))
+
+
+# Keys that change nothing of the steps of a run.
+_EXACT = frozenset((
+    "name", "paper", "published", "notes", "num_train_samples", "deterministic", "train_data", "data_root", "list_format",
+    "num_workers", "base_batch_size", "parallel", "static_graph", "validate_every", "checkpoint_every",
+    "checkpoint_every_steps", "keep_checkpoints", "log_every", "hang_warning_s", "trackers", "init", "init_first_conv",
+    "grad_checkpointing", "decode_timeout_s", "twice_sample", "average_clips", "eval_batch_size", "max_views",
+    "allow_missing", "features", "annotations", "video_info", "in_memory", "tolerant",
+))  # fmt: skip
+_SCHEDULE = frozenset((
+    "epochs", "lr_schedule", "milestones", "gamma", "min_lr", "schedule_by", "warmup_epochs", "warmup_start", "shift_schedule",
+))  # fmt: skip
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
+
+
+def complete(start: Start, folder: Path, saver: Saver, recipe: Recipe, log: RunLog) -> dict[str, float]:
+    """Bring ``best`` and ``epoch_N`` to where the checkpoint is: the run may have been killed before it wrote them.
+
+    Returns:
+        The figures of the best checkpoint that the folder holds now; all processes get them.
+    """
+    if not log.active:
+        return from_first(None)
+    state, passport = start.state, start.passport
+    figures, whole_epoch = state["best"], state["batch"] == 0
+    validated = passport.epoch % recipe.validate_every == 0 or passport.epoch == recipe.epochs
+    since = state.get("best_epoch", passport.epoch if validated and figures == state["metrics"] else None)
+    path, held = folder / "best.safetensors", None
+    for place in (path, start.path.with_name(path.name)):
+        with contextlib.suppress(CheckpointError):
+            held = read_checkpoint(place)[1]
+            if held.metrics == figures and place != path:
+                link_or_copy(place, path)
+            break
+    if figures and (held is None or held.metrics != figures):
+        if since == passport.epoch and whole_epoch:
+            saver.write_copies(start.tensors, passport, best=True, whole_epoch=False)
+        else:
+            log.say(
+                f"{path} is {'not there or damaged' if held is None else 'of another epoch'}: the best of the remaining epochs counts."
+            )
+            figures = held.metrics if held else {}
+    epoch = folder / f"epoch_{passport.epoch:04d}.safetensors"
+    if whole_epoch and saver.keep and not epoch.is_file():
+        saver.write_copies(start.tensors, passport, best=False, whole_epoch=True)
+    saver.tidy()
+    return from_first(figures)

@@ -1,4 +1,4 @@
-"""What a run writes while it works: ``log.jsonl``, ``log.csv``, lines or a progress bar, trackers, and a word when it hangs."""
+"""What a run writes while it works: ``log.jsonl``, ``log.csv``, lines or a progress bar, trackers, and a warning when it hangs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from clipwise.io.files import atomic_path
+
+if TYPE_CHECKING:
+    from clipwise.engine.run_folder import RunFolder
 
 
 class Averages:
@@ -63,11 +68,20 @@ class RunLog:
         self.active, self.quiet = active, quiet
         self.tracker: Callable[[dict[str, Any], int], None] | None = None
         self.folder = folder if active else None
+        self.run_folder: RunFolder | None = None
         self.terminal = sys.stderr.isatty()
         self.bar: Any = None
 
+    def check_folder(self) -> None:
+        """Before something is written: make the run's folder again if somebody removed it, and say so."""
+        if self.run_folder is not None and self.run_folder.check():
+            self.say(
+                f"the run's folder {self.folder} was removed while the run was going on. It is made again, with recipe.yaml; the log's "
+                "earlier lines are lost, checkpoints are until the next is written."
+            )
+
     def forget_after(self, epoch: int, batch: int) -> None:
-        """A resumed run goes on from its checkpoint: drop lines that the killed run wrote later than that.
+        """A resumed run starts at its checkpoint: drop lines that the killed run wrote later than that.
 
         Args:
             epoch, batch: finished epochs, and batches taken of the next.
@@ -80,7 +94,8 @@ class RunLog:
             for line in read_log(path)
             if line["epoch"] <= epoch or (line["epoch"] == epoch + 1 and line.get("iter", batch + 1) <= batch)
         ]
-        path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8")
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(json.dumps(x, ensure_ascii=False) + "\n" for x in kept), encoding="utf-8")
         self._rewrite_csv()
 
     def write(self, mode: str, figures: dict[str, Any], step: int) -> None:
@@ -90,6 +105,7 @@ class RunLog:
         rounded = {k: round(v, 7) if isinstance(v, float) else v for k, v in figures.items()}
         line = {"mode": mode, **rounded, "step": step}
         if self.folder is not None:
+            self.check_folder()
             with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
             self._rewrite_csv(line)
@@ -109,7 +125,7 @@ class RunLog:
                 return
         lines = read_log(self.folder / "log.jsonl")  # type: ignore[operator]
         columns = list(dict.fromkeys(k for line in lines for k in line))
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(lines)
@@ -184,7 +200,7 @@ class Watchdog:
             if waited > self.patience_s and reported != since:
                 reported = since
                 print(
-                    f"process {self.rank} stands still: {waited:.0f} s in '{self.phase}'. In 'waiting for data' a file or its storage "
+                    f"rank {self.rank} made no progress for {waited:.0f} s in '{self.phase}'. In 'waiting for data' a file or its storage "
                     "hangs (decode_timeout_s limits a file); in 'computing' or 'saving' it waits for another process: look at theirs.",
                     file=sys.stderr,
                     flush=True,

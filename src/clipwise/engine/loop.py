@@ -1,7 +1,7 @@
 """The training loop: one, for every model.
 
 A run is a function of the recipe, the data and the seed. Each step's learning rate, samples and random numbers
-follow from its number, so a run that was killed goes on from its last checkpoint as if nothing had happened.
+follow from its number, so a run that was killed resumes from its last checkpoint as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from clipwise.engine.device import peak_memory_mb, random_state, set_random_stat
 from clipwise.engine.log import Averages, RunLog, Watchdog
 from clipwise.engine.network import Network
 from clipwise.engine.optim import Schedule
-from clipwise.errors import CheckpointError, WorkError
+from clipwise.errors import WorkError
 from clipwise.recipe import Recipe
 
 
@@ -36,6 +36,8 @@ class RunResult:
     """Of the last validation."""
     best_metrics: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
+    """Whether epochs remain; the run can resume."""
+    reached_max_steps: bool = False
     seconds: float = 0.0
     skipped: dict[str, str] = field(default_factory=dict)
     """Training videos that could not be decoded, with the reason."""
@@ -57,8 +59,12 @@ class Run:
         self.metrics: dict[str, float] = {}
         self.best: dict[str, float] = {}
         self.validation: Any = None
-        self.doubtful: tuple[torch.Tensor, dict] | None = None  # the last loss and gradient, not yet looked at
-        self.asked: torch.Tensor | None = None  # how many processes were asked to stop, not yet looked at
+        self.pending_loss: tuple[torch.Tensor, dict] | None = None  # the last loss and gradient, not yet looked at
+        self.stop_votes: torch.Tensor | None = None  # how many processes were asked to stop, not yet looked at
+        self.best_epoch = 0
+        self.averages: dict[str, Averages] = {}  # of the batches since the last log line
+        self.waited = self.worked = 0.0  # seconds of those batches
+        self.taken = 0  # their number in this process
         self.max_steps: int | None = None
         self.said_slow = False
 
@@ -78,9 +84,11 @@ class Run:
             if better or last or self.epoch % recipe.checkpoint_every == 0:
                 self.save(best=better)
         interrupted = self.epoch < recipe.epochs
+        enough = bool(max_steps and self.step >= max_steps)
         if interrupted:
             self.save()
-            self.log.say(f"stopped after epoch {self.epoch}, batch {self.batch}; go on with --resume")
+            why = f" at step {self.step}, as --max-steps asks," if enough else ""
+            self.log.say(f"stopped{why} after epoch {self.epoch}, batch {self.batch}; resume with --resume")
         self.saver.wait()
         self.accelerator.wait_for_everyone()
         self.watchdog.close()
@@ -96,6 +104,7 @@ class Run:
             metrics=self.metrics,
             best_metrics=self.best,
             interrupted=interrupted,
+            reached_max_steps=enough,
             seconds=time.perf_counter() - started,
             skipped=self.task.failed,
             validation=self.validation,
@@ -105,13 +114,11 @@ class Run:
         recipe, task = self.recipe, self.task
         task.sampler.set_position(self.epoch, self.batch)
         self.network.model.train()
-        averages: dict[str, Averages] = {}
-        waited = worked = 0.0
-        taken, clock = 0, time.perf_counter()
+        averages, clock = self.averages, time.perf_counter()
         with self.log.progress(self.batches, f"epoch {self.epoch + 1}/{recipe.epochs}", self.batch) as advance:
             self.watchdog.enter("waiting for data")
             for batch in prefetch(task.loader, self.accelerator.device):
-                waited += time.perf_counter() - clock
+                self.waited += time.perf_counter() - clock
                 self.watchdog.enter("computing")
                 lr = self.schedule.set(self.network.optimizer, self.step)
                 last_of_step = (self.batch + 1) % recipe.accumulate == 0 or self.batch + 1 == self.batches
@@ -124,12 +131,12 @@ class Run:
                         figures = self.learn(extra, (self.epoch, self.batch, source.number + 1), 1, True)
                         averages.setdefault(f"/{source.source.name}", Averages()).add(figures, len(extra["index"]))
                 self.batch += 1
-                taken += 1
+                self.taken += 1
                 advance()
-                worked += time.perf_counter() - clock
+                self.worked += time.perf_counter() - clock
                 if self.batch % recipe.log_every == 0 or self.batch == self.batches:
-                    self._log_train(averages, lr, waited / taken, worked / taken)
-                    waited, worked, taken = 0.0, 0.0, 0
+                    self._log_train(lr, self.waited / self.taken, self.worked / self.taken)
+                    self.waited, self.worked, self.taken = 0.0, 0.0, 0
                 if self._should_stop(stop):
                     break
                 every = recipe.checkpoint_every_steps
@@ -139,19 +146,21 @@ class Run:
                 clock = time.perf_counter()
         self.check_finite()
 
-    def learn(self, batch: dict[str, Any], key: tuple[int, ...], parts: int, step: bool) -> dict[str, torch.Tensor]:
+    def learn(
+        self, batch: dict[str, Any], key: tuple[int, ...], accumulate: int, step: bool
+    ) -> dict[str, torch.Tensor]:
         """Forward and backward of one batch, and the optimizer's step when its gradients are complete.
 
         Args:
             key: numbers that name this batch; its random numbers come from them and the process's rank.
-            parts: how many batches make a step.
+            accumulate: how many batches make a step.
             step: whether this is the last of them.
         """
         accelerator, network = self.accelerator, self.network
         with network.collecting(step):
             loss, figures = self.task.loss(network.model, batch, (*key, accelerator.process_index))
             self.check_finite()
-            accelerator.backward(loss / parts)
+            accelerator.backward(loss / accumulate)
         suspect = loss.detach()
         if step:
             norm = network.step(self.recipe.grad_clip)
@@ -159,7 +168,7 @@ class Run:
                 figures["grad_norm"] = norm
                 if accelerator.scaler is None:  # with fp16 an overflow is no accident: the scaler skips the step
                     suspect = suspect + 0 * norm
-        self.doubtful = suspect, batch
+        self.pending_loss = suspect, batch
         return figures
 
     def _should_stop(self, stop: threading.Event) -> bool:
@@ -173,15 +182,15 @@ class Run:
             return True
         if self.accelerator.num_processes == 1:
             return stop.is_set()
-        before, self.asked = self.asked, torch.tensor(float(stop.is_set()), device=self.accelerator.device)
-        torch.distributed.all_reduce(self.asked)
+        before, self.stop_votes = self.stop_votes, torch.tensor(float(stop.is_set()), device=self.accelerator.device)
+        torch.distributed.all_reduce(self.stop_votes)
         return before is not None and bool(before.item() > 0)
 
     def check_finite(self) -> None:
         """Stop at a loss that is NaN or infinite. It is looked at one step late, so that the device never waits."""
-        if self.doubtful is None:
+        if self.pending_loss is None:
             return
-        (loss, batch), self.doubtful = self.doubtful, None
+        (loss, batch), self.pending_loss = self.pending_loss, None
         if not torch.isfinite(loss).item():
             names = ", ".join(self.task.batch_names(batch)[:8])
             raise WorkError(
@@ -189,16 +198,18 @@ class Run:
                 "Lower lr, set grad_clip, or use amp: no. The last checkpoint is from before this step."
             )
 
-    def _log_train(self, averages: dict[str, Averages], lr: float, data_time: float, step_time: float) -> None:
+    def _log_train(self, lr: float, data_time: float, step_time: float) -> None:
         device = self.accelerator.device if self.accelerator.num_processes > 1 else None
         place = {"epoch": self.epoch + 1, "epochs": self.recipe.epochs, "iter": self.batch, "iters": self.batches}
-        means = {f"{key}{suffix}": v for suffix, average in averages.items() for key, v in average.take(device).items()}
+        means = {
+            f"{key}{suffix}": v for suffix, average in self.averages.items() for key, v in average.take(device).items()
+        }
         costs = {"lr": lr, "memory": peak_memory_mb(), "data_time": data_time}
         self.log.write("train", {**place, **costs, **means, "time": step_time}, self.step)
         if data_time > 0.5 * step_time and step_time > 0.02 and not self.said_slow:
             self.said_slow = True
             self.log.say(
-                f"the loader is the brake: {data_time:.2f} of {step_time:.2f} s a step is waiting for data. More num_workers, "
+                f"data loading is the bottleneck: {data_time:.2f} of {step_time:.2f} s of each batch are spent waiting for it. More num_workers, "
                 "or files made for random access (`clipwise prepare resize`), help."
             )
 
@@ -212,8 +223,8 @@ class Run:
         self.metrics = figures
         self.log.write("val", {"epoch": self.epoch, "epochs": self.recipe.epochs, **figures}, self.step)
         key = self.task.main_metric
-        if not self.best or figures[key] > self.best[key]:
-            self.best = dict(figures)
+        if not self.best or figures[key] >= self.best[key]:  # of equals the one that was trained longer
+            self.best, self.best_epoch = dict(figures), self.epoch
             return True
         return False
 
@@ -223,47 +234,63 @@ class Run:
         """Write ``last`` with its training state, and ``best`` when this is it."""
         self.check_finite()
         self.watchdog.enter("saving")
+        self.log.check_folder()
         state = {
             "epoch": self.epoch,
             "batch": self.batch,
             "step": self.step,
             "global_batch": self.global_batch,
+            "processes": self.accelerator.num_processes,
             "best": self.best,
+            "best_epoch": self.best_epoch,
             "metrics": self.metrics,
             "random": random_state(),
+            "log": {
+                "averages": {suffix: [average.sums, average.count] for suffix, average in self.averages.items()},
+                "times": [self.waited, self.worked, self.taken],
+            },
             **self.network.state(),
         }
         passport = self.task.passport()
         passport.epoch, passport.step, passport.metrics = self.epoch, self.step, dict(self.metrics)
         self.saver.save(state, self.network.weights(), passport, best=best, whole_epoch=self.batch == 0)
 
-    def restore(self, path: Path, passport: ckpt.Passport) -> None:
-        """Take everything back from a checkpoint."""
-        tensors, _ = ckpt.read_checkpoint(path)
-        state = ckpt.load_state(path, passport)
-        rank = self.accelerator.process_index
-        self.network.restore(tensors, state, path)
-        own = state
-        if rank:
-            try:
-                own = ckpt.load_state(path, passport, rank)
-                for key, buffer in self.network.bare.named_buffers():
-                    buffer.copy_(own["buffers"][key])
-            except CheckpointError:
-                self.log.say(
-                    "the checkpoint was made by fewer processes: the new ones take the first one's batch norm statistics."
-                )
+    def restore(self, start: Any) -> None:
+        """Take everything back from a checkpoint (an ``init_resume.Start``)."""
+        from clipwise.engine.init_resume import complete
+
+        state, own = start.state, start.own
+        groups = [{k: v for k, v in g.items() if k != "params"} for g in self.network.optimizer.param_groups]
+        self.network.restore(start.tensors, state, start.path)
+        for group, recipes in zip(self.network.optimizer.param_groups, groups):
+            group.update(recipes)  # with --allow-changes they differ from the checkpoint's
+        if own is None:
+            own = {"random": state["random"]}
+        elif self.accelerator.process_index:
+            for key, buffer in self.network.bare.named_buffers():
+                buffer.copy_(own["buffers"][key])
+        if start.processes < self.accelerator.num_processes:
+            self.log.say(
+                f"the checkpoint was made by {start.processes} of now {self.accelerator.num_processes} processes: "
+                "the new ones take the first one's batch norm statistics."
+            )
+        for suffix, (sums, count) in own.get("log", {}).get("averages", {}).items():
+            average = self.averages.setdefault(suffix, Averages())
+            average.count = count
+            average.sums = {k: v.to(self.accelerator.device) if torch.is_tensor(v) else v for k, v in sums.items()}
+        self.waited, self.worked, self.taken = own.get("log", {}).get("times", (0.0, 0.0, 0))
         self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
-        self.best, self.metrics = state["best"], state["metrics"]
+        self.best = complete(start, self.folder, self.saver, self.recipe, self.log)
+        self.best_epoch, self.metrics = state.get("best_epoch", 0), state["metrics"]
         set_random_state(own["random"])
         self.log.forget_after(self.epoch, self.batch)
         before = state.get("global_batch", self.global_batch)
         if (
             before != self.global_batch
-        ):  # other processes or another batch size: the same place of the epoch, counted anew
+        ):  # other processes or another batch size: the same place of the epoch, recomputed
             whole = self.batch * before // self.global_batch
             self.batch = min(whole - whole % self.recipe.accumulate, self.batches - 1)
             self.step = self.epoch * self.schedule.steps_per_epoch + self.batch // self.recipe.accumulate
             self.log.say(
-                f"the global batch was {before} and is {self.global_batch} now: going on with batch {self.batch + 1} of {self.batches}"
+                f"the global batch was {before} and is {self.global_batch} now: resuming with batch {self.batch + 1} of {self.batches}"
             )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,17 +13,16 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import nn
 
-from clipwise.engine import checkpoint as ckpt
-from clipwise.engine.device import make_accelerator, seed_everything
-from clipwise.engine.init_resume import check_resume, find_resume, init_weights
+from clipwise.data.loader import worker_deaths
+from clipwise.engine.device import from_first, make_accelerator, seed_everything
 from clipwise.engine.log import RunLog
 from clipwise.engine.loop import Run, RunResult
+from clipwise.engine.run_folder import RunFolder
 from clipwise.engine.task import task_class
 from clipwise.errors import CheckpointError
-from clipwise.io.files import atomic_path
 from clipwise.io.plugins import trusting
 from clipwise.models.registry import model_place
-from clipwise.recipe import Recipe, dump_recipe, load_recipe, scaled_lr
+from clipwise.recipe import Recipe, load_recipe, scaled_lr
 
 _FRESH_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
@@ -38,6 +36,7 @@ def train(
     validate: bool = True,
     init: str | None = None,
     resume: str | bool | None = None,
+    allow_changes: bool = False,
     max_steps: int | None = None,
     check: bool = False,
     device: str | None = None,
@@ -54,8 +53,9 @@ def train(
         work_dir: the run's folder; ``runs/NAME`` if not given.
         validate: measure on the validation data during training.
         init: checkpoint whose weights are the start.
-        resume: True to go on from the run's newest checkpoint, ``auto`` to do so if there is one (elastic restarts),
+        resume: True to resume from the run's newest checkpoint, ``auto`` to do so if there is one (elastic restarts),
             or a checkpoint's path.
+        allow_changes: resume although the recipe differs from the checkpoint's in what makes it another run.
         max_steps: stop, resumably, after so many optimizer steps.
         check: look at a sample of the data before the first epoch and say what is wrong.
         device: ``cpu`` to keep off an accelerator.
@@ -80,59 +80,91 @@ def train(
         loss_scale=recipe.loss_scale,
         static_graph=recipe.static_graph,
     )
-    main = accelerator.is_main_process
-    resume_from = find_resume(resume, folder) if resume else None
-    passport = ckpt.read_passport(resume_from) if resume_from else None
-    log = RunLog(folder, active=main, quiet=quiet)
-    seed_everything(recipe.seed, recipe.deterministic)
-    with trusting(trust):
-        kind = task_class(recipe.task)
-        task = kind(recipe, accelerator, log, data=data, val_data=val_data, validate=validate)
-    recipe = task.recipe  # with what only the data can tell
-    assert not isinstance(recipe, str)
-    if passport:
-        check_resume(passport, task)
-    else:
-        task.audit(short_check=check and main)
-        if init or recipe.init:
-            init_weights(task.model, str(init or recipe.init), getattr(recipe, "init_first_conv", "average"), log)
-    lr = scaled_lr(recipe, accelerator.num_processes)
-    accelerator.wait_for_everyone()  # all have read their start, which may lie in this folder
-    if main:
-        earlier = _prepare_folder(folder, recipe, resume_from)
-        task.keep_lists(folder)
-        if recipe.trackers:
-            log.tracker = _trackers(accelerator, recipe, folder)
-        if earlier:
-            log.say(f"{folder} held an earlier run: its files are in {earlier} now. (--resume goes on with a run.)")
-        if lr != recipe.lr:
+    log = RunLog(folder, active=accelerator.is_main_process, quiet=quiet)
+    with _locked(folder, log), worker_deaths():
+        start = None
+        if resume:
+            from clipwise.engine.init_resume import check_resume, find_resume
+
+            start = find_resume(resume, folder, log)
+        seed_everything(recipe.seed, recipe.deterministic)
+        with trusting(trust):
+            kind = task_class(recipe.task)
+            task = kind(recipe, accelerator, log, data=data, val_data=val_data, validate=validate)
+        recipe = task.recipe  # with what only the data can tell
+        assert not isinstance(recipe, str)
+        if start:
+            check_resume(start, task, allow_changes, log)
+        else:
+            task.audit(short_check=check and log.active)
+            if init or recipe.init:
+                from clipwise.engine.init_resume import init_weights
+
+                init_weights(task.model, str(init or recipe.init), getattr(recipe, "init_first_conv", "average"), log)
+        lr = scaled_lr(recipe, accelerator.num_processes)
+        accelerator.wait_for_everyone()  # all have read their start, which may lie in this folder
+        if log.run_folder is not None:
+            earlier = log.run_folder.prepare(recipe, start.path if start else None)
+            task.keep_lists(folder)
+            if recipe.trackers:
+                log.tracker = _trackers(accelerator, recipe, folder)
+            if earlier:
+                log.say(f"{folder} held an earlier run: its files are in {earlier} now. (--resume continues a run.)")
+            if lr != recipe.lr:
+                log.say(
+                    f"learning rate {recipe.lr:g} -> {lr:g} (linear rule, made for a global batch of {recipe.base_batch_size})"
+                )
+        if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) and os.environ.get(_FRESH_STORE) != "1":
             log.say(
-                f"learning rate {recipe.lr:g} -> {lr:g} (linear rule, made for a global batch of {recipe.base_batch_size})"
+                f"torchrun may restart these processes, but {_FRESH_STORE}=1 is not set in its environment: restarted processes may then "
+                "find the addresses of those before them, and fail with 'Connection refused'."
             )
-    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) and os.environ.get(_FRESH_STORE) != "1":
-        log.say(
-            f"torchrun may restart these processes, but {_FRESH_STORE}=1 is not set in its environment: restarted processes may then find "
-            "the addresses of those before them, and fail with 'Connection refused'."
-        )
-    run = Run(recipe, task, accelerator, log, folder, lr)
-    if resume_from and passport:
-        run.restore(resume_from, passport)
-        log.say(f"resuming from {resume_from} after epoch {run.epoch}, batch {run.batch}")
-    with _stop_signals() as stop:
-        result = run.fit(stop, validate and task.val_videos is not None, max_steps)
-    if recipe.trackers:
-        accelerator.end_training()
+        run = Run(recipe, task, accelerator, log, folder, lr)
+        if start:
+            run.restore(start)
+            log.say(f"resuming from {start.path} after epoch {run.epoch}, batch {run.batch}")
+        elif log.active:
+            run.saver.tidy()  # what a run that was killed before its first checkpoint left
+        accelerator.wait_for_everyone()
+        with _stop_signals() as stop:
+            result = run.fit(stop, validate and task.val_videos is not None, max_steps)
+        if recipe.trackers:
+            accelerator.end_training()
     return result
 
 
 @contextmanager
+def _locked(folder: Path, log: RunLog) -> Iterator[None]:
+    """The run's folder, locked by the main process while the block runs; all processes learn of a refusal."""
+    refusal = None
+    if log.active:
+        try:
+            log.run_folder = RunFolder(folder)
+        except CheckpointError as error:
+            refusal = str(error)
+    refusal = from_first(refusal)
+    if refusal:
+        raise CheckpointError(refusal)
+    try:
+        yield
+    finally:
+        if log.run_folder is not None:
+            log.run_folder.close()
+
+
+@contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM ask the loop to save and end after this step; a second Ctrl-C ends at once."""
+    """SIGINT and SIGTERM ask the loop to save and end after this step; a second Ctrl-C, a second later, ends at once."""
     stop = threading.Event()
+    first = 0.0
 
     def ask(number, frame):
-        if stop.is_set() and number == signal.SIGINT:
+        nonlocal first
+        if (
+            stop.is_set() and number == signal.SIGINT and time.monotonic() - first > 1
+        ):  # torchrun repeats the terminal's
             raise KeyboardInterrupt
+        first = first or time.monotonic()
         stop.set()
 
     if threading.current_thread() is not threading.main_thread():
@@ -144,36 +176,6 @@ def _stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-# The last one makes a folder a run's: if the process is killed while it moves them, the next one moves the rest.
-_FILES_OF_A_RUN = (
-    "best.safetensors", "epoch_*.safetensors", "state-*.pt", "log.jsonl", "log.csv", "recipe.yaml", "report.html", "last.safetensors",
-)  # fmt: skip
-
-
-def _prepare_folder(folder: Path, recipe: Recipe, resume_from: Path | None) -> Path | None:
-    """Make the run's folder and write its recipe. Unless that run goes on, its files are moved aside; returns where to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"the run's folder {folder} can't be made: {error.strerror}.") from None
-    earlier = None
-    goes_on = resume_from is not None and resume_from.resolve().parent == folder.resolve()
-    if not goes_on and (folder / "last.safetensors").is_file():
-        earlier = next(p for n in itertools.count(1) if not (p := folder / f"earlier-{n}").exists())
-        earlier.mkdir()
-        if (folder / "lists").is_dir():  # a copy, for the new run may be about to train on them
-            shutil.copytree(folder / "lists", earlier / "lists")
-        for old in [path for pattern in _FILES_OF_A_RUN for path in folder.glob(pattern)]:
-            old.rename(earlier / old.name)
-    if not goes_on:
-        # What a run without a checkpoint left: its log would mix with the new one's.
-        for name in ("log.jsonl", "log.csv"):
-            (folder / name).unlink(missing_ok=True)
-    with atomic_path(folder / "recipe.yaml") as path:
-        path.write_text(dump_recipe(recipe), encoding="utf-8")
-    return earlier
 
 
 def _trackers(accelerator: Accelerator, recipe: Recipe, folder: Path):

@@ -172,7 +172,7 @@ class RunRecipe(Strict):
     log_every: Count = 20
     """Steps between two log lines."""
     hang_warning_s: Positive | None = 600.0
-    """Report a process that stands still for so many seconds."""
+    """Report a rank that makes no progress for so many seconds."""
     trackers: list[Literal["tensorboard", "wandb", "mlflow", "swanlab"]] = []
     """Where the figures go besides the run's own files."""
 
