@@ -23,7 +23,7 @@ from clipwise.engine.train import train
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, model_hash, window_centers
 from clipwise.infer.localize import Localizer
-from clipwise.infer.segments import Localization, NamedSegment, choose_segments
+from clipwise.infer.segments import Localization, Segment, choose_segments
 from clipwise.infer.timeline import _Block, _lanes, save_timeline
 from clipwise.models import create_model
 from clipwise.prepare.frame_files import PictureEncoder
@@ -522,7 +522,7 @@ def test_names_come_from_the_labeler(world):
 def test_the_timelines_labels_do_not_lie_over_each_other(tmp_path):
     """A label beside its block takes room, on the left of it at the picture's edge; the truth is cut at the video's end."""
     spans = [(0.0, 5.0), (9.9, 10.0), (1.0, 1.1), (1.3, 1.4), (9.7, 9.8), (5.0, 5.1)]
-    segments = [NamedSegment(a, b, "a long name", 0.5, 0.5) for a, b in spans]
+    segments = [Segment(a, b, "a long name", 0.5, proposal_score=0.5) for a, b in spans]
     found = Localization("v.mp4", 10.0, segments, [], np.zeros((0, 3)), np.ones(4, np.float32), np.ones(4, np.float32))
     truth = [{"segment": [8, 30], "label": "late"}, {"segment": [20, 30], "label": "behind"}]
     svg = save_timeline(tmp_path / "t.svg", found, truth=truth).read_text()
@@ -538,7 +538,7 @@ def test_the_timelines_labels_do_not_lie_over_each_other(tmp_path):
 
 def test_chosen_segments_do_not_say_the_same_twice():
     def segment(start, end, score):
-        return NamedSegment(start, end, "a", score, score)
+        return Segment(start, end, "a", score, proposal_score=score)
 
     found = [segment(0, 4, 0.9), segment(0.2, 4, 0.8), segment(5, 9, 0.5), segment(20, 21, 0.05)]
     assert [s.score for s in choose_segments(found, 10, 0.2, 0.4)] == [0.9, 0.5]

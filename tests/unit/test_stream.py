@@ -15,18 +15,19 @@ import pytest
 import torch
 
 from clipwise.cli import main
-from clipwise.data.transforms import normalize_clips
+from clipwise.data.transforms import ClipPlan, normalize_clips
 from clipwise.engine.checkpoint import Passport, save_weights
 from clipwise.errors import ClipwiseError, DecodeError, WorkError
 from clipwise.infer.predictor import Predictor, load
-from clipwise.infer.stream import Segment, Segmenter, Streamer, WindowScores, srt_block
+from clipwise.infer.segments import Segment, Segmenter, WindowScores, srt_block
+from clipwise.infer.stream import Streamer
 from clipwise.models import create_model
 from clipwise.models.contract import online as online_twin
 from clipwise.prepare.synthetic import CLASSES, draw_action, write_video
 from clipwise.recipe import RecognitionRecipe
 from clipwise.video import live as source_module
 from clipwise.video.decode import open_video
-from clipwise.video.live import Picture, Source, resample
+from clipwise.video.live import Source, TimedFrame, resample
 
 CPU = torch.device("cpu")
 PIXELS = {"test_resize": 32, "test_crop_size": 32}
@@ -73,8 +74,8 @@ def test_windows_are_what_the_predictor_says_of_these_frames(slowonly, video):
     windows = list(streamer(Source(video)))
     with open_video(video) as reader:
         frames = reader.frames(range(45))
-    starts = range(0, 45 - 8 + 1, 5)  # a clip of 4 frames, 2 apart, spans 8
-    assert [round(w.start_s * 25) for w in windows] == list(starts)
+    starts = [*range(0, 45 - 8 + 1, 5), 37]  # a clip of 4 frames, 2 apart, spans 8; the last window ends with the file
+    assert [round(w.start_s * 25) for w in windows] == starts
     assert [round(w.end_s * 25) for w in windows] == [start + 8 for start in starts]
     for window, start in zip(windows, starts):
         expected = slowonly(frames[start : start + 8]).scores
@@ -94,24 +95,34 @@ def test_a_window_over_the_whole_file_is_the_files_prediction(video):
 
 def test_only_pictures_that_a_window_samples_are_converted(slowonly, video, monkeypatch):
     converted = []
-    real = Picture.rgb
-    monkeypatch.setattr(Picture, "rgb", lambda self: converted.append(self.time_s) or real(self))
+    real = ClipPlan.apply
+    monkeypatch.setattr(ClipPlan, "apply", lambda self, frame: converted.append(1) or real(self, frame))
     windows = list(Streamer(slowonly, window_s=8 / 25, stride_s=8 / 25)(Source(video)))
+    assert len(windows) == 6
+    assert len(converted) == 4 * 6  # 4 of each 8; the last window, frames 37 to 44, samples others than the one before
+
+
+def test_only_frames_that_a_window_samples_are_converted_of_a_live_source(slowonly, video, monkeypatch):
+    converted = []
+    real = TimedFrame.rgb
+    monkeypatch.setattr(TimedFrame, "rgb", lambda self: converted.append(self.time_s) or real(self))
+    windows = list(Streamer(slowonly, window_s=8 / 25, stride_s=8 / 25, fps=25)(Source(video, live=True)))
     assert len(windows) == 5
-    # the first picture for the size, 8 of the first window, then 4 of each 8 (the last 5 pictures have 3 of them)
+    # the first frame for the size, 8 of the first window, then 4 of each 8 (the last 5 frames have 3 of them)
     assert len(converted) == 1 + 8 + 4 * 4 + 3
 
 
 def endless(count: int):
     """Pictures without a file behind them: an hour takes no disk."""
     frame = av.VideoFrame.from_ndarray(np.zeros((36, 48, 3), np.uint8), format="rgb24")
-    return (Picture(n / 25, frame) for n in range(count))
+    return (TimedFrame(n / 25, frame) for n in range(count))
 
 
 def test_the_ring_does_not_grow(slowonly, monkeypatch):
     streamer = Streamer(slowonly)
     sizes = []
-    monkeypatch.setattr(streamer, "_score", lambda kept, *rest: sizes.append(len(kept)))
+    monkeypatch.setattr(streamer, "_clip", lambda kept, *rest: sizes.append(len(kept)))
+    monkeypatch.setattr(streamer, "_score", lambda *rest: None)
     plan = streamer.spec.transform.draw(36, 48)
     windows = sum(1 for _ in streamer._slide(endless(5000), 25.0, plan))
     assert windows == (5000 - 8) // 4 + 1
@@ -123,17 +134,17 @@ def test_a_hole_in_a_source_is_not_spanned_by_a_window(slowonly):
     times = [n / 25 for n in range(10)] + [20 + n / 25 for n in range(10)]
     streamer = Streamer(slowonly, stride_s=1.0)
     plan = streamer.spec.transform.draw(36, 48)
-    windows = list(streamer._slide((Picture(t, frame) for t in times), 25.0, plan))
+    windows = list(streamer._slide((TimedFrame(t, frame) for t in times), 25.0, plan))
     assert [(w.start_s, round(w.end_s, 2)) for w in windows] == [(0.0, 0.32), (20.0, 20.32)]
 
 
 def test_resample_keeps_the_rate():
     frame = next(endless(1)).frame
-    slow = [Picture(t, frame) for t in (0.0, 0.1, 0.2, 0.3)]
+    slow = [TimedFrame(t, frame) for t in (0.0, 0.1, 0.2, 0.3)]
     assert [p.time_s for p in resample(iter(slow), 20)] == pytest.approx(np.arange(7) / 20)
-    fast = [Picture(n / 100, frame) for n in range(50)]
+    fast = [TimedFrame(n / 100, frame) for n in range(50)]
     assert [p.time_s for p in resample(iter(fast), 10)] == pytest.approx(np.arange(5) / 10)
-    hole = [Picture(0.0, frame), Picture(60.0, frame), Picture(60.1, frame)]
+    hole = [TimedFrame(0.0, frame), TimedFrame(60.0, frame), TimedFrame(60.1, frame)]
     assert len(list(resample(iter(hole), 10))) == 3
 
 
@@ -196,25 +207,25 @@ def scores(values: list[float], stride: float = 1.0, length: float = 2.0) -> lis
 def segments_of(windows: list[WindowScores], **options) -> list[Segment]:
     segmenter = Segmenter(**options)
     found = [s for w in windows for s in segmenter.update(w)] + segmenter.finish()
-    return sorted(found, key=lambda s: (s.class_index, s.start_s))
+    return sorted(found, key=lambda s: (s.index, s.start_s))
 
 
 def test_hysteresis():
     windows = scores([0.1, 0.6, 0.4, 0.35, 0.2, 0.45, 0.1])
     found = segments_of(windows, smooth=1, threshold=0.55, release=0.3)
-    first = [s for s in found if s.class_index == 0]
+    first = [s for s in found if s.index == 0]
     # Begins at 0.6, lives on at 0.4 and 0.35, ends at 0.2; 0.45 alone begins nothing. Windows stand for middle +- 0.5.
     assert [(s.start_s, s.end_s) for s in first] == [(1.5, 4.5)]
     assert first[0].score == pytest.approx((0.6 + 0.4 + 0.35) / 3)
-    other = [(s.start_s, s.end_s) for s in found if s.class_index == 1]
+    other = [(s.start_s, s.end_s) for s in found if s.index == 1]
     assert other == [(0.0, 8.0)]  # from the first window's start to the last one's end
 
 
 def test_smoothing_is_centerd():
     windows = scores([0.0, 0.0, 0.9, 0.9, 0.9, 0.0, 0.9, 0.9, 0.9, 0.0, 0.0])
-    (segment,) = (s for s in segments_of(windows, smooth=3, threshold=0.5, release=0.5) if s.class_index == 0)
+    (segment,) = (s for s in segments_of(windows, smooth=3, threshold=0.5, release=0.5) if s.index == 0)
     assert (segment.start_s, segment.end_s) == (2.5, 9.5)  # the dip is bridged, the ends stay where they are
-    assert len([s for s in segments_of(windows, smooth=1, threshold=0.5) if s.class_index == 0]) == 2
+    assert len([s for s in segments_of(windows, smooth=1, threshold=0.5) if s.index == 0]) == 2
 
 
 def test_short_segments_holes_and_wrong_values():
@@ -222,7 +233,7 @@ def test_short_segments_holes_and_wrong_values():
     options = dict(smooth=1, threshold=0.95, release=0.0)
     assert segments_of(windows, **options) == []
     long_ones = segments_of(windows, smooth=1, threshold=0.5, release=0.5, min_s=2.0)
-    assert [(s.start_s, s.end_s) for s in long_ones if s.class_index == 0] == [(3.5, 6.5)]
+    assert [(s.start_s, s.end_s) for s in long_ones if s.index == 0] == [(3.5, 6.5)]
     late = [replace(w, start_s=w.start_s + 100, end_s=w.end_s + 100) for w in scores([0.9, 0.9])]
     found = segments_of([*scores([0.9, 0.9]), *late], smooth=1)
     assert [(s.start_s, s.end_s) for s in found] == [(0.0, 3.0), (100.0, 103.0)]
@@ -238,14 +249,14 @@ def test_segments_of_a_class_never_overlap():
         found = segments_of(windows, smooth=smooth, threshold=0.6, release=0.4)
         assert len(found) > 5
         for index in (0, 1):
-            mine = [s for s in found if s.class_index == index]
+            mine = [s for s in found if s.index == index]
             assert all(a.end_s <= b.start_s for a, b in pairwise(mine))
             assert all(s.start_s < s.end_s for s in mine)
 
 
 def test_subtitles():
-    block = srt_block(3, Segment(3661.5, 3662.0009, 0, 0.876), "moves right")
-    assert block == "3\n01:01:01,500 --> 01:01:02,001\nmoves right (0.88)\n\n"
+    block = srt_block(3, Segment(3661.5, 3662.0009, "moves right", 0.876))
+    assert block == "3\n01:01:01,500 --> 01:01:02,001\nmoves right (0.88)\n"
 
 
 # -- sources
@@ -317,7 +328,7 @@ def test_a_stream_that_breaks_is_opened_again(transport_stream):
         source._stop.wait = lambda seconds: waits.append(seconds) or server.requests >= 2
         times = [p.time_s for p in source]
     assert len(said) == 2
-    assert "ended after 1.7 s; opening it again in 1 s (1 more tries)" in said[0]
+    assert "ended after 1.8 s; opening it again in 1 s (1 more tries)" in said[0]
     assert waits[0] == 1.0
     assert len(times) > 60  # both connections' pictures
     assert times == sorted(times)
@@ -449,3 +460,20 @@ def test_command_line(tmp_path, video, capsys):
     assert main(["stream", str(checkpoint), "http://127.0.0.1:9/x", "--out", "x.mp4"]) == 2
     assert "second pass" in capsys.readouterr().err
     assert main(["stream", str(checkpoint), str(tmp_path / "absent.mp4")]) == 2
+
+
+def test_the_end_of_a_stream_that_breaks_off_is_not_lost(transport_stream):
+    """What the decoder holds back was received: 45 frames were sent, and 45 are seen."""
+    with Server(transport_stream, length=False, kind="video/mp2t") as server:
+        assert len(list(Source(server.url))) == 45
+
+
+def test_a_file_in_which_nothing_is_found_says_what_came_nearest(video, tmp_path, capsys):
+    predictor = make_predictor("slowonly_tiny", clip_len=4, frame_interval=2)
+    save_weights(tmp_path / "a.safetensors", predictor.model.state_dict(), predictor.passport)
+    assert main(["stream", str(tmp_path / "a.safetensors"), str(video), "--threshold", "1", "--smooth", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    best = max(Streamer(predictor)(Source(video)), key=lambda w: w.scores.max())
+    assert f"no class reached the threshold (1). Highest: 00:00:{best.start_s:05.2f} - " in err
+    assert f"{best.scores.max():.3f}" in err

@@ -171,7 +171,9 @@ def _run(verb: str, rest: Sequence[str]) -> int:
 
 
 def _fail(program: str, message: str, code: int) -> int:
-    print(f"{program}: {message}", file=sys.stderr)
+    from clipwise.io.text import printable
+
+    print(printable(f"{program}: {message}"), file=sys.stderr)
     return code
 
 

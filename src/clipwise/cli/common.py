@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from clipwise.errors import ClipwiseError
 from clipwise.export import SUFFIXES
+from clipwise.io.text import json_text, printable
 
 EXPORTED_SUFFIXES = tuple(SUFFIXES.values())
 
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    json.dump(value, sys.stdout, ensure_ascii=False, indent=2, default=_plain)
-    sys.stdout.write("\n")
-
-
-def _plain(value: Any) -> Any:
-    """numpy values and paths as JSON has them."""
-    return value.tolist() if hasattr(value, "tolist") else str(value)
+    print(json_text(value, indent=2))
 
 
 def print_table(rows: Iterable[Sequence[Any]], header: Sequence[str] | None = None) -> None:
     """Aligned columns on stdout; numbers to the right."""
-    body = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    body = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
     everything = ([list(header)] if header else []) + body
     if not everything:
         return

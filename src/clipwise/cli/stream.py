@@ -11,12 +11,12 @@ Prints the segments (with --json: each window and each segment as a line of JSON
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from typing import Any
 
 from clipwise.cli.common import add_device, add_json
+from clipwise.io.text import json_text, printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--window", type=float, metavar="S", help="seconds a window (the span of the model's clip, or 3)"
     )
     parser.add_argument("--stride", type=float, metavar="S", help="seconds from window to window (half a window)")
-    parser.add_argument("--fps", type=float, help="look at so many pictures a second (the source's own rate)")
+    parser.add_argument("--fps", type=float, help="look at so many frames per second (the source's own rate)")
     parser.add_argument("--clips", type=int, default=1, metavar="N", help="clips a window (default 1)")
-    parser.add_argument("--online", action="store_true", help="TSM trained with online_shift: one picture a step")
+    parser.add_argument("--online", action="store_true", help="TSM trained with online_shift: one frame a step")
     parser.add_argument("--smooth", type=int, default=3, metavar="N", help="windows averaged for segments (default 3)")
     parser.add_argument("--threshold", type=float, default=0.5, help="score at which a segment begins (default 0.5)")
     parser.add_argument("--release", type=float, help="score below which it ends (0.6 of the threshold)")
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topk", type=int, default=3, help="classes of a window that --json prints (default 3)")
     parser.add_argument("--srt", metavar="FILE", help="write the segments as subtitles")
     parser.add_argument("--out", metavar="VIDEO", help="write the file with its segments drawn into it")
-    parser.add_argument("--live", action=argparse.BooleanOptionalAction, help="drop pictures rather than fall behind")
+    parser.add_argument("--live", action=argparse.BooleanOptionalAction, help="drop frames rather than fall behind")
     parser.add_argument("--reconnect", type=int, default=0, metavar="N", help="open a broken stream again N times")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="wait so long for data (default 10)")
     parser.add_argument("--source-format", metavar="NAME", help="FFmpeg's input format (v4l2, avfoundation, lavfi, …)")
@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
     from clipwise.cli.predict import load_any
     from clipwise.engine.device import peak_memory_mb
     from clipwise.errors import ClipwiseError, WorkError
-    from clipwise.infer.stream import Segment, Segmenter, Streamer, srt_block
+    from clipwise.infer.segments import Segment, Segmenter, srt_block
+    from clipwise.infer.stream import Streamer
     from clipwise.video.live import Source
 
     if args.topk < 1 or args.clips < 1:
@@ -69,8 +70,10 @@ def run(args: argparse.Namespace) -> int:
         if source.live or source.scheme:
             raise ClipwiseError("--out draws into a file in a second pass; a stream or a camera can't be read twice.")
         check_video_path(args.out)
-    segmenter = Segmenter(smooth=args.smooth, threshold=args.threshold, release=args.release, min_s=args.min_duration)
+    limits = dict(smooth=args.smooth, threshold=args.threshold, release=args.release, min_s=args.min_duration)
+    Segmenter(**limits)  # wrong values are refused before the model is loaded
     predictor = load_any(args.checkpoint, args.device, args.amp)
+    segmenter = Segmenter(predictor.classes, **limits)
     streamer = Streamer(
         predictor,
         window_s=args.window,
@@ -82,30 +85,17 @@ def run(args: argparse.Namespace) -> int:
     found: list[Segment] = []
     subtitles = open(args.srt, "w", encoding="utf-8") if args.srt else None  # noqa: SIM115 - grows with the stream
 
-    def name(index: int) -> str:
-        return predictor.classes[index] if predictor.classes else str(index)
-
     def tell(segments: list[Segment]) -> None:
         for segment in segments:
-            if args.out:
-                found.append(segment)
+            found.append(segment)
             if subtitles:
-                tell.count += 1  # type: ignore[attr-defined]
-                subtitles.write(srt_block(tell.count, segment, name(segment.class_index)))  # type: ignore[attr-defined]
+                subtitles.write(("\n" if len(found) > 1 else "") + srt_block(len(found), segment))
                 subtitles.flush()
             if args.json:
-                _line(
-                    type="segment",
-                    start_s=round(segment.start_s, 3),
-                    end_s=round(segment.end_s, 3),
-                    **{"class": name(segment.class_index), "index": segment.class_index},
-                    score=round(segment.score, 4),
-                )
+                _line(type="segment", **segment.to_dict())
             else:
-                times = f"{_time(segment.start_s)} - {_time(segment.end_s)}"
-                print(f"{times}  {name(segment.class_index)}  {segment.score:.3f}", flush=True)
+                print(_row(segment), flush=True)
 
-    tell.count = 0  # type: ignore[attr-defined]
     began = time.perf_counter()
     last_s, broken = 0.0, None
     try:
@@ -113,7 +103,8 @@ def run(args: argparse.Namespace) -> int:
             last_s = window.end_s
             if args.json:
                 order = (-window.scores).argsort(kind="stable")[: args.topk]
-                top = [{"class": name(int(i)), "score": round(float(window.scores[i]), 4)} for i in order]
+                names = predictor.classes or list(map(str, range(len(window.scores))))
+                top = [{"class": names[i], "score": round(float(window.scores[i]), 4)} for i in order.tolist()]
                 _line(type="window", start_s=round(window.start_s, 3), end_s=round(window.end_s, 3), top=top)
             tell(segmenter.update(window))
             if args.max_seconds is not None and last_s >= args.max_seconds:
@@ -128,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     if subtitles:
         subtitles.close()
     seconds = time.perf_counter() - began
-    summary = {
+    summary: dict[str, Any] = {
         "windows": streamer.windows,
         "frames": streamer.frames_read,
         "source_s": round(last_s, 3),
@@ -139,10 +130,21 @@ def run(args: argparse.Namespace) -> int:
         "dropped_frames": source.dropped,
         "damaged_packets": source.damaged,
         "peak_memory_mb": peak_memory_mb(),
+        "segments": len(found),
+        "damage": streamer.damage,
     }
+    if segmenter.best is not None:
+        summary["best"] = segmenter.best.to_dict()
     if args.json:
         _line(type="summary", **summary)
     else:
+        if streamer.damage:
+            print(f"clipwise stream: {args.source}: {streamer.damage}", file=sys.stderr)
+        if not found and segmenter.best is not None:
+            print(
+                f"no segment: no class reached the threshold ({args.threshold:g}). Highest: {_row(segmenter.best)}",
+                file=sys.stderr,
+            )
         print(
             f"{summary['windows']} windows, {summary['frames']} frames ({last_s:.1f} s of video) in {seconds:.1f} s: "
             f"{summary['frames_per_s']} frames/s, {summary['times_real_time']} x real time, "
@@ -156,12 +158,16 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         from clipwise.infer.draw import annotate_video
 
-        annotate_video(args.source, args.out, [(s.start_s, s.end_s, [(name(s.class_index), s.score)]) for s in found])
+        annotate_video(args.source, args.out, [(s.start_s, s.end_s, [(s.name, s.score)]) for s in found])
     return 0
 
 
 def _line(**values: Any) -> None:
-    print(json.dumps(values, ensure_ascii=False), flush=True)
+    print(json_text(values), flush=True)
+
+
+def _row(segment: Any) -> str:
+    return printable(f"{_time(segment.start_s)} - {_time(segment.end_s)}  {segment.name}  {segment.score:.3f}")
 
 
 def _time(seconds: float) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from clipwise.io.files import atomic_path
+from clipwise.io.text import printable
 
 if TYPE_CHECKING:
     from clipwise.engine.run_folder import RunFolder
@@ -144,6 +145,7 @@ class RunLog:
         """One line for people, on stderr."""
         if not self.active or self.quiet:
             return
+        text = printable(text)
         if self.bar is not None:
             self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:

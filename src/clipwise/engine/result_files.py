@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import pickle
@@ -14,6 +12,7 @@ import numpy as np
 
 from clipwise.errors import ClipwiseError
 from clipwise.io.files import atomic_path
+from clipwise.io.text import csv_text
 
 if TYPE_CHECKING:
     from clipwise.engine.evaluate import TestResult
@@ -35,15 +34,12 @@ def write_result(result: TestResult, path: str | Path) -> None:
             }
             temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         elif path.suffix == ".csv":
-            text = io.StringIO()
             rows = result.rows()
             width = result.scores[0].shape[-1] if result.scores else 0
             names = [f"score_{result.classes[i]}" if result.classes else f"score_{i}" for i in range(width)]
-            writer = csv.writer(text)
-            writer.writerow([*rows[0], *names] if rows else names)
-            for row, score in zip(rows, result.means):
-                writer.writerow([*row.values(), *score.tolist()])
-            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")  # the writer has ended the lines
+            header = [*rows[0], *names] if rows else names
+            body = ([*row.values(), *score.tolist()] for row, score in zip(rows, result.means))
+            temporary.write_text(csv_text([header, *body]), encoding="utf-8", newline="")
         else:
             temporary.write_bytes(pickle.dumps([s.astype(np.float32) for s in result.scores]))
 

@@ -20,6 +20,7 @@ import numpy as np
 from clipwise.data.class_folders import VIDEO_SUFFIXES
 from clipwise.engine.evaluate import measure
 from clipwise.errors import DataError
+from clipwise.io.text import from_csv_cell
 from clipwise.io.unpickle import read_pickle
 from clipwise.tasks import metrics
 from clipwise.tasks.views import Activation, to_probabilities
@@ -91,7 +92,7 @@ def _read_csv(path: Path) -> ScoreFile:
         header, *rows = list(csv.reader(file))
     columns = [i for i, name in enumerate(header) if name.startswith("score_")]
     scores = [[float(row[i]) for i in columns] for row in rows]
-    names = [row[header.index("path")] for row in rows] if "path" in header else None
+    names = [from_csv_cell(row[header.index("path")]) for row in rows] if "path" in header else None
     labels = [json.loads(row[header.index("label")]) for row in rows] if "label" in header else None  # 3, or [0, 3]
     classes = [header[i].removeprefix("score_") for i in columns]
     return ScoreFile(str(path), _stack(scores), names, labels, None if classes[0].isdigit() else classes)

@@ -28,7 +28,7 @@ from clipwise.engine.evaluate import autocast
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, check_recognizer, model_hash, open_for
 from clipwise.infer.naming import SegmentClassifier
-from clipwise.infer.segments import Localization, NamedSegment, choose_segments
+from clipwise.infer.segments import Localization, Segment, choose_segments
 from clipwise.models.bmn import BMN, BMNShape
 from clipwise.recipe import LocalizationRecipe, make_recipe
 from clipwise.tasks.detections import VideoClassScores, name_proposals
@@ -275,13 +275,15 @@ class Localizer:
         rows = np.column_stack([segments, scores])
         return Localization(source, duration_s, [], [], rows, start, end)
 
-    def _detections(self, spans: NDArray, probs: NDArray, classes: list[str] | None) -> list[NamedSegment]:
+    def _detections(self, spans: NDArray, probs: NDArray, classes: list[str] | None) -> list[Segment]:
         best = np.argsort(-probs, axis=1, kind="stable")[:, : self.classes_per_segment]
         found = []
         for (start, end, score), row, chosen in zip(spans.tolist(), probs, best.tolist()):
             for c in chosen:
                 name = classes[c] if classes else str(c)
-                found.append(NamedSegment(start, end, name, score * float(row[c]), score, float(row[c])))
+                found.append(
+                    Segment(start, end, name, score * float(row[c]), c if classes else None, score, float(row[c]))
+                )
         return sorted(found, key=lambda s: -s.score)
 
     def _with_video_classes(self, found: Localization, scores: VideoClassScores) -> Localization:
@@ -290,14 +292,14 @@ class Localizer:
         segments, values, labels = name_proposals(found.proposals[:, :2], found.proposals[:, 2], top)
         shares = dict(top)
         detections = [
-            NamedSegment(a, b, label, score, score / shares[label] if shares[label] else 0.0, shares[label])
+            Segment(a, b, label, score, None, score / shares[label] if shares[label] else 0.0, shares[label])
             for (a, b), score, label in zip(segments.tolist(), values.tolist(), labels)
         ]
         return self._finish(found, detections)
 
-    def _finish(self, found: Localization, detections: list[NamedSegment]) -> Localization:
+    def _finish(self, found: Localization, detections: list[Segment]) -> Localization:
         if not detections:
-            detections = [NamedSegment(a, b, "action", s, s) for a, b, s in found.proposals.tolist()]
+            detections = [Segment(a, b, "action", s, proposal_score=s) for a, b, s in found.proposals.tolist()]
         chosen = choose_segments(detections, self.max_segments, self.min_score, self.max_overlap)
         return replace(found, segments=chosen, detections=detections)
 

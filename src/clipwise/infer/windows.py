@@ -11,15 +11,18 @@ Letters: W windows, V views, T frames, H W space, C channels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clipwise.data.dataset import ClipSpec
+from clipwise.data.transforms import ClipPlan
 from clipwise.errors import DataError
 from clipwise.video.reader import VideoReader
+
+DEFAULT_WINDOW_S = 3.0
+"""Window of models whose frames spread over a whole video (TSN, TSM) and so have no length of their own."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +45,19 @@ class FrameGrid:
     Args:
         reader: the video.
         rate: positions per second; the video's own if not given.
+        assumed: rate of a video that does not know its own.
 
     Attributes:
         rate: positions per second, 0.0 where the video's is unknown.
         length: positions of the whole video, at least 1.
     """
 
-    def __init__(self, reader: VideoReader, rate: float | None = None):
+    def __init__(self, reader: VideoReader, rate: float | None = None, assumed: float = 0.0):
         if rate and not reader.fps:
             raise DataError(
                 f"{reader.name}: its frame rate is not known, so frames can't be counted at {rate:g} per second."
             )
-        self.rate, self._last = rate or reader.fps, reader.num_frames - 1
+        self.rate, self._last = rate or reader.fps or assumed, reader.num_frames - 1
         self._ratio = self.rate / reader.fps if rate else 1.0
         self._stamps: NDArray[np.float64] | None = None
         self.length = max(1, round(reader.num_frames * self._ratio))
@@ -84,6 +88,50 @@ class FrameGrid:
         """The first position and the number of positions (at least 1) that a span in seconds touches."""
         first = int(np.clip(np.floor(start_s * self.rate), 0, self.length - 1))
         return first, int(np.clip(np.ceil(end_s * self.rate), first + 1, self.length)) - first
+
+
+def window_length(spec: ClipSpec, rate: float, window_s: float | None = None) -> int:
+    """Positions of a window: what one clip spans (``DEFAULT_WINDOW_S`` for segments of a whole video) if no length is given."""
+    if window_s is not None:
+        return max(1, round(window_s * rate))
+    if spec.num_segments:
+        return 64 if spec.sampling == "dense" else max(spec.num_segments, round(DEFAULT_WINDOW_S * rate))
+    span = spec.clip_len * spec.frame_interval
+    return max(1, round(span * rate / spec.target_fps) if spec.target_fps else span)
+
+
+def window_stride(length: int, rate: float, stride_s: float | None = None) -> int:
+    """Positions from a window to the next: half a window if none is given."""
+    return max(1, length // 2 if stride_s is None else round(stride_s * rate))
+
+
+def window_protocol(spec: ClipSpec, num_clips: int = 1) -> ClipSpec:
+    """How a window is looked at, from how a whole video is: the same crops, but (unless more are given) one clip."""
+    return replace(spec, num_clips=num_clips, twice_sample=False)
+
+
+def sliding_windows(
+    reader: VideoReader,
+    spec: ClipSpec,
+    *,
+    window_s: float | None = None,
+    stride_s: float | None = None,
+    fps: float | None = None,
+    max_windows: int | None = None,
+) -> list[Window]:
+    """Overlapping windows over a whole video; the last one ends with it. A shorter video is one window.
+
+    Args:
+        window_s, stride_s: see :func:`window_length` and :func:`window_stride`.
+        fps: rate at which frames are looked at; the video's own if not given.
+        max_windows: of a long video; the stride grows so that there are no more.
+    """
+    grid = FrameGrid(reader, fps, assumed=25.0)
+    length = min(window_length(spec, grid.rate, window_s), grid.length)
+    stride = window_stride(length, grid.rate, stride_s)
+    if max_windows:
+        stride = max(stride, -(-(grid.length - length) // max(1, max_windows - 1)))
+    return [grid.window(spec, start, length) for start in sliding_starts(grid.length, length, stride).tolist()]
 
 
 def sliding_starts(length: int, window: int, stride: int) -> NDArray[np.int64]:
@@ -118,7 +166,7 @@ def read_windows(
     firsts = np.minimum.accumulate(np.array([windows[k].frames.min() for k in order])[::-1])[::-1]
     kept: dict[int, NDArray[np.uint8]] = {}
     done = 0
-    for index, frame in _frames_in_order(reader, np.unique(np.concatenate([w.frames.ravel() for w in windows])), plan):
+    for index, frame in frames_in_order(reader, np.unique(np.concatenate([w.frames.ravel() for w in windows])), plan):
         kept[index] = frame
         while done < len(order) and last[order[done]] <= index:
             number = int(order[done])
@@ -144,7 +192,7 @@ def batches(clips: Iterator[tuple[int, NDArray]], size: int) -> Iterator[tuple[l
         yield places, some
 
 
-def _frames_in_order(reader: VideoReader, needed: NDArray, plan: Any) -> Iterator[tuple[int, NDArray]]:
+def frames_in_order(reader: VideoReader, needed: NDArray, plan: ClipPlan) -> Iterator[tuple[int, NDArray]]:
     """(index, transformed frame) for sorted ``needed``: streaming where most frames are wanted, else a few dozen at a time."""
     if len(needed) * 4 >= reader.num_frames:
         wanted = set(needed.tolist())

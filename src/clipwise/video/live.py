@@ -1,6 +1,6 @@
-"""Pictures of a file, a stream or a camera, one after the other, without ever holding more than a few.
+"""Frames of a file, a stream or a camera, one after the other, without ever holding more than a few.
 
-A file is read as fast as its reader wants. A live source runs on by itself: a thread takes its pictures, and if they
+A file is read as fast as its reader wants. A live source runs on by itself: a thread takes its frames, and if they
 are not fetched in time the oldest are dropped, so that what is seen stays recent and memory bounded.
 """
 
@@ -25,15 +25,15 @@ from clipwise.errors import ClipwiseError, DecodeError, WorkError
 
 LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt", "mms")
 CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
-_QUEUE = 32  # pictures of a live source that may wait
+_QUEUE = 32  # frames of a live source that may wait
 
 
 @dataclass
-class Picture:
-    """One picture and when it was shown."""
+class TimedFrame:
+    """A frame and when it was shown."""
 
     time_s: float
-    """Seconds since the source's first picture, never falling."""
+    """Seconds since the source's first frame, never falling."""
     frame: av.VideoFrame
 
     def rgb(self) -> np.ndarray:
@@ -44,18 +44,18 @@ class Picture:
 
 
 class Source:
-    """A file, an address or a camera as an iterator of pictures; iterate once, or use :meth:`close`.
+    """A file, an address or a camera as an iterator of frames; iterate once, or use :meth:`close`.
 
     Args:
         source: path, address (``http://…``, ``rtsp://…``), or a camera's number.
         format: FFmpeg's input format, where it can't be known (``v4l2``, ``avfoundation``, ``lavfi``, …).
-        live: drop pictures rather than fall behind; None: cameras and rtsp, rtmp, udp, srt addresses.
+        live: drop frames rather than fall behind; None: cameras and rtsp, rtmp, udp, srt addresses.
         timeout_s: for opening, and for the next data to come.
         reconnect: how often a live source or an address that breaks is opened again.
         say: told about breaks and reconnections.
 
     Raises:
-        DecodeError: it can't be opened (when the first picture is asked for).
+        DecodeError: it can't be opened (when the first frame is asked for).
     """
 
     def __init__(
@@ -77,18 +77,18 @@ class Source:
         self.timeout_s, self.say = timeout_s, say
         self.reconnect = reconnect if self.live or scheme else 0
         self.dropped = 0
-        """Pictures of a live source that nobody fetched in time."""
+        """Frames of a live source that nobody fetched in time."""
         self.damaged = 0
         """Packets that could not be decoded."""
         self.fps = 0.0
-        """Pictures a second as the source says, 0.0 where it does not; known once the first picture is there."""
+        """Frames a second as the source says, 0.0 where it does not; known once the first frame is there."""
         self.duration_s: float | None = None
         """As the source says, None for endless ones."""
         self._stop = threading.Event()
 
-    def __iter__(self) -> Iterator[Picture]:
-        pictures = self._unbroken()
-        return self._threaded(pictures) if self.live else pictures
+    def __iter__(self) -> Iterator[TimedFrame]:
+        frames = self._unbroken()
+        return self._threaded(frames) if self.live else frames
 
     def close(self) -> None:
         """End a live source's thread."""
@@ -115,13 +115,19 @@ class Source:
             stream.thread_type = "SLICE" if self.live else "AUTO"
             self.fps = float(stream.average_rate or stream.guessed_rate or 0.0)
             self.duration_s = float(container.duration / av.time_base) if container.duration else None
-            for packet in container.demux(stream):
-                if self._stop.is_set():
-                    return
-                try:
-                    yield from packet.decode()
-                except av.error.InvalidDataError:
-                    self.damaged += 1
+            try:
+                for packet in container.demux(stream):
+                    if self._stop.is_set():
+                        return
+                    try:
+                        yield from packet.decode()
+                    except av.error.InvalidDataError:
+                        self.damaged += 1
+            except (av.error.FFmpegError, OSError):
+                for frame in stream.decode(None):  # what the decoder still holds was received before the break
+                    frame.time_base = stream.time_base
+                    yield frame
+                raise
 
     def _is_end(self, error: Exception) -> bool:
         """FFmpeg calls the end of an HTTP stream that announced no length an input error."""
@@ -129,7 +135,7 @@ class Source:
             self.scheme in ("http", "https") and self.duration_s is None and getattr(error, "errno", None) == errno.EIO
         )
 
-    def _unbroken(self) -> Iterator[Picture]:
+    def _unbroken(self) -> Iterator[TimedFrame]:
         """Frames over all connections, with time stamps that never fall."""
         left, offset, last = self.reconnect, 0.0, 0.0
         while True:
@@ -145,7 +151,7 @@ class Source:
                         offset += last - now + 1.0 / (self.fps or 25.0)
                         now = stamp - first + offset
                     count, last = count + 1, now
-                    yield Picture(now, frame)
+                    yield TimedFrame(now, frame)
             except (DecodeError, av.error.FFmpegError, OSError) as problem:
                 error = None if count and self._is_end(problem) else problem
             if self._stop.is_set() or (error is None and not self.live):
@@ -167,19 +173,19 @@ class Source:
                 return
             offset = last + (time.monotonic() - began if not count else pause)
 
-    def _threaded(self, pictures: Iterator[Picture]) -> Iterator[Picture]:
-        waiting: queue.Queue[Picture | BaseException | None] = queue.Queue()
+    def _threaded(self, frames: Iterator[TimedFrame]) -> Iterator[TimedFrame]:
+        waiting: queue.Queue[TimedFrame | BaseException | None] = queue.Queue()
 
         def read() -> None:
             end: BaseException | None = None
             try:
-                for picture in pictures:
+                for frame in frames:
                     if waiting.qsize() >= _QUEUE:
                         with contextlib.suppress(queue.Empty):
                             waiting.get_nowait()
                             self.dropped += 1
-                    waiting.put(picture)
-            except BaseException as error:  # handed to the reader of the pictures
+                    waiting.put(frame)
+            except BaseException as error:  # handed to the reader of the frames
                 end = error
             waiting.put(end)
 
@@ -197,18 +203,18 @@ class Source:
             self.close()
 
 
-def resample(pictures: Iterator[Picture], fps: float) -> Iterator[Picture]:
-    """Pictures at a constant rate: the first one at or after each tick, repeated over short gaps.
+def resample(frames: Iterator[TimedFrame], fps: float) -> Iterator[TimedFrame]:
+    """Frames at a constant rate: the first one at or after each tick, repeated over short gaps.
 
     A gap of more than a second is not filled: the ticks go on behind it.
     """
     tick = 0
-    for picture in pictures:
-        due = math.floor(picture.time_s * fps + 1e-6)  # the last tick that has come
+    for frame in frames:
+        due = math.floor(frame.time_s * fps + 1e-6)  # the last tick that has come
         if due - tick > fps:
             tick = due
         while tick <= due:
-            yield Picture(tick / fps, picture.frame)
+            yield TimedFrame(tick / fps, frame.frame)
             tick += 1
 
 
