@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipwise.data import crops
-from clipwise.data.resize import resize_frames
-from clipwise.data.transforms import FLIP_LABEL_MAPS, ClipTransform, normalize_clips
+from clipwise.data.transforms import FLIP_LABEL_MAPS, ClipTransform, normalize_clips, resize_frames
 from clipwise.errors import DataError, RecipeError
 
 

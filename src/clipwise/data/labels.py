@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipwise.data.class_folders import natural_key
+from clipwise.data.videolist import natural_key
 from clipwise.errors import DataError
 from clipwise.io.names import did_you_mean
 

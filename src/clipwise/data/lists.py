@@ -21,6 +21,7 @@ uses another separator; a path with blanks before a numeric label needs nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,14 +29,20 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from clipwise.data.class_folders import natural_key, read_folder
 from clipwise.data.formats import list_tables
 from clipwise.data.formats import published as sources
 from clipwise.data.formats import text_lists as formats
 from clipwise.data.formats.list_tables import write_list
-from clipwise.data.formats.tar_shards import is_sample, is_shards, read_shard_list
 from clipwise.data.labels import ClassIndex, read_classes
-from clipwise.data.videolist import Ragged, VideoList
+from clipwise.data.videolist import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    ListBuilder,
+    Ragged,
+    VideoList,
+    is_video,
+    natural_key,
+)
 from clipwise.errors import DataError, RecipeError
 
 __all__ = [
@@ -106,7 +113,9 @@ def read_list(
         raise RecipeError(f"The list format is {format!r}; known are {', '.join(get_args(ListFormat))}.")
     if isinstance(classes, str | Path):
         classes = read_classes(classes)
-    if format == "shards" or (format == "auto" and (".tar" in str(source) or path.is_dir()) and is_shards(source)):
+    if format == "shards" or (format == "auto" and (".tar" in str(source) or _holds_shards(path))):
+        from clipwise.data.formats.tar_shards import read_shard_list
+
         return read_shard_list(source, classes=classes, num_classes=num_classes, multi_label=multi_label)
     if not path.exists():
         raise DataError(
@@ -147,7 +156,60 @@ def read_list(
         return list_tables.read_header_csv(path, root, index, multi_label)
     layout = "video" if found == "paddle_mp4" else found
     videos = formats.read_columns(path, root, index, multi_label, layout if layout != "auto" else None)
-    return replace(videos, kind="shard", root="") if is_sample(videos.entry(0)) else videos
+    return replace(videos, kind="shard", root="") if ".tar#" in videos.entry(0) else videos
+
+
+def _holds_shards(path: Path) -> bool:
+    """Whether this is a folder with tar files and no folders in it."""
+    return path.is_dir() and any(path.glob("*.tar")) and not any(entry.is_dir() for entry in path.iterdir())
+
+
+def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | None, multi_label: bool) -> VideoList:
+    """One sub-folder a class; natural order of names unless ``classes`` gives another. Videos, or frame folders."""
+    names = sorted((e.name for e in os.scandir(path) if e.is_dir() and not e.name.startswith(".")), key=natural_key)
+    if not names:
+        files = sorted((e.name for e in os.scandir(path) if is_video(e.name)), key=natural_key)
+        if not files:
+            raise DataError(f"{path}: neither class folders nor videos are in it. Expected: one sub-folder a class.")
+        builder = ListBuilder("video", str(path))
+        for name in files:
+            builder.add(name)
+        return builder.build(root=str(path), multi_label=False, classes=None, num_classes=None)
+    if loose := sorted((e.name for e in os.scandir(path) if is_video(e.name)), key=natural_key):
+        raise DataError(
+            f"{path}: {len(loose)} videos, the first {loose[0]}, lie beside the {len(names)} class folders ({', '.join(names[:3])}"
+            f"{', …' if len(names) > 3 else ''}), so they have no class. Move them into one, or elsewhere."
+        )
+    if classes is not None and (unknown := [name for name in names if name not in set(classes)]):
+        raise DataError(f"{path}: the folder {unknown[0]!r} is not among the {len(classes)} known classes.")
+    order = list(classes) if classes is not None else names
+    label_of = {name: i for i, name in enumerate(order)}
+    videos: list[tuple[str, int]] = []
+    folders: list[tuple[str, int, int]] = []
+    for name in names:
+        for parent, subfolders, files in os.walk(path / name):
+            subfolders[:] = sorted((s for s in subfolders if not s.startswith(".")), key=natural_key)
+            relative = os.path.relpath(parent, path)
+            videos += [
+                (os.path.join(relative, f), label_of[name]) for f in sorted(files, key=natural_key) if is_video(f)
+            ]
+            images = sum(os.path.splitext(f)[1].lower() in IMAGE_SUFFIXES for f in files)
+            if images:
+                folders.append((relative, images, label_of[name]))
+    if videos and folders:
+        raise DataError(
+            f"{path}: some class folders hold videos ({videos[0][0]}), others images ({folders[0][0]}). Keep one kind."
+        )
+    builder = ListBuilder("rawframes" if folders else "video", str(path))
+    for entry, label in videos:
+        builder.add(entry, [label])
+    for entry, count, label in folders:
+        builder.add(entry, [label], num_frames=count)
+    if not len(builder):
+        raise DataError(
+            f"{path}: its {len(names)} sub-folders hold no videos (known: {' '.join(sorted(VIDEO_SUFFIXES))})."
+        )
+    return builder.build(root=str(path), multi_label=multi_label, classes=order, num_classes=num_classes or len(order))
 
 
 _CLASS_FILES = ("classes.txt", "label_map.txt", "labels.txt", "classInd.txt", "class_names.txt", "labels.json")

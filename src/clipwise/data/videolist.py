@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,21 @@ import numpy as np
 from clipwise.errors import DataError
 
 Kind = Literal["video", "rawframes", "image", "untrimmed", "pickle", "shard"]
+VIDEO_SUFFIXES = frozenset((
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".flv", ".wmv", ".asf",
+    ".3gp", ".3g2", ".ogv", ".ogg", ".vob", ".rm", ".rmvb", ".gif",
+))  # fmt: skip
+IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".bmp", ".webp"])
+
+
+def natural_key(name: str) -> list[tuple[int, int | str]]:
+    """Sort key under which class_2 comes before class_10."""
+    return [(0, int(part)) if part.isdecimal() else (1, part.lower()) for part in re.split(r"(\d+)", name) if part]
+
+
+def is_video(name: str) -> bool:
+    """Whether a file's name is that of a video."""
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith(".")
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,10 +12,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from clipwise.data.feature_dataset import FeatureDataset, FeatureStore
+from clipwise.data.feature_dataset import FeatureDataset, FeatureStore, find_data, in_folder
 from clipwise.data.formats.annotations import AnnotationSet, class_names, read_annotations
 from clipwise.data.loader import EpochSampler, ShardSampler, make_loader, prefetch
-from clipwise.data.locate_features import find_data, in_folder
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import make_accelerator, world
 from clipwise.engine.evaluate import autocast

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from clipwise.data.class_folders import VIDEO_SUFFIXES
+from clipwise.data.videolist import VIDEO_SUFFIXES
 from clipwise.engine.evaluate import measure
 from clipwise.errors import DataError
 from clipwise.io.text import from_csv_cell

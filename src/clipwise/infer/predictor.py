@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from clipwise.data.class_folders import VIDEO_SUFFIXES, is_video
 from clipwise.data.dataset import ClipSpec
+from clipwise.data.videolist import VIDEO_SUFFIXES, is_video
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device

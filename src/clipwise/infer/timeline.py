@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clipwise.data.resize import resize_frames
+from clipwise.data.transforms import resize_frames
 from clipwise.infer.canvas import Canvas, Color, canvas_for
 from clipwise.infer.segments import Localization
 from clipwise.io.files import atomic_path

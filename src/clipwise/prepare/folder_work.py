@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clipwise.data.class_folders import VIDEO_SUFFIXES, is_video
+from clipwise.data.videolist import VIDEO_SUFFIXES, is_video
 from clipwise.errors import DataError
 from clipwise.io.files import atomic_path, remove_stale
 from clipwise.prepare.parallel import Progress, run_jobs

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipwise.data.resize import resize_frames
+from clipwise.data.transforms import resize_frames
 from clipwise.prepare.parallel import Progress, run_jobs
 from clipwise.video.decode import open_video
 

@@ -44,7 +44,7 @@ def film_strip(path: str | os.PathLike, *, count: int = 10, height: int = 108, m
     Returns:
         None where the video can't be read any more.
     """
-    from clipwise.data.resize import resize_frames
+    from clipwise.data.transforms import resize_frames
     from clipwise.video.decode import open_frames, open_video
 
     try:

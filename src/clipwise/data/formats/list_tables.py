@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipwise.data.class_folders import VIDEO_SUFFIXES
 from clipwise.data.formats.text_lists import LABEL_KEYS, PATH_KEYS, finish, load_json, open_text
 from clipwise.data.labels import ClassIndex, is_integer
-from clipwise.data.videolist import ListBuilder, VideoList
+from clipwise.data.videolist import VIDEO_SUFFIXES, ListBuilder, VideoList
 from clipwise.errors import DataError
 
 _COUNT_KEYS = ("num_frames", "total_frames", "frames", "n_frames")

@@ -15,11 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
 from pathlib import Path
 
-from clipwise.data.class_folders import IMAGE_SUFFIXES
 from clipwise.data.formats import text_lists as formats
 from clipwise.data.formats.list_tables import write_list
 from clipwise.data.labels import ClassIndex, read_classes
-from clipwise.data.videolist import ListBuilder, VideoList
+from clipwise.data.videolist import IMAGE_SUFFIXES, ListBuilder, VideoList
 from clipwise.errors import DataError
 from clipwise.io.unpickle import read_pickle
 

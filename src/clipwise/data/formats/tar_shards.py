@@ -36,20 +36,6 @@ class Sample(NamedTuple):
     meta: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
 
-def is_shards(source: str | os.PathLike) -> bool:
-    """Whether a list's source is a tar file, a pattern or address of some, or a folder that holds nothing but shards."""
-    text = os.fspath(source)
-    path = Path(text)
-    if not path.is_dir():
-        return text.split("?")[0].endswith(".tar")
-    return any(path.glob("*.tar")) and not any(entry.is_dir() for entry in path.iterdir())
-
-
-def is_sample(entry: str) -> bool:
-    """Whether a list's entry is a sample of a shard, ``shard.tar#start+size``."""
-    return bool(re.search(r"\.tar(\?[^#]*)?#\d+\+\d+$", entry))
-
-
 def shard_names(source: str | os.PathLike) -> list[str]:
     """The shards of a folder, of one file, or of a pattern such as ``https://host/train-{000000..000099}.tar``.
 

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipwise.data.class_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from clipwise.data.labels import ClassIndex, is_integer
-from clipwise.data.videolist import Kind, ListBuilder, VideoList
+from clipwise.data.videolist import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Kind, ListBuilder, VideoList
 from clipwise.errors import DataError
 
 PATH_KEYS = ("path", "video_path", "video", "filename", "file_name", "file", "frame_dir", "clip", "name", "id")
