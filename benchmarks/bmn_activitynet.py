@@ -51,8 +51,8 @@ def main() -> None:
             f"features={folder / 'all.npy'}",
             f"annotations={folder / 'annotations.json'}",
             "epochs=1",
-            "milestones=[]",
-            "log_every=5",
+            "schedule.milestones=[]",
+            "log.every=5",
             "allow_missing=true",
             *args.overrides,
         ]

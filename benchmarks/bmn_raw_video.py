@@ -59,7 +59,7 @@ def main() -> None:
         "num_segments=6",
         "batch_size=32",
         "num_workers=1",
-        "log_every=20",
+        "log.every=20",
     ]
     recipe = load_recipe("tsm_tiny", [*keys, f"data_root={args.data / 'videos'}"])
     if args.recognizer:

@@ -58,7 +58,11 @@ def prior(recipe, data: str) -> AverageRecall:
     task = LocalizationTask(recipe, Accelerator(cpu=True), RunLog(None, quiet=True), data=data)
     model = task.model
     targets = bmn_targets(
-        task.train_set.segments, model.temporal_dim, model.max_duration, convention=recipe.targets, layout=model.layout
+        task.train_set.segments,
+        model.temporal_dim,
+        model.max_duration,
+        convention=recipe.bmn.targets,
+        layout=model.layout,
     )
     iou, start, end = (x.mean(0, keepdim=True) for x in targets)
     # the map holds the mean IoU and the share of videos in which the cell is a hit
@@ -68,7 +72,7 @@ def prior(recipe, data: str) -> AverageRecall:
     videos = task.val_set.annotations.videos
     (segments, scores) = next(iter(propose(outputs, [1.0], recipe, model.layout)))
     proposals = {
-        name: np.column_stack([segments * v.covered_s(recipe.time_base), scores]) for name, v in videos.items()
+        name: np.column_stack([segments * v.covered_s(recipe.input.time_base), scores]) for name, v in videos.items()
     }
     recall = measure_recall(proposals, task.val_set.annotations.ground_truth()).recall
     assert recall is not None

@@ -20,7 +20,7 @@ from typing import Any
 from clipwise.convert.mmaction2 import READ, recipe_of_config, translate_config
 from clipwise.convert.mmaction2.python_config import read_python_config
 from clipwise.errors import ClipwiseError
-from clipwise.recipe import load_recipe, make_recipe
+from clipwise.recipe import flatten, load_recipe, make_recipe
 
 PEER = """
 import json, sys
@@ -30,8 +30,8 @@ for line in sys.stdin:
 """
 FAMILIES = ("tsn", "tsm", "slowonly", "tpn")
 # Facts and places that no config holds, or that a recipe leaves to the data.
-APART = {"name", "paper", "published", "notes", "num_train_samples", "num_classes", "init_first_conv",
-         "train_data", "val_data", "test_data", "data_root", "val_data_root"}  # fmt: skip
+APART = {"name", "paper", "notes", "num_classes", "init_first_conv",
+         "train_data", "val_data", "test_data", "data_root", "val.data_root"}  # fmt: skip
 
 
 def main() -> None:
@@ -82,12 +82,12 @@ def translate(files: list[Path]) -> None:
         for line in left:
             print(f"{file.stem}: {line}")
         try:
-            ours = load_recipe(file.name).model_dump()  # by its name: the file itself is no recipe
+            ours = flatten(load_recipe(file.name).model_dump())  # by its name: the file itself is no recipe
         except ClipwiseError:
             continue
         counts["packaged here"] += 1
-        for key, value in recipe.model_dump().items():
-            if key not in APART and ours[key] != value:
+        for key, value in flatten(recipe.model_dump()).items():
+            if key not in APART and not key.startswith("published.") and ours[key] != value:
                 packaged.setdefault((key, str(value), str(ours[key])), []).append(file.stem)
     for (key, theirs, mine), where in sorted(packaged.items()):
         print(f"{key}: {theirs} there, {mine} here, in {len(where)}: {', '.join(where[:3])}{' …' * (len(where) > 3)}")

@@ -20,7 +20,8 @@ from clipwise.convert.mmaction2 import convert_config
 from clipwise.convert.mmaction2.config_optim import POLICIES
 from clipwise.data.lists import test_part
 from clipwise.errors import ClipwiseError
-from clipwise.recipe import RecognitionRecipe, load_recipe
+from clipwise.recipe import RecognitionRecipe, flatten, load_recipe
+from clipwise.recipe.moved import MOVED
 
 # MMAction2's key (0.x, 1.x) -> ours
 OPTIONS = {
@@ -30,10 +31,10 @@ OPTIONS = {
     "train_dataloader.num_workers": "num_workers",
     "data.train_dataloader.videos_per_gpu": "batch_size",
     "data.train_dataloader.workers_per_gpu": "num_workers",
-    "data.val_dataloader.videos_per_gpu": "eval_batch_size",
+    "data.val_dataloader.videos_per_gpu": "val.batch_size",
     "data.test_dataloader.workers_per_gpu": "num_workers",
     "test_dataloader.num_workers": "num_workers",
-    "val_dataloader.batch_size": "eval_batch_size",
+    "val_dataloader.batch_size": "val.batch_size",
     "data.train.ann_file": "train_data",
     "train_dataloader.dataset.ann_file": "train_data",
     "ann_file_train": "train_data",
@@ -44,45 +45,45 @@ OPTIONS = {
     "data.val.ann_file": "val_data",
     "val_dataloader.dataset.ann_file": "val_data",
     "ann_file_val": "val_data",
-    "data.val.data_prefix": "val_data_root",
-    "val_dataloader.dataset.data_prefix.video": "val_data_root",
-    "val_dataloader.dataset.data_prefix.img": "val_data_root",
-    "data_root_val": "val_data_root",
+    "data.val.data_prefix": "val.data_root",
+    "val_dataloader.dataset.data_prefix.video": "val.data_root",
+    "val_dataloader.dataset.data_prefix.img": "val.data_root",
+    "data_root_val": "val.data_root",
     "data.test.ann_file": "test_data",
     "test_dataloader.dataset.ann_file": "test_data",
     "ann_file_test": "test_data",
-    "data.test.data_prefix": "val_data_root",
-    "test_dataloader.dataset.data_prefix.video": "val_data_root",
-    "test_dataloader.dataset.data_prefix.img": "val_data_root",
-    "data.train.filename_tmpl": "filename_tmpl",
-    "train_dataloader.dataset.filename_tmpl": "filename_tmpl",
+    "data.test.data_prefix": "val.data_root",
+    "test_dataloader.dataset.data_prefix.video": "val.data_root",
+    "test_dataloader.dataset.data_prefix.img": "val.data_root",
+    "data.train.filename_tmpl": "input.filename_tmpl",
+    "train_dataloader.dataset.filename_tmpl": "input.filename_tmpl",
     "optimizer.lr": "lr",
     "optim_wrapper.optimizer.lr": "lr",
-    "optimizer.momentum": "momentum",
-    "optim_wrapper.optimizer.momentum": "momentum",
+    "optimizer.momentum": "optim.momentum",
+    "optim_wrapper.optimizer.momentum": "optim.momentum",
     "optimizer.weight_decay": "weight_decay",
     "optim_wrapper.optimizer.weight_decay": "weight_decay",
-    "optimizer.nesterov": "nesterov",
-    "optim_wrapper.optimizer.nesterov": "nesterov",
+    "optimizer.nesterov": "optim.nesterov",
+    "optim_wrapper.optimizer.nesterov": "optim.nesterov",
     "optimizer_config.grad_clip": "grad_clip",
     "optim_wrapper.clip_grad": "grad_clip",
     "optimizer_config.grad_clip.max_norm": "grad_clip",
     "optim_wrapper.clip_grad.max_norm": "grad_clip",
-    "lr_config.step": "milestones",
-    "lr_config.min_lr": "min_lr",
+    "lr_config.step": "schedule.milestones",
+    "lr_config.min_lr": "schedule.min_lr",
     "lr_config.warmup_iters": "warmup_epochs",
-    "lr_config.warmup_ratio": "warmup_start",
+    "lr_config.warmup_ratio": "schedule.warmup_start",
     "total_epochs": "epochs",
     "runner.max_epochs": "epochs",
     "train_cfg.max_epochs": "epochs",
-    "evaluation.interval": "validate_every",
-    "train_cfg.val_interval": "validate_every",
-    "checkpoint_config.interval": "checkpoint_every",
-    "default_hooks.checkpoint.interval": "checkpoint_every",
-    "log_config.interval": "log_every",
-    "default_hooks.logger.interval": "log_every",
-    "checkpoint_config.max_keep_ckpts": "keep_checkpoints",
-    "default_hooks.checkpoint.max_keep_ckpts": "keep_checkpoints",
+    "evaluation.interval": "val.every",
+    "train_cfg.val_interval": "val.every",
+    "checkpoint_config.interval": "checkpoint.every",
+    "default_hooks.checkpoint.interval": "checkpoint.every",
+    "log_config.interval": "log.every",
+    "default_hooks.logger.interval": "log.every",
+    "checkpoint_config.max_keep_ckpts": "checkpoint.keep",
+    "default_hooks.checkpoint.max_keep_ckpts": "checkpoint.keep",
     "optim_wrapper.accumulative_counts": "accumulate",
     "auto_scale_lr.enable": "auto_scale_lr",
     "auto_scale_lr.base_batch_size": "base_batch_size",
@@ -95,9 +96,9 @@ OPTIONS = {
     "model.backbone.partial_bn": "model_args.partial_bn",
     "model.cls_head.num_classes": "num_classes",
     "model.cls_head.dropout_ratio": "model_args.dropout",
-    "model.cls_head.average_clips": "average_clips",
-    "model.test_cfg.average_clips": "average_clips",
-    "model.test_cfg.max_testing_views": "max_views",
+    "model.cls_head.average_clips": "test.average_clips",
+    "model.test_cfg.average_clips": "test.average_clips",
+    "model.test_cfg.max_testing_views": "test.max_views",
     "seed": "seed",
     "randomness.seed": "seed",
     "randomness.deterministic": "deterministic",
@@ -285,8 +286,12 @@ def _data(recipe: str, data: str | None, overrides: dict[str, str], parts: tuple
     keys = ("train_data", "features") if "train" in parts else ("test_data", "val_data", "features")
     said = load_recipe(recipe)
     if data:  # with the lists and folders of a config it has nothing to do
-        places = ("train_data", "val_data", "test_data", "data_root", "val_data_root")
-        return [f"{key}=null" for key in places if getattr(said, key, None) and key not in overrides] + ["--data", data]
+        places = ("train_data", "val_data", "test_data", "data_root")
+        own = flatten(said.model_dump())
+        return [f"{key}=null" for key in (*places, "val.data_root") if own.get(key) and key not in overrides] + [
+            "--data",
+            data,
+        ]
     if overrides.keys() & set(keys) or any(getattr(said, key, None) for key in keys):
         return []
     return _layout(recipe, parts)
@@ -319,7 +324,7 @@ def _overrides(items: list[str]) -> dict[str, str]:
             found[key] = value
         elif key in OPTIONS:
             found[OPTIONS[key]] = "null" if value == "None" else value
-        elif key.split(".")[0] in RecognitionRecipe.model_fields and not key.startswith("model."):
+        elif (key in MOVED or key.split(".")[0] in RecognitionRecipe.model_fields) and not key.startswith("model."):
             found[key] = value
         else:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)

@@ -127,16 +127,16 @@ def _recipe(args: argparse.Namespace, mode: str, found: dict[str, Any]) -> tuple
     if "seglen" in found and found["seglen"] != 1:
         raise ClipwiseError("seglen other than 1 is not here.")
     if "seg_num" in found:
-        keys["num_segments" if mode == "train" else "test_num_segments"] = found["seg_num"]
+        keys["num_segments" if mode == "train" else "test.num_segments"] = found["seg_num"]
     for size in ("short_size", "target_size"):
         if size in found:
             targets = (
-                ("train_resize", "val_resize", "test_resize")
+                ("augment.resize", "val.resize", "test.resize")
                 if size == "short_size"
-                else ("crop_size", "val_crop_size", "test_crop_size")
+                else ("crop_size", "val.crop_size", "test.crop_size")
             )
             keys.update(dict.fromkeys(targets, found[size]))
-    for name_there, key in (("image_mean", "mean"), ("image_std", "std")):
+    for name_there, key in (("image_mean", "input.mean"), ("image_std", "input.std")):
         if name_there in found:
             keys[key] = [round(255 * v, 6) for v in found[name_there]]
     if "num_reader_threads" in found:
@@ -145,7 +145,7 @@ def _recipe(args: argparse.Namespace, mode: str, found: dict[str, Any]) -> tuple
         formats = {"pkl": "paddle_pkl", "mp4": "paddle_mp4"}
         if found["format"] not in formats:
             raise ClipwiseError(f"MODEL.format is {found['format']!r}; {' and '.join(formats)} are read.")
-        keys["list_format"] = formats[found["format"]]
+        keys["lists.format"] = formats[found["format"]]
     return name, keys
 
 
@@ -155,8 +155,8 @@ def _train(args: argparse.Namespace) -> int:
     for name_there, key in (
         ("learning_rate", "lr"),
         ("l2_weight_decay", "weight_decay"),
-        ("momentum", "momentum"),
-        ("learning_rate_decay", "gamma"),
+        ("momentum", "optim.momentum"),
+        ("learning_rate_decay", "schedule.gamma"),
     ):
         if name_there in found:
             keys[key] = found[name_there]
@@ -164,7 +164,7 @@ def _train(args: argparse.Namespace) -> int:
         keys["lr"] = args.learning_rate
     epochs = args.epoch or found.get("epoch")
     if epochs:
-        keys["epochs"], keys["milestones"] = epochs, [epochs / 3, 2 * epochs / 3]
+        keys["epochs"], keys["schedule.milestones"] = epochs, [epochs / 3, 2 * epochs / 3]
     if "num_classes" in found:
         keys["num_classes"] = found["num_classes"]
     if "filelist" in found:
@@ -181,9 +181,9 @@ def _train(args: argparse.Namespace) -> int:
             f"torchrun --nproc-per-node {_devices()} tools/train.py --model_name=TSN …"
         )
     if args.log_interval:
-        keys["log_every"] = args.log_interval
+        keys["log.every"] = args.log_interval
     if args.valid_interval:
-        keys["validate_every"] = args.valid_interval
+        keys["val.every"] = args.valid_interval
     if args.fix_random_seed:
         keys.update(seed=1000, deterministic=True)
     words = ["train", recipe, *_overrides(keys), "--work-dir", args.save_dir or "data/checkpoints/TSN"]
@@ -225,7 +225,7 @@ def _predict(args: argparse.Namespace) -> int:
 
     found = _settings(args, "predict")
     recipe, keys = _recipe(args, "predict", found)
-    list_format = keys.pop("list_format", "auto")
+    list_format = keys.pop("lists.format", "auto")
     video = args.video_path or found.get("video_path")
     if video:
         sources = [(video, lambda: predictor(video))]

@@ -30,5 +30,9 @@ class MissingExtraError(ClipwiseError):
         )
 
 
+class ClipwiseWarning(UserWarning):
+    """Something accepted that is probably not what was meant. The command line prints it as one line."""
+
+
 class WorkError(Exception):
     """Something failed during work that had started well. The command line exits with code 1."""

@@ -44,7 +44,7 @@ def start():
 @pytest.fixture(scope="session")
 def same() -> list[str]:
     """A run that is the same on any number of processes: batch statistics, each process's own, are frozen."""
-    return ["epochs=2", "warmup_epochs=0", "log_every=1", "num_workers=0", "amp=no", "model_args.norm_eval=true",
+    return ["epochs=2", "warmup_epochs=0", "log.every=1", "num_workers=0", "amp=no", "model_args.norm_eval=true",
             "model_args.dropout=0", "optimizer=sgd", "lr=0.001"]  # fmt: skip
 
 

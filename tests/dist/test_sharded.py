@@ -23,7 +23,7 @@ def test_a_sharded_run_is_the_run_and_goes_on_either_way(clips, same, launch, tm
     alone, mixed = tmp_path / "alone", tmp_path / "mixed"
     whole = load_recipe("tsm_tiny", [*words, "batch_size=4"])
     train(whole, data=str(clips), work_dir=alone, quiet=True)
-    cut = ["train", "tsm_tiny", "--data", clips, "--work-dir", mixed, *words, "batch_size=2", "parallel=fsdp"]
+    cut = ["train", "tsm_tiny", "--data", clips, "--work-dir", mixed, *words, "batch_size=2", "parallel.mode=fsdp"]
     launch(2, *cut, "--max-steps", 4)
     assert read_passport(mixed / "last.safetensors").step == 4
     train(whole, data=str(clips), work_dir=mixed, resume=True, max_steps=8, quiet=True)
@@ -50,11 +50,11 @@ def test_a_sharded_run_is_the_run_and_goes_on_either_way(clips, same, launch, tm
 
 
 @pytest.mark.parametrize("compiled", ["compile=false", pytest.param("compile=true", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("parallel", [["parallel=fsdp", "accumulate=2"], ["static_graph=true"]])
+@pytest.mark.parametrize("parallel", [["parallel.mode=fsdp", "accumulate=2"], ["parallel.static_graph=true"]])
 def test_options_together(clips, launch, tmp_path, parallel, compiled):
     """Everything that hooks into the network at once: recomputed blocks, joint statistics, a fused optimizer, bf16."""
-    words = ["epochs=1", "warmup_epochs=0", "log_every=1", "num_workers=0", "amp=bf16", "batch_size=2", "sync_bn=true",
-             "grad_checkpointing=true", "optimizer=adamw", "fused=true", "lr=1e-4", "model_args.drop_path=0.1"]  # fmt: skip
+    words = ["epochs=1", "warmup_epochs=0", "log.every=1", "num_workers=0", "amp=bf16", "batch_size=2", "sync_bn=true",
+             "grad_checkpointing=true", "optimizer=adamw", "optim.fused=true", "lr=1e-4", "model_args.drop_path=0.1"]  # fmt: skip
     launch(2, "train", "slowonly_tiny", "--data", clips, "--work-dir", tmp_path, *words, *parallel, compiled)
     assert len(lines(tmp_path, "train", "loss")) == 6
     assert all(0 < loss < 10 for loss in lines(tmp_path, "train", "loss"))
@@ -64,7 +64,7 @@ def test_options_together(clips, launch, tmp_path, parallel, compiled):
     assert all(value == 6 for key, value in tensors.items() if key.endswith("num_batches_tracked"))
 
 
-@pytest.mark.parametrize("words", [["amp=fp16"], ["static_graph=true"]])
+@pytest.mark.parametrize("words", [["amp=fp16"], ["parallel.static_graph=true"]])
 def test_what_does_not_go_together_is_refused(words):
     with pytest.raises(RecipeError, match=r"fsdp|ddp"):
-        load_recipe("tsm_tiny", ["parallel=fsdp", *words])
+        load_recipe("tsm_tiny", ["parallel.mode=fsdp", *words])

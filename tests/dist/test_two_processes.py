@@ -74,7 +74,7 @@ def test_every_video_is_counted_once(clips, trained, launch, tmp_path, processes
 def test_a_killed_rank_is_restarted_and_the_run_ends_the_same(clips, one_process, same, start, tmp_path):
     """kill -9 of one of two processes in mid-epoch; torchrun restarts both, which go on from the last checkpoint."""
     process = start(
-        2, "train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path, *same, "batch_size=1", "checkpoint_every_steps=1",
+        2, "train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path, *same, "batch_size=1", "checkpoint.every_steps=1",
         "--resume", "auto", max_restarts=1, monitor_interval=0.2,
     )  # fmt: skip
     assert process.stderr is not None
@@ -124,7 +124,7 @@ def test_two_nodes_of_which_one_loses_its_worker(clips, one_process, same, start
         run,
         *same,
         "batch_size=1",
-        "checkpoint_every_steps=1",
+        "checkpoint.every_steps=1",
         "--resume",
         "auto",
     ]
@@ -162,7 +162,7 @@ def _train_until_killed(data: str, folder: str) -> None:
         "batch_size=2",
         "num_workers=0",
         "amp=no",
-        "checkpoint_every_steps=1",
+        "checkpoint.every_steps=1",
         "crop_size=32",
     ]
     train(load_recipe("tsm_tiny", overrides), data=data, work_dir=folder, validate=False, resume="auto", quiet=True)

@@ -155,7 +155,7 @@ def test_what_a_test_can_not_measure_is_refused_before_it_scores(capsys, tmp_pat
         (["test", "tsn_tiny", trained, "--data", clips], "holds a tsm_tiny, but the recipe tsn_tiny is for tsn_tiny"),
         (["test", trained, "tsm_tiny", "--data", clips], f"clipwise test tsm_tiny {trained}"),
         (["test", trained.parent, "--data", clips], f"is a folder; give for example {trained.parent}"),
-        (["test", "average_clips=prob"], "give a checkpoint"),
+        (["test", "test.average_clips=prob"], "give a checkpoint"),
         (["predict", trained, ""], "an empty name was given"),
         (["predict", trained, "0"], "`clipwise stream CKPT 0` watches it"),
         (

@@ -21,7 +21,8 @@ from clipwise.infer.predictor import load
 from clipwise.models import create_model
 from clipwise.models.registry import build_model, model_args
 from clipwise.prepare import synthetic
-from clipwise.recipe import RecognitionRecipe
+from clipwise.recipe import RecognitionRecipe, make_recipe
+from clipwise.recipe.moved import in_groups
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -29,7 +30,7 @@ pytest.importorskip("onnxruntime")
 
 CLASSES = sorted(synthetic.CLASSES)
 SEGMENTS = {"num_segments": 4}
-CLIPS = {"clip_len": 4, "frame_interval": 2, "test_num_clips": 2}
+CLIPS = {"clip_len": 4, "frame_interval": 2, "test.num_clips": 2}
 
 
 def lively(model: torch.nn.Module) -> torch.nn.Module:
@@ -46,9 +47,8 @@ def lively(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def make_checkpoint(path: Path, name: str, **keys) -> Path:
-    recipe = RecognitionRecipe(
-        model=name, **{"test_crop": "three", "test_resize": 32, "test_crop_size": 32, "num_classes": 6, **keys}
-    )
+    test = {"test.crop": "three", "test.resize": 32, "test.crop_size": 32}
+    recipe = make_recipe(in_groups(RecognitionRecipe, {"model": name, "num_classes": 6, **test, **keys}))
     torch.manual_seed(0)
     model = lively(build_model(recipe, 6))
     save_weights(
@@ -256,7 +256,7 @@ def test_contradictions_are_refused_before_the_work(checkpoint, options, message
 
 def test_command_line_from_checkpoint_to_prediction(tmp_path, checkpoint, video, capsys):
     out = tmp_path / "m.pt2"
-    command = ["export", str(checkpoint), "test_crop=center", "--format", "torch", "--out", str(out)]
+    command = ["export", str(checkpoint), "test.crop=center", "--format", "torch", "--out", str(out)]
     assert main(command) == 0
     assert "same best class 100.0%" in capsys.readouterr().out
     assert main(["predict", str(out), video]) == 2

@@ -37,7 +37,7 @@ SMALL = [
     "model_args={max_duration: 16, hidden_dim: 16, matching_dim: 8, map_dim: 8, num_samples: 8}",
     "epochs=2",
     "batch_size=3",
-    "log_every=1",
+    "log.every=1",
 ]
 
 
@@ -198,7 +198,7 @@ def test_two_streams_of_tsn(tmp_path):
             for name in names:
                 (folder / name.format(n)).write_bytes(pictures.encode(rng.integers(0, 255, (72, 96, 3), np.uint8)))
     rgb = untrained(tmp_path / "rgb.safetensors", load_recipe("tsn_tiny", ["num_segments=3"]))
-    keys = ["modality=flow", "clip_len=5", "num_segments=3", "mean=[128,128]", "std=[128,128]"]
+    keys = ["modality=flow", "clip_len=5", "num_segments=3", "input.mean=[128,128]", "input.std=[128,128]"]
     flow = untrained(tmp_path / "flow.safetensors", load_recipe("tsn_tiny", keys), in_channels=10)
     words = [
         "features",
@@ -316,8 +316,8 @@ def test_evaluation_of_a_checkpoint_is_its_validation(world, tmp_path):
         (["feat_dim=64"], "feat_dim 256, but the model has feat_dim 64"),
         (["annotations=nothing.json"], "nothing.json does not exist"),
         (["features=nothing"], "features nothing do not exist"),
-        (["train_subset=test"], "no video of subset 'test': it has training, validation"),
-        (["rescale=none"], "19 positions, but temporal_dim is 24"),
+        (["input.train_subset=test"], "no video of subset 'test': it has training, validation"),
+        (["input.rescale=none"], "19 positions, but temporal_dim is 24"),
         (["feet_dim=3"], "did you mean 'feat_dim'"),
         (["model_args={hiden_dim: 3}"], "no setting 'hiden_dim'. Did you mean 'hidden_dim'"),
     ],
@@ -648,7 +648,7 @@ def test_the_seeds_script_trains_on_two_processes_and_prints_its_speed(world, tm
     result = evaluate_proposals(
         tmp_path / "run/last.safetensors",
         data=str(world["folder"]),
-        overrides=["in_memory=false", "num_workers=0"],
+        overrides=["input.in_memory=false", "num_workers=0"],
         amp="bf16",
         device="cpu",
     )
@@ -664,7 +664,15 @@ def test_the_seeds_options_become_keys():
     )
     words = door.command(args, on_cpu=False)
     assert words[:2] == ["train", "bmn_ascend_activitynet"]
-    for word in ("--no-validate", "fp16", "loss_scale=64.0", "epochs=1", "milestones=[]", "x.pth", "log_every=5"):
+    for word in (
+        "--no-validate",
+        "fp16",
+        "optim.loss_scale=64.0",
+        "epochs=1",
+        "schedule.milestones=[]",
+        "x.pth",
+        "log.every=5",
+    ):
         assert word in words
     dynamic = door.command(door.parse(["--data", "d", "--loss_scale", "-1"]), on_cpu=False)
     assert not any("loss_scale" in word for word in dynamic)

@@ -12,7 +12,7 @@ from clipwise.engine.log import read_log
 from clipwise.engine.test import evaluate
 from clipwise.engine.train import train
 from clipwise.prepare.synthetic import write_video
-from clipwise.recipe import list_recipes, load_recipe
+from clipwise.recipe import flatten, list_recipes, load_recipe
 
 RECIPES = [n for n in list_recipes() if load_recipe(n).task == "recognition" and not n.endswith("_tiny")]
 HEIGHT, WIDTH, FRAMES = 36, 48, 70
@@ -61,12 +61,13 @@ def data(tmp_path_factory):
 def smaller(name: str, data: Path) -> list[str]:
     """Overrides: a tiny body, an eighth of every size, one step of two samples."""
     recipe = load_recipe(name)
+    given = flatten(recipe.model_dump())
     model = recipe.model.replace("_r50_nl", "_tiny").replace("_r50_paddle", "_tiny")
     model = model.replace("_r50", "_tiny").replace("_r101", "_tiny")
     sizes = {
-        key: getattr(recipe, key) // 8
-        for key in ("train_resize", "crop_size", "val_resize", "val_crop_size", "test_resize", "test_crop_size")
-        if getattr(recipe, key) is not None
+        key: given[key] // 8
+        for key in ("augment.resize", "crop_size", "val.resize", "val.crop_size", "test.resize", "test.crop_size")
+        if given[key] is not None
     }
     if "paddle" in name:
         sizes["model_args"] = "{dropout: 0.0, fc_std: null}"
@@ -77,7 +78,7 @@ def smaller(name: str, data: Path) -> list[str]:
         "warmup_epochs=0",
         "batch_size=2",
         "num_workers=0",
-        "log_every=1",
+        "log.every=1",
         "init=null",
         *(f"sources={sources}" for sources in [_local_sources(recipe, data)] if recipe.sources),
     ]
@@ -93,7 +94,7 @@ def _local_sources(recipe, data: Path) -> str:
 def test_recipe_runs(name, data, tmp_path):
     overrides = smaller(name, data)
     recipe = load_recipe(name, overrides)
-    kind = "flow" if recipe.modality == "flow" else "rgb" if recipe.filename_tmpl else "video"
+    kind = "flow" if recipe.modality == "flow" else "rgb" if recipe.input.filename_tmpl else "video"
     source = str(data / f"{kind}.txt")
     run = train(recipe, data=source, val_data=source, work_dir=tmp_path, quiet=True, device="cpu")
     assert np.isfinite(run.metrics["top1_acc"])
@@ -104,5 +105,5 @@ def test_recipe_runs(name, data, tmp_path):
     assert not result.failures
     assert [s.shape for s in result.scores] == [(2,), (2,)]
     assert all(np.isfinite(s).all() for s in result.scores)
-    if recipe.average_clips == "prob":
+    if recipe.test.average_clips == "prob":
         np.testing.assert_allclose([s.sum() for s in result.scores], 1, rtol=1e-5)

@@ -20,10 +20,10 @@ TPN = "configs/recognition/tpn/tpn_slowonly_r50_8x8x1_150e_kinetics_rgb.py"
 SMALL = [
     "model=tpn_slowonly_tiny",
     "crop_size=32",
-    "val_resize=32",
-    "val_crop_size=32",
-    "test_resize=32",
-    "test_crop_size=32",
+    "val.resize=32",
+    "val.crop_size=32",
+    "test.resize=32",
+    "test.crop_size=32",
 ]
 
 
@@ -69,7 +69,7 @@ def test_train_with_mmaction2s_command_line(run):
     assert (recipe["epochs"], recipe["batch_size"], recipe["lr"], recipe["seed"]) == (1, 3, 0.002, 0)
     assert recipe["deterministic"]
     assert recipe["train_data"] == "data/kinetics400/kinetics400_train_list_videos.txt"
-    assert recipe["val_data_root"] == "data/kinetics400/videos_val"
+    assert recipe["val"]["data_root"] == "data/kinetics400/videos_val"
     assert "top1_acc" in passport.metrics
     assert "# clipwise train tpn_slowonly_r50_8x8x1_150e_kinetics_rgb" in err
 
@@ -91,7 +91,7 @@ def test_test_with_mmaction2s_command_line(run, tmp_path):
             out,
             "--average-clips=prob",
         ]
-        words += ["--device", "cpu", "--cfg-options", *SMALL, "test_num_clips=2", "data.workers_per_gpu=0"]
+        words += ["--device", "cpu", "--cfg-options", *SMALL, "test.num_clips=2", "data.workers_per_gpu=0"]
         code, told, err = call(ROOT / "tools/test.py", *words, cwd=layout, CLIPWISE_CACHE=str(tmp_path / "cache"))
         assert code == 0, err
         assert "top1_acc\t" in told
@@ -138,7 +138,7 @@ def test_options_are_translated(mmaction2):
     assert words[words.index("--work-dir") + 1] == "work_dirs/slowonly_r50_8x8x1_256e_kinetics400_flow"
     assert module.train(["tsm_tiny", "--data", "d", "--no-validate", "--test-best", "--cfg-options", *options[4:]]) == 0
     train, test = seen[-2:]
-    assert {"milestones=[1,2]", "init=x.pth", "--no-validate"} <= set(train)
+    assert {"schedule.milestones=[1,2]", "init=x.pth", "--no-validate"} <= set(train)
     assert test == [
         "test",
         "work_dirs/tsm_tiny/best.safetensors",
@@ -177,7 +177,7 @@ def test_more_of_1x(mmaction2, capsys):
         "deterministic=True",
         "optimizer=sgd",
         "grad_clip=null",
-        "keep_checkpoints=3",
+        "checkpoint.keep=3",
     }
     assert expected <= set(seen[-1])
     from clipwise.recipe import load_recipe
@@ -307,16 +307,16 @@ def test_paddles_flags(paddle, monkeypatch, capsys):
     passport = read_passport("out/last.safetensors")
     recipe = passport.recipe
     assert (recipe["epochs"], recipe["batch_size"], recipe["lr"]) == (1, 6, 0.02)
-    assert recipe["milestones"] == [1 / 3, 2 / 3]
-    assert (recipe["num_segments"], recipe["resize_rule"]) == (3, "paddle_4x3")
-    assert (recipe["train_resize"], recipe["crop_size"], recipe["val_crop_size"]) == (40, 32, 32)
-    assert recipe["mean"] == pytest.approx([123.675, 116.28, 103.53])
-    assert recipe["list_format"] == "paddle_mp4"
+    assert recipe["schedule"]["milestones"] == [1 / 3, 2 / 3]
+    assert (recipe["num_segments"], recipe["input"]["resize_rule"]) == (3, "paddle_4x3")
+    assert (recipe["augment"]["resize"], recipe["crop_size"], recipe["val"]["crop_size"]) == (40, 32, 32)
+    assert recipe["input"]["mean"] == pytest.approx([123.675, 116.28, 103.53])
+    assert recipe["lists"]["format"] == "paddle_mp4"
     capsys.readouterr()
     assert module.main(["eval", "TSN", "./tsn.yaml", "--weights=out/last.safetensors", "--use_gpu=False"]) == 0
     told = capsys.readouterr()
     assert "top1_acc\t" in told.out
-    assert "test_num_segments=7" in told.err
+    assert "test.num_segments=7" in told.err
     words = [
         ROOT / "tools/predict.py",
         *flags,
@@ -476,7 +476,7 @@ def test_a_config_says_where_its_data_is(mmaction2, capsys, tmp_path, monkeypatc
         assert seen[-1] == ["test", "work_dirs/own.yaml", "c.safetensors"]
         assert module.train([config, "--data", "d", "--cfg-options", "data_root=here"]) == 0
         assert seen[-1][2:3] == ["data_root=here"]
-        assert seen[-1][-5:] == ["train_data=null", "val_data=null", "val_data_root=null", "--data", "d"]
+        assert seen[-1][-5:] == ["train_data=null", "val_data=null", "val.data_root=null", "--data", "d"]
         assert module.test([config, "c.safetensors", "--data", "d"]) == 0
         assert {"data_root=null", "val_data=null"} <= set(seen[-1])
 

@@ -24,7 +24,7 @@ TINY = [
     "epochs=2",
     "warmup_epochs=0",
     "batch_size=8",
-    "log_every=1",
+    "log.every=1",
     "num_workers=0",
     "amp=no",
     "model_args.dropout=0.5",
@@ -78,7 +78,7 @@ def test_another_seed_gives_other_weights(clips, undisturbed, tmp_path):
 def test_sigkill_in_mid_epoch_and_resume_is_the_same_run(clips, undisturbed, tmp_path):
     """Killed with SIGKILL in the middle of an epoch; resumed with another number of workers."""
     arguments = command(
-        "train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path, "--seed", 0, "--deterministic", *TINY, "checkpoint_every_steps=1"
+        "train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path, "--seed", 0, "--deterministic", *TINY, "checkpoint.every_steps=1"
     )  # fmt: skip
     process = subprocess.Popen(arguments, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
     while process.poll() is None and not (tmp_path / "last.safetensors").is_file():  # the first step's checkpoint
@@ -120,8 +120,8 @@ def test_accumulation_ema_and_adamw_resume_exactly(clips, tmp_path):
         "accumulate=2",
         "ema_decay=0.9",
         "batch_size=4",
-        "mixup=0.2",
-        "checkpoint_every_steps=1",
+        "augment.mixup=0.2",
+        "checkpoint.every_steps=1",
         "epochs=2",
     ]
     recipe = load_recipe("tsm_tiny", overrides)
@@ -275,7 +275,7 @@ def test_what_was_held_out_is_kept_and_tested(clips, tmp_path, capsys):
 
 def test_what_was_held_out_stays_with_its_checkpoint(clips, tmp_path):
     """A second run in the folder holds out other videos; a moved folder keeps its lists; they need no list_format."""
-    recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1", "list_format=folder"])
+    recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1", "lists.format=folder"])
     first = train(recipe, data=str(clips / "train"), work_dir=tmp_path / "run", quiet=True)
     own = evaluate(first.last)
     assert (len(own.paths), own.trained_on) == (6, 0)
@@ -293,7 +293,7 @@ def test_the_recipes_own_list_is_tested_in_its_own_format(clips, tmp_path):
     paths = sorted(clips.rglob("*.mp4"))[:8]
     (tmp_path / "list.txt").write_text("".join(f"{p} 40 {i % 3}\n" for i, p in enumerate(paths)))
     named = [f"{part}_data={tmp_path / 'list.txt'}" for part in ("train", "val")]
-    recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1", "multi_label=true", "list_format=counted", *named])
+    recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1", "multi_label=true", "lists.format=counted", *named])
     result = evaluate(train(recipe, work_dir=tmp_path / "run", quiet=True).last)
     assert [label.tolist() for label in result.labels[:3]] == np.eye(3).tolist()
     assert result.trained_on == 8
@@ -354,7 +354,7 @@ def test_without_validation_nothing_is_held_out(clips, tmp_path):
 
 
 def test_a_new_run_in_a_used_folder_loses_nothing(clips, tmp_path, capsys):
-    recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1", "keep_checkpoints=1"])
+    recipe = load_recipe("tsm_tiny", [*TINY, "epochs=1", "checkpoint.keep=1"])
     first = train(recipe, data=str(clips), work_dir=tmp_path, quiet=True)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.suffix in (".safetensors", ".pt", ".jsonl")}
     assert first.best is not None

@@ -20,12 +20,12 @@ from clipwise.tasks.recognition_loss import distillation_loss, recognition_loss
 QUICK = [
     "epochs=1",
     "warmup_epochs=0",
-    "log_every=1",
+    "log.every=1",
     "num_workers=0",
     "amp=no",
     "batch_size=4",
     "crop_size=32",
-    "val_crop_size=32",
+    "val.crop_size=32",
 ]
 
 
@@ -40,7 +40,9 @@ def train_losses(folder, key="loss"):
 def test_learning_rate_falls_by_stage_from_the_head_down(kind):
     """Head and what lies beside the body x1, layer4 x0.5, layer3 x0.25, layer2 x0.125, layer1 x0.0625, stem x0.03125."""
     model = create_model("tpn_tsm_tiny", num_classes=5)
-    recipe = load_recipe("tsm_tiny", ["layer_decay=0.5", f"param_groups={kind}", "lr=0.64", "warmup_epochs=0"])
+    recipe = load_recipe(
+        "tsm_tiny", ["optim.layer_decay=0.5", f"optim.param_groups={kind}", "lr=0.64", "warmup_epochs=0"]
+    )
     optimizer = make_optimizer(model, recipe, 0.64)
     group_of = {id(p): g for g in optimizer.param_groups for p in g["params"]}
     stages = {"conv1": 5, "bn1": 5, "layer1": 4, "layer2": 3, "layer3": 2, "layer4": 1}
@@ -60,10 +62,10 @@ def test_learning_rate_falls_by_stage_from_the_head_down(kind):
     assert sorted({g["lr"] for g in optimizer.param_groups}) == pytest.approx([0.32 * 0.5**p for p in range(5, -1, -1)])
 
 
-@pytest.mark.parametrize(("name", "words"), [("tsm_tiny", ["param_groups=tsm"]), ("bmn_tiny", [])])
+@pytest.mark.parametrize(("name", "words"), [("tsm_tiny", ["optim.param_groups=tsm"]), ("bmn_tiny", [])])
 def test_learning_rate_by_layer_is_refused_where_it_has_no_effect(name, words):
     with pytest.raises(RecipeError, match="layer_decay"):
-        load_recipe(name, ["layer_decay=0.5", *words])
+        load_recipe(name, ["optim.layer_decay=0.5", *words])
 
 
 # -- stochastic depth
@@ -115,7 +117,7 @@ def test_distillation_by_hand():
 
 
 def distilled(clips, trained, *words):
-    return load_recipe("tsm_tiny", [*QUICK, f"distill_from={trained}", *words])
+    return load_recipe("tsm_tiny", [*QUICK, f"distill.from={trained}", *words])
 
 
 def test_a_run_with_a_teacher(clips, trained, tmp_path, monkeypatch):
@@ -130,7 +132,7 @@ def test_a_run_with_a_teacher(clips, trained, tmp_path, monkeypatch):
         tasks.append(self)
 
     monkeypatch.setattr(recognition.RecognitionTask, "__init__", remember)
-    result = train(distilled(clips, trained, "distill_weight=0.3"), data=str(clips), work_dir=tmp_path, quiet=True)
+    result = train(distilled(clips, trained, "distill.weight=0.3"), data=str(clips), work_dir=tmp_path, quiet=True)
     for line in (x for x in read_log(tmp_path / "log.jsonl") if x["mode"] == "train"):
         assert line["loss"] == pytest.approx(0.7 * line["loss_cls"] + 0.3 * line["loss_distill"], rel=1e-5)
         assert line["loss_distill"] > 0
@@ -147,7 +149,7 @@ def test_the_teachers_term_alone_teaches_its_answers(clips, trained, tmp_path):
     videos = sorted((clips / "train").rglob("*.mp4"))
     (tmp_path / "list.txt").write_text("".join(f'"{p}" {i % 6}\n' for i, p in enumerate(videos)))
     words = [
-        "distill_weight=1",
+        "distill.weight=1",
         "epochs=8",
         "num_classes=6",
         f"train_data={tmp_path / 'list.txt'}",
@@ -165,9 +167,11 @@ def test_a_teacher_that_does_not_fit_is_refused(clips, trained, tmp_path, what):
     if what == "classes":
         passport.classes = [f"other {i}" for i in range(6)]
     else:
-        passport.recipe["mean"] = [0.0, 0.0, 0.0]
+        passport.recipe["input"]["mean"] = [0.0, 0.0, 0.0]
     save_weights(tmp_path / "teacher.safetensors", tensors, passport)
-    with pytest.raises(CheckpointError, match="knows other classes" if what == "classes" else "was trained with mean"):
+    with pytest.raises(
+        CheckpointError, match="knows other classes" if what == "classes" else "was trained with input.mean"
+    ):
         train(
             distilled(clips, tmp_path / "teacher.safetensors"), data=str(clips), work_dir=tmp_path / "run", quiet=True
         )
@@ -235,7 +239,7 @@ def test_soft_labels_of_the_main_list(clips, tmp_path):
     videos = sorted((clips / "train").rglob("*.mp4"))
     names = sorted({p.parent.name for p in videos})
     file = soft_file(tmp_path / "soft.json", map(str, videos), np.eye(6)[[names.index(p.parent.name) for p in videos]])
-    for folder, words in (("hard", []), ("soft", [f"soft_labels={file}"])):
+    for folder, words in (("hard", []), ("soft", [f"lists.soft_labels={file}"])):
         recipe = load_recipe("tsm_tiny", [*QUICK, *words])
         train(recipe, data=str(clips), work_dir=tmp_path / folder, quiet=True, validate=False)
     assert train_losses(tmp_path / "soft") == pytest.approx(train_losses(tmp_path / "hard"), rel=1e-4)
@@ -266,9 +270,9 @@ def test_probabilities_that_do_not_fit_are_refused(clips, web, tmp_path, change,
 def test_a_run_with_everything_resumes_bit_for_bit(clips, trained, web, tmp_path):
     folder, videos, rows = web
     file = soft_file(tmp_path / "soft.json", videos, rows)
-    words = [*QUICK, "epochs=2", "batch_size=8", "mixup=0.2", "cutmix=0.5", "label_smoothing=0.1", "rand_augment=[2, 7]", "random_erasing=0.5", "ema_decay=0.9",
-             "layer_decay=0.8", "model_args.drop_path=0.3", "model_args.dropout=0.5", f"distill_from={trained}", "class_power=0.5",
-             "grad_checkpointing=true", "precise_bn_samples=8", "color_jitter=mmaction2_0.24", "deterministic=true",
+    words = [*QUICK, "epochs=2", "batch_size=8", "augment.mixup=0.2", "augment.cutmix=0.5", "augment.label_smoothing=0.1", "augment.randaugment=[2, 7]", "augment.random_erasing=0.5", "ema_decay=0.9",
+             "optim.layer_decay=0.8", "model_args.drop_path=0.3", "model_args.dropout=0.5", f"distill.from={trained}", "lists.class_power=0.5",
+             "grad_checkpointing=true", "val.precise_bn_samples=8", "augment.color_jitter=mmaction2_0.24", "deterministic=true",
              f"sources=[{{name: web, data: {folder / 'web.txt'}, soft_labels: {file}, every: 2}}]"]  # fmt: skip
     recipe = load_recipe("tsm_tiny", words)
     whole = train(recipe, data=str(clips), work_dir=tmp_path / "whole", quiet=True)

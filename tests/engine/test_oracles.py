@@ -26,12 +26,12 @@ BMN = [
     "temporal_dim=16",
     "num_workers=0",
     "warmup_epochs=0",
-    "schedule_by=epoch",
+    "schedule.by=epoch",
     "weight_decay=0",
-    "log_every=1",
+    "log.every=1",
 ]
-PLAIN_SGD = ["optimizer=sgd", "momentum=0", "grad_clip=null", "lr_schedule=constant"]
-CLIPS = ["epochs=1", "warmup_epochs=0", "log_every=1", "num_workers=0", "amp=no", "crop_size=32", "val_crop_size=32"]
+PLAIN_SGD = ["optimizer=sgd", "optim.momentum=0", "grad_clip=null", "lr_schedule=constant"]
+CLIPS = ["epochs=1", "warmup_epochs=0", "log.every=1", "num_workers=0", "amp=no", "crop_size=32", "val.crop_size=32"]
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_accumulated_gradients_are_the_mean_over_the_parts(tmp_path, steps):
     for i in range(4):
         write_video(tmp_path / f"{i}.mp4", frames)
     (tmp_path / "list.txt").write_text("".join(f"{i}.mp4 1\n" for i in range(4)))
-    words = [*CLIPS, *PLAIN_SGD, "lr=0.1", "num_classes=2", "train_resize=[32, 32]", "model_args={dropout: 0.0}"]
+    words = [*CLIPS, *PLAIN_SGD, "lr=0.1", "num_classes=2", "augment.resize=[32, 32]", "model_args={dropout: 0.0}"]
     gradients = {}
     for name, more in {"two": ["batch_size=2", "accumulate=2"], "one": ["batch_size=4"]}.items():
         recipe = load_recipe("tsm_tiny", [*words, *more])
@@ -109,7 +109,14 @@ def test_accumulated_gradients_are_the_mean_over_the_parts(tmp_path, steps):
 def test_each_step_has_the_learning_rate_of_its_number(make_sequences, tmp_path, steps):
     """Three steps an epoch; warm-up from a quarter over one epoch, a tenth from epoch 2 on."""
     data = make_sequences(tmp_path / "data", train=6, val=1)
-    words = ["epochs=4", "lr=0.9", "warmup_epochs=1", "warmup_start=0.25", "lr_schedule=step", "milestones=[2]"]
+    words = [
+        "epochs=4",
+        "lr=0.9",
+        "warmup_epochs=1",
+        "schedule.warmup_start=0.25",
+        "lr_schedule=step",
+        "schedule.milestones=[2]",
+    ]
     bmn_run(data, tmp_path / "run", *PLAIN_SGD[:3], *words, "batch_size=2")
     by_hand = [0.225, 0.45, 0.675] + [0.9] * 3 + [0.09] * 6
     assert [s["lr"] for s in steps] == pytest.approx(by_hand)
@@ -119,7 +126,7 @@ def test_each_step_has_the_learning_rate_of_its_number(make_sequences, tmp_path,
 
 def test_clipped_gradients_move_the_weights_by_lr_times_the_limit(make_sequences, tmp_path, steps):
     data = make_sequences(tmp_path / "data", train=2, val=1)
-    words = ["optimizer=sgd", "momentum=0", "lr_schedule=constant", "lr=2", "epochs=1", "batch_size=2"]
+    words = ["optimizer=sgd", "optim.momentum=0", "lr_schedule=constant", "lr=2", "epochs=1", "batch_size=2"]
     bmn_run(data, tmp_path / "run", *words, "grad_clip=0.01")
     assert (steps[0]["after"] - steps[0]["before"]).norm().item() == pytest.approx(2 * 0.01, rel=1e-3)
 
@@ -149,7 +156,7 @@ def test_the_average_by_hand_and_it_is_what_is_validated_and_saved(make_sequence
         if not module.training:
             validated.append(torch.cat([p.detach().flatten().clone() for p in module.parameters()]))
 
-    words = [*PLAIN_SGD, "lr=0.5", "epochs=2", "batch_size=2", "ema_decay=0.3", "param_groups=all"]
+    words = [*PLAIN_SGD, "lr=0.5", "epochs=2", "batch_size=2", "ema_decay=0.3", "optim.param_groups=all"]
     with watched("BMN", before=look):
         result = bmn_run(data, tmp_path / "run", *words)
     assert len(steps) == 6
@@ -193,7 +200,7 @@ def test_a_fifth_of_each_class_is_held_out(tmp_path):
 def test_every_epoch_augments_anew(clips, tmp_path):
     """One batch an epoch holds all clips: their pixels must differ from those of the epoch before, in most clips."""
     batches = []
-    words = ["epochs=2", "batch_size=24", "crop_size=[60, 48]", "val_crop_size=[80, 64]"]
+    words = ["epochs=2", "batch_size=24", "crop_size=[60, 48]", "val.crop_size=[80, 64]"]
 
     def look(module, inputs):
         if module.training:
@@ -253,7 +260,7 @@ def test_label_smoothing_by_hand(clips, tmp_path):
 
     def first_loss(smoothing):
         logits = []
-        words = [*CLIPS, "batch_size=24", f"label_smoothing={smoothing}"]
+        words = [*CLIPS, "batch_size=24", f"augment.label_smoothing={smoothing}"]
         folder = tmp_path / str(smoothing)
         with watched("TSM", after=lambda m, x, y: logits.append(y.detach()) if m.training else None):
             train(load_recipe("tsm_tiny", words), data=str(clips), work_dir=folder, validate=False, quiet=True)

@@ -17,7 +17,7 @@ from clipwise.engine.train import train
 from clipwise.errors import RecipeError
 from clipwise.recipe import load_recipe, scaled_lr
 
-QUICK = ["warmup_epochs=0", "num_workers=0", "amp=no", "batch_size=8", "crop_size=32", "val_crop_size=32"]
+QUICK = ["warmup_epochs=0", "num_workers=0", "amp=no", "batch_size=8", "crop_size=32", "val.crop_size=32"]
 
 
 def factors(words, steps, per_epoch=10):
@@ -30,11 +30,11 @@ def test_step_schedule_with_the_warm_up_over_it():
     words = [
         "epochs=8",
         "lr_schedule=step",
-        "milestones=[1, 4]",
-        "gamma=0.1",
+        "schedule.milestones=[1, 4]",
+        "schedule.gamma=0.1",
         "warmup_epochs=2",
-        "warmup_start=0.2",
-        "schedule_by=epoch",
+        "schedule.warmup_start=0.2",
+        "schedule.by=epoch",
     ]
     assert factors(words, [0, 5, 9]) == pytest.approx([0.2, 0.2 + 0.8 * 5 / 20, 0.2 + 0.8 * 9 / 20])
     assert factors(words, [10, 19]) == pytest.approx([0.1 * 0.6, 0.1 * (0.2 + 0.8 * 19 / 20)])
@@ -42,11 +42,11 @@ def test_step_schedule_with_the_warm_up_over_it():
 
 
 def test_cosine_by_epoch_and_by_iteration():
-    words = ["epochs=4", "lr_schedule=cosine", "warmup_epochs=0", "lr=0.1", "min_lr=0.01"]
+    words = ["epochs=4", "lr_schedule=cosine", "warmup_epochs=0", "lr=0.1", "schedule.min_lr=0.01"]
     half = 0.1 + 0.9 * 0.5
-    assert factors([*words, "schedule_by=iteration"], [0, 20, 40]) == pytest.approx([1, half, 0.1])
+    assert factors([*words, "schedule.by=iteration"], [0, 20, 40]) == pytest.approx([1, half, 0.1])
     quarter = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4))
-    assert factors([*words, "schedule_by=epoch"], [9, 10, 19]) == pytest.approx([1, quarter, quarter])
+    assert factors([*words, "schedule.by=epoch"], [9, 10, 19]) == pytest.approx([1, quarter, quarter])
 
 
 def test_the_schedule_can_begin_after_the_warm_up():
@@ -55,9 +55,9 @@ def test_the_schedule_can_begin_after_the_warm_up():
         "epochs=6",
         "lr_schedule=cosine",
         "warmup_epochs=2",
-        "warmup_start=0.1",
-        "schedule_by=iteration",
-        "shift_schedule=true",
+        "schedule.warmup_start=0.1",
+        "schedule.by=iteration",
+        "schedule.after_warmup=true",
     ]
     assert factors(words, [0, 20, 40, 60]) == pytest.approx([0.1, 1, 0.5, 0], abs=1e-12)
 
@@ -124,7 +124,7 @@ def test_a_process_that_stands_still_names_itself(capsys):
 
 
 def test_old_checkpoints_go(clips, tmp_path):
-    recipe = load_recipe("tsm_tiny", [*QUICK, "epochs=3", "keep_checkpoints=2"])
+    recipe = load_recipe("tsm_tiny", [*QUICK, "epochs=3", "checkpoint.keep=2"])
     train(recipe, data=str(clips), work_dir=tmp_path, validate=False, quiet=True)
     assert sorted(p.name for p in tmp_path.glob("epoch_*")) == ["epoch_0002.safetensors", "epoch_0003.safetensors"]
     assert len(list(tmp_path.glob("state-*.pt"))) == 2  # of last and previous
@@ -133,13 +133,13 @@ def test_old_checkpoints_go(clips, tmp_path):
 def test_another_global_batch_goes_on_at_the_same_place(clips, tmp_path):
     """As when a machine left: two of three batches of 8 were taken, so four of six batches of 4 are behind it."""
     train(
-        load_recipe("tsm_tiny", [*QUICK, "epochs=2", "log_every=1"]),
+        load_recipe("tsm_tiny", [*QUICK, "epochs=2", "log.every=1"]),
         data=str(clips),
         work_dir=tmp_path,
         max_steps=2,
         quiet=True,
     )
-    smaller = load_recipe("tsm_tiny", [*QUICK, "epochs=2", "log_every=1", "batch_size=4"])
+    smaller = load_recipe("tsm_tiny", [*QUICK, "epochs=2", "log.every=1", "batch_size=4"])
     train(smaller, data=str(clips), work_dir=tmp_path, validate=False, resume=True, allow_changes=True, quiet=True)
     seen = [
         (x["epoch"], x["iter"], x["iters"], x["step"]) for x in read_log(tmp_path / "log.jsonl") if x["mode"] == "train"

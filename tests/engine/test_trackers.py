@@ -10,12 +10,12 @@ from clipwise.engine.train import train
 from clipwise.errors import MissingExtraError, RecipeError
 from clipwise.recipe import load_recipe
 
-QUICK = ["epochs=1", "warmup_epochs=0", "log_every=1", "num_workers=0", "amp=no", "batch_size=8", "crop_size=32"]
+QUICK = ["epochs=1", "warmup_epochs=0", "log.every=1", "num_workers=0", "amp=no", "batch_size=8", "crop_size=32"]
 
 
 def run_with(tracker: str, clips, folder) -> list[dict]:
     """A run of three steps; its log lines."""
-    recipe = load_recipe("tsm_tiny", [*QUICK, f"trackers=[{tracker}]"])
+    recipe = load_recipe("tsm_tiny", [*QUICK, f"log.trackers=[{tracker}]"])
     train(recipe, data=str(clips), work_dir=folder, quiet=True)
     return read_log(folder / "log.jsonl")
 
@@ -92,7 +92,7 @@ def test_swanlab(clips, tmp_path, monkeypatch):
 
 def test_an_unknown_tracker_is_refused_with_the_known_ones():
     with pytest.raises(RecipeError, match="'tensorboard', 'wandb', 'mlflow' or 'swanlab'"):
-        load_recipe("tsm_tiny", ["trackers=[comet]"])
+        load_recipe("tsm_tiny", ["log.trackers=[comet]"])
 
 
 def test_a_tracker_that_is_not_installed_is_refused(clips, tmp_path, monkeypatch):

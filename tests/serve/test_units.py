@@ -59,14 +59,10 @@ def test_windows_of_an_exported_model_have_the_shape_of_its_test_protocol():
     from clipwise.serve.analysis import Analyzer
 
     predictor = Brightness()
-    values = {
-        "num_segments": 4,
-        "test_num_segments": 6,
-        "test_num_clips": 1,
-        "twice_sample": True,
-        "test_crop": "three",
-    }
-    predictor.passport.recipe.update(values, test_crop_size=56, val_crop_size=64, val_crop="center")
+    recipe = predictor.passport.recipe
+    recipe["num_segments"] = 4
+    recipe["test"].update(num_segments=6, num_clips=1, twice_sample=True, crop="three", crop_size=56)
+    recipe["val"].update(crop_size=64, crop="center")
     predictor.spec = ClipSpec.from_recipe(predictor.passport.recipe, "test")
     light = Analyzer(predictor, BatchQueue(predictor)).window_spec
     assert (light.num_segments, light.transform.crop_size) == (4, 64)

@@ -57,8 +57,8 @@ def test_views_of_published_protocols(recipe, views):
 
     values = load_recipe(recipe).model_dump()
     spec = ClipSpec.from_recipe(values, "test")
-    clips = {"three": 3, "ten": 10, "center": 1}[values["test_crop"]]
-    times = (values["test_num_clips"] if not spec.num_segments else 1) * (2 if values["twice_sample"] else 1)
+    clips = {"three": 3, "ten": 10, "center": 1}[values["test"]["crop"]]
+    times = (values["test"]["num_clips"] if not spec.num_segments else 1) * (2 if values["test"]["twice_sample"] else 1)
     assert num_views(spec) == clips * times == views
 
 

@@ -7,7 +7,7 @@ import pytest
 from clipwise.convert.mmaction2 import convert_config, recipe_of_config
 from clipwise.convert.mmaction2.python_config import read_python_config
 from clipwise.errors import RecipeError
-from clipwise.recipe import load_recipe, make_recipe
+from clipwise.recipe import flatten, load_recipe, make_recipe
 
 BASE = """
 model = dict(
@@ -104,8 +104,8 @@ def test_an_old_config_is_the_packaged_recipe(config):
     """The same settings as MMAction2's TSM with changed labels; the packaged recipe was written from the table by hand."""
     values, left = recipe_of_config(config(OLD))
     assert not left
-    ours = load_recipe("tsm_r50_flip_1x1x8_50e_sthv1_rgb").model_dump()
-    theirs = make_recipe(values).model_dump()
+    ours = flatten(load_recipe("tsm_r50_flip_1x1x8_50e_sthv1_rgb").model_dump())
+    theirs = flatten(make_recipe(values).model_dump())
     places = {
         "train_data": "data/mine/train.txt",
         "val_data": "data/mine/val.txt",
@@ -113,9 +113,9 @@ def test_an_old_config_is_the_packaged_recipe(config):
         "num_classes": 174,
     }
     assert {k: theirs[k] for k in places} == places
-    apart = {"name", "paper", "published", "notes", "num_train_samples", *places}
-    assert {k: v for k, v in theirs.items() if k not in apart and v != ours[k]} == {"validate_every": 5}
-    assert ours["validate_every"] == 2
+    apart = {"name", "paper", "notes", *(k for k in ours if k.startswith("published.")), *places}
+    assert {k: v for k, v in theirs.items() if k not in apart and v != ours[k]} == {"val.every": 5}
+    assert ours["val.every"] == 2
 
 
 def test_a_new_config(config):
@@ -126,21 +126,29 @@ def test_a_new_config(config):
     assert recipe.init is None
     assert recipe.modality == "flow"
     assert recipe.model_args == {"dropout": 0.5, "non_local": "gaussian", "non_local_use_scale": True}
-    assert (recipe.clip_len, recipe.frame_interval, recipe.num_segments, recipe.test_num_clips) == (16, 4, None, 10)
-    assert (recipe.train_resize, recipe.train_crop, recipe.crop_size) == (None, "random_resized", 224)
-    assert (recipe.test_resize, recipe.test_crop, recipe.test_crop_size) == (256, "three", 256)
-    assert (recipe.test_rule, recipe.interpolation, recipe.fused_resize) == ("mmaction2_1.x", "opencv", False)
-    assert (recipe.lr_schedule, recipe.shift_schedule, recipe.schedule_by) == ("cosine", True, "iteration")
-    assert (recipe.warmup_epochs, recipe.warmup_start, recipe.epochs, recipe.validate_every) == (34, 0.1, 256, 8)
+    assert (recipe.clip_len, recipe.frame_interval, recipe.num_segments, recipe.test.num_clips) == (16, 4, None, 10)
+    assert (recipe.augment.resize, recipe.augment.crop, recipe.crop_size) == (None, "random_resized", 224)
+    assert (recipe.test.resize, recipe.test.crop, recipe.test.crop_size) == (256, "three", 256)
+    assert (recipe.test.rule, recipe.input.interpolation, recipe.input.fused_resize) == (
+        "mmaction2_1.x",
+        "opencv",
+        False,
+    )
+    assert (recipe.lr_schedule, recipe.schedule.after_warmup, recipe.schedule.by) == ("cosine", True, "iteration")
+    assert (recipe.warmup_epochs, recipe.schedule.warmup_start, recipe.epochs, recipe.val.every) == (34, 0.1, 256, 8)
     assert (recipe.lr, recipe.weight_decay, recipe.grad_clip, recipe.amp) == (0.2, pytest.approx(1e-4), 40, "fp16")
-    assert (recipe.batch_size, recipe.base_batch_size, recipe.eval_batch_size, recipe.keep_checkpoints) == (
+    assert (recipe.batch_size, recipe.base_batch_size, recipe.val.batch_size, recipe.checkpoint.keep) == (
         16,
         128,
         None,
         3,
     )
-    assert (recipe.mean, recipe.std, recipe.filename_tmpl) == ([128, 128], [128, 128], "{}_{:05d}.jpg")
-    assert (recipe.train_data, recipe.data_root, recipe.test_data, recipe.val_data_root) == (
+    assert (recipe.input.mean, recipe.input.std, recipe.input.filename_tmpl) == (
+        [128, 128],
+        [128, 128],
+        "{}_{:05d}.jpg",
+    )
+    assert (recipe.train_data, recipe.data_root, recipe.test_data, recipe.val.data_root) == (
         "t.txt",
         "rt",
         "v.txt",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from clipwise.convert.mmaction2 import translate_config
-from clipwise.recipe import make_recipe
+from clipwise.recipe import flatten, make_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -121,12 +121,12 @@ def test_what_would_train_something_else_is_refused(name, path, value, named):
         (NEW, "auto_scale_lr.enable", True, {"auto_scale_lr": True, "base_batch_size": 128}),
         (NEW, "randomness", {"seed": 7, "deterministic": True}, {"seed": 7, "deterministic": True}),
         (NEW, "optim_wrapper.accumulative_counts", 4, {"accumulate": 4}),
-        (NEW, "optim_wrapper.type", "AmpOptimWrapper", {"amp": "fp16", "loss_scale": None}),
+        (NEW, "optim_wrapper.type", "AmpOptimWrapper", {"amp": "fp16", "optim.loss_scale": None}),
         (NEW, "optim_wrapper", {"type": "AmpOptimWrapper", "dtype": "bfloat16", "optimizer": {"type": "SGD", "lr": 0.1}},
-         {"amp": "bf16", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}),  # torch's own defaults, not the recipe's
-        (OLD, "fp16", {"loss_scale": 512.0}, {"amp": "fp16", "loss_scale": 512.0}),
-        (DENSE, "lr_config.step", 30, {"milestones": [30, 60, 90]}),  # a number is a period
-        (NEW, "train_dataloader.dataset.pipeline.SampleFrames.target_fps", 15, {"target_fps": 15}),
+         {"amp": "bf16", "lr": 0.1, "optim.momentum": 0.0, "weight_decay": 0.0}),  # torch's own defaults, not the recipe's
+        (OLD, "fp16", {"loss_scale": 512.0}, {"amp": "fp16", "optim.loss_scale": 512.0}),
+        (DENSE, "lr_config.step", 30, {"schedule.milestones": [30, 60, 90]}),  # a number is a period
+        (NEW, "train_dataloader.dataset.pipeline.SampleFrames.target_fps", 15, {"input.target_fps": 15}),
         (NEW, "model.backbone.pretrained", "torchvision://resnet50", {"init": "imagenet"}),
         (NEW, "model.backbone.pretrained", "https://download.pytorch.org/models/resnet50-11ad3fa6.pth", {"init": "imagenet_resnet50_v2"}),
         (NEW, "model.backbone.pretrained", "https://download.pytorch.org/models/resnet50-0676ba61.pth", {"init": "imagenet_resnet50"}),
@@ -140,7 +140,7 @@ def test_what_a_recipe_can_say_is_taken_over(name, path, value, keys):
             config[f"{part}_dataloader"]["dataset"]["pipeline"][1]["target_fps"] = value
     values, left = translate_config(config, name)
     assert not left
-    recipe = make_recipe(values).model_dump()
+    recipe = flatten(make_recipe(values).model_dump())
     assert {key: recipe[key] for key in keys} == keys
 
 

@@ -15,7 +15,8 @@ from clipwise.infer.predictor import Predictor, load
 from clipwise.infer.stream import Streamer
 from clipwise.models import create_model
 from clipwise.prepare.synthetic import write_video
-from clipwise.recipe import RecognitionRecipe, load_recipe
+from clipwise.recipe import RecognitionRecipe, load_recipe, make_recipe
+from clipwise.recipe.moved import in_groups
 from clipwise.tasks.views import average_views
 from clipwise.video.live import Source
 
@@ -26,10 +27,10 @@ RECIPE = {
     "num_classes": 3,
     "num_segments": 4,
     "multi_label": True,
-    "mean": [127.5, 127.5, 127.5],
-    "std": [127.5, 127.5, 127.5],
-    "test_resize": 32,
-    "test_crop_size": 32,
+    "input.mean": [127.5, 127.5, 127.5],
+    "input.std": [127.5, 127.5, 127.5],
+    "test.resize": 32,
+    "test.crop_size": 32,
     "num_workers": 0,
 }
 
@@ -59,7 +60,7 @@ def colors(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    recipe = RecognitionRecipe(**RECIPE)
+    recipe = make_recipe(in_groups(RecognitionRecipe, RECIPE))
     torch.manual_seed(0)
     model = create_model("tsm_tiny", num_classes=3, num_segments=4).eval()
     torch.nn.init.normal_(model.get_classifier().weight if hasattr(model, "get_classifier") else model.fc.weight)
@@ -70,7 +71,7 @@ def checkpoint(tmp_path_factory):
 
 
 def passport(**keys) -> Passport:
-    recipe = RecognitionRecipe(**{**RECIPE, **keys})
+    recipe = make_recipe(in_groups(RecognitionRecipe, {**RECIPE, **keys}))
     return Passport("tsm_tiny", {"num_classes": 3}, CLASSES, recipe.model_dump(mode="json"))
 
 
@@ -131,8 +132,8 @@ def test_training_logs_the_map_by_its_name_and_chooses_the_best_by_it(colors, tm
         "warmup_epochs=0",
         "batch_size=4",
         "amp=no",
-        "val_resize=32",
-        "val_crop_size=32",
+        "val.resize=32",
+        "val.crop_size=32",
         "crop_size=32",
     ]
     recipe = load_recipe("tsm_tiny", [*keys, *short])

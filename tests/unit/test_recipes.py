@@ -118,19 +118,19 @@ PUBLISHED = {
 
 
 def views(recipe):
-    crops = {"center": 1, "three": 3, "ten": 10}[recipe.test_crop]
-    return crops * recipe.test_num_clips * (2 if recipe.twice_sample else 1)
+    crops = {"center": 1, "three": 3, "ten": 10}[recipe.test.crop]
+    return crops * recipe.test.num_clips * (2 if recipe.test.twice_sample else 1)
 
 
 @pytest.mark.parametrize("name", SLOWONLY)
 def test_clips(name):
     r = load_recipe(name)
-    schedule = r.milestones if r.lr_schedule == "step" else r.lr_schedule
+    schedule = r.schedule.milestones if r.lr_schedule == "step" else r.lr_schedule
     found = (r.clip_len, r.frame_interval, r.published.num_classes, r.init, r.lr, r.batch_size, r.epochs, schedule)
     assert (*found, r.warmup_epochs, r.weight_decay, r.grad_clip, views(r)) == SLOWONLY[name]
     assert r.base_batch_size == 8 * r.batch_size
     assert r.num_segments is None
-    assert (r.crop_size, r.test_crop_size, r.average_clips) == (224, 256, "prob")
+    assert (r.crop_size, r.test.crop_size, r.test.average_clips) == (224, 256, "prob")
 
 
 @pytest.mark.parametrize("name", SEGMENTS)
@@ -138,13 +138,13 @@ def test_segments(name):
     r = load_recipe(name)
     found = (
         r.num_segments,
-        r.test_num_segments or r.num_segments,
+        r.test.num_segments or r.num_segments,
         r.published.num_classes,
         r.lr,
         r.batch_size,
         r.epochs,
     )
-    found = (*found, r.milestones, r.weight_decay, r.grad_clip, views(r), r.test_crop_size)
+    found = (*found, r.schedule.milestones, r.weight_decay, r.grad_clip, views(r), r.test.crop_size)
     assert found == SEGMENTS[name]
     assert r.base_batch_size == 8 * r.batch_size
     assert r.clip_len == (5 if r.modality == "flow" else 1)
@@ -157,14 +157,14 @@ def test_the_recipe_samples_the_views_it_promises(name):
     rng = np.random.default_rng(0)
     test, train = (ClipSpec.from_recipe(r.model_dump(), mode) for mode in ("test", "train"))
     frames = test.indices(300, rng)
-    segments = r.test_num_segments or r.num_segments
+    segments = r.test.num_segments or r.num_segments
     crops = test.transform.num_crops
     expected = SLOWONLY[name][-1] if name in SLOWONLY else SEGMENTS[name][-2]
     assert frames.size * crops == expected * (segments or 1) * r.clip_len
     assert frames.min() >= 0
     assert frames.max() < 300
     plan = test.transform.draw(256, 340, rng)
-    assert plan.view_shape()[1:3] == (r.test_crop_size, r.test_crop_size)
+    assert plan.view_shape()[1:3] == (r.test.crop_size, r.test.crop_size)
     assert train.indices(300, rng).shape == (r.num_segments or 1, r.clip_len)
     assert train.transform.draw(256, 340, rng).view_shape()[1:3] == (224, 224)
 
@@ -214,30 +214,30 @@ def test_family_facts(name):
     r = load_recipe(name)
     family = "tpn" if "tpn" in name else name.split("_")[0]
     assert r.optimizer == "sgd"
-    assert r.momentum == 0.9
-    assert r.nesterov == (family == "tpn")
-    assert r.param_groups == ("tsm" if family == "tsm" else "all")
-    assert r.schedule_by == ("iteration" if "jester" in name and family == "slowonly" else "epoch")
-    assert r.warmup_start == 0.1
-    assert not r.shift_schedule
+    assert r.optim.momentum == 0.9
+    assert r.optim.nesterov == (family == "tpn")
+    assert r.optim.param_groups == ("tsm" if family == "tsm" else "all")
+    assert r.schedule.by == ("iteration" if "jester" in name and family == "slowonly" else "epoch")
+    assert r.schedule.warmup_start == 0.1
+    assert not r.schedule.after_warmup
     dropout = {"slowonly": 0.5, "tpn": 0.5, "tsm": 0.5, "tsn": 0.4}[family]
     if family == "tsn" and ("dense_1x1x5" in name or "sthv1" in name):
         dropout = 0.5
     if "paddle" not in name:
         assert r.model_args["dropout"] == dropout
-        assert (r.interpolation, r.fused_resize, r.test_rule) == ("opencv", False, "mmaction2_0.x")
+        assert (r.input.interpolation, r.input.fused_resize, r.test.rule) == ("opencv", False, "mmaction2_0.x")
     if family == "tsm" or (family == "tsn" and ("dense" in name or "sthv1" in name)):
-        assert r.num_fixed_crops == 13
+        assert r.augment.num_fixed_crops == 13
     native = (
         "kinetics600" in name or "kinetics700" in name or family == "tpn" or "jester" in name or "tsn_r50_video" in name
     )
-    assert r.train_resize == (None if native else 256)
+    assert r.augment.resize == (None if native else 256)
     if r.modality == "flow":
-        assert (r.mean, r.std) == ([128, 128], [128, 128])
-        assert r.val_crop_size == (224 if family == "tsn" else 256)
+        assert (r.input.mean, r.input.std) == ([128, 128], [128, 128])
+        assert r.val.crop_size == (224 if family == "tsn" else 256)
     flips = 0.0 if "sthv" in name and family in ("tsm", "tsn") and "flip" not in name else 0.5
-    assert r.flip == flips
-    assert r.color_jitter == (
+    assert r.augment.flip == flips
+    assert r.augment.color_jitter == (
         {True: "mmaction2_0.16", False: "mmaction2_0.24"}["tsm" in name] if family == "tpn" else None
     )
 
@@ -253,8 +253,13 @@ def test_non_local_and_pyramid_settings():
 
 def test_paddle_reader():
     r = load_recipe("tsn_r50_paddle_7seg_45e_kinetics400_rgb")
-    assert (r.sampling, r.resize_rule, r.train_crop, r.interpolation) == ("paddle", "paddle_4x3", "random", "antialias")
-    assert r.num_train_samples == 224684
+    assert (r.sampling, r.input.resize_rule, r.augment.crop, r.input.interpolation) == (
+        "paddle",
+        "paddle_4x3",
+        "random",
+        "antialias",
+    )
+    assert r.published.num_train_samples == 224684
     assert r.model == "tsn_r50_paddle"
 
 
@@ -310,15 +315,16 @@ def write(tmp_path, text):
 
 def test_all_problems_at_once_with_their_lines(tmp_path):
     path = write(
-        tmp_path, "model: tsn_tiny\nnum_segments: 4\ntotal_epochs: 5\nlr: fast\npublished: {topp1: 3}\nflip: 2\n"
+        tmp_path,
+        "model: tsn_tiny\nnum_segments: 4\ntotal_epochs: 5\nlr: fast\npublished: {topp1: 3}\naugment: {flip: 2}\n",
     )
     with pytest.raises(RecipeError) as caught:
         load_recipe(path)
     lines = str(caught.value).splitlines()
     assert f"{path}:3: unknown key 'total_epochs'; did you mean 'epochs'?" in lines
     assert any(line.startswith(f"{path}:4: lr: ") and line.endswith("given 'fast'") for line in lines)
-    assert f"{path}:5: unknown key 'topp1'; did you mean 'top1'?" in lines
-    assert any(line.startswith(f"{path}:6: flip: ") for line in lines)
+    assert f"{path}:5: unknown key 'published.topp1'; did you mean 'published.top1'?" in lines
+    assert any(line.startswith(f"{path}:6: augment.flip: ") for line in lines)
     assert len(lines) == 4
 
 
@@ -328,13 +334,11 @@ def test_other_mistakes(tmp_path):
         ("- a\n- b\n", "a recipe is a list of `key: value` lines"),
         ("model: [1\n", "not valid YAML"),
         ("model: tsn_tiny\nmodel: tsm_tiny\n", "mine.yaml:2: key 'model' is given twice"),
-        ("model: tsn_tiny\nlr_schedule: cosine\nmilestones: [1]\n", "milestones need lr_schedule: step"),
-        ("model: tsn_tiny\nnesterov: true\noptimizer: adamw\n", "nesterov: true needs optimizer: sgd"),
-        ("model: tsn_tiny\nmodality: flow\n", "mean and std need 2 values"),
+        ("model: tsn_tiny\nmodality: flow\n", "input.mean and input.std need 2 values"),
         ("model: tsn_tiny\nmodel_args: {in_channels: 5}\n", "in_channels is 5"),
         (
-            "model: tsn_tiny\nnum_segments: 3\ntest_num_clips: 10\n",
-            "for segments use test_num_segments or twice_sample",
+            "model: tsn_tiny\nnum_segments: 3\ntest: {num_clips: 10}\n",
+            "for segments use test.num_segments or test.twice_sample",
         ),
         ("model: tsn_tiny\nepochs: 5\nwarmup_epochs: 5\n", "must be shorter than epochs"),
     ):
@@ -349,7 +353,7 @@ def test_a_wrong_value_is_told_what_is_allowed():
         ("lr=.inf", "lr: must be a number above 0, given inf"),
         ("epochs=2.5", "epochs: must be a whole number of at least 1, given 2.5"),
         ("optimizer=sdg", "optimizer: must be 'sgd', 'adam' or 'adamw', given 'sdg'"),
-        ("flip=1.5", "flip: must be a number from 0 to 1, given 1.5"),
+        ("augment.flip=1.5", "augment.flip: must be a number from 0 to 1, given 1.5"),
         ("ema_decay=1", "ema_decay: must be a number above 0 and below 1, or null, given 1"),
         ("compile=maybe", "compile: must be true or false, given 'maybe'"),
         ("seed=null", "seed: must be a whole number, given null"),
@@ -357,20 +361,20 @@ def test_a_wrong_value_is_told_what_is_allowed():
             "crop_size=[1,2,3]",
             "crop_size: must be a whole number of at least 1, or a list of 2 (each a whole number of at least 1), or null, given [1, 2, 3]",
         ),
-        ("betas=[0.9]", "betas: must be a list of 2 (each a number from 0 to 1), given [0.9]"),
-        ("mean=[a,b,c]", "mean: must be a list (each a number), given ['a', 'b', 'c']"),
+        ("optim.betas=[0.9]", "optim.betas: must be a list of 2 (each a number from 0 to 1), given [0.9]"),
+        ("input.mean=[a,b,c]", "input.mean: must be a list (each a number), given ['a', 'b', 'c']"),
         ("published.top1=high", "published.top1: must be a number, or null, given 'high'"),
         ("published=3", "published: must be a dictionary, given 3"),
         (
-            "flip_label_map=x",
-            "flip_label_map: must be 'sthv1', 'sthv2' or 'jester', or a dictionary, or null, given 'x'",
+            "augment.flip_label_map=x",
+            "augment.flip_label_map: must be 'sthv1', 'sthv2' or 'jester', or a dictionary, or null, given 'x'",
         ),
         (
             "sources=[{name: a, data: b, kind: x}]",
             "sources.0.kind: must be 'video', 'image', 'untrimmed' or 'rawframes', given 'x'",
         ),
         ("sources=[{name: a}]", "key 'sources.0.data' is missing"),
-        ("sources=[{name: a, data: b, nam: x}]", "unknown key 'nam'; did you mean 'name'?"),
+        ("sources=[{name: a, data: b, nam: x}]", "unknown key 'sources.0.nam'; did you mean 'name'?"),
         ("task=detection", "task: must be 'recognition' or 'localization', given 'detection'"),
     ):
         with pytest.raises(RecipeError) as caught:
@@ -380,9 +384,9 @@ def test_a_wrong_value_is_told_what_is_allowed():
 
 def test_overrides():
     r = load_recipe(
-        "tsm_tiny", ["lr=0.5", "model_args.dropout=0.2", "train_resize=null", "sources=[]", "init=imagenet"]
+        "tsm_tiny", ["lr=0.5", "model_args.dropout=0.2", "augment.resize=null", "sources=[]", "init=imagenet"]
     )
-    assert (r.lr, r.model_args, r.train_resize, r.sources, r.init) == (0.5, {"dropout": 0.2}, None, [], "imagenet")
+    assert (r.lr, r.model_args, r.augment.resize, r.sources, r.init) == (0.5, {"dropout": 0.2}, None, [], "imagenet")
     with pytest.raises(RecipeError, match=r"command line, lrr=1: unknown key 'lrr'; did you mean 'lr'"):
         load_recipe("tsm_tiny", ["lrr=1"])
     with pytest.raises(RecipeError, match="not of the form key=value"):

@@ -24,13 +24,14 @@ from clipwise.infer.stream import Streamer
 from clipwise.models import create_model
 from clipwise.models.contract import online as online_twin
 from clipwise.prepare.synthetic import CLASSES, draw_action, write_video
-from clipwise.recipe import RecognitionRecipe
+from clipwise.recipe import RecognitionRecipe, make_recipe
+from clipwise.recipe.moved import in_groups
 from clipwise.video import live as source_module
 from clipwise.video.decode import open_video
 from clipwise.video.live import Source, TimedFrame, resample
 
 CPU = torch.device("cpu")
-PIXELS = {"test_resize": 32, "test_crop_size": 32}
+PIXELS = {"test.resize": 32, "test.crop_size": 32}
 
 
 def lively(model: torch.nn.Module) -> torch.nn.Module:
@@ -47,7 +48,8 @@ def lively(model: torch.nn.Module) -> torch.nn.Module:
 
 def make_predictor(name: str, model_args: dict | None = None, **keys) -> Predictor:
     args = {"num_classes": 3, **(model_args or {})}
-    recipe = RecognitionRecipe(model=name, model_args=model_args or {}, num_classes=3, **{**PIXELS, **keys})
+    values = {"model": name, "model_args": model_args or {}, "num_classes": 3, **PIXELS, **keys}
+    recipe = make_recipe(in_groups(RecognitionRecipe, values))
     torch.manual_seed(0)
     model = lively(create_model(name, **args))
     return Predictor(model, Passport(name, args, ["a", "b", "c"], recipe.model_dump(mode="json")), device=CPU)

@@ -67,13 +67,13 @@ def command(args: argparse.Namespace, on_cpu: bool) -> list[str]:
         "weight_decay": args.weight_decay,
         "epochs": epochs,
         "batch_size": args.batch_size,
-        "loss_scale": args.loss_scale if amp == "fp16" and args.loss_scale > 0 else None,
-        "log_every": 5,
+        "optim.loss_scale": args.loss_scale if amp == "fp16" and args.loss_scale > 0 else None,
+        "log.every": 5,
     }
     words = ["train", args.recipe, "--data", args.data_path, "--work-dir", work_dir, "--amp", amp]
     words += [f"{key}={value}" for key, value in keys.items() if value is not None]
     if epochs is not None and epochs <= 7:
-        words.append("milestones=[]")
+        words.append("schedule.milestones=[]")
     if args.finetune != "0":
         words += ["--init", args.finetune]
     if args.mode == "performance":

@@ -27,7 +27,7 @@ from clipwise.export.graphs import make_graph
 from clipwise.export.runtimes import load_exported_model
 from clipwise.export.writers import quantize_onnx, write_onnx, write_openvino
 from clipwise.infer.predictor import Predictor
-from clipwise.recipe import make_recipe
+from clipwise.recipe import flatten, make_recipe
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 BACKENDS = ("pytorch", "onnxruntime", "openvino")
@@ -205,13 +205,14 @@ def make_protocols(
     own = _own_clips(recipe)
     kind = _clips_key(recipe)
     clips = list(clips or dict.fromkeys((own if kind == "segments" else 1, own)))
-    crops = list(crops or dict.fromkeys(("center", recipe["test_crop"])))
-    short = _short(recipe["test_crop_size"])
+    crops = list(crops or dict.fromkeys(("center", recipe["test"]["crop"])))
+    short = _short(recipe["test"]["crop_size"])
     for clip, crop, size in itertools.product(clips, crops, list(sizes or [short])):
-        values = {**recipe, "test_crop": crop, **_with_clips(recipe, kind, clip)}
+        test = {**recipe["test"], "crop": crop, **_with_clips(recipe, kind, clip)}
         if size != short:
-            for key in ("test_resize", "test_crop_size"):
-                values[key] = _scaled(recipe[key], size / short)
+            for key in ("resize", "crop_size"):
+                test[key] = _scaled(test[key], size / short)
+        values = {**recipe, "test": test}
         try:
             make_recipe(values, source="frontier")
         except RecipeError as error:
@@ -225,8 +226,8 @@ def changed_keys(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         f"{k}={list(v) if isinstance(v, tuple) else v}".replace(" ", "")
         .replace("True", "true")
         .replace("False", "false")
-        for k, v in after.items()
-        if v != before.get(k)
+        for k, v in flatten(after).items()
+        if v != flatten(before).get(k)
     ]
 
 
@@ -241,21 +242,21 @@ def _clips_key(recipe: dict[str, Any]) -> str:
 def _own_clips(recipe: dict[str, Any]) -> int:
     kind = _clips_key(recipe)
     if kind == "clips":
-        return recipe["test_num_clips"] * (2 if recipe["twice_sample"] else 1)
+        return recipe["test"]["num_clips"] * (2 if recipe["test"]["twice_sample"] else 1)
     if kind == "fixed":
         return 1
     if kind == "twice":
-        return 2 if recipe["twice_sample"] else 1
-    return recipe["test_num_segments"] or recipe["num_segments"]
+        return 2 if recipe["test"]["twice_sample"] else 1
+    return recipe["test"]["num_segments"] or recipe["num_segments"]
 
 
 def _with_clips(recipe: dict[str, Any], kind: str, clips: int) -> dict[str, Any]:
     if clips == _own_clips(recipe):
         return {}
     if kind == "clips":
-        return {"test_num_clips": clips, "twice_sample": False}
+        return {"num_clips": clips, "twice_sample": False}
     if kind == "segments":
-        return {"test_num_segments": clips, "twice_sample": False}
+        return {"num_segments": clips, "twice_sample": False}
     if kind == "twice" and clips in (1, 2):
         return {"twice_sample": clips == 2}
     allowed = "1 or 2 (sampled twice)" if kind == "twice" else "1, as dense sampling fixes its ten windows"

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import argparse
 import errno
+import functools
 import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from clipwise import __version__
-from clipwise.errors import ClipwiseError, WorkError
+from clipwise.errors import ClipwiseError, ClipwiseWarning, WorkError
 
 # verb -> (module, what it does)
 VERBS = {
@@ -117,6 +120,7 @@ def _guarded(program: str, work: Callable[[], int | None], debug: bool) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the rest of the process
+    warnings.showwarning = functools.partial(_show_warning, warnings.showwarning, program)
     try:
         code = work() or 0
         sys.stdout.flush()  # a reader that has gone shows here, not when the interpreter ends
@@ -142,6 +146,14 @@ def _guarded(program: str, work: Callable[[], int | None], debug: bool) -> int:
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR) and error.filename:
             return _fail(program, f"{error.filename}: {error.strerror}.", 2)
         raise
+
+
+def _show_warning(usual: Callable[..., None], program: str, message: Warning | str, kind: type, *where: Any) -> None:
+    """Our own warnings are one line, said once by the first of several processes."""
+    if not issubclass(kind, ClipwiseWarning):
+        usual(message, kind, *where)
+    elif os.environ.get("RANK", "0") == "0":
+        print(f"{program}: {message}", file=sys.stderr)
 
 
 def _run(verb: str, rest: Sequence[str]) -> int:

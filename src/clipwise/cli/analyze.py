@@ -102,7 +102,7 @@ def _analyze(predictor, args: argparse.Namespace) -> dict:
     videos = read_list(
         test_part(source),
         root=recipe.get("data_root"),
-        format=recipe["list_format"],
+        format=recipe["lists"]["format"],
         classes=predictor.classes,
         num_classes=outputs,
         multi_label=recipe["multi_label"],

@@ -119,7 +119,7 @@ def plain_recipe(name: str) -> dict[str, Any]:
     _, t, h, w = model.clip_shape
     size = h if h == w else [w, h]
     frames = {"num_segments": t} if name.startswith(("tsn", "tsm", "tpn_tsm")) else {"clip_len": t, "frame_interval": 8}
-    return {"model": name, "name": name, "test_crop_size": size, "test_resize": size, **frames}
+    return {"model": name, "name": name, "test": {"crop_size": size, "resize": size}, **frames}
 
 
 def _speed(args: argparse.Namespace, target: Any) -> int:
@@ -251,7 +251,7 @@ def _videos(args: argparse.Namespace, target: Any):
     recipe = target.passport.recipe
     return read_list(
         test_part(args.data),
-        format=recipe["list_format"],
+        format=recipe["lists"]["format"],
         classes=target.passport.classes,
         num_classes=target.passport.model_args.get("num_classes"),
         multi_label=recipe["multi_label"],

@@ -84,7 +84,7 @@ def _parts(args: argparse.Namespace):
         from clipwise.recipe import load_recipe
 
         recipe: Any = load_recipe(args.recipe)
-        list_format = getattr(recipe, "list_format", "auto")
+        list_format = recipe.lists.format if recipe.task == "recognition" else "auto"
         options["num_classes"] = args.num_classes or getattr(recipe, "num_classes", None)
         if recipe.task == "recognition":
             from clipwise.data.dataset import ClipSpec
@@ -92,8 +92,8 @@ def _parts(args: argparse.Namespace):
             spec = ClipSpec.from_recipe(recipe.model_dump(), "train")
             options |= {
                 "modality": recipe.modality,
-                "frame_template": recipe.filename_tmpl,
-                "start_index": recipe.start_index,
+                "frame_template": recipe.input.filename_tmpl,
+                "start_index": recipe.input.start_index,
             }
             options["read_clip"] = _ClipReader(spec)
     sources = {}

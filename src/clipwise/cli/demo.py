@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         say(f"2. training {name}: {args.epochs} epochs on {len(CLASSES) * args.train_per_class} clips")
         workers = min(2, os.cpu_count() or 1)
         recipe = load_recipe(
-            name, [f"epochs={args.epochs}", "warmup_epochs=1", "log_every=5", f"num_workers={workers}"]
+            name, [f"epochs={args.epochs}", "warmup_epochs=1", "log.every=5", f"num_workers={workers}"]
         )
         trained = train(recipe, data=str(out / "videos"), work_dir=out / name, quiet=args.json)
         with Progress("test", quiet=args.json) as progress:

@@ -30,10 +30,12 @@ def run(args: argparse.Namespace) -> int:
 
 def diff_recipes(a: Recipe, b: Recipe) -> list[tuple[str, Any, Any]]:
     """Keys whose values differ, as (key, value in a, value in b); a key that one lacks has None there."""
-    left, right = a.model_dump(mode="json"), b.model_dump(mode="json")
-    skip = {"name", "paper", "notes", "published"}
-    keys = [*left, *(k for k in right if k not in left)]
-    return [(k, left.get(k), right.get(k)) for k in keys if k not in skip and left.get(k) != right.get(k)]
+    from clipwise.recipe import flatten
+
+    left, right = (flatten(recipe.model_dump(mode="json")) for recipe in (a, b))
+    skip = ("name", "paper", "notes", "published.")
+    keys = [k for k in (*left, *(k for k in right if k not in left)) if not k.startswith(skip)]
+    return [(k, left.get(k), right.get(k)) for k in keys if left.get(k) != right.get(k)]
 
 
 def _read(name: str):

@@ -109,7 +109,7 @@ def run_checkpoint(
     if args.num_workers is not None:
         overrides.append(f"num_workers={args.num_workers}")
     if args.allow_missing:
-        overrides.append("allow_missing=true")
+        overrides.append("input.allow_missing=true")
     if args.out and Path(args.out).suffix != ".json":
         raise ClipwiseError(f"--out {args.out}: proposals are written as .json, in ActivityNet's form.")
     if args.out:

@@ -57,7 +57,7 @@ def explain_recipe(recipe: Recipe, num_devices: int = 1, num_samples: int | None
     from clipwise.recipe import RecognitionRecipe, scaled_lr
 
     global_batch = recipe.batch_size * recipe.accumulate * num_devices
-    samples = num_samples or recipe.num_train_samples
+    samples = num_samples or recipe.published.num_train_samples
     facts: dict[str, Any] = {"recipe": recipe.name, "task": recipe.task, "model": recipe.model}
     facts["devices"] = num_devices
     facts["effective batch"] = (
@@ -73,13 +73,13 @@ def explain_recipe(recipe: Recipe, num_devices: int = 1, num_samples: int | None
         )
     else:
         facts["learning rate"] = f"{lr:g}"
-    schedule = recipe.lr_schedule + (f" at epochs {recipe.milestones}" if recipe.milestones else "")
+    schedule = recipe.lr_schedule + (f" at epochs {recipe.schedule.milestones}" if recipe.schedule.milestones else "")
     if recipe.warmup_epochs:
-        schedule += f", linear warm-up over {recipe.warmup_epochs:g} epochs from x{recipe.warmup_start:g}"
-    facts["schedule"] = f"{recipe.epochs} epochs, {schedule}, by {recipe.schedule_by}"
+        schedule += f", linear warm-up over {recipe.warmup_epochs:g} epochs from x{recipe.schedule.warmup_start:g}"
+    facts["schedule"] = f"{recipe.epochs} epochs, {schedule}, by {recipe.schedule.by}"
     if samples:
         whole = recipe.batch_size * num_devices
-        steps = samples // whole if getattr(recipe, "drop_last", False) else -(-samples // whole)
+        steps = samples // whole if getattr(recipe.input, "drop_last", False) else -(-samples // whole)
         facts["steps"] = f"{steps} an epoch, {steps * recipe.epochs} in all ({samples} samples)"
     if isinstance(recipe, RecognitionRecipe):
         facts.update(_explain_views(recipe))
@@ -92,16 +92,16 @@ def explain_recipe(recipe: Recipe, num_devices: int = 1, num_samples: int | None
 
 
 def _explain_views(recipe: RecognitionRecipe) -> dict[str, str]:
-    crops = {"center": 1, "three": 3, "ten": 10}[recipe.test_crop]
+    crops = {"center": 1, "three": 3, "ten": 10}[recipe.test.crop]
     if recipe.num_segments:
         train = f"{recipe.num_segments} segments" + (f" x {recipe.clip_len} frames" if recipe.clip_len > 1 else "")
-        frames = recipe.test_num_segments or recipe.num_segments
-        clips = recipe.test_num_clips * (2 if recipe.twice_sample else 1)
+        frames = recipe.test.num_segments or recipe.num_segments
+        clips = recipe.test.num_clips * (2 if recipe.test.twice_sample else 1)
     else:
         train = f"{recipe.clip_len} frames, every {recipe.frame_interval}."
-        frames, clips = recipe.clip_len, recipe.test_num_clips * (2 if recipe.twice_sample else 1)
+        frames, clips = recipe.clip_len, recipe.test.num_clips * (2 if recipe.test.twice_sample else 1)
     return {
         "training input": f"{train}, {recipe.crop_size} px",
-        "test views": f"{clips * crops} = {clips} clips x {crops} crops of {frames} frames at {recipe.test_crop_size} px, "
-        f"averaged as {recipe.average_clips}; clips placed by the rule of {recipe.test_rule}",
+        "test views": f"{clips * crops} = {clips} clips x {crops} crops of {frames} frames at {recipe.test.crop_size} px, "
+        f"averaged as {recipe.test.average_clips}; clips placed by the rule of {recipe.test.rule}",
     }

@@ -141,13 +141,13 @@ def _recipe_cost(args: argparse.Namespace, recipe, num_classes: int | None) -> d
     classes = num_classes or recipe.num_classes or recipe.published.num_classes or 400
     channels = model_args(recipe, classes).get("in_channels", 3)
     frames = recipe.num_segments or recipe.clip_len
-    test_frames = args.frames or (recipe.test_num_segments or recipe.num_segments or recipe.clip_len)
-    side = recipe.test_crop_size or 224
+    test_frames = args.frames or (recipe.test.num_segments or recipe.num_segments or recipe.clip_len)
+    side = recipe.test.crop_size or 224
     view = (channels, test_frames, *_size(args, (side, side) if isinstance(side, int) else side[::-1]))
     side = recipe.crop_size or 224
     clip = (channels, frames, *((side, side) if isinstance(side, int) else side[::-1]))
-    crops = {"center": 1, "three": 3, "ten": 10}[recipe.test_crop]
-    views = args.views or crops * recipe.test_num_clips * (2 if recipe.twice_sample else 1)
+    crops = {"center": 1, "three": 3, "ten": 10}[recipe.test.crop]
+    views = args.views or crops * recipe.test.num_clips * (2 if recipe.test.twice_sample else 1)
     return _cost(args, lambda: build_model(recipe, classes), view, clip, views, batch, recipe.optimizer)
 
 

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
             known = annotations.videos.get(item.name.removeprefix("v_")) if annotations else None
             if annotations and not known:
                 without_truth.append(item.name)
-            duration = args.duration or (known.covered_s(localizer.recipe.time_base) if known else None)
+            duration = args.duration or (known.covered_s(localizer.recipe.input.time_base) if known else None)
             try:
                 one = localizer(
                     item.read(), duration_s=duration, class_scores=scores, frame_rate=args.frame_rate, name=item.name

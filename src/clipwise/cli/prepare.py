@@ -12,7 +12,7 @@ import sys
 
 from clipwise.cli.common import Progress, add_json, add_shard, print_json, shard_of
 
-_FLOW_NOTE = "the files are named {template}; recipes made for MMAction2's default name x_00001.jpg need filename_tmpl: '{template}'"
+_FLOW_NOTE = "the files are named {template}; recipes made for MMAction2's default name x_00001.jpg need input.filename_tmpl: '{template}'"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         check_writable(Path(args.report) / "report.html", "--report")
     if args.average_clips:
-        overrides.append(f"average_clips={args.average_clips}")
+        overrides.append(f"test.average_clips={args.average_clips}")
     if args.num_workers is not None:
         overrides.append(f"num_workers={args.num_workers}")
     with Progress("test", quiet=args.json) as progress:

@@ -56,37 +56,39 @@ class ClipSpec:
     def from_recipe(cls, recipe: Mapping[str, Any], mode: Mode) -> ClipSpec:
         """Read the keys of a recognition recipe (a dictionary with every key) for one of its three uses."""
         train = mode == "train"
-        prefix = "train" if train else mode
+        augment, test, given = recipe["augment"], recipe["test"], recipe["input"]
+        pixels = augment if train else recipe[mode]
         segments = recipe["num_segments"]
         if segments and mode == "test":
-            segments = recipe["test_num_segments"] or segments
+            segments = test["num_segments"] or segments
         transform = ClipTransform(
-            resize=_size(recipe[f"{prefix}_resize"]),
-            resize_rule="paddle_4x3" if recipe["resize_rule"] == "paddle_4x3" else None,
-            crop=recipe[f"{prefix}_crop"],
-            crop_size=_size(recipe["crop_size"] if train else recipe[f"{mode}_crop_size"]),
-            area_range=tuple(recipe["crop_area"]),
-            aspect_range=tuple(recipe["crop_ratio"]),
-            scales=tuple(recipe["crop_scales"]),
-            num_fixed_crops=recipe["num_fixed_crops"],
-            max_scale_gap=recipe["max_scale_gap"],
-            flip_prob=recipe["flip"] if train else 0.0,
-            flip_label_map=recipe["flip_label_map"] if train else None,
+            resize=_size(pixels["resize"]),
+            resize_rule="paddle_4x3" if given["resize_rule"] == "paddle_4x3" else None,
+            crop=pixels["crop"],
+            crop_size=_size(recipe["crop_size"] if train else pixels["crop_size"]),
+            area_range=tuple(augment["crop_area"]),
+            aspect_range=tuple(augment["crop_ratio"]),
+            scales=tuple(augment["crop_scales"]),
+            num_fixed_crops=augment["num_fixed_crops"],
+            max_scale_gap=augment["max_scale_gap"],
+            flip_prob=augment["flip"] if train else 0.0,
+            flip_label_map=augment["flip_label_map"] if train else None,
             modality=recipe["modality"],
-            interpolation=recipe["interpolation"],
-            fused=recipe["fused_resize"],
+            interpolation=given["interpolation"],
+            fused=given["fused_resize"],
         )
-        same = ("sampling", "clip_len", "frame_interval", "modality", "keep_tail_frames", "out_of_bound", "target_fps")
-        more = ("test_rule", "filename_tmpl", "start_index", "decode_timeout_s")
+        same = ("keep_tail_frames", "out_of_bound", "target_fps", "filename_tmpl", "start_index", "decode_timeout_s")
         return cls(
             mode=mode,
             num_segments=segments,
-            num_clips=recipe["test_num_clips"] if mode == "test" else 1,
-            twice_sample=recipe["twice_sample"] and mode == "test",
-            mean=tuple(recipe["mean"]),
-            std=tuple(recipe["std"]),
+            num_clips=test["num_clips"] if mode == "test" else 1,
+            twice_sample=test["twice_sample"] and mode == "test",
+            test_rule=test["rule"],
+            mean=tuple(given["mean"]),
+            std=tuple(given["std"]),
             transform=transform,
-            **{key: recipe[key] for key in (*same, *more)},
+            **{key: recipe[key] for key in ("sampling", "clip_len", "frame_interval", "modality")},
+            **{key: given[key] for key in same},
         )
 
     @property

@@ -37,6 +37,7 @@ from clipwise.io.files import atomic_path, remove_stale
 from clipwise.io.plugins import trusting
 from clipwise.io.unpickle import read_torch
 from clipwise.models.registry import create_model
+from clipwise.recipe import current_form
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -69,6 +70,8 @@ class Passport:
     versions: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
+        if isinstance(self.recipe, dict) and self.recipe:
+            self.recipe = current_form(self.recipe, "recipe of the checkpoint")
         if not self.versions:
             self.versions = {
                 "clipwise": clipwise.__version__,

@@ -22,7 +22,7 @@ from clipwise.data.loader import ShardSampler, make_loader, prefetch
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine.device import world
 from clipwise.errors import ClipwiseError
-from clipwise.recipe import nearest
+from clipwise.io.names import did_you_mean
 from clipwise.tasks import metrics
 from clipwise.tasks.views import Activation, average_views
 
@@ -132,7 +132,7 @@ def check_metrics(names: Sequence[str], multi_label: bool) -> None:
     """
     unknown = [n for n in names if n not in METRICS]
     if unknown:
-        near = nearest(unknown[0], METRICS)
+        near = did_you_mean(unknown[0], METRICS)
         raise ClipwiseError(f"metric {unknown[0]!r} is not known{near}; there are: {', '.join(METRICS)}.")
     if names and multi_label != any("average_precision" in n for n in names):
         kind = "several labels a video" if multi_label else "one label a video"

@@ -90,10 +90,10 @@ class LocalizationTask(Task):
         self.device, self.log = accelerator.device, log
         self.failed: dict[str, str] = {}
         place = find_data(data or recipe.train_data, recipe.features, recipe.annotations)
-        everything = read_annotations(place.annotations, recipe.video_info)
-        other = val_data or recipe.val_data or recipe.val_annotations
-        val_file = read_annotations(in_folder(other, place.folder), recipe.video_info) if other else everything
-        self.store = FeatureStore(place.features, recipe.feature_format)
+        everything = read_annotations(place.annotations, recipe.input.video_info)
+        other = val_data or recipe.val_data or recipe.val.annotations
+        val_file = read_annotations(in_folder(other, place.folder), recipe.input.video_info) if other else everything
+        self.store = FeatureStore(place.features, recipe.input.format)
         if recipe.feat_dim == "auto":
             recipe = recipe.model_copy(update={"feat_dim": self.store.find_feat_dim()})
             log.say(f"feat_dim {recipe.feat_dim}, as the features in {self.store.source} have it.")
@@ -102,15 +102,15 @@ class LocalizationTask(Task):
         self.recipe, self.shape = recipe, BMNShape.of(model_args(recipe))
         self.store.feat_dim = self.shape.feat_dim
         self.val_videos: AnnotationSet | None = None
-        if other or everything.has_subset(recipe.val_subset):
-            self.val_videos = self._usable(_subset(val_file, recipe.val_subset), training=False)
+        if other or everything.has_subset(recipe.val.subset):
+            self.val_videos = self._usable(_subset(val_file, recipe.val.subset), training=False)
         else:
-            log.say(f"{place.annotations} has no subset {recipe.val_subset!r}: nothing to validate on.")
+            log.say(f"{place.annotations} has no subset {recipe.val.subset!r}: nothing to validate on.")
         self.source = str(place.annotations)
         self.val_set = self._dataset(self.val_videos) if self.val_videos else None
         if not training:
             return
-        self.train_videos = self._usable(_subset(everything, recipe.train_subset))
+        self.train_videos = self._usable(_subset(everything, recipe.input.train_subset))
         self.train_set = self._dataset(self.train_videos)
         self.sampler = EpochSampler(
             len(self.train_set),
@@ -118,12 +118,12 @@ class LocalizationTask(Task):
             seed=recipe.seed,
             rank=accelerator.process_index,
             world=accelerator.num_processes,
-            drop_last=recipe.drop_last,
+            drop_last=recipe.input.drop_last,
         )
         self.loader = make_loader(
             self.train_set,
             batch_sampler=self.sampler,
-            num_workers=0 if recipe.in_memory else recipe.num_workers,
+            num_workers=0 if recipe.input.in_memory else recipe.num_workers,
             pin_memory=self.device.type != "cpu",
         )
 
@@ -131,11 +131,11 @@ class LocalizationTask(Task):
         """The videos that have features; in training also with sound segments."""
         recipe = self.recipe
         if training:
-            videos, notes = videos.checked(recipe.tolerant)
+            videos, notes = videos.checked(recipe.input.tolerant)
             for note in notes:
                 self.log.say(note)
         missing = [name for name in videos.videos if name not in self.store]
-        if missing and recipe.allow_missing:
+        if missing and recipe.input.allow_missing:
             self.log.say(
                 f"{len(missing)} of {len(videos)} videos have no features in {self.store.source} and are left out."
             )
@@ -150,9 +150,9 @@ class LocalizationTask(Task):
             videos,
             self.store,
             temporal_dim=recipe.temporal_dim,
-            rescale=recipe.rescale,
-            time_base=recipe.time_base,
-            in_memory=recipe.in_memory,
+            rescale=recipe.input.rescale,
+            time_base=recipe.input.time_base,
+            in_memory=recipe.input.in_memory,
         )
 
     def loss(
@@ -183,14 +183,14 @@ class LocalizationTask(Task):
             [dataset.segments[i] for i in batch["index"]],
             self.shape.temporal_dim,
             self.shape.max_duration,
-            convention=recipe.targets,
+            convention=recipe.bmn.targets,
             layout=layout,
             device=self.device if self.device.type != "mps" else None,
         ).to(self.device)
-        tem, reg, cls = recipe.loss_weights
+        tem, reg, cls = recipe.bmn.loss_weights
         conf, start, end = outputs
         parts = bmn_loss(
-            conf, start, end, targets, recipe.losses, layout, reg_weight=reg, cls_weight=cls, generator=generator
+            conf, start, end, targets, recipe.bmn.losses, layout, reg_weight=reg, cls_weight=cls, generator=generator
         )
         if tem != 1:
             parts["loss"] = parts["loss"] + (tem - 1) * parts["tem"]
@@ -223,8 +223,8 @@ class LocalizationTask(Task):
         loader = make_loader(
             self.val_set,
             sampler=ShardSampler(len(self.val_set), rank, processes),
-            batch_size=recipe.eval_batch_size or recipe.batch_size,
-            num_workers=0 if recipe.in_memory else recipe.num_workers,
+            batch_size=recipe.val.batch_size or recipe.batch_size,
+            num_workers=0 if recipe.input.in_memory else recipe.num_workers,
         )
         generator = torch.Generator(self.device).manual_seed(recipe.seed)
         proposals: dict[str, np.ndarray] = {}
@@ -236,7 +236,7 @@ class LocalizationTask(Task):
             total += float(self._score(outputs, batch, self.val_set, generator)["loss"]) * len(index)
             count += len(index)
             names = [self.val_set.names[i] for i in index]
-            covered = [self.val_set.annotations.videos[n].covered_s(recipe.time_base) for n in names]
+            covered = [self.val_set.annotations.videos[n].covered_s(recipe.input.time_base) for n in names]
             for name, (segments, scores) in zip(names, propose(outputs, covered, recipe, self.shape.layout)):
                 proposals[name] = np.column_stack([segments, scores])
                 progress()
@@ -293,7 +293,7 @@ def evaluate_proposals(
     """
     accelerator = make_accelerator("no", device=device)
     model, passport = loaded or load_model_and_passport(checkpoint, accelerator.device)
-    keys = [*overrides, f"amp={amp}", "loss_scale=null"]
+    keys = [*overrides, f"amp={amp}", "optim.loss_scale=null"]
     if recipe:
         plan = load_recipe(recipe, keys)
     else:
@@ -309,7 +309,7 @@ def evaluate_proposals(
     task.model, task.shape = model, BMNShape.of(passport.model_args)
     task.store.feat_dim = task.shape.feat_dim
     if task.val_videos is None:
-        raise DataError(f"{task.source} has no videos of subset {plan.val_subset!r}.")
+        raise DataError(f"{task.source} has no videos of subset {plan.val.subset!r}.")
     done = 0
 
     def advance() -> None:
@@ -328,12 +328,12 @@ def propose(outputs: Any, covered_s: Any, recipe: LocalizationRecipe, layout: st
         start,
         end,
         covered_s,
-        top_k=recipe.num_proposals,
-        convention=recipe.proposals,
+        top_k=recipe.nms.max_proposals,
+        convention=recipe.bmn.proposals,
         layout=layout,  # type: ignore[arg-type]
-        alpha=recipe.soft_nms_alpha,
-        low_threshold=recipe.soft_nms_low,
-        high_threshold=recipe.soft_nms_high,
+        alpha=recipe.nms.alpha,
+        low_threshold=recipe.nms.low,
+        high_threshold=recipe.nms.high,
     )
 
 

@@ -51,8 +51,8 @@ class Run:
     def __init__(self, recipe: Recipe, task: Any, accelerator: Accelerator, log: RunLog, folder: Path, lr: float):
         self.recipe, self.task, self.accelerator, self.log, self.folder = recipe, task, accelerator, log, folder
         self.network = Network(task.model, recipe, accelerator, lr)
-        self.saver = ckpt.Saver(folder, accelerator, recipe.keep_checkpoints)
-        self.watchdog = Watchdog(recipe.hang_warning_s, accelerator.process_index)
+        self.saver = ckpt.Saver(folder, accelerator, recipe.checkpoint.keep)
+        self.watchdog = Watchdog(recipe.log.hang_warning_s, accelerator.process_index)
         self.batches, self.global_batch = len(task.sampler), recipe.batch_size * accelerator.num_processes
         self.schedule = Schedule(recipe, -(-self.batches // recipe.accumulate))
         self.epoch = self.batch = self.step = 0  # epochs finished, batches of this epoch taken, optimizer steps
@@ -79,9 +79,9 @@ class Run:
             self.epoch, self.batch = self.epoch + 1, 0
             last = self.epoch == recipe.epochs
             better = False
-            if validate and (self.epoch % recipe.validate_every == 0 or last):
+            if validate and (self.epoch % recipe.val.every == 0 or last):
                 better = self.validate()
-            if better or last or self.epoch % recipe.checkpoint_every == 0:
+            if better or last or self.epoch % recipe.checkpoint.every == 0:
                 self.save(best=better)
         interrupted = self.epoch < recipe.epochs
         enough = bool(max_steps and self.step >= max_steps)
@@ -134,12 +134,12 @@ class Run:
                 self.taken += 1
                 advance()
                 self.worked += time.perf_counter() - clock
-                if self.batch % recipe.log_every == 0 or self.batch == self.batches:
+                if self.batch % recipe.log.every == 0 or self.batch == self.batches:
                     self._log_train(lr, self.waited / self.taken, self.worked / self.taken)
                     self.waited, self.worked, self.taken = 0.0, 0.0, 0
                 if self._should_stop(stop):
                     break
-                every = recipe.checkpoint_every_steps
+                every = recipe.checkpoint.every_steps
                 if last_of_step and every and self.step % every == 0 and self.batch < self.batches:
                     self.save()
                 self.watchdog.enter("waiting for data")

@@ -38,7 +38,7 @@ class Network:
         self.average = _average(self.bare, recipe.ema_decay) if recipe.ema_decay else None
         self.sharding: Any = None
         self.model: Any = self.bare
-        if recipe.parallel == "fsdp" and several:
+        if recipe.parallel.mode == "fsdp" and several:
             from clipwise.engine import sharding
 
             self.sharding, self.copy = sharding, copy.deepcopy(self.bare).cpu()

@@ -89,46 +89,45 @@ def _tsm_groups(model: nn.Module, lr: float, weight_decay: float) -> list[dict]:
 
 def make_optimizer(model: nn.Module, recipe: RunRecipe, lr: float) -> torch.optim.Optimizer:
     """The recipe's optimizer over its parameter groups; each group remembers its own ``base_lr``."""
-    groups = parameter_groups(model, recipe.param_groups, lr, recipe.weight_decay, recipe.layer_decay)
+    more = recipe.optim
+    groups = parameter_groups(model, more.param_groups, lr, recipe.weight_decay, more.layer_decay)
     for group in groups:
         group["base_lr"] = group["lr"]
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups, lr=lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=recipe.fused or None
-        )
+        return torch.optim.SGD(groups, lr=lr, momentum=more.momentum, nesterov=more.nesterov, fused=more.fused or None)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(groups, lr=lr, betas=recipe.betas, fused=recipe.fused or None)
+    return kind(groups, lr=lr, betas=more.betas, fused=more.fused or None)
 
 
 class Schedule:
     """Learning rate factor of each step; a pure function of the step, so resuming needs no state.
 
     MMAction2 0.x: the regular schedule runs from the first epoch and the warm-up multiplies it
-    (``regular * (1 - (1 - step / warmup) * (1 - warmup_start))``). With ``shift_schedule`` (1.x) the
+    (``regular * (1 - (1 - step / warmup) * (1 - warmup_start))``). With ``schedule.after_warmup`` (1.x) the
     schedule starts when the warm-up ends and has only the remaining epochs.
     """
 
     def __init__(self, recipe: RunRecipe, steps_per_epoch: int):
         self.recipe, self.steps_per_epoch = recipe, max(steps_per_epoch, 1)
         self.warmup_steps = recipe.warmup_epochs * self.steps_per_epoch
-        self.floor = recipe.min_lr / recipe.lr
+        self.floor = recipe.schedule.min_lr / recipe.lr
 
     def factor(self, step: int) -> float:
         """Factor for the base learning rate at a 0-based optimizer step."""
-        recipe = self.recipe
+        recipe, schedule = self.recipe, self.recipe.schedule
         warm = 1.0
         if step < self.warmup_steps:
-            warm = 1 - (1 - step / self.warmup_steps) * (1 - recipe.warmup_start)
-        epoch = step // self.steps_per_epoch if recipe.schedule_by == "epoch" else step / self.steps_per_epoch
+            warm = 1 - (1 - step / self.warmup_steps) * (1 - schedule.warmup_start)
+        epoch = step // self.steps_per_epoch if schedule.by == "epoch" else step / self.steps_per_epoch
         epochs: float = recipe.epochs
-        if recipe.shift_schedule:
+        if schedule.after_warmup:
             epoch, epochs = max(epoch - recipe.warmup_epochs, 0), epochs - recipe.warmup_epochs
         return warm * self._regular(epoch, epochs)
 
     def _regular(self, epoch: float, epochs: float) -> float:
         recipe = self.recipe
         if recipe.lr_schedule == "step":
-            return recipe.gamma ** sum(epoch >= m for m in recipe.milestones)
+            return recipe.schedule.gamma ** sum(epoch >= m for m in recipe.schedule.milestones)
         if recipe.lr_schedule == "cosine":
             return self.floor + 0.5 * (1 - self.floor) * (1 + math.cos(math.pi * min(epoch / epochs, 1)))
         return 1.0

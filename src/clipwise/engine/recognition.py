@@ -28,7 +28,7 @@ from clipwise.errors import CheckpointError, DataError, RecipeError
 from clipwise.models import contract
 from clipwise.models.registry import build_model, model_args, model_place
 from clipwise.prepare.check import check_dataset
-from clipwise.recipe import RecognitionRecipe
+from clipwise.recipe import RecognitionRecipe, flatten
 from clipwise.tasks.recognition_loss import batch_accuracy, distillation_loss, recognition_loss
 from clipwise.tasks.views import activation_of
 
@@ -80,11 +80,11 @@ class RecognitionTask(Task):
         if not train_source:
             raise DataError("no training data: give --data FOLDER or LIST, or train_data in the recipe.")
         options: dict[str, Any] = dict(
-            format=recipe.list_format, multi_label=recipe.multi_label, num_classes=recipe.num_classes
+            format=recipe.lists.format, multi_label=recipe.multi_label, num_classes=recipe.num_classes
         )
         self.val_videos: VideoList | None = None
         self.train_videos = read_list(train_source, root=recipe.data_root, **options)
-        if not recipe.soft_labels:
+        if not recipe.lists.soft_labels:
             check_labels(self.train_videos, str(train_source))
         self.held_out = bool(splits and splits.held_out and not val_source and validate)
         if splits and self.held_out:
@@ -92,7 +92,7 @@ class RecognitionTask(Task):
             log.say(f"{data} has no validation part: {len(self.val_videos)} of its videos are held out for it.")
         elif val_source:
             self.val_videos = read_list(
-                val_source, root=recipe.val_data_root or recipe.data_root, classes=self.train_videos.classes, **options
+                val_source, root=recipe.val.data_root or recipe.data_root, classes=self.train_videos.classes, **options
             )
         if self.val_videos is not None:
             check_labels(self.val_videos, str(val_source))
@@ -125,23 +125,33 @@ class RecognitionTask(Task):
             seed=recipe.seed,
             rank=accelerator.process_index,
             world=accelerator.num_processes,
-            labels=self.train_videos.labels if recipe.class_power is not None else None,
-            class_power=recipe.class_power,
+            labels=self.train_videos.labels if recipe.lists.class_power is not None else None,
+            class_power=recipe.lists.class_power,
             shards=self.train_videos.shards,
         )
         pinned = self.device.type != "cpu"
         self.loader = make_loader(
             dataset, batch_sampler=self.sampler, num_workers=recipe.num_workers, pin_memory=pinned
         )
-        wanted = {key: values[key] for key in ("color_jitter", "rand_augment", "random_erasing", "mixup", "cutmix")}
-        self.augment = BatchAugment(**wanted, num_classes=num_classes) if any(wanted.values()) else None
+        more = recipe.augment
+        if more.color_jitter or more.randaugment or more.random_erasing or more.mixup or more.cutmix:
+            self.augment: BatchAugment | None = BatchAugment(
+                color_jitter=more.color_jitter,
+                rand_augment=more.randaugment,
+                random_erasing=more.random_erasing,
+                mixup=more.mixup,
+                cutmix=more.cutmix,
+                num_classes=num_classes,
+            )
+        else:
+            self.augment = None
         self.sources = [
             SourceStream(source, n, recipe, accelerator, self.spec, self.train_videos.classes, num_classes)
             for n, source in enumerate(recipe.sources)
         ]
-        soft = recipe.soft_labels
+        soft = recipe.lists.soft_labels
         self.soft = read_soft_labels(soft, self.train_videos, num_classes) if soft else None
-        self.teacher = self._load_teacher(recipe.distill_from) if recipe.distill_from else None
+        self.teacher = self._load_teacher(recipe.distill.from_) if recipe.distill.from_ else None
         self.failed: dict[str, str] = {}
 
     def _load_teacher(self, path: str) -> nn.Module:
@@ -151,11 +161,12 @@ class RecognitionTask(Task):
         if passport.model_args.get("num_classes") != self.num_classes or (
             passport.classes and own.classes and passport.classes != own.classes
         ):
-            raise CheckpointError(f"distill_from: {path} knows other classes than the training data.")
-        for key in ("modality", "mean", "std"):
-            if passport.recipe.get(key, own.recipe[key]) != own.recipe[key]:
+            raise CheckpointError(f"distill.from: {path} knows other classes than the training data.")
+        mine, theirs = flatten(own.recipe), flatten(passport.recipe)
+        for key in ("modality", "input.mean", "input.std"):
+            if theirs.get(key, mine[key]) != mine[key]:
                 raise CheckpointError(
-                    f"distill_from: {path} was trained with {key} {passport.recipe[key]}, this run has {own.recipe[key]}; "
+                    f"distill.from: {path} was trained with {key} {theirs[key]}, this run has {mine[key]}; "
                     "teacher and student see the same clips."
                 )
         return teacher.requires_grad_(False)
@@ -189,7 +200,7 @@ class RecognitionTask(Task):
         with autocast(self.device, recipe.amp):
             outputs = model(clips)
         logits, aux, aux_weight = contract.split_auxiliary(self.model, outputs)
-        smoothing = recipe.label_smoothing
+        smoothing = recipe.augment.label_smoothing
         loss = recognition_loss(logits, targets, smoothing, recipe.multi_label)
         figures = {} if recipe.multi_label else batch_accuracy(logits, labels)
         figures["loss_cls"] = loss
@@ -200,9 +211,9 @@ class RecognitionTask(Task):
         if self.teacher is not None:
             with torch.no_grad(), autocast(self.device, recipe.amp):
                 taught = self.teacher(clips)
-            term = distillation_loss(logits, taught, recipe.distill_temperature)
+            term = distillation_loss(logits, taught, recipe.distill.temperature)
             figures["loss_distill"] = term
-            loss = (1 - recipe.distill_weight) * loss + recipe.distill_weight * term
+            loss = (1 - recipe.distill.weight) * loss + recipe.distill.weight * term
         figures["loss"] = loss
         return loss, figures
 
@@ -247,10 +258,10 @@ class RecognitionTask(Task):
         for advice in result.advice:
             self.log.say(f"check: {advice}")
         segments, shortest = self.recipe.num_segments, result.statistics.get("frames", {}).get("min", 0)
-        if segments and not self.recipe.keep_tail_frames and shortest < 2 * segments:
+        if segments and not self.recipe.input.keep_tail_frames and shortest < 2 * segments:
             self.log.say(
                 f"check: some videos have only {shortest:g} frames. With {segments} segments MMAction2's rule trains on their first "
-                f"{segments} frames and tests on all of them; keep_tail_frames=true trains on all."
+                f"{segments} frames and tests on all of them; input.keep_tail_frames=true trains on all."
             )
 
     def auxiliary(self, position: int) -> Iterator[tuple[SourceStream, dict[str, Any]]]:
@@ -262,7 +273,7 @@ class RecognitionTask(Task):
 
     def before_validation(self, model: nn.Module) -> None:
         """Recompute the batch norm statistics, if the recipe says so."""
-        wanted = self.recipe.precise_bn_samples
+        wanted = self.recipe.val.precise_bn_samples
         if not wanted:
             return
         self.sampler.set_position(0)
@@ -295,8 +306,8 @@ class RecognitionTask(Task):
             ClipDataset(self.val_videos, self.val_spec, recipe.seed),
             device=self.device,
             activation=activation_of(recipe.model_dump()),
-            average=recipe.average_clips if recipe.average_clips != "none" else "prob",
-            batch_size=recipe.eval_batch_size or recipe.batch_size,
+            average=recipe.test.average_clips if recipe.test.average_clips != "none" else "prob",
+            batch_size=recipe.val.batch_size or recipe.batch_size,
             num_workers=recipe.num_workers,
             amp=recipe.amp,
             progress=progress,

@@ -74,8 +74,8 @@ def evaluate(
     num_classes = int(passport.model_args.get("num_classes") or passport.recipe["num_classes"])
     videos = read_list(
         test_part(source),
-        root=protocol.val_data_root or protocol.data_root,
-        format="auto" if passport.data.get("held_out") and str(source) == own else protocol.list_format,
+        root=protocol.val.data_root or protocol.data_root,
+        format="auto" if passport.data.get("held_out") and str(source) == own else protocol.lists.format,
         classes=passport.classes,
         num_classes=num_classes,
         multi_label=protocol.multi_label,
@@ -97,8 +97,8 @@ def evaluate(
         ClipDataset(videos, spec),
         device=accelerator.device,
         activation=activation_of(protocol.model_dump()),
-        average=protocol.average_clips,
-        max_views=max_views or protocol.max_views,
+        average=protocol.test.average_clips,
+        max_views=max_views or protocol.test.max_views,
         num_workers=protocol.num_workers,
         amp=amp,
         progress=advance,
@@ -129,7 +129,7 @@ def _trained_on(paths: Sequence[str], passport: Passport, source: str | None) ->
         train = read_list(
             source,
             root=passport.recipe.get("data_root"),
-            format="auto" if passport.data.get("held_out") else passport.recipe.get("list_format", "auto"),
+            format="auto" if passport.data.get("held_out") else passport.recipe.get("lists", {}).get("format", "auto"),
             classes=passport.classes,
             multi_label=bool(passport.recipe.get("multi_label")),
         )

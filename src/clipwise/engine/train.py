@@ -75,10 +75,10 @@ def train(
     accelerator = make_accelerator(
         recipe.amp,
         device=device,
-        trackers=recipe.trackers,
+        trackers=recipe.log.trackers,
         folder=folder,
-        loss_scale=recipe.loss_scale,
-        static_graph=recipe.static_graph,
+        loss_scale=recipe.optim.loss_scale,
+        static_graph=recipe.parallel.static_graph,
     )
     log = RunLog(folder, active=accelerator.is_main_process, quiet=quiet)
     with _locked(folder, log), worker_deaths():
@@ -106,7 +106,7 @@ def train(
         if log.run_folder is not None:
             earlier = log.run_folder.prepare(recipe, start.path if start else None)
             task.keep_lists(folder)
-            if recipe.trackers:
+            if recipe.log.trackers:
                 log.tracker = _trackers(accelerator, recipe, folder)
             if earlier:
                 log.say(f"{folder} held an earlier run: its files are in {earlier} now. (--resume continues a run.)")
@@ -128,7 +128,7 @@ def train(
         accelerator.wait_for_everyone()
         with _stop_signals() as stop:
             result = run.fit(stop, validate and task.val_videos is not None, max_steps)
-        if recipe.trackers:
+        if recipe.log.trackers:
             accelerator.end_training()
     return result
 

@@ -39,7 +39,8 @@ def verify_resume(
     with tempfile.TemporaryDirectory(prefix="clipwise-verify-") as name:
         folder = Path(name)
         whole, killed = folder / "whole", folder / "killed"
-        quick = recipe.model_copy(update={"log_every": 1, "checkpoint_every_steps": steps, "trackers": []})
+        quick = recipe.model_copy(deep=True)
+        quick.log.every, quick.log.trackers, quick.checkpoint.every_steps = 1, [], steps
         (folder / "recipe.yaml").write_text(dump_recipe(quick), encoding="utf-8")
         command = [sys.executable, "-m", "clipwise", "train", str(folder / "recipe.yaml"), "--no-validate"]
         for flag, value in (("--data", data), ("--val-data", val_data), ("--device", device)):

@@ -129,7 +129,7 @@ class ListSamples:
         recipe = passport.recipe
         videos = read_list(
             test_part(data),
-            format=recipe.get("list_format", "auto"),
+            format=recipe.get("lists", {}).get("format", "auto"),
             classes=passport.classes,
             num_classes=passport.model_args.get("num_classes"),
             multi_label=recipe.get("multi_label", False),

@@ -165,7 +165,7 @@ def export_model(
                 samples,
                 check_clips,
                 device=on_device(graph),
-                average="score" if recipe.get("average_clips") == "score" else "prob",
+                average="score" if recipe.get("test", {}).get("average_clips") == "score" else "prob",
                 activation=activation_of(recipe),
                 before=description.views_before_softmax,
             )

@@ -78,18 +78,18 @@ class Description:
 
 def preprocessing(recipe: dict[str, Any], *, normalized_inside: bool) -> dict[str, Any]:
     """From a video file to the graph's input, in order, for people who write their own runtime."""
-    segments = recipe["test_num_segments"] or recipe["num_segments"]
+    test, given = recipe["test"], recipe["input"]
     return {
-        "sampling": {
-            key: recipe[key] for key in ("sampling", "clip_len", "frame_interval", "test_rule", "out_of_bound")
-        }
-        | {"num_segments": segments, "num_clips": recipe["test_num_clips"], "twice_sample": recipe["twice_sample"]},
-        "resize": {"size": recipe["test_resize"], "rule": recipe["resize_rule"], "filter": recipe["interpolation"]},
-        "crop": {"kind": recipe["test_crop"], "size": recipe["test_crop_size"]},
+        "sampling": {key: recipe[key] for key in ("sampling", "clip_len", "frame_interval")}
+        | {"test_rule": test["rule"], "out_of_bound": given["out_of_bound"]}
+        | {"num_segments": test["num_segments"] or recipe["num_segments"]}
+        | {"num_clips": test["num_clips"], "twice_sample": test["twice_sample"]},
+        "resize": {"size": test["resize"], "rule": given["resize_rule"], "filter": given["interpolation"]},
+        "crop": {"kind": test["crop"], "size": test["crop_size"]},
         "channels": "RGB" if recipe["modality"] == "rgb" else "flow x, y",
-        "normalize": {"inside_the_graph": normalized_inside, "mean": recipe["mean"], "std": recipe["std"]},
+        "normalize": {"inside_the_graph": normalized_inside, "mean": given["mean"], "std": given["std"]},
         "activation": activation_of(recipe),
-        "average_views": recipe["average_clips"],
+        "average_views": test["average_clips"],
     }
 
 

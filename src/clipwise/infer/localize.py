@@ -203,7 +203,7 @@ class Localizer:
 
     def _from_video(self, reader: VideoReader, source: str, class_scores: VideoClassScores | None) -> Localization:
         features = self.extractor.read(reader)
-        duration = features.duration_s if self.recipe.time_base == "duration" else features.covered_s
+        duration = features.duration_s if self.recipe.input.time_base == "duration" else features.covered_s
         if not duration:
             raise DataError(
                 f"{source}: its frame rate is not known, so times in seconds can't be given. Set --frame-rate."
@@ -232,7 +232,7 @@ class Localizer:
             source = str(given)
             values = check_features(read_feature_file(given), source, self.shape.feat_dim)
             facts = read_facts(given)
-        duration = duration_s or facts.get("duration_s" if self.recipe.time_base == "duration" else "covered_s")
+        duration = duration_s or facts.get("duration_s" if self.recipe.input.time_base == "duration" else "covered_s")
         if not duration:
             raise DataError(
                 f"{source}: the video's duration is not known. Give --duration SECONDS, or annotations with --gt."
@@ -247,12 +247,12 @@ class Localizer:
         """Unnamed proposals from a sequence of features (n, F) of any length."""
         length = self.shape.temporal_dim
         if len(features) != length:
-            if self.recipe.rescale == "none":
+            if self.recipe.input.rescale == "none":
                 raise DataError(
                     f"{source}: {len(features)} positions, but the network was trained on {length} without rescaling."
                 )
             features = rescale_features(
-                features, length, self.recipe.rescale, seconds_per_position=duration_s / len(features)
+                features, length, self.recipe.input.rescale, seconds_per_position=duration_s / len(features)
             )
         x = torch.from_numpy(np.ascontiguousarray(features.T, dtype=np.float32))[None].to(self.device)
         with autocast(self.device, self.amp):
@@ -263,12 +263,12 @@ class Localizer:
             starts,
             ends,
             [duration_s],
-            top_k=recipe.num_proposals,
-            convention=recipe.proposals,
+            top_k=recipe.nms.max_proposals,
+            convention=recipe.bmn.proposals,
             layout=self.shape.layout,
-            alpha=recipe.soft_nms_alpha,
-            low_threshold=recipe.soft_nms_low,
-            high_threshold=recipe.soft_nms_high,
+            alpha=recipe.nms.alpha,
+            low_threshold=recipe.nms.low,
+            high_threshold=recipe.nms.high,
         )
         segments, scores = next(iter(proposals))
         start, end = (curve[0].float().cpu().numpy() for curve in (starts, ends))

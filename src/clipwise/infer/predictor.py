@@ -90,8 +90,8 @@ class Predictor:
             )
         self.model, self.passport, self.device, self.amp = model, passport, device, amp
         self.spec = ClipSpec.from_recipe(passport.recipe, "test")
-        self.average, self.activation = passport.recipe["average_clips"], activation_of(passport.recipe)
-        self.max_views = max_views or passport.recipe["max_views"]
+        self.average, self.activation = passport.recipe["test"]["average_clips"], activation_of(passport.recipe)
+        self.max_views = max_views or passport.recipe["test"]["max_views"]
         self.classes = passport.classes
 
     def __call__(self, video: Any) -> Prediction:

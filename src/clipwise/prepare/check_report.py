@@ -196,13 +196,13 @@ def advise(result: CheckResult, parts: Mapping[str, VideoList]) -> None:
         if name == names[0] and len(present) > 1 and present.max() > 10 * present.min():
             advice.append(
                 f"The classes of {name} are uneven: {present.min()} to {present.max()} entries. Look at mean class accuracy too, "
-                "or draw classes evenly (class_power in the recipe)."
+                "or draw classes evenly (lists.class_power in the recipe)."
             )
     rates = statistics.get("fps", {})
     if rates and rates["min"] > 0 and rates["max"] > 1.5 * rates["min"]:
         advice.append(
             f"Frame rates differ ({rates['min']:.4g} to {rates['max']:.4g}): the same frame interval means different times. "
-            "target_fps in the recipe evens them out."
+            "input.target_fps in the recipe evens them out."
         )
     if result.counts().get("duplicate") or result.counts().get("lookalike"):
         advice.append(

@@ -2,7 +2,7 @@
 
 File names. MMAction2's extraction (denseflow) writes ``flow_x_00001.jpg`` and ``flow_y_00001.jpg``, and so do we; but its flow recipes
 and its own Python tool use the template ``{}_{:05d}.jpg``, which means ``x_00001.jpg``. With the wrong template no frame is found
-(our reader then lists what is there). Set ``filename_tmpl: 'flow_{}_{:05d}.jpg'`` in the recipe, or extract with
+(our reader then lists what is there). Set ``input.filename_tmpl: 'flow_{}_{:05d}.jpg'`` in the recipe, or extract with
 ``template='{}_{:05d}.jpg'``. A video of n frames has n - 1 steps: lists of flow folders count one frame less than lists of RGB folders.
 """
 

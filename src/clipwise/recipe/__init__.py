@@ -1,28 +1,29 @@
-"""The recipe: one flat, strict YAML file that is the whole truth of a run.
+"""The recipe: one strict YAML file that is the whole truth of a run.
 
-There is no inheritance and no hidden default file: what is not written in the YAML has the default that stands in
-``keys.py`` (``RecognitionRecipe``: TSN, TSM, SlowOnly, TPN) or ``localization.py`` (``LocalizationRecipe``: BMN). An
-unknown key stops the run and names the nearest known one, with file and line (MMAction2 1.2 accepts ``total_epochs``
-or ``optim_wraper`` silently).
+There is no inheritance and no hidden default file: what is not written in the YAML has the default in ``keys.py``
+(every run, and recognition) or ``localization_keys.py``. Everyday keys are flat, the others in groups one level deep.
+An unknown key stops the run with the nearest known one, its file and line (MMAction2 1.2 accepts ``total_epochs`` or
+``optim_wraper`` silently). A key that has no effect beside the others is refused on a command line and warned about
+elsewhere. The flat recipes of clipwise 0.1 are read as well (``moved.py``).
 """
 
 from __future__ import annotations
 
 import copy
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from clipwise.errors import RecipeError
-from clipwise.recipe.keys import Published, RecognitionRecipe, RunRecipe, Source
+from clipwise.errors import ClipwiseWarning, RecipeError
+from clipwise.io.names import did_you_mean
+from clipwise.recipe.keys import Only, Published, RecognitionRecipe, RunRecipe, Source, Strict
 from clipwise.recipe.localization_keys import LocalizationRecipe
 from clipwise.recipe.modern import modern_overrides
-from clipwise.recipe.validation_messages import allowed, find_key, given
 
 __all__ = [
     "ALIASES",
@@ -34,17 +35,22 @@ __all__ = [
     "RunRecipe",
     "Source",
     "apply_overrides",
+    "current_form",
     "dump_recipe",
     "find_recipe",
+    "flatten",
     "list_recipes",
     "load_recipe",
     "make_recipe",
     "modern_overrides",
-    "nearest",
     "scaled_lr",
 ]
 
 Recipe = RecognitionRecipe | LocalizationRecipe
+GROUPS: dict[type[Recipe], list[str]] = {
+    kind: [key for key, field in kind.model_fields.items() if isinstance(field.default, Strict)]
+    for kind in (RecognitionRecipe, LocalizationRecipe)
+}
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 # Other names under which the field knows a packaged recipe.
@@ -80,12 +86,6 @@ def _parse_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_Yaml)  # a SafeLoader
 
 
-def nearest(key: str, known: Iterable[str]) -> str:
-    """``, did you mean 'x'?`` for a mistyped key, or an empty string when nothing is near."""
-    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
 def list_recipes() -> list[str]:
     """Names of the packaged recipes, sorted."""
     return sorted(path.stem for path in RECIPES.rglob("*.yaml"))
@@ -112,7 +112,7 @@ def find_recipe(name: str | Path) -> Path:
     if matches:
         return matches[0]
     raise RecipeError(
-        f"recipe {str(name)!r} is not known{nearest(stem, list_recipes()) or '.'} Give a YAML file, or a name from `clipwise recipes`."
+        f"recipe {str(name)!r} is not known{did_you_mean(stem, list_recipes()) or '.'} Give a YAML file, or a name from `clipwise recipes`."
     )
 
 
@@ -141,22 +141,29 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         raise RecipeError(
             f"{path}: a recipe is a list of `key: value` lines, but this file holds {'nothing' if values is None else type(values).__name__}."
         )
-    lines = {}
-    for key_node, _ in node.value if node else ():
-        if key_node.value in lines:
-            raise RecipeError(f"{path}:{key_node.start_mark.line + 1}: key {key_node.value!r} is given twice.")
-        lines[key_node.value] = key_node.start_mark.line + 1
-    where = {key: f"{path}:{line}" for key, line in lines.items()}
+    where: dict[str, str] = {}
+    for key, line in _lines(node, str(path)):
+        if key in where:
+            raise RecipeError(f"{path}:{line}: key {key!r} is given twice.")
+        where[key] = f"{path}:{line}"
     values.setdefault("name", path.stem)
-    values = apply_overrides(values, overrides, where)
+    values = apply_overrides(values, overrides, where, str(path))
     return make_recipe(values, where, str(path))
 
 
+def _lines(node: yaml.Node | None, path: str, owner: str = "") -> Iterator[tuple[str, int]]:
+    """Each key with its line; of a group's keys with the group's name (``augment.mixup``)."""
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        yield owner + str(key.value), key.start_mark.line + 1
+        if not owner:
+            yield from _lines(value, path, f"{key.value}.")
+
+
 def apply_overrides(
-    values: Mapping[str, Any], overrides: Iterable[str], where: dict[str, str] | None = None
+    values: Mapping[str, Any], overrides: Iterable[str], where: dict[str, str] | None = None, source: str = "recipe"
 ) -> dict[str, Any]:
     """A copy of a recipe's dictionary with ``key=value`` strings applied; ``where`` learns their places."""
-    changed = copy.deepcopy(dict(values))
+    changed = copy.deepcopy(current_form(values, source, where))
     for item in overrides:
         key, equals, raw = item.partition("=")
         if not equals or not key:
@@ -165,6 +172,10 @@ def apply_overrides(
             value = _parse_yaml(raw) if raw.strip() else None
         except yaml.YAMLError:
             raise RecipeError(f"override {item!r}: the value is not valid YAML.") from None
+        if _is_old(_kind(changed), key, value):
+            from clipwise.recipe.moved import new_key
+
+            key = new_key(_kind(changed), key, f"command line, {item}")
         *owners, last = key.split(".")
         target = changed
         for owner in owners:
@@ -173,48 +184,105 @@ def apply_overrides(
                 raise RecipeError(f"override {item!r}: {owner} is not a dictionary.")
         target[last] = value
         if where is not None:
-            where[key.split(".")[0]] = f"command line, {item}"
+            where[".".join(key.split(".")[:2])] = f"command line, {item}"
     return changed
 
 
 def make_recipe(values: Mapping[str, Any], where: Mapping[str, str] | None = None, source: str = "recipe") -> Recipe:
     """Validate a dictionary (a recipe file's content, or the one in a checkpoint's passport).
 
+    Args:
+        values: the keys, in groups or in the flat form of clipwise 0.1.
+        where: the place of each key, for messages.
+        source: the place of everything else.
+
     Raises:
         RecipeError: all problems at once, each with its place.
     """
-    where = where or {}
+    places = dict(where or {})
+    values = current_form(values, source, places)
+    kind = _kind(values, places.get("task", source))
+    try:
+        recipe = kind.model_validate(values)
+    except ValidationError as error:
+        from clipwise.recipe.validation_messages import explain_errors
+
+        raise RecipeError("\n".join(explain_errors(kind, error, values, places, source))) from None
+    for key, because, reason in idle_keys(recipe):
+        message = f"{places.get(key)}: {key} has no effect with {reason}"
+        if places.get(key, "").startswith("command line"):
+            raise RecipeError(f"{message}; leave it out.")
+        # What a command line switches off (warmup_epochs=0) leaves the file's details behind, which is no mistake.
+        if key in places and not places.get(because, "").startswith("command line"):
+            warnings.warn(message, ClipwiseWarning, stacklevel=3)
+    return recipe
+
+
+def current_form(
+    values: Mapping[str, Any], source: str = "recipe", where: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """A recipe's dictionary with its keys where they belong today; one of clipwise 0.1 is flat.
+
+    A line (a :class:`ClipwiseWarning`) says what moved.
+    """
+    kind = _kind(values, (where or {}).get("task", source))
+    if any(_is_old(kind, key, value) for key, value in values.items()):
+        from clipwise.recipe.moved import migrate
+
+        return migrate(kind, values, source, where if where is not None else {})
+    return dict(values)
+
+
+def _kind(values: Mapping[str, Any], at: str = "recipe") -> type[Recipe]:
     kinds: dict[str, type[Recipe]] = {"recognition": RecognitionRecipe, "localization": LocalizationRecipe}
     task = values.get("task", "recognition")
     if not isinstance(task, str) or task not in kinds:
-        at = where.get("task", source)
         raise RecipeError(f"{at}: task: must be 'recognition' or 'localization', given {task!r}")
-    kind = kinds[task]
-    try:
-        return kind.model_validate(dict(values))
-    except ValidationError as error:
-        problems = []
-        for e in error.errors():
-            place = e["loc"]
-            at = where.get(str(place[0]) if place else "", source)
-            if not place:  # keys that contradict each other
-                problems.append(f"{at}: {re.sub('^Value error, ', '', e['msg'])}")
-                continue
-            owner, way, known = find_key(kind, place)
-            name = ".".join(map(str, way))
-            if not known:
-                problems.append(f"{at}: unknown key {way[-1]!r}{nearest(str(way[-1]), owner.model_fields)}")
-            elif e["type"] == "missing" and len(way) == len(place):
-                problems.append(f"{at}: key {name!r} is missing")
-            else:
-                wanted = allowed(owner.model_fields[str(way[-1])])
-                problems.append(f"{at}: {name}: must be {wanted}, given {given(values, way)}")
-        raise RecipeError("\n".join(dict.fromkeys(problems))) from None
+    return kinds[task]
+
+
+def _is_old(kind: type[Recipe], key: Any, value: Any) -> bool:
+    """Whether a key is no longer at the top (or unknown); a group's name with a plain value is an old key, too."""
+    name = str(key).partition(".")[0]
+    if name in kind.model_fields:
+        return key == name and name in GROUPS[kind] and isinstance(value, (str, bool))
+    return True
+
+
+def idle_keys(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+    """Keys that were changed but have no effect beside the recipe's other keys: key, the other key, the reason."""
+    groups = [("", recipe), *((f"{name}.", getattr(recipe, name)) for name in GROUPS[type(recipe)])]
+    for owner, group in groups:
+        for name, field in type(group).model_fields.items():
+            for only in (m for m in field.metadata if isinstance(m, Only)):
+                setting = recipe
+                for part in only.key.split("."):
+                    setting = getattr(setting, "from_" if part == "from" else part)
+                active = setting in only.values if only.values else bool(setting)
+                if not active and getattr(group, name) != field.default:
+                    needs = f"; it is for {only.key}: {' or '.join(only.values)}" if only.values else ""
+                    yield f"{owner}{field.alias or name}", only.key, f"{only.key}: {_yaml_word(setting)}{needs}"
+
+
+def _yaml_word(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's dictionary with the groups' keys as a command line writes them (``augment.mixup``)."""
+    groups = set().union(*GROUPS.values())
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = value if key in groups and isinstance(value, Mapping) else None
+        flat.update({key: value} if inner is None else {f"{key}.{name}": v for name, v in inner.items()})
+    return flat
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML, every key written out."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    """The recipe as YAML, every key written out: the flat ones first, then the groups."""
+    values = recipe.model_dump(mode="json")
+    order = sorted(values, key=lambda key: (key != "task", key in GROUPS[type(recipe)]))
+    return yaml.safe_dump({key: values[key] for key in order}, sort_keys=False, allow_unicode=True, width=110)
 
 
 def scaled_lr(recipe: Recipe, num_devices: int) -> float:

@@ -1,51 +1,29 @@
-"""The keys of a localization recipe (BMN), with their defaults."""
+"""The keys of a localization recipe, with their defaults."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import model_validator
 
-from clipwise.recipe.keys import Count, Fraction, NonNegative, Positive, RunRecipe
+from clipwise.recipe.keys import Count, Fraction, NonNegative, Only, Positive, RunRecipe, Strict, Validation
 
 
-class LocalizationRecipe(RunRecipe):
-    """A proposal network: when something happens in a long video."""
+class FeatureInput(Strict):
+    """How feature files and annotations are read."""
 
-    task: Literal["localization"]
-    """Which kind of recipe this is."""
-    model: Literal["bmn"] = "bmn"
-    """The network."""
-    model_args: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
-    """Its keyword arguments."""
-    init: str | None = None
-    """Checkpoint to start from (the seed's --finetune)."""
-    feat_dim: Count | Literal["auto"] = 400
-    """Channels of a feature position; auto: those of the features."""
-    temporal_dim: Count = 100
-    """Positions of a video after rescaling."""
-
-    # -- features and annotations
-    features: str | None = None
-    """Folder with one feature file a video, or one .npz or .npy with all; a path in the data folder or elsewhere."""
-    feature_format: Literal["auto", "csv", "npy", "npz", "pkl", "pt"] = "auto"
+    format: Literal["auto", "csv", "npy", "npz", "pkl", "pt"] = "auto"
     """Which files to take where a folder holds several kinds."""
     rescale: Literal["linear", "bsn", "pool", "max_pool", "none"] = "linear"
     """How a sequence of another length becomes `temporal_dim` positions (``clipwise.data.rescale``)."""
-    in_memory: bool = False
-    """Read all features once instead of at each visit."""
-    annotations: str | None = None
-    """Annotation file (ActivityNet's, BSN's or MMAction2's JSON); found in the data folder if not given."""
-    val_annotations: str | None = None
-    """Annotation file of the validation videos, if it is another one."""
-    video_info: str | None = None
-    """CSV with the subsets, for BSN's form; found beside the annotations if not given."""
-    train_subset: str = "training"
-    """Name of the subset to train on."""
-    val_subset: str = "validation"
-    """Name of the subset to validate on."""
     time_base: Literal["duration", "snippets"] = "duration"
     """What the positions divide: the whole video, or its whole snippets of 16 frames (BSN, JJBOY, MMAction2)."""
+    in_memory: bool = False
+    """Read all features once instead of at each visit."""
+    train_subset: str = "training"
+    """Name of the annotated subset to train on."""
+    video_info: str | None = None
+    """CSV with the subsets, for BSN's form; found beside the annotations if not given."""
     tolerant: bool = False
     """Accept segments of no length or past the video's end, and videos without any, instead of stopping."""
     allow_missing: bool = False
@@ -53,7 +31,19 @@ class LocalizationRecipe(RunRecipe):
     drop_last: bool = False
     """Leave out the last, smaller batch of an epoch."""
 
-    # -- labels, loss, proposals
+
+class LocalizationValidation(Validation):
+    """Validation during training."""
+
+    annotations: str | None = None
+    """Annotation file of the validation videos, if it is another one."""
+    subset: str = "validation"
+    """Name of the annotated subset to validate on."""
+
+
+class Bmn(Strict):
+    """Conventions of BMN: whose labels, losses and proposals."""
+
     targets: Literal["paddle", "mmaction2", "jjboy", "opentad"] = "paddle"
     """Whose boundary labels (``clipwise.tasks.bmn_targets``)."""
     losses: Literal["paddle", "mmaction2", "jjboy", "opentad"] = "mmaction2"
@@ -62,16 +52,40 @@ class LocalizationRecipe(RunRecipe):
     """Weights of the boundary, regression and classification terms."""
     proposals: Literal["paddle", "mmaction2", "jjboy"] = "paddle"
     """Whose rule says which start-end pairs become proposals (``clipwise.tasks.proposals``)."""
-    soft_nms_alpha: Positive = 0.4
-    """Width of soft-NMS's Gaussian."""
-    soft_nms_low: Fraction | None = None
+
+
+class Nms(Strict):
+    """Soft-NMS of the proposals."""
+
+    alpha: Positive = 0.4
+    """Width of the Gaussian."""
+    low: Fraction | None = None
     """Overlap threshold for neighbors of short proposals; the rule's own if not given."""
-    soft_nms_high: Fraction = 0.9
+    high: Fraction = 0.9
     """Overlap threshold for neighbors of proposals as long as the video."""
-    num_proposals: Count = 100
+    max_proposals: Count = 100
     """Proposals kept for a video."""
-    eval_batch_size: Count | None = None
-    """Videos a step in validation; as in training if not given."""
+
+
+class LocalizationRecipe(RunRecipe):
+    """A localizer: when something happens in a long video."""
+
+    task: Literal["localization"]
+    """Which kind of recipe this is."""
+    model: str = "bmn"
+    """Name of a localizer, or `package.module:function` or `./file.py:function` of your own."""
+    features: str | None = None
+    """Folder with one feature file a video, or one .npz or .npy with all; a path in the data folder or elsewhere."""
+    annotations: str | None = None
+    """Annotation file (ActivityNet's, BSN's or MMAction2's JSON); found in the data folder if not given."""
+    feat_dim: Count | Literal["auto"] = 400
+    """Channels of a feature position; auto: those of the features."""
+    temporal_dim: Count = 100
+    """Positions of a video after rescaling."""
+    input: FeatureInput = FeatureInput()
+    val: LocalizationValidation = LocalizationValidation()
+    nms: Nms = Nms()
+    bmn: Annotated[Bmn, Only("model", "bmn")] = Bmn()
 
     @model_validator(mode="after")
     def _consistent_localization(self):
@@ -80,8 +94,8 @@ class LocalizationRecipe(RunRecipe):
                 raise ValueError(
                     f"{key} is {getattr(self, key)} but model_args.{key} is {self.model_args[key]}; give it once, as {key}"
                 )
-        if self.layer_decay is not None:
-            raise ValueError("layer_decay is for recognizers, whose bodies have stages")
+        if self.optim.layer_decay is not None:
+            raise ValueError("optim.layer_decay is for recognizers, whose bodies have stages")
         layout = self.model_args.get("layout", "duration_start")
         if layout == "start_end" and self.model_args.get("max_duration", self.temporal_dim) != self.temporal_dim:
             raise ValueError("model_args.layout start_end needs max_duration equal to temporal_dim")

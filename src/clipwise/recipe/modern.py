@@ -17,16 +17,16 @@ def modern_overrides(recipe: RecognitionRecipe | LocalizationRecipe) -> list[str
         raise RecipeError("--modern is for recognizers; a localization recipe has no such variant.")
     changes = [
         "lr_schedule=cosine",
-        "milestones=[]",
-        "schedule_by=iteration",
+        "schedule.milestones=[]",
+        "schedule.by=iteration",
         f"warmup_epochs={min(5.0, recipe.epochs / 10):g}",
-        "warmup_start=0.05",
-        "label_smoothing=0.1",
+        "schedule.warmup_start=0.05",
+        "augment.label_smoothing=0.1",
         "ema_decay=0.999",
         "model_args.drop_path=0.1",
     ]
     if not recipe.multi_label:
-        changes.append("mixup=0.2")
-    if recipe.param_groups == "all":
-        changes.append("param_groups=no_norm_bias")
+        changes.append("augment.mixup=0.2")
+    if recipe.optim.param_groups == "all":
+        changes.append("optim.param_groups=no_norm_bias")
     return changes

@@ -1,15 +1,163 @@
-"""What a recipe's key allows, in words."""
+"""What is wrong with a recipe, in words: the key, what it allows, and for an unknown key what may have been meant."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from clipwise.io.names import nearest
+
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
+
+
+def explain_errors(
+    kind: type[BaseModel], error: ValidationError, values: Mapping[str, Any], where: Mapping[str, str], source: str
+) -> list[str]:
+    """One line a problem, each with its place.
+
+    Args:
+        kind: the recipe's class.
+        values: what was validated.
+        where: the place of each key (``augment.mixup``).
+        source: the place of everything else.
+    """
+    problems = []
+    for e in error.errors():
+        place = e["loc"]
+        if not place:  # keys that contradict each other
+            problems.append(f"{source}: {re.sub('^Value error, ', '', e['msg'])}")
+            continue
+        owner, way, known = find_key(kind, place)
+        name = ".".join(map(str, way))
+        at = where.get(".".join(map(str, place[:2])), where.get(str(place[0]), source))
+        if not known:
+            problems.append(f"{at}: unknown key {name!r}{suggestion(kind, owner, str(way[-1]))}")
+        elif e["type"] == "missing" and len(way) == len(place):
+            problems.append(f"{at}: key {name!r} is missing")
+        else:
+            wanted = allowed(owner.model_fields[_field_name(owner, str(way[-1]))])
+            problems.append(f"{at}: {name}: must be {wanted}, given {given(values, way)}")
+    return list(dict.fromkeys(problems))
+
+
+# What the field's other tools call a thing -> our key, or what to do instead.
+# (timm, MMAction2 and MMEngine, Ultralytics, Hugging Face's Trainer, PyTorchVideo, PySlowFast, Lightning)
+SYNONYMS = {
+    "lr": "learning_rate lr0 base_lr initial_lr init_lr eta max_lr lr_base learningrate",
+    "batch_size": "bs batch batchsize train_batch_size per_device_train_batch_size videos_per_gpu samples_per_gpu imgs_per_gpu",
+    "epochs": "max_epochs total_epochs num_epochs num_train_epochs n_epochs nepochs epoch num_epoch max_epoch",
+    "num_workers": "workers workers_per_gpu num_loader_workers dataloader_num_workers nworkers n_workers",
+    "num_classes": "nc classes n_classes num_labels nb_classes num_class",
+    "weight_decay": "wd weightdecay decay l2",
+    "optimizer": "opt optim_type optimizer_type solver",
+    "model": "backbone arch architecture net network model_name model_type",
+    "init": "pretrained load_from weights finetune pretrain checkpoint_path ckpt init_from initial_checkpoint",
+    "crop_size": "image_size imgsz img_size input_size size resolution train_crop_size",
+    "grad_clip": "clip_grad max_grad_norm gradient_clip_val clip_norm grad_norm clip_gradient",
+    "warmup_epochs": "warmup warm_up warmup_iters",
+    "lr_schedule": "scheduler sched lr_scheduler lr_scheduler_type lr_policy lr_config lrs",
+    "seed": "random_seed random_state manual_seed",
+    "accumulate": "accum accum_iter gradient_accumulation_steps grad_accum grad_accumulation accumulate_grad_batches "
+    "cumulative_iters nbs accum_steps grad_accum_steps update_interval",
+    "amp": "fp16 bf16 mixed_precision half precision use_amp autocast",
+    "compile": "torchcompile torch_compile",
+    "ema_decay": "ema model_ema model_ema_decay",
+    "grad_checkpointing": "gradient_checkpointing with_cp activation_checkpointing",
+    "sync_bn": "syncbn sync_batchnorm use_sync_bn",
+    "clip_len": "clip_length num_frames frames n_frames frames_per_clip",
+    "frame_interval": "sampling_rate frame_stride stride frame_rate_interval temporal_stride",
+    "num_segments": "segments n_segments segment num_segs",
+    "train_data": "dataset train train_list ann_file ann_file_train train_file annotation_file",
+    "val_data": "val_list ann_file_val valid_data eval_data",
+    "test_data": "test_list ann_file_test",
+    "data_root": "data_prefix root root_dir video_root prefix",
+    "deterministic": "use_deterministic_algorithms",
+    "auto_scale_lr": "autoscale_lr auto_lr",
+    "optim.betas": "adam_betas opt_betas",
+    "optim.param_groups": "paramwise_cfg param_group",
+    "optim.layer_decay": "layerwise_decay lr_decay_rate layer_lr_decay",
+    "schedule.milestones": "decay_milestones decay_epochs lr_steps step steps lr_step",
+    "schedule.gamma": "decay_rate lr_decay lr_gamma",
+    "schedule.min_lr": "eta_min lrf end_lr lr_min min_lr_ratio",
+    "augment.mixup": "mixup_alpha",
+    "augment.cutmix": "cutmix_alpha",
+    "augment.label_smoothing": "smoothing label_smooth label_smoothing_factor smooth",
+    "augment.flip": "hflip fliplr flip_ratio flip_prob horizontal_flip",
+    "augment.random_erasing": "reprob erasing erase_prob",
+    "augment.randaugment": "aa auto_augment autoaugment randaug",
+    "model_args.dropout": "dropout drop dropout_ratio dropout_rate",
+    "model_args.drop_path": "drop_path drop_path_rate stochastic_depth",
+    "model_args.in_channels": "in_channels in_chans",
+    "test.average_clips": "average average_clip",
+    "val.every": "eval_interval val_interval val_period check_val_every_n_epoch eval_epochs",
+    "checkpoint.every": "save_period save_interval checkpoint_interval save_every save_freq",
+    "checkpoint.every_steps": "save_steps",
+    "checkpoint.keep": "save_total_limit max_keep_ckpts keep_last checkpoint_hist",
+    "log.every": "log_interval logging_steps print_freq log_freq log_every_n_steps",
+    "log.trackers": "loggers logger report_to tracker wandb tensorboard mlflow swanlab",
+    "distill.from": "teacher teacher_checkpoint distill_teacher",
+    "distill.temperature": "kd_temperature",
+}
+COMMANDS = {
+    "gpus devices num_gpus ngpus world_size nproc_per_node gpu_ids nnodes": "processes are started by torchrun "
+    "(torchrun --nproc-per-node N -m clipwise train …)",
+    "device gpu cuda cpu accelerator": "the device is chosen by itself; CUDA_VISIBLE_DEVICES limits it",
+    "work_dir output output_dir out_dir project save_dir exp_name run_name output_path": "it is the option --work-dir DIR",
+    "data data_dir dataset_dir data_path datasets": "it is the option --data DIR|LIST, or the keys train_data and val_data",
+    "resume resume_from resume_from_checkpoint auto_resume": "it is the option --resume [PATH]",
+    "max_steps max_iters total_iters max_iter num_steps iters": "it is the option --max-steps N; the recipe counts epochs",
+    "validate val eval do_eval no_validate": "it is the option --validate or --no-validate",
+    "config cfg recipe": "it is the first word of the command",
+}
+
+
+def suggestion(kind: type[BaseModel], owner: type[BaseModel], key: str) -> str:
+    """``; did you mean 'lr'?`` for an unknown key, or an empty string when nothing is near.
+
+    Args:
+        kind: the recipe's class.
+        owner: the class that lacks the key: the recipe's or a group's.
+    """
+    plain = key.lower().replace("-", "_").replace(".", "_")
+    names = _names(kind)
+    if owner is kind or owner in _groups(kind).values():
+        for texts, text in COMMANDS.items():
+            if plain in texts.split():
+                return f"; {text}"
+        for name, words in SYNONYMS.items():
+            if plain in words.split() and (name in names or name.startswith("model_args.")):
+                return f"; did you mean {name!r}?"
+        whole = next((name for name in names if plain in (name.replace(".", "_"), name.partition(".")[2])), None)
+        close = whole or nearest(plain, names, 0.8)
+        if not close:  # the last part of a group's key
+            last = nearest(plain, [name.rpartition(".")[2] for name in names], 0.8)
+            close = next((name for name in names if name.rpartition(".")[2] == last), None) if last else None
+    else:
+        close = nearest(key, owner.model_fields, 0.7)
+    return f"; did you mean {close!r}?" if close else ""
+
+
+def _groups(kind: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    return {
+        key: type(field.default) for key, field in kind.model_fields.items() if isinstance(field.default, BaseModel)
+    }
+
+
+def _names(kind: type[BaseModel]) -> list[str]:
+    """Every key as a command line writes it."""
+    groups = _groups(kind)
+    inner = (f"{group}.{field.alias or key}" for group in groups for key, field in groups[group].model_fields.items())
+    return [*(key for key in kind.model_fields if key not in groups), *inner]
+
+
+def _field_name(owner: type[BaseModel], key: str) -> str:
+    """The field behind a key, which may be its alias (`from` is a word of Python)."""
+    return next((name for name, field in owner.model_fields.items() if field.alias == key), key)
 
 
 def find_key(model: type[BaseModel], place: Sequence[str | int]) -> tuple[type[BaseModel], list[str | int], bool]:
@@ -32,7 +180,7 @@ def find_key(model: type[BaseModel], place: Sequence[str | int]) -> tuple[type[B
             following = i + 1 + isinstance(place[i + 1], int)
             if following < len(place):
                 owner, end = inner, following + 1
-    return owner, list(place[:end]), str(place[end - 1]) in owner.model_fields
+    return owner, list(place[:end]), _field_name(owner, str(place[end - 1])) in owner.model_fields
 
 
 def allowed(field: FieldInfo) -> str:

@@ -67,7 +67,7 @@ class Analyzer:
                 f"the model sees {self.spec.modality}, which is not in a video file; serve an RGB model."
             )
         recipe = predictor.passport.recipe
-        self.average, self.activation = recipe["average_clips"], activation_of(recipe)
+        self.average, self.activation = recipe["test"]["average_clips"], activation_of(recipe)
         self.classes: list[str] | None = predictor.classes
         # An exported model takes only the shape of its test protocol; a network takes the lighter one of validation.
         exported = hasattr(predictor.model, "description")

@@ -234,7 +234,7 @@ class _Server:
                 "num_segments": spec.num_segments,
                 "num_clips": spec.num_clips,
                 "num_crops": spec.transform.num_crops,
-                "average_clips": recipe["average_clips"],
+                "average_clips": recipe["test"]["average_clips"],
             },
             "metrics": self.passport.metrics,
             "versions": {"clipwise": clipwise.__version__, "trained_with": self.passport.versions},

@@ -21,7 +21,8 @@ from clipwise.convert.mmaction2.consumed import Keys, plain, shown
 from clipwise.convert.mmaction2.python_config import read_python_config
 from clipwise.errors import RecipeError
 from clipwise.io.files import atomic_path
-from clipwise.recipe import make_recipe
+from clipwise.recipe import RecognitionRecipe, make_recipe
+from clipwise.recipe.moved import in_groups
 
 # The variables of a config that MMAction2 looks at, in both generations. Others are the config's own shorthand.
 READ = frozenset([
@@ -104,7 +105,8 @@ def _translate(config: dict[str, Any], path: str) -> tuple[dict[str, Any], list[
     if keys.aside:
         notes.append(f"Left to the command line and the machine: {'; '.join(keys.aside)}.")
     # No resize before the crop is a value; elsewhere nothing said means the recipe's own default.
-    return {k: v for k, v in recipe.items() if v is not None or k.endswith("_resize")}, left
+    said = {k: v for k, v in recipe.items() if v is not None or k.endswith("_resize")}
+    return in_groups(RecognitionRecipe, said), left
 
 
 def _shorthand(config: dict[str, Any], notes: list[str]) -> list[str]:
