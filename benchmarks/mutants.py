@@ -134,7 +134,7 @@ MUTANTS = [
     M("TSM's classifier ×1", "factors, decays = [1, 2, 1, 2, 1, 5, 10]", "factors, decays = [1, 2, 1, 2, 1, 1, 2]", (GOLDEN, PARTS, CURVES, "tests/unit/test_recipes.py")),
     M("cosine ends at half", "math.cos(math.pi * min(epoch / epochs, 1))", "math.cos(math.pi * min(epoch / epochs, 1) / 2)", (PARTS,)),
     M("milestone one epoch late", "sum(epoch >= m for m in", "sum(epoch > m for m in", (PARTS,)),
-    M("nesterov dropped", "nesterov=recipe.optim.nesterov", "nesterov=False", (CURVES, GOLDEN)),
+    M("nesterov dropped", "nesterov=more.nesterov", "nesterov=False", (CURVES, GOLDEN)),
     # BMN
     M("start weights half", "per_cell = torch.where(positive, 0.5 * ratio * log_positive,", "per_cell = torch.where(positive, 0.25 * ratio * log_positive,", (PROPOSALS, BMN)),
     M("IoU above is high", "high = (iou > thresholds[0]) & cells", "high = (iou > thresholds[1]) & cells", (PROPOSALS, BMN)),

@@ -18,7 +18,7 @@ from clipwise.errors import DataError
 from clipwise.prepare.shards import write_shards
 from clipwise.recipe import load_recipe
 
-WORDS = ["epochs=2", "warmup_epochs=0", "batch_size=4", "amp=no", "crop_size=32", "val_crop_size=32", "log_every=1"]
+WORDS = ["epochs=2", "warmup_epochs=0", "batch_size=4", "amp=no", "crop_size=32", "val.crop_size=32", "log.every=1"]
 
 
 class Ranges(http.server.SimpleHTTPRequestHandler):

@@ -21,8 +21,8 @@ from clipwise.errors import CheckpointError, WorkError
 from clipwise.recipe import load_recipe
 
 RECIPE = [
-    "epochs=3", "warmup_epochs=0", "batch_size=8", "log_every=2", "num_workers=0", "amp=no", "model_args.dropout=0.5",
-    "checkpoint_every_steps=1", "keep_checkpoints=2", "crop_size=32", "val_resize=36", "val_crop_size=32", "train_resize=36",
+    "epochs=3", "warmup_epochs=0", "batch_size=8", "log.every=2", "num_workers=0", "amp=no", "model_args.dropout=0.5",
+    "checkpoint.every_steps=1", "checkpoint.keep=2", "crop_size=32", "val.resize=36", "val.crop_size=32", "augment.resize=36",
 ]  # fmt: skip
 
 
@@ -279,7 +279,7 @@ def test_a_folder_removed_in_mid_run_is_made_again(clips, tmp_path, monkeypatch,
         write(self, mode, figures, step)
 
     monkeypatch.setattr(RunLog, "write", remove_and_write)
-    train(load_recipe("tsm_tiny", [*RECIPE, "checkpoint_every_steps=null"]), data=str(clips), work_dir=tmp_path / "run")
+    train(load_recipe("tsm_tiny", [*RECIPE, "checkpoint.every_steps=null"]), data=str(clips), work_dir=tmp_path / "run")
     assert "was removed while the run was going on" in capsys.readouterr().err
     assert load_recipe(tmp_path / "run" / "recipe.yaml").epochs == 3
     assert read_passport(tmp_path / "run" / "last.safetensors").epoch == 3
@@ -300,13 +300,13 @@ def test_a_folder_that_another_run_has_taken_stops_the_run(clips, tmp_path, monk
 
     monkeypatch.setattr(RunLog, "write", steal)
     with pytest.raises(WorkError, match="in use by another run"):
-        make(clips, tmp_path, "checkpoint_every_steps=null")
+        make(clips, tmp_path, "checkpoint.every_steps=null")
 
 
 # -- other recipes
 
 
-@pytest.mark.parametrize("change", ["lr=0.5", "seed=7", "batch_size=4", "weight_decay=0.5", "mixup=0.3"])
+@pytest.mark.parametrize("change", ["lr=0.5", "seed=7", "batch_size=4", "weight_decay=0.5", "augment.mixup=0.3"])
 def test_resume_with_another_recipe_lists_and_refuses_what_differs(clips, tmp_path, change, capsys):
     make(clips, tmp_path, max_steps=2)
     key = change.partition("=")[0]
@@ -327,16 +327,16 @@ def _factor(recipe, step: int) -> float:
 
 def test_resume_lists_what_changes_nothing(clips, tmp_path, capsys):
     make(clips, tmp_path, "lr_schedule=constant", max_steps=2)
-    recipe = load_recipe("tsm_tiny", [*RECIPE, "lr_schedule=constant", "epochs=2", "log_every=3"])
+    recipe = load_recipe("tsm_tiny", [*RECIPE, "lr_schedule=constant", "epochs=2", "log.every=3"])
     train(recipe, data=str(clips), work_dir=tmp_path, resume=True)
     said = capsys.readouterr().err
     assert "differs from the checkpoint's: epochs 3 -> 2, log_every 2 -> 3" in said
 
 
 def test_more_epochs_are_refused_where_the_schedule_depends_on_them(clips, tmp_path):
-    make(clips, tmp_path, "lr_schedule=cosine", "schedule_by=iteration", max_steps=5)
+    make(clips, tmp_path, "lr_schedule=cosine", "schedule.by=iteration", max_steps=5)
     with pytest.raises(CheckpointError, match="epochs 3 -> 5"):
-        make(clips, tmp_path, "lr_schedule=cosine", "schedule_by=iteration", "epochs=5", resume=True)
+        make(clips, tmp_path, "lr_schedule=cosine", "schedule.by=iteration", "epochs=5", resume=True)
 
 
 def test_of_equal_epochs_the_later_is_best(clips, tmp_path):
@@ -345,8 +345,8 @@ def test_of_equal_epochs_the_later_is_best(clips, tmp_path):
         clips,
         tmp_path,
         "lr=1e-12",
-        "keep_checkpoints=0",
-        "checkpoint_every_steps=null",
+        "checkpoint.keep=0",
+        "checkpoint.every_steps=null",
         "optimizer=sgd",
         "model_args.norm_eval=true",
     )
@@ -356,9 +356,9 @@ def test_of_equal_epochs_the_later_is_best(clips, tmp_path):
 
 
 def test_log_means_cover_the_batches_before_a_resume_too(clips, tmp_path):
-    make(clips, tmp_path / "whole", "log_every=3", "epochs=1")
-    make(clips, tmp_path / "parts", "log_every=3", "epochs=1", max_steps=2)
-    make(clips, tmp_path / "parts", "log_every=3", "epochs=1", resume=True)
+    make(clips, tmp_path / "whole", "log.every=3", "epochs=1")
+    make(clips, tmp_path / "parts", "log.every=3", "epochs=1", max_steps=2)
+    make(clips, tmp_path / "parts", "log.every=3", "epochs=1", resume=True)
     one, two = (read_log(tmp_path / name / "log.jsonl")[0] for name in ("whole", "parts"))
     assert (one["iter"], one["loss"], one["top1_acc"], one["grad_norm"]) == (
         two["iter"],

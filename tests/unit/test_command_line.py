@@ -77,7 +77,7 @@ def test_doctor_warns_beyond_what_is_supported(torch, python, says):
     assert all("2.11 to 2.15" in text or "3.11 to 3.14" in text for text in advice)
 
 
-TRAIN = ["epochs=60", "warmup_epochs=0", "batch_size=4", "log_every=1", "num_workers=2", "amp=no", "crop_size=32"]
+TRAIN = ["epochs=60", "warmup_epochs=0", "batch_size=4", "log.every=1", "num_workers=2", "amp=no", "crop_size=32"]
 
 
 def begin(clips, folder):

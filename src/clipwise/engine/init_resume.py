@@ -215,9 +215,9 @@ def _recipe_changes(start: Start, task: Any) -> tuple[list[str], list[str]]:
     for key in [k for k in new if k in old and old[k] != new[k]]:
         text = f"{key} {old[key]} -> {new[key]}"
         changed.append(text)
-        leaf = key.rpartition(".")[2]
-        exact = key.partition(".")[0] in _EXACT or leaf in _EXACT or leaf.startswith(("val_", "test_"))
-        exact = exact or (leaf in _SCHEDULE and same_past) or (leaf == "batch_size" and same_batch)
+        names = {key, key.partition(".")[0]}
+        exact = bool(names & _EXACT) and key != "val.precise_bn_samples"
+        exact = exact or (bool(names & _SCHEDULE) and same_past) or (key == "batch_size" and same_batch)
         if not exact:
             harmful.append(text)
     return changed, harmful
@@ -230,17 +230,14 @@ def _same_learning_rates(before: Recipe, now: Recipe, task: Any, steps: int) -> 
     return all(old.factor(s) == new.factor(s) for s in range(0, steps, max(1, steps // 2000)))
 
 
-# Keys that change nothing of the steps of a run.
+# Keys, and whole groups, that change nothing of the steps of a run.
 _EXACT = frozenset((
-    "name", "paper", "published", "notes", "num_train_samples", "deterministic", "train_data", "data_root", "list_format",
-    "num_workers", "base_batch_size", "parallel", "static_graph", "validate_every", "checkpoint_every",
-    "checkpoint_every_steps", "keep_checkpoints", "log_every", "hang_warning_s", "trackers", "init", "init_first_conv",
-    "grad_checkpointing", "decode_timeout_s", "twice_sample", "average_clips", "eval_batch_size", "max_views",
-    "allow_missing", "features", "annotations", "video_info", "in_memory", "tolerant",
+    "name", "paper", "published", "notes", "deterministic", "num_workers", "base_batch_size", "grad_checkpointing",
+    "train_data", "val_data", "test_data", "data_root", "features", "annotations", "init", "init_first_conv",
+    "parallel", "val", "test", "checkpoint", "log", "lists.format", "input.decode_timeout_s", "input.video_info",
+    "input.in_memory", "input.tolerant", "input.allow_missing",
 ))  # fmt: skip
-_SCHEDULE = frozenset((
-    "epochs", "lr_schedule", "milestones", "gamma", "min_lr", "schedule_by", "warmup_epochs", "warmup_start", "shift_schedule",
-))  # fmt: skip
+_SCHEDULE = frozenset(("epochs", "lr_schedule", "warmup_epochs", "schedule"))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -260,7 +257,7 @@ def complete(start: Start, folder: Path, saver: Saver, recipe: Recipe, log: RunL
         return from_first(None)
     state, passport = start.state, start.passport
     figures, whole_epoch = state["best"], state["batch"] == 0
-    validated = passport.epoch % recipe.validate_every == 0 or passport.epoch == recipe.epochs
+    validated = passport.epoch % recipe.val.every == 0 or passport.epoch == recipe.epochs
     since = state.get("best_epoch", passport.epoch if validated and figures == state["metrics"] else None)
     path, held = folder / "best.safetensors", None
     for place in (path, start.path.with_name(path.name)):
