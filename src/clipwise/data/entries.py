@@ -15,6 +15,7 @@ from clipwise.data.videolist import VideoList
 from clipwise.errors import DataError
 from clipwise.video.backends import ArrayReader, FrameFolderReader, PictureDecoder
 from clipwise.video.decode import FrameSink, Transform, VideoReader, open_video
+from clipwise.video.even_rate import at_even_rate
 
 _NOT_VIDEO = ("cls", "json", "txt", "__key__")
 _IMAGES = ("jpg", "jpeg", "png", "webp", "bmp")
@@ -35,6 +36,7 @@ class SpanReader(VideoReader):
     def __init__(self, video: VideoReader, start_s: float, end_s: float):
         if not video.fps:
             raise DataError(f"{video.name}: its frame rate is unknown, so a part given in seconds cannot be found.")
+        video = at_even_rate(video)
         # Outward to whole frames, so that an instance shorter than a frame still has one.
         self.first = max(0, math.floor(start_s * video.fps + 1e-6))
         last = min(video.num_frames, math.ceil(end_s * video.fps - 1e-6))

@@ -33,6 +33,7 @@ from clipwise.infer.windows import FrameGrid, batches, read_windows
 from clipwise.models import contract
 from clipwise.tasks.views import activate, activation_of
 from clipwise.video.decode import VideoReader, open_frames, open_video
+from clipwise.video.even_rate import FlowOf
 
 Kind = Literal["features", "scores", "probs"]
 
@@ -228,8 +229,10 @@ class TwoStream:
             raise DataError(
                 f"{video}: its flow frames are looked for in {folder}, which does not exist. Make them with `clipwise prepare flow`."
             )
-        rgb = self.rgb(video, frame_rate=frame_rate)
-        flow = self.flow(folder, frame_rate=rgb.fps or None)
+        with open_for(self.rgb.spec, video, frame_rate) as reader:
+            rgb = self.rgb.read(reader)
+            with FlowOf(reader, open_for(self.flow.spec, folder)) as frames:
+                flow = self.flow.read(frames)
         streams = [rgb.values, flow.values]
         rule = self.rule
         if rule.rescale not in ("pool", "max_pool") or not rule.positions:

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from clipwise.data.dataset import ClipSpec
 from clipwise.data.transforms import ClipPlan
 from clipwise.errors import DataError
+from clipwise.video.even_rate import uneven_times
 from clipwise.video.reader import VideoReader
 
 DEFAULT_WINDOW_S = 3.0
@@ -59,15 +60,11 @@ class FrameGrid:
             )
         self.rate, self._last = rate or reader.fps or assumed, reader.num_frames - 1
         self._ratio = self.rate / reader.fps if rate else 1.0
-        self._stamps: NDArray[np.float64] | None = None
         self.length = max(1, round(reader.num_frames * self._ratio))
-        if reader.fps:
-            numbers = np.arange(reader.num_frames)
-            stamps = reader.pts_s(numbers)
-            if np.abs(stamps - numbers / reader.fps).max() > 0.6 / reader.fps:  # more than a container's rounding
-                self._stamps = stamps
-                end_s = max(reader.duration_s, float(stamps[-1] + np.median(np.diff(stamps))))
-                self.length = max(1, round(end_s * self.rate))
+        self._stamps = uneven_times(reader)
+        if self._stamps is not None:
+            end_s = max(reader.duration_s, float(self._stamps[-1] + np.median(np.diff(self._stamps))))
+            self.length = max(1, round(end_s * self.rate))
 
     def frames(self, positions: ArrayLike) -> NDArray[np.int64]:
         """Frame numbers at positions; before the first and behind the last position that frame is repeated."""

@@ -19,6 +19,7 @@ from clipwise.infer.predictor import ClipSpec, VideoReader
 from clipwise.serve.batching import BatchQueue
 from clipwise.serve.segment_json import Segment, segments_from_windows
 from clipwise.tasks.views import activation_of, to_probabilities
+from clipwise.video.even_rate import at_even_rate
 
 _CHUNK_BYTES = 48 * 2**20  # frames of windows that are held at once
 _CURVES = 8  # classes that are given along the whole time
@@ -184,6 +185,7 @@ class Analyzer:
     def _read_windows(self, reader: VideoReader, times: np.ndarray) -> Iterator[list[np.ndarray]]:
         """Clips of the windows, in chunks; a chunk's frames are asked for at once, each decoded only once."""
         spec, rng = self.window_spec, np.random.default_rng(0)
+        reader = at_even_rate(reader)
         stamps = reader.pts_s(np.arange(reader.num_frames))
         stamps = np.where(np.isfinite(stamps), stamps, np.arange(reader.num_frames) / 25.0)
         first = np.searchsorted(stamps, times[:, 0] - 1e-6).clip(0, reader.num_frames - 1)

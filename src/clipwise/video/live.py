@@ -204,18 +204,20 @@ class Source:
 
 
 def resample(frames: Iterator[TimedFrame], fps: float) -> Iterator[TimedFrame]:
-    """Frames at a constant rate: the first one at or after each tick, repeated over short gaps.
+    """Frames at a constant rate: the first one at or after each tick; over a short gap the one before it stays on.
 
     A gap of more than a second is not filled: the ticks go on behind it.
     """
-    tick = 0
+    tick, before = 0, None
     for frame in frames:
         due = math.floor(frame.time_s * fps + 1e-6)  # the last tick that has come
         if due - tick > fps:
             tick = due
         while tick <= due:
-            yield TimedFrame(tick / fps, frame.frame)
+            shown = frame if tick == due or before is None else before
+            yield TimedFrame(tick / fps, shown.frame)
             tick += 1
+        before = frame
 
 
 def _camera(number: int, format: str | None) -> tuple[str, str, bool]:
