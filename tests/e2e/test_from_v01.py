@@ -77,6 +77,16 @@ def test_an_interrupted_bmn_resumes_from_its_recipe_file(bmn, tmp_path):
     assert_reaches(bmn / "last.safetensors", "bmn_final.safetensors", EXPECTED["bmn"]["sha256"])
 
 
+def test_an_interrupted_run_of_two_processes_resumes(tmp_path):
+    """Each process has a state of its own; the weights are averages, so the run's own are in the first one's."""
+    make["write_long_data"](tmp_path)
+    folder = tmp_path / "two"
+    shutil.copytree(V01 / "two", folder)
+    assert len(list(folder.glob("state-*-rank?.pt"))) == 2
+    make["run"]("train", *make["TWO"], "--data", tmp_path, "--work-dir", folder, "--resume", processes=2)
+    assert_reaches(folder / "last.safetensors", "two_final.safetensors", EXPECTED["two"]["sha256"])
+
+
 def test_a_checkpoint_predicts_the_scores_of_0_1(recognizer, tmp_path):
     printed = make["run"]("predict", recognizer / "last.safetensors", V01 / "clips", "--json", "--topk", 3)
     found = json.loads(printed)["predictions"]

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
+WORK = Path(tempfile.gettempdir()) / "v01"  # its name is in the files
 CLASSES = ("grows", "moves left", "ring")
 RECOGNIZER = [
     "tsm_tiny", "--seed", "5", "--deterministic", "epochs=3", "batch_size=2", "accumulate=2", "num_workers=0", "amp=no",
@@ -33,6 +34,9 @@ BMN = [
     "num_workers=0",
 ]  # fmt: skip
 BMN_STOPS = 7
+TWO = [*BMN, "ema_decay=0.9", "validate_every=9", "epochs=3", "batch_size=1"]
+"""The same by two processes, with averaged weights."""
+TWO_STOP = 4
 FEAT_DIM = 12
 
 
@@ -96,13 +100,14 @@ def machine() -> dict[str, str | None]:
     return {"torch": torch.__version__, "capability": torch.backends.cpu.get_cpu_capability(), "cpu": cpu}
 
 
-def run(*words: object) -> str:
+def run(*words: object, processes: int = 1) -> str:
     """What a command prints; on one thread, for sums over several come out otherwise."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "clipwise", *map(str, words)], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode in (0, 130), done.stderr
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    line = [sys.executable, *torchrun, "-m", "clipwise", *map(str, words)]
+    done = subprocess.run(line, capture_output=True, text=True, env=environment)
+    stopped = "stopped after epoch" in done.stderr  # 130, which torchrun turns into 1
+    assert done.returncode == 0 or stopped, done.stderr
     return done.stdout
 
 
@@ -116,103 +121,112 @@ def digest(tensors: dict[str, np.ndarray]) -> str:
     return sha256(b"".join(tensors[key].tobytes() for key in sorted(tensors))).hexdigest()
 
 
-def _make() -> None:
-    import torch
-    import yaml
+# -- with 0.1 on the path
+
+
+def _clips() -> None:
     from clipwise.data.synthetic import draw_action, write_video
+
+    for label, name in enumerate(CLASSES):
+        (HERE / "clips" / name).mkdir(parents=True)
+        for n in range(6):
+            frames = draw_action(name, 14 + n, np.random.default_rng((label, n)))
+            write_video(HERE / "clips" / name / f"{n}.mp4", frames)
+
+
+def _run_and_resume(
+    name: str, words: list, stop: int, *, first: tuple = (), processes: int = 1
+) -> dict[str, np.ndarray]:
+    """Leave an interrupted run in WORK/NAME; the weights that a resumed copy of it reaches, and a whole run too."""
+    folder = WORK / name
+    run("train", *words, *first, "--work-dir", folder, "--max-steps", stop, processes=processes)
+    shutil.copytree(folder, WORK / f"{name}_resumed")
+    run("train", *words, "--work-dir", WORK / f"{name}_resumed", "--resume", processes=processes)
+    run("train", *words, *first, "--work-dir", WORK / f"{name}_whole", processes=processes)
+    final = tensors_of(WORK / f"{name}_resumed/last.safetensors")
+    assert digest(final) == digest(tensors_of(WORK / f"{name}_whole/last.safetensors"))
+    return final
+
+
+def _keep(name: str, final: dict[str, np.ndarray]) -> None:
+    from safetensors.numpy import save_file
+
+    save_file(final, HERE / f"{name}_final.safetensors")
+    shutil.rmtree(HERE / name, ignore_errors=True)
+    shutil.copytree(WORK / name, HERE / name, ignore=shutil.ignore_patterns("report.html"))
+
+
+def _recognizer() -> dict:
+    import torch
     from safetensors.numpy import save_file
 
     import clipwise
     from clipwise.engine.checkpoint import Passport, save_weights
-    from clipwise.recipe import dump_recipe, list_recipes, load_recipe
 
-    if not (HERE / "clips").is_dir():
-        for label, name in enumerate(CLASSES):
-            (HERE / "clips" / name).mkdir(parents=True)
-            for n in range(6):
-                frames = draw_action(name, 14 + n, np.random.default_rng((label, n)))
-                write_video(HERE / "clips" / name / f"{n}.mp4", frames)
-    expected: dict = {"machine": machine(), "made_with": clipwise.__version__}
-    work = Path(tempfile.gettempdir()) / "v01"  # paths of the run are in its files
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    # a recognizer
-    model = clipwise.create_model("tsm_tiny", num_classes=len(CLASSES))
-    start = {
-        k: torch.from_numpy(filling(k, tuple(v.shape), "I64" if v.dtype == torch.int64 else "F32"))
-        for k, v in model.state_dict().items()
+    shutil.copytree(HERE / "clips", WORK / "clips")
+    state = clipwise.create_model("tsm_tiny", num_classes=len(CLASSES)).state_dict()
+    start = {k: filling(k, tuple(v.shape), "I64" if v.dtype == torch.int64 else "F32") for k, v in state.items()}
+    passport = Passport("tsm_tiny", {"num_classes": 3, "num_segments": 8})
+    save_weights(WORK / "start.safetensors", {k: torch.from_numpy(v) for k, v in start.items()}, passport)
+    words = [*RECOGNIZER, "--data", WORK / "clips"]
+    final = _run_and_resume("recognizer", words, RECOGNIZER_STOPS, first=("--init", WORK / "start.safetensors"))
+    printed = run("predict", WORK / "recognizer/last.safetensors", WORK / "clips", "--json", "--topk", 3)
+    scores = {
+        "/".join(Path(video["source"]).parts[-2:]): {each["class"]: each["score"] for each in video["predictions"]}
+        for video in json.loads(printed)["predictions"]
     }
-    save_weights(work / "start.safetensors", start, Passport("tsm_tiny", {"num_classes": 3, "num_segments": 8}))
-    shutil.copytree(HERE / "clips", work / "clips")
-    line = ["train", *RECOGNIZER, "--data", work / "clips", "--init", work / "start.safetensors", "--work-dir"]
-    kept = work / "recognizer"
-    run(*line, kept, "--max-steps", RECOGNIZER_STOPS)
-    scores = json.loads(run("predict", kept / "last.safetensors", work / "clips", "--json", "--topk", 3))["predictions"]
-    expected["scores"] = {
-        f"{Path(v['source']).parent.name}/{Path(v['source']).name}": {p["class"]: p["score"] for p in v["predictions"]}
-        for v in scores
-    }
-    shutil.copytree(kept, work / "resumed")
-    run("train", *RECOGNIZER, "--data", work / "clips", "--work-dir", work / "resumed", "--resume")
-    run(*line, work / "whole")
-    final = tensors_of(work / "resumed/last.safetensors")
-    assert digest(final) == digest(tensors_of(work / "whole/last.safetensors"))
-    trained = [k for k, v in final.items() if not np.array_equal(v, start[k].numpy())]
-    expected["recognizer"] = {"sha256": digest(final), "trained": trained, "files": {}}
-    save_file({k: final[k] for k in trained}, HERE / "recognizer_final.safetensors")
-    for path in kept.glob("*.safetensors"):
+    trained = [k for k, v in final.items() if not np.array_equal(v, start[k])]
+    files = {}
+    for path in (WORK / "recognizer").glob("*.safetensors"):
         data = path.read_bytes()
         own = {k: v for k, v in tensors_of(path).items() if k in trained}
         assert rebuild(read_header(data), own) == data
-        expected["recognizer"]["files"][path.name] = sha256(data).hexdigest()
+        files[path.name] = sha256(data).hexdigest()
         path.with_suffix(".header").write_bytes(read_header(data))
         save_file(own, path.with_suffix(".trained"))
         path.unlink()
-    # a BMN
-    write_long_data(work / "long")
-    kept = work / "bmn"
-    run("train", *BMN, "--data", work / "long", "--work-dir", kept, "--max-steps", BMN_STOPS)
-    shutil.copytree(kept, work / "bmn_resumed")
-    run("train", *BMN, "--data", work / "long", "--work-dir", work / "bmn_resumed", "--resume")
-    run("train", *BMN, "--data", work / "long", "--work-dir", work / "bmn_whole")
-    final = tensors_of(work / "bmn_resumed/last.safetensors")
-    assert digest(final) == digest(tensors_of(work / "bmn_whole/last.safetensors"))
-    expected["bmn"] = {"sha256": digest(final)}
-    save_file(final, HERE / "bmn_final.safetensors")
-    found = json.loads(
-        run(
-            "localize",
-            kept / "last.safetensors",
-            work / "long/features",
-            "--gt",
-            work / "long/annotations.json",
-            "--no-names",
-            "--json",
-        )
-    )["videos"]
-    expected["segments"] = {
-        Path(v["source"]).stem: [[s["start_s"], s["end_s"], s["score"]] for s in v["segments"]] for v in found
-    }
-    # every recipe as 0.1 writes it out
+    _keep("recognizer", {k: final[k] for k in trained})
+    return {"scores": scores, "recognizer": {"sha256": digest(final), "trained": trained, "files": files}}
+
+
+def _bmn() -> dict:
+    final = _run_and_resume("bmn", [*BMN, "--data", WORK / "long"], BMN_STOPS)
+    line = ["localize", WORK / "bmn/last.safetensors", WORK / "long/features", "--gt", WORK / "long/annotations.json"]
+    found = json.loads(run(*line, "--no-names", "--json"))["videos"]
+    segments = {Path(v["source"]).stem: [[s["start_s"], s["end_s"], s["score"]] for s in v["segments"]] for v in found}
+    _keep("bmn", final)
+    return {"bmn": {"sha256": digest(final)}, "segments": segments}
+
+
+def _two() -> dict:
+    final = _run_and_resume("two", [*TWO, "--data", WORK / "long"], TWO_STOP, processes=2)
+    _keep("two", final)
+    return {"two": {"sha256": digest(final)}}
+
+
+def _recipes() -> None:
+    """Every recipe as 0.1 writes it out: the first of each task, and where the others differ from it."""
+    import yaml
+
+    from clipwise.recipe import dump_recipe, list_recipes, load_recipe
+
     full = {name: yaml.safe_load(dump_recipe(load_recipe(name))) for name in list_recipes()}
     groups: dict = {}
     for task in ("recognition", "localization"):
         own = {name: recipe for name, recipe in full.items() if recipe["task"] == task}
         first = next(iter(own.values()))
-        groups[task] = {
-            "first": first,
-            "changes": {
-                name: {k: v for k, v in recipe.items() if k not in first or first[k] != v}
-                for name, recipe in own.items()
-            },
-        }
         assert all(set(recipe) == set(first) for recipe in own.values())
+        changes = {name: {k: v for k, v in recipe.items() if first[k] != v} for name, recipe in own.items()}
+        groups[task] = {"first": first, "changes": changes}
     (HERE / "recipes.json").write_text(json.dumps(groups, indent=0, ensure_ascii=False))
-    (HERE / "expected.json").write_text(json.dumps(expected, indent=1))
-    for name in ("recognizer", "bmn"):
-        shutil.rmtree(HERE / name, ignore_errors=True)
-        shutil.copytree(work / name, HERE / name, ignore=shutil.ignore_patterns("report.html"))
 
 
 if __name__ == "__main__":
-    _make()
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir()
+    if not (HERE / "clips").is_dir():
+        _clips()
+    write_long_data(WORK / "long")
+    _recipes()
+    facts = {"machine": machine(), **_recognizer(), **_bmn(), **_two()}
+    (HERE / "expected.json").write_text(json.dumps(facts, indent=1))
