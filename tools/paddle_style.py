@@ -22,6 +22,7 @@ import yaml
 
 from clipwise import cli
 from clipwise.errors import ClipwiseError, DataError
+from clipwise.io.parse import parse_yaml
 
 MODES = ("train", "eval", "predict")
 COUNTERPARTS = {"TSM": "tsm_r50_1x1x8_50e_kinetics400_rgb", "BMN": "`clipwise recipes bmn`"}
@@ -107,7 +108,7 @@ def _settings(args: argparse.Namespace, mode: str) -> dict[str, Any]:
             return {"filelist": f"{FOLDER}/{LISTS[mode]}", "_valid": {"filelist": f"{FOLDER}/val.list"}}
         raise ClipwiseError(f"config {path} does not exist.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ClipwiseError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not isinstance(content.get("MODEL"), dict):

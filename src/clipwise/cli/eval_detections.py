@@ -17,6 +17,7 @@ from typing import Any
 
 from clipwise.cli.common import add_json, print_json, print_table
 from clipwise.cli.eval_proposals import add_video_info, check_tiou, ground_truth, measure, split_ground_truth
+from clipwise.io.parse import parse_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +102,7 @@ def read_any_class_scores(path: str) -> Any:
     from clipwise.tasks.detections import VideoClassScores, read_class_scores
 
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = parse_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError):
         return read_class_scores(path)  # which says what is wrong
     rows = content.get("results") if isinstance(content, dict) else None

@@ -87,16 +87,10 @@ def describe(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _describe_model(args: argparse.Namespace) -> dict[str, Any]:
-    import yaml
-
     from clipwise.models import create_model, model_arguments
+    from clipwise.recipe import apply_overrides
 
-    settings = {}
-    for item in args.overrides:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ClipwiseError(f"{item!r} is not of the form key=value.")
-        settings[key] = yaml.safe_load(value)
+    settings = apply_overrides({}, args.overrides)
     facts: dict[str, Any] = {"model": {"name": args.what, **settings}}
     facts["settings and their defaults"] = model_arguments(args.what)
 

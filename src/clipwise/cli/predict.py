@@ -23,6 +23,7 @@ from clipwise.cli.common import (
     print_table,
     shard_of,
 )
+from clipwise.io.parse import parse_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -156,7 +157,7 @@ def _append_lines(args: argparse.Namespace, inputs: list[str]) -> int:
             if not line.endswith(b"\n"):
                 break
             whole += len(line)
-            done.add(json.loads(line)["source"])
+            done.add(parse_json(line)["source"])
         file.truncate(whole)  # half a line, of a run that was killed while it wrote
         todo = [source for source in dict.fromkeys(inputs) if source not in done]
         predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views) if todo else None

@@ -22,6 +22,7 @@ from clipwise.data.formats.annotations import AnnotationSet, TimeBase
 from clipwise.data.formats.feature_formats import SUFFIXES, check_features, open_collection, read_feature_file
 from clipwise.data.rescale import Rescale, rescale_features
 from clipwise.errors import DataError
+from clipwise.io.parse import parse_json
 
 Format = Literal["auto", "csv", "npy", "npz", "pkl", "pt"]
 SIDECAR = "features.json"
@@ -115,7 +116,7 @@ def read_sidecar(folder: str | os.PathLike) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is damaged: {error}.") from None
     return content if isinstance(content, dict) else None

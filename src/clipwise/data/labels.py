@@ -10,6 +10,7 @@ from pathlib import Path
 from clipwise.data.videolist import natural_key
 from clipwise.errors import DataError
 from clipwise.io.names import did_you_mean
+from clipwise.io.parse import parse_json
 
 _INTEGER = re.compile(r"-?\d+")
 
@@ -150,7 +151,7 @@ def _in_order(pairs: list[tuple[int, str]], path: Path) -> list[str]:
 
 def _from_json(text: str, path: Path) -> list[str]:
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from None
     if isinstance(content, list):

@@ -147,11 +147,14 @@ def read_list(
         "activitynet": sources.activitynet_json,
         "paddle_pkl": sources.paddle_pickles,
     }
-    if found in readers:
-        return readers[found](path, root=root, classes=classes, num_classes=num_classes)
-    index = ClassIndex(classes, num_classes, str(path))
-    if found == "json":
-        return list_tables.read_json(path, root, index, multi_label)
+    try:
+        if found in readers:
+            return readers[found](path, root=root, classes=classes, num_classes=num_classes)
+        index = ClassIndex(classes, num_classes, str(path))
+        if found == "json":
+            return list_tables.read_json(path, root, index, multi_label)
+    except (TypeError, AttributeError, KeyError, IndexError) as error:  # of JSON that is built otherwise
+        raise DataError(f"{path} is not in the form of {found} lists ({type(error).__name__}: {error}).") from None
     if found == "csv":
         return list_tables.read_header_csv(path, root, index, multi_label)
     layout = "video" if found == "paddle_mp4" else found

@@ -34,6 +34,7 @@ from torch import nn
 import clipwise
 from clipwise.errors import CheckpointError
 from clipwise.io.files import atomic_path, remove_stale
+from clipwise.io.parse import parse_json
 from clipwise.io.plugins import trusting
 from clipwise.io.unpickle import read_torch
 from clipwise.models.registry import create_model
@@ -201,9 +202,21 @@ def parse_passport(text: str, path: str | Path) -> tuple[Passport, str | None]:
     if found and _sha256(f"{text[: found.start()]}}}".encode()) != found[1]:
         raise CheckpointError(f"{path} is damaged: its passport does not match its checksum. {_DAMAGED}")
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
+        values = parse_json(text)
+    except ValueError:
         values = None
+    passport = make_passport(values, path)
+    if not found and values.keys() - Passport.__dataclass_fields__.keys():  # 0.1 wrote these fields and no checksums
+        raise CheckpointError(f"{path} is damaged: its passport has no valid checksum. {_DAMAGED}")
+    return passport, found[2] if found else None
+
+
+def make_passport(values: Any, path: str | Path) -> Passport:
+    """A passport from the values of its text.
+
+    Raises:
+        CheckpointError: they are no passport of clipwise.
+    """
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} is damaged or not made by clipwise: its passport can't be read. {_DAMAGED}")
     fields = Passport.__dataclass_fields__
@@ -211,19 +224,20 @@ def parse_passport(text: str, path: str | Path) -> tuple[Passport, str | None]:
     classes = values.get("classes")
     if isinstance(classes, list) and not all(isinstance(name, str) for name in classes):
         wrong.append("classes")
+    if values.get("state") and "state" not in wrong and not _STATE_NAME.fullmatch(values["state"]):
+        wrong.append("state")
     if wrong or "model" not in values:
         raise CheckpointError(
             f"{path} has a passport that is not clipwise's: {', '.join(wrong) or 'model'} is missing or of the wrong type. {_DAMAGED}"
         )
-    if not found and values.keys() - fields.keys():  # 0.1 wrote these fields and no checksums
-        raise CheckpointError(f"{path} is damaged: its passport has no valid checksum. {_DAMAGED}")
-    return Passport(**{k: v for k, v in values.items() if k in fields}), found[2] if found else None
+    return Passport(**{k: v for k, v in values.items() if k in fields})
 
 
 _PASSPORT_TYPES: dict[str, Any] = {
     "model": str, "model_args": dict, "classes": list | None, "recipe": dict, "metrics": dict, "epoch": int,
     "step": int, "data": dict, "source": str | None, "state": str | None, "versions": dict,
 }  # fmt: skip
+_STATE_NAME = re.compile(r"[\w.-]*\{rank\}[\w.-]*")  # a file beside the checkpoint, and no other field to fill in
 
 
 def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: str | Path) -> None:
@@ -270,7 +284,13 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, trust: b
 def load_model_and_passport(path: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Passport]:
     """:func:`load_model` and the passport that came with it."""
     tensors, passport = read_checkpoint(path)
-    model = create_model(passport.model, **passport.model_args)
+    try:
+        model = create_model(passport.model, **passport.model_args)
+    except (RuntimeError, MemoryError) as error:  # sizes that no memory holds, or below zero
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(
+            f"{path}: its passport's {passport.model} {passport.model_args} can't be made: {reason}."
+        ) from None
     load_tensors(model, tensors, path)
     return model.eval().to(device), passport
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from clipwise.io.files import atomic_path
+from clipwise.io.parse import parse_json
 from clipwise.io.text import printable
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
     lines = []
     for text in Path(path).read_text(encoding="utf-8").splitlines():
         try:
-            lines.append(json.loads(text))
+            lines.append(parse_json(text))
         except json.JSONDecodeError:
             continue
     return lines

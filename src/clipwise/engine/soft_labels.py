@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from clipwise.data.lists import VideoList
 from clipwise.errors import DataError
+from clipwise.io.parse import parse_json
 
 
 def read_soft_labels(path: str | Path, videos: VideoList, num_classes: int) -> torch.Tensor:
@@ -66,9 +66,9 @@ def _read(path: Path) -> Mapping[str, Any]:
                 return dict(zip(arrays["names"].tolist(), arrays["probs"]))
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".jsonl":
-            lines = [json.loads(line) for line in text.splitlines()]
+            lines = [parse_json(line) for line in text.splitlines()]
             return {line["source"]: _row(line["predictions"]) for line in lines if "error" not in line}
-        content = json.loads(text)
+        content = parse_json(text)
         if "results" in content:
             # A video that could not be decoded has no scores; if the list has it, it is named as missing.
             return {row["path"]: np.float32(row["scores"]) for row in content["results"] if row["scores"] is not None}

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from clipwise.data.dataset import ClipSpec
 from clipwise.data.transforms import normalize_clips
-from clipwise.engine.checkpoint import Passport
+from clipwise.engine.checkpoint import Passport, make_passport
 from clipwise.errors import CheckpointError, ClipwiseError
+from clipwise.io.parse import parse_json
 from clipwise.models.bmn import BMN
 from clipwise.tasks.views import activation_of
 
@@ -67,13 +68,13 @@ class Description:
                 "Export it with `clipwise export`."
             )
         try:
-            return cls(**json.loads(properties[KEY]))
+            return cls(**parse_json(properties[KEY]))
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{source}: its description can't be read ({error}).") from None
 
     def read_passport(self) -> Passport:
         """The checkpoint's passport, as it was when the file was written."""
-        return Passport(**{k: v for k, v in self.passport.items() if k in Passport.__dataclass_fields__})
+        return make_passport(self.passport, "the exported file")
 
 
 def preprocessing(recipe: dict[str, Any], *, normalized_inside: bool) -> dict[str, Any]:

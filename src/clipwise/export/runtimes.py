@@ -8,7 +8,6 @@ Sampling, resizing, cropping and the views' average are the predictor's; the fil
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from abc import abstractmethod
@@ -25,6 +24,7 @@ from clipwise.errors import CheckpointError, ClipwiseError, DataError, MissingEx
 from clipwise.export import SUFFIXES
 from clipwise.export.graphs import KEY, Description
 from clipwise.infer.predictor import Predictor
+from clipwise.io.parse import parse_json
 from clipwise.io.plugins import is_trusted
 
 
@@ -137,7 +137,7 @@ class TorchExportModel(ExportedModel):
             program = torch.export.load(str(path), extra_files=files)
         except Exception as error:
             raise CheckpointError(f"{path} can't be read as a torch.export archive: {_first_line(error)}.") from None
-        properties = json.loads(files[f"{KEY}.json"] or "{}")
+        properties = parse_json(files[f"{KEY}.json"] or "{}")
         super().__init__(Description.from_properties(properties, path), path)
         if device.type != "cpu":
             from torch.export.passes import move_to_device_pass

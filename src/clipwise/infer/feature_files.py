@@ -19,6 +19,7 @@ from clipwise.data.feature_dataset import SIDECAR, read_sidecar
 from clipwise.errors import DataError
 from clipwise.infer.features import FeatureExtractor, TwoStream, VideoFeatures
 from clipwise.io.files import atomic_path
+from clipwise.io.parse import parse_json
 
 FileFormat = Literal["npy", "csv"]
 _PLACES = ("recogniser",)  # may differ between machines
@@ -134,7 +135,7 @@ def read_facts(path: str | os.PathLike) -> dict[str, Any]:
     if not beside.is_file():
         return {}
     try:
-        facts = json.loads(beside.read_text(encoding="utf-8"))
+        facts = parse_json(beside.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{beside} is damaged: {error}.") from None
     return facts if isinstance(facts, dict) else {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 from clipwise.data.videolist import VIDEO_SUFFIXES
 from clipwise.engine.evaluate import measure
 from clipwise.errors import DataError
+from clipwise.io.parse import parse_json
 from clipwise.io.text import from_csv_cell
 from clipwise.io.unpickle import read_pickle
 from clipwise.tasks import metrics
@@ -73,7 +73,7 @@ def read_scores(path: str | Path) -> ScoreFile:
 
 
 def _read_json(path: Path) -> ScoreFile:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = parse_json(path.read_text(encoding="utf-8"))
     if isinstance(content, list):  # MMAction2: a list of lists
         return ScoreFile(str(path), _stack(content))
     rows = content["results"]
@@ -93,7 +93,7 @@ def _read_csv(path: Path) -> ScoreFile:
     columns = [i for i, name in enumerate(header) if name.startswith("score_")]
     scores = [[float(row[i]) for i in columns] for row in rows]
     names = [from_csv_cell(row[header.index("path")]) for row in rows] if "path" in header else None
-    labels = [json.loads(row[header.index("label")]) for row in rows] if "label" in header else None  # 3, or [0, 3]
+    labels = [parse_json(row[header.index("label")]) for row in rows] if "label" in header else None  # 3, or [0, 3]
     classes = [header[i].removeprefix("score_") for i in columns]
     return ScoreFile(str(path), _stack(scores), names, labels, None if classes[0].isdigit() else classes)
 

@@ -13,6 +13,7 @@ from typing import Any
 from clipwise.data.videolist import VIDEO_SUFFIXES, is_video
 from clipwise.errors import DataError
 from clipwise.io.files import atomic_path, remove_stale
+from clipwise.io.parse import parse_json
 from clipwise.prepare.parallel import Progress, run_jobs
 
 SETTINGS_NAME = ".clipwise-prepare.json"
@@ -123,7 +124,7 @@ def claim_folder(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     note = out / SETTINGS_NAME
     if note.exists() and not overwrite:
-        old = json.loads(note.read_text())
+        old = parse_json(note.read_text())
         if old != settings:
             differing = ", ".join(f"{k}={old.get(k)}" for k in settings if old.get(k) != settings[k])
             raise DataError(f"{out}: was made with {differing}; choose another folder, the same settings, or overwrite")

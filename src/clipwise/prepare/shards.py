@@ -21,6 +21,7 @@ from clipwise.data.formats.tar_shards import write_index
 from clipwise.data.lists import VideoList
 from clipwise.errors import DataError
 from clipwise.io.files import atomic_path, remove_stale
+from clipwise.io.parse import parse_json
 from clipwise.prepare.folder_work import PrepareResult
 from clipwise.prepare.parallel import Progress, run_jobs
 
@@ -68,7 +69,7 @@ def write_shards(videos: VideoList, target: str | os.PathLike, *, samples_per_sh
         },
     }
     note = out / INDEX_NAME
-    if note.exists() and json.loads(note.read_text()) != plan:
+    if note.exists() and parse_json(note.read_text()) != plan:
         raise DataError(
             f"{out}: holds shards of another list or of other settings; choose another folder or delete them"
         )

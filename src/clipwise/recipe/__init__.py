@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from clipwise.errors import ClipwiseWarning, RecipeError
 from clipwise.io.names import did_you_mean
+from clipwise.io.parse import parse_yaml
 from clipwise.recipe.keys import Only, Published, RecognitionRecipe, RunRecipe, Source, Strict
 from clipwise.recipe.localization_keys import LocalizationRecipe
 from clipwise.recipe.modern import modern_overrides
@@ -83,7 +84,7 @@ _Yaml.add_implicit_resolver(
 
 
 def _parse_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_Yaml)  # a SafeLoader
+    return parse_yaml(text, _Yaml)
 
 
 def list_recipes() -> list[str]:
@@ -129,10 +130,12 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
             contradict each other.
     """
     path = find_recipe(name)
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         values = _parse_yaml(text)
         node = yaml.compose(text, Loader=_Yaml)
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is no UTF-8 text ({error.reason} at byte {error.start}).") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f"{path}:{mark.line + 1}" if mark else str(path)

@@ -146,7 +146,12 @@ def recipe_section(text: str) -> Section:
     """The recipe, key by key."""
     import yaml
 
-    values = yaml.safe_load(text)
+    from clipwise.io.parse import parse_yaml
+
+    try:
+        values = parse_yaml(text)
+    except yaml.YAMLError:  # damaged: the text below is all there is
+        values = None
     rows = []
     for key, value in values.items() if isinstance(values, dict) else []:
         shown = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)

@@ -7,7 +7,6 @@ with clipwise's names, so that runs of three systems stand in one picture.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipwise.errors import DataError
+from clipwise.io.parse import parse_json
 
 # MMAction2 1.x name -> ours
 _RENAMED = {"acc/top1": "top1_acc", "acc/top5": "top5_acc", "acc/mean1": "mean_class_accuracy"}
@@ -224,7 +224,7 @@ def _objects(file: Path) -> Iterable[dict[str, Any]]:
         raise DataError(f"{file} can't be read as a log.") from None
     for line in text.splitlines():
         try:
-            value = json.loads(line)
+            value = parse_json(line)
         except ValueError:  # a line that a kill cut
             continue
         if isinstance(value, dict):

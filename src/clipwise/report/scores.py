@@ -6,7 +6,6 @@ wrote; reports and ``clipwise compare`` work on either.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipwise.errors import DataError
+from clipwise.io.parse import parse_json
 from clipwise.tasks import metrics
 
 
@@ -73,7 +73,7 @@ class ScoreTable:
         """
         path = Path(path)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise DataError(f"{path} can't be read: {error.strerror}.") from None
         except ValueError:

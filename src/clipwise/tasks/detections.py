@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.io.files import growing_file
+from clipwise.io.parse import parse_json
 
 ActivityNetResults = dict[str, list[dict[str, Any]]]
 
@@ -226,7 +227,7 @@ def name_results(
 
 def _read_json(path: str | os.PathLike) -> Any:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

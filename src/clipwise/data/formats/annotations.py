@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipwise.errors import DataError
+from clipwise.io.parse import parse_json
 
 TimeBase = Literal["duration", "snippets"]
 _LATE_S = 0.05  # an end this far behind the video's is rounding
@@ -186,7 +187,7 @@ def read_annotations(path: str | os.PathLike, video_info: str | os.PathLike | No
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"annotation file {path} does not exist.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

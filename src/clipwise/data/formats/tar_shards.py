@@ -22,6 +22,7 @@ from clipwise.data.labels import ClassIndex
 from clipwise.data.videolist import ListBuilder, VideoList
 from clipwise.errors import DataError, MissingExtraError
 from clipwise.io.files import atomic_path
+from clipwise.io.parse import parse_json
 
 INDEX_SUFFIX = ".index.json"
 
@@ -108,7 +109,7 @@ def index_shard(shard: str) -> list[Sample]:
         else:
             text = Path(index).read_bytes() if os.path.exists(index) else None
         if text is not None:
-            samples = [Sample(*row) for row in json.loads(text)]
+            samples = [Sample(*row) for row in parse_json(text)]
             if samples and "://" not in shard and os.path.getsize(shard) < samples[-1].start + samples[-1].size:
                 raise DataError(f"{shard}: shorter than its index says; write this shard again.")
             return samples
@@ -145,7 +146,7 @@ def _scan(shard: str) -> list[Sample]:
                     if ending == "cls":
                         label = text.decode().strip()
                     else:
-                        meta = json.loads(text)
+                        meta = parse_json(text)
             end = file.seek(0, os.SEEK_END)
     except FileNotFoundError as error:
         raise DataError(f"{shard}: there is no such shard.") from error
@@ -205,7 +206,7 @@ def _classes(names: list[str], samples: list[tuple[str, Sample]]) -> list[str] |
     """Class names: of the note beside the shards, else of the samples that say theirs."""
     note = names[0].rpartition("/")[0] + "/shards.json"
     if "://" not in names[0] and os.path.exists(note):
-        return json.loads(Path(note).read_text(encoding="utf-8")).get("classes")
+        return parse_json(Path(note).read_text(encoding="utf-8")).get("classes")
     known: dict[int, str] = {}
     for _, sample in samples:
         if sample.label.isdigit() and isinstance(sample.meta.get("class"), str):

@@ -13,6 +13,7 @@ from typing import Any
 from clipwise.data.labels import ClassIndex, is_integer
 from clipwise.data.videolist import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Kind, ListBuilder, VideoList
 from clipwise.errors import DataError
+from clipwise.io.parse import parse_json
 
 PATH_KEYS = ("path", "video_path", "video", "filename", "file_name", "file", "frame_dir", "clip", "name", "id")
 LABEL_KEYS = ("label", "labels", "class", "class_name", "category", "action", "target", "class_id", "label_id")
@@ -141,7 +142,7 @@ def load_json(path: Path) -> Any:
     """Parse a JSON file, or say where it is broken."""
     try:
         with open_text(path) as file:
-            return json.load(file)
+            return parse_json(file.read())
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from None
 
@@ -233,7 +234,7 @@ def _detect_json(path: Path) -> str:
             return "activitynet"
         values = next(iter(content.values()), None)
         return "activitynet" if isinstance(values, dict) and "duration_second" in values else "json"
-    first = content[0] if content else None
+    first = content[0] if isinstance(content, list) and content else None
     return (
         "something"
         if isinstance(first, dict) and "id" in first and ("template" in first or len(first) == 1)

@@ -1,0 +1,55 @@
+"""JSON and YAML from files of others: whatever is in them, reading ends in a value or in one of the library's own errors."""
+
+import json
+from typing import Any
+
+MOST_NODES = 1_000_000  # of a YAML document with its references written out
+
+
+def parse_json(text: str | bytes) -> Any:
+    """As ``json.loads``; nesting or a number beyond Python's limits is a ``JSONDecodeError`` too."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise json.JSONDecodeError("nested too deep", "", 0) from None
+    except ValueError as error:  # a number of thousands of digits, bytes that are no text
+        raise json.JSONDecodeError(str(error).split(";")[0], "", 0) from None
+
+
+def parse_yaml(text: str, loader: Any = None) -> Any:
+    """As ``yaml.load``, with ``yaml.SafeLoader`` or a loader made from it.
+
+    Raises:
+        yaml.YAMLError: not YAML; nested too deep; or references that stand for more than a million values.
+    """
+    import yaml
+
+    loader = loader or yaml.SafeLoader
+    try:
+        document = loader(text)
+        try:
+            node = document.get_single_node()
+            _size(node, {})
+            return None if node is None else document.construct_document(node)
+        finally:
+            document.dispose()
+    except RecursionError:
+        raise yaml.YAMLError("nested too deep, or a reference to itself") from None
+    except ValueError as error:  # an impossible date, a number of thousands of digits
+        raise yaml.YAMLError(str(error)) from None
+
+
+def _size(node: Any, known: dict[int, int]) -> int:
+    """How many values a node stands for; ``*references`` count as what they refer to."""
+    import yaml
+
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        inner = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] = 1 + sum(_size(part, known) for part in inner)
+        if known[id(node)] > MOST_NODES:
+            raise yaml.YAMLError(f"its references stand for more than {MOST_NODES:,} values")
+    return known[id(node)]
