@@ -36,7 +36,7 @@ PASSPORTS = {
 def test_a_passport_that_is_not_ours(tmp_path, what, capsys):
     path = tmp_path / "x.safetensors"
     save_file({"w": torch.zeros(1)}, path, metadata={"clipwise": PASSPORTS[what]})
-    with pytest.raises(CheckpointError, match="x.safetensors.*passport"):
+    with pytest.raises(CheckpointError, match=r"x\.safetensors.*passport"):
         read_passport(path)
     for words in (["info", str(path)], ["predict", str(path), "v.mp4"], ["test", str(path), "--data", str(tmp_path)]):
         assert main(words) == 2
