@@ -87,8 +87,11 @@ def multi_scale_crop_box(
         raise RecipeError(f"num_fixed_crops is {num_fixed_crops}; allowed are 5 and 13.")
     sides = [int(min(height, width) * scale) for scale in scales]
     pairs = [(w, h) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= max_scale_gap]
+    # differs: MMAction2 snaps to input_size beyond the border of an image that is a pixel or two smaller, and crops less than it
+    # says; here the box stays inside (tests/unit/test_transforms.py).
     box_w, box_h = (
-        input_size if abs(side - input_size) < 3 else side for side in pairs[int(draw_integers(rng, 0, len(pairs)))]
+        input_size if abs(side - input_size) < 3 and input_size <= limit else side
+        for side, limit in zip(pairs[int(draw_integers(rng, 0, len(pairs)))], (width, height))
     )
     # Columns and rows in quarters of the free space: four corners, center | edge middles, quarter points.
     grid = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)]

@@ -29,6 +29,9 @@ from clipwise.video.decode import VideoReader, open_video
 Mode = Literal["train", "val", "test"]
 
 
+DENSE_WINDOWS = 10  # in a test with dense sampling: MMAction2's num_sample_positions
+
+
 @dataclass(frozen=True)
 class ClipSpec:
     """How a sample is cut from a video."""
@@ -58,9 +61,14 @@ class ClipSpec:
         train = mode == "train"
         augment, test, given = recipe["augment"], recipe["test"], recipe["input"]
         pixels = augment if train else recipe[mode]
+        # Dense sampling is validated as it is tested: windows over the whole video, as MMAction2's pipelines have it.
+        tested = mode == "test" or (mode == "val" and recipe["sampling"] == "dense")
         segments = recipe["num_segments"]
-        if segments and mode == "test":
+        if segments and tested:
             segments = test["num_segments"] or segments
+        num_clips = test["num_clips"] if mode == "test" else 1
+        if segments and tested and mode == "val":
+            num_clips = DENSE_WINDOWS
         transform = ClipTransform(
             resize=_size(pixels["resize"]),
             resize_rule="paddle_4x3" if given["resize_rule"] == "paddle_4x3" else None,
@@ -81,7 +89,7 @@ class ClipSpec:
         return cls(
             mode=mode,
             num_segments=segments,
-            num_clips=test["num_clips"] if mode == "test" else 1,
+            num_clips=num_clips,
             twice_sample=test["twice_sample"] and mode == "test",
             test_rule=test["rule"],
             mean=tuple(given["mean"]),
@@ -115,7 +123,7 @@ class ClipSpec:
                 clip_len=self.clip_len,
                 frame_interval=self.frame_interval,
                 num_clips=count,
-                num_sample_positions=self.num_clips if self.num_segments else 10,
+                num_sample_positions=self.num_clips if self.num_segments else DENSE_WINDOWS,
                 mode=mode,
                 out_of_bound=self.out_of_bound,
                 rng=rng,

@@ -134,7 +134,7 @@ def read_list(
             classes = read_classes(beside)
         elif path.is_dir() and (above := find_classes(path.parent)):
             # dataset/classes.txt beside dataset/videos/: only if it speaks of these very folders
-            names = {entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+            names = {entry.name for entry in path.iterdir() if entry.is_dir() and not _is_foreign(entry.name)}
             candidate = read_classes(above) if names else []
             classes = candidate if names <= set(candidate) else None
     if found == "folder":
@@ -167,9 +167,17 @@ def _holds_shards(path: Path) -> bool:
     return path.is_dir() and any(path.glob("*.tar")) and not any(entry.is_dir() for entry in path.iterdir())
 
 
+def _is_foreign(name: str) -> bool:
+    """Whether the system or a packer made the folder: hidden ones, macOS's in ZIP files, Windows's, NAS thumbnails."""
+    return name.startswith((".", "__MACOSX", "$RECYCLE", "@eaDir")) or name in (
+        "lost+found",
+        "System Volume Information",
+    )
+
+
 def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | None, multi_label: bool) -> VideoList:
     """One sub-folder a class; natural order of names unless ``classes`` gives another. Videos, or frame folders."""
-    names = sorted((e.name for e in os.scandir(path) if e.is_dir() and not e.name.startswith(".")), key=natural_key)
+    names = sorted((e.name for e in os.scandir(path) if e.is_dir() and not _is_foreign(e.name)), key=natural_key)
     if not names:
         files = sorted((e.name for e in os.scandir(path) if is_video(e.name)), key=natural_key)
         if not files:
@@ -208,6 +216,13 @@ def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | No
         builder.add(entry, [label])
     for entry, count, label in folders:
         builder.add(entry, [label], num_frames=count)
+    full = {label for _, label in videos} or {label for *_, label in folders}
+    empty = [name for name in names if label_of[name] not in full]
+    if full and empty and classes is None:
+        raise DataError(
+            f"{path}: {', '.join(empty[:5])}{', …' if len(empty) > 5 else ''}: no videos in {len(empty)} of the {len(names)} folders, so they "
+            "can't be classes. Move them elsewhere or put videos into them; or give the folder that holds the class folders."
+        )
     if not len(builder):
         raise DataError(
             f"{path}: its {len(names)} sub-folders hold no videos (known: {' '.join(sorted(VIDEO_SUFFIXES))})."

@@ -206,6 +206,9 @@ class VideoList:
         return np.flatnonzero(~np.array(exists, bool))
 
 
+MOST_CLASSES = 100_000  # that a list without names may have; a larger label is a mistake
+
+
 class ListBuilder:
     """Collects entries in compact form."""
 
@@ -292,6 +295,12 @@ class ListBuilder:
             )
         if num_classes is None and classes is None and len(labels):
             num_classes = int(labels.max()) + 1
+            if num_classes > MOST_CLASSES:
+                entry = int(np.searchsorted(label_starts, int(labels.argmax()), side="right"))
+                raise DataError(
+                    f"{self.source}: entry {entry} has the label {labels.max()}, so there would be {num_classes:,} classes. Labels count from "
+                    f"0; up to {MOST_CLASSES:,} classes are taken (more if num_classes is set)."
+                )
         spans = None
         if len(self._spans):
             self._spans.extend([float("nan")] * (2 * len(self) - len(self._spans)))
@@ -316,3 +325,37 @@ class ListBuilder:
             num_classes=num_classes if num_classes is not None else (len(classes) if classes else None),
             frame_template=frame_template,
         )
+
+
+def shared_videos(train: VideoList, val: VideoList, *, by_content: bool = True) -> list[str]:
+    """Validation videos that are training videos, too: the same part of the same path, or (``by_content``) of video files of the
+    same size and first bytes."""
+
+    def key(videos: VideoList, index: int) -> tuple:
+        return os.path.realpath(videos.path(index)), videos.offset(index), videos.span(index)
+
+    known = {key(train, i) for i in range(len(train))}
+    paths = {i: val.path(i) for i in range(len(val))}
+    shared = {i for i in paths if key(val, i) in known}
+    if by_content and train.kind == val.kind == "video":
+        with ThreadPoolExecutor(16) as pool:
+            train_sizes, val_sizes = (list(pool.map(_size, videos.paths())) for videos in (train, val))
+        common = set(train_sizes) & set(val_sizes) - {0}
+        starts = {(n, _start(train.path(i)), train.span(i)) for i, n in enumerate(train_sizes) if n in common}
+        shared |= {i for i, n in enumerate(val_sizes) if n in common and (n, _start(paths[i]), val.span(i)) in starts}
+    return [paths[i] for i in sorted(shared)]
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
+
+
+def _start(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read(2**16)).digest()
+    except OSError:
+        return b""

@@ -17,6 +17,7 @@ from clipwise.data.dataset import ClipDataset, ClipSpec
 from clipwise.data.lists import VideoList, find_splits, read_list, write_list
 from clipwise.data.loader import EpochSampler, make_loader, prefetch
 from clipwise.data.transforms import normalize_clips
+from clipwise.data.videolist import shared_videos
 from clipwise.engine.batch_norm import precise_bn
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.evaluate import TestResult, autocast, score_list
@@ -50,6 +51,28 @@ def check_labels(videos: VideoList, source: str | Path) -> None:
             f"{len(bare)} of the {len(videos)} entries of {source} have no label, the first: {videos.entry(int(bare[0]))}. "
             "Expected: `path label` a line, or one sub-folder a class."
         )
+
+
+def check_names(videos: VideoList, recipe: RecognitionRecipe, source: str, log: RunLog) -> None:
+    """Refuse to train with another number of classes than there are names, or than labels without names that occur."""
+    names = videos.classes
+    if names and recipe.num_classes not in (None, len(names)):
+        raise DataError(
+            f"{source} has {len(names)} classes ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}), but num_classes is "
+            f"{recipe.num_classes}. Set num_classes={len(names)}."
+        )
+    if names or recipe.num_classes or videos.multi_label or videos.num_classes is None:
+        return
+    seen = np.unique(videos.labels)
+    unused = videos.num_classes - len(seen)
+    text = f"{source} has no class names and the labels {', '.join(map(str, seen[:5]))}{', …' if len(seen) > 5 else ''}"
+    if unused > len(seen):
+        raise DataError(
+            f"{text}: of {videos.num_classes} classes {unused} have no video. Number the classes from 0 on, put their names into classes.txt "
+            f"beside the list, or set num_classes={videos.num_classes} to train all outputs."
+        )
+    if unused:
+        log.say(f"{text}: {unused} of {videos.num_classes} classes have no training video.")
 
 
 class RecognitionTask(Task):
@@ -86,6 +109,7 @@ class RecognitionTask(Task):
         self.train_videos = read_list(train_source, root=recipe.data_root, **options)
         if not recipe.lists.soft_labels:
             check_labels(self.train_videos, str(train_source))
+        check_names(self.train_videos, recipe, str(train_source), log)
         self.held_out = bool(splits and splits.held_out and not val_source and validate)
         if splits and self.held_out:
             self.train_videos, self.val_videos = splits.hold_out(self.train_videos)
@@ -239,6 +263,13 @@ class RecognitionTask(Task):
                 raise DataError(
                     f"{len(missing)} of {len(videos)} files of the {name} list do not exist, the first: {videos.path(int(missing[0]))}. "
                     "Set data_root, or let `clipwise check … --fix DIR` write lists without them."
+                )
+        if self.val_videos is not None and self.log.active:
+            shared = shared_videos(self.train_videos, self.val_videos, by_content=short_check)
+            if shared:
+                self.log.say(
+                    f"WARNING: {len(shared)} of {len(self.val_videos)} validation videos are training videos, too (the same file, or one of "
+                    f"the same size and first bytes), the first: {shared[0]}. The validation figures say nothing about new videos."
                 )
         if not short_check:
             return
