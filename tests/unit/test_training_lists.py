@@ -18,9 +18,9 @@ QUICK = [
     "num_workers=0",
     "amp=no",
     "crop_size=32",
-    "train_resize=36",
-    "val_resize=36",
-    "val_crop_size=32",
+    "augment.resize=36",
+    "val.resize=36",
+    "val.crop_size=32",
 ]
 
 
@@ -118,7 +118,7 @@ def test_dense_sampling_validates_on_ten_windows(name, mode):
 
 def test_an_imported_dense_config_validates_on_ten_windows(shared):
     """As the importer makes it: keys of the recipe alone, without num_clips of the test."""
-    values = load_recipe("tsm_tiny", ["sampling=dense", "num_segments=8", "test_num_clips=1"]).model_dump()
+    values = load_recipe("tsm_tiny", ["sampling=dense", "num_segments=8", "test.num_clips=1"]).model_dump()
     assert ClipSpec.from_recipe(values, "val").indices(164, np.random.default_rng(0)).shape == (80, 1)
 
 
@@ -144,11 +144,11 @@ def test_a_dense_run_validates_as_it_is_tested(clips, tmp_path):
             *QUICK,
             "sampling=dense",
             "num_segments=8",
-            "test_num_clips=10",
-            "test_resize=36",
-            "test_crop_size=32",
-            "test_crop=center",
-            "twice_sample=false",
+            "test.num_clips=10",
+            "test.resize=36",
+            "test.crop_size=32",
+            "test.crop=center",
+            "test.twice_sample=false",
         ],
     )
     result = train(recipe, data=str(clips), work_dir=tmp_path, quiet=True)
