@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import sys
 import tarfile
@@ -470,3 +471,37 @@ def test_the_same_frames_give_the_same_file(tmp_path):
         write_video(tmp_path / "clip.mp4", frames)
         hashes.add(hashlib.sha256((tmp_path / "clip.mp4").read_bytes()).hexdigest())
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("make", [resize_videos, extract_frames])
+@pytest.mark.parametrize("older", [False, True])
+def test_a_replaced_source_is_made_again(tmp_path, make, older):
+    """Also where the new file is older than the old one's result, as after a copy that keeps times."""
+    (tmp_path / "in").mkdir()
+    source = fuzz.encode(tmp_path / "in" / "a.mp4", "libx264", 12)
+    options = {"short_side": 32, "workers": 1}
+    first = make(tmp_path / "in", tmp_path / "out", **options)
+    assert (len(first.done), len(first.skipped)) == (1, 0)
+    again = make(tmp_path / "in", tmp_path / "out", **options)
+    assert (len(again.done), len(again.skipped)) == (0, 1)
+    fuzz.encode(source, "libx264", 9)
+    if older:
+        os.utime(source, (1_000_000_000, 1_000_000_000))
+    third = make(tmp_path / "in", tmp_path / "out", **options)
+    assert (len(third.done), len(third.skipped)) == (1, 0)
+    made = Path(third.outputs[str(source)])
+    with open_frames(made) if made.is_dir() else open_video(made) as reader:
+        assert reader.num_frames == 9
+
+
+def test_a_result_that_no_note_names_is_made_again_where_its_source_is_newer(tmp_path):
+    """As after a run that was killed, or one of 0.1."""
+    (tmp_path / "in").mkdir()
+    source = fuzz.encode(tmp_path / "in" / "a.mp4", "libx264", 12)
+    first = resize_videos(tmp_path / "in", tmp_path / "out", short_side=32, workers=1)
+    (tmp_path / "out" / ".clipwise-sources.json").unlink()
+    assert resize_videos(tmp_path / "in", tmp_path / "out", short_side=32, workers=1).skipped
+    (tmp_path / "out" / ".clipwise-sources.json").unlink()
+    later = Path(first.outputs[str(source)]).stat().st_mtime + 10
+    os.utime(source, (later, later))
+    assert resize_videos(tmp_path / "in", tmp_path / "out", short_side=32, workers=1).done

@@ -17,6 +17,7 @@ from clipwise.io.parse import parse_json
 from clipwise.prepare.parallel import Progress, run_jobs
 
 SETTINGS_NAME = ".clipwise-prepare.json"
+SOURCES_NAME = ".clipwise-sources"
 
 
 @dataclass
@@ -81,19 +82,48 @@ def run_files(
     work: Any,
     files: list[Path],
     targets: list[Path],
+    out: Path,
     workers: int | None,
     progress: Progress | None,
     part: tuple[int, int] = (0, 1),
 ) -> PrepareResult:
-    """Do the work for each file; ``part`` (i, n) does every n-th, from the i-th on, so that n machines share it."""
-    jobs = [(str(f), str(t)) for f, t in zip(files, targets)][part[0] :: part[1]]
+    """Does ``work((source, target, replaced))`` for each file; ``part`` (i, n): for every n-th, so that n machines share it.
+
+    ``replaced`` says that what is there was made of another file than the source that is there now. The sources' sizes and times are
+    noted in ``out``; of results that no note names (the run was killed, or was one of 0.1), those older than their source are meant.
+    """
+    chosen = list(zip(files, targets))[part[0] :: part[1]]
+    known: dict[str, list[int]] = {}
+    for note in sorted(out.glob(f"{SOURCES_NAME}*.json")):
+        known |= json.loads(note.read_text())
+    states = [_state(file) for file, _ in chosen]
+    jobs = []
+    for (file, target), state in zip(chosen, states):
+        before = known.get(str(target.relative_to(out)))
+        replaced = target.exists() and (before != state if before else _state(target)[1] < state[1])
+        jobs.append((str(file), str(target), replaced))
     result = PrepareResult()
-    for (name, made), outcome in zip(jobs, run_jobs(work, jobs, workers=workers, progress=progress, describe=_first)):
+    outcomes = run_jobs(work, jobs, workers=workers, progress=progress, describe=_first)
+    for (name, made, _), state, outcome in zip(jobs, states, outcomes):
         result.add(name, made, outcome)
+        if name in result.outputs:
+            known[str(Path(made).relative_to(out))] = state
+    share = "" if part[1] == 1 else f"-{part[0]}-{part[1]}"
+    with atomic_path(out / f"{SOURCES_NAME}{share}.json") as temporary:
+        temporary.write_text(json.dumps(known))
     return result
 
 
-def _first(job: tuple[str, str]) -> str:
+def _state(path: Path) -> list[int]:
+    """Size and time of change: what tells a file from the one that replaces it. A missing file has none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return [0, 0]
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _first(job: tuple[str, str, bool]) -> str:
     return job[0]
 
 

@@ -123,9 +123,9 @@ class FolderWork:
     overwrite: bool
     timeout_s: float | None
 
-    def __call__(self, job: tuple[str, str]) -> str | None:
-        target = Path(job[1])
-        if target.exists() and not self.overwrite:
+    def __call__(self, job: tuple[str, str, bool]) -> str | None:
+        target, replaced = Path(job[1]), job[2]
+        if target.exists() and not (self.overwrite or replaced):
             return None
         with PyAVReader(job[0], timeout_s=self.timeout_s) as reader:
             size = even_size(reader.height, reader.width, self.short_side) if self.short_side else None
@@ -143,7 +143,7 @@ def write_folders(work: FolderWork, source: str | os.PathLike | Sequence[str | o
     files, folder = find_videos(source)
     targets = name_targets(files, folder, Path(target), "")
     claim_folder(Path(target), settings, work.overwrite)
-    result = run_files(work, files, targets, workers, progress, part)
+    result = run_files(work, files, targets, Path(target), workers, progress, part)
     for made in result.outputs.values():
         result.num_frames[made] = len(os.listdir(made))
     return result

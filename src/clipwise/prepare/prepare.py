@@ -123,7 +123,7 @@ def resize_videos(source: str | os.PathLike | Sequence[str | os.PathLike], targe
     targets = name_targets(files, folder, out, ".mp4")
     claim_folder(out, settings, overwrite)
     work = _Resize(short_side, gop, crf, preset, overwrite, timeout_s)
-    return run_files(work, files, targets, workers, progress, part)
+    return run_files(work, files, targets, out, workers, progress, part)
 
 
 class _DisorderError(Exception):
@@ -139,9 +139,9 @@ class _Resize:
     overwrite: bool
     timeout_s: float | None
 
-    def __call__(self, job: tuple[str, str]) -> str | None:
-        source, target = job[0], Path(job[1])
-        if target.exists() and not self.overwrite:
+    def __call__(self, job: tuple[str, str, bool]) -> str | None:
+        source, target, replaced = job[0], Path(job[1]), job[2]
+        if target.exists() and not (self.overwrite or replaced):
             return None
         with PyAVReader(source, timeout_s=self.timeout_s, verify=False) as reader, atomic_path(target) as part:
             try:
