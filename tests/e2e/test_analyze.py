@@ -17,7 +17,7 @@ from clipwise.cli import main
 from clipwise.data.lists import read_list
 from clipwise.engine.checkpoint import Passport, save_weights
 from clipwise.errors import ClipwiseError, DecodeError
-from clipwise.infer import draw
+from clipwise.infer import draw, fonts
 from clipwise.infer.predictor import Predictor
 from clipwise.models import create_model
 from clipwise.recipe import load_recipe
@@ -357,15 +357,46 @@ def test_letters():
     assert draw.fit_text("a very long class name indeed", 20, 80).shape[1] <= 80
 
 
-def test_other_scripts_without_a_font_are_said_once(monkeypatch):
-    monkeypatch.setattr(draw, "_font_for", lambda characters: None)
-    monkeypatch.setattr(draw, "_said", set())
-    draw.text_mask.cache_clear()
-    with pytest.warns(UserWarning, match="can't be drawn"):
+SYSTEM_FONTS = fonts._system_fonts()
+
+
+@pytest.fixture
+def only_latin(monkeypatch):
+    """A machine without fonts: Pillow's own has Latin letters."""
+    monkeypatch.setattr(fonts, "_system_fonts", tuple)
+    monkeypatch.setattr(fonts, "_named", [])
+    monkeypatch.setattr(fonts, "_warned", set())
+    for cached in (fonts.find_font, draw.text_mask):
+        cached.cache_clear()
+    yield
+    for cached in (fonts.find_font, draw.text_mask):
+        cached.cache_clear()
+
+
+def test_other_scripts_without_a_font_are_named_once(only_latin):
+    with pytest.warns(UserWarning, match=r"no font on this machine has 绳跳; .*--font FILE"):
         mask = draw.text_mask("跳绳", 20)
     assert np.array_equal(mask, draw.text_mask("??", 20))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        draw.text_mask("走路", 20)
+        draw.text_mask("绳跳", 20)
         assert np.array_equal(draw.text_mask("Zürich", 20), draw.text_mask("Zurich", 20))
-    draw.text_mask.cache_clear()
+
+
+def test_a_font_with_the_characters_is_found(only_latin, tmp_path, monkeypatch):
+    """A system font with Chinese characters, where there is one."""
+    chinese = [p for p in SYSTEM_FONTS if not fonts.Font(p).missing("跳绳")]
+    if not chinese:
+        pytest.skip("no font with Chinese characters here")
+    fonts.use_font(chinese[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mask = draw.text_mask("跳绳", 40)
+    assert not np.array_equal(mask, draw.text_mask("??", 40))
+    assert fonts.find_font("跳绳").path == chinese[0]
+
+
+def test_a_file_that_is_no_font_is_refused(tmp_path):
+    (tmp_path / "x.ttf").write_bytes(b"no font")
+    with pytest.raises(ClipwiseError, match=r"--font .*x\.ttf: not a font file"):
+        fonts.use_font(tmp_path / "x.ttf")

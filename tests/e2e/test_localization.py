@@ -24,11 +24,11 @@ from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, model_hash, window_centers
 from clipwise.infer.localize import Localizer
 from clipwise.infer.segments import Localization, Segment, choose_segments
-from clipwise.infer.timeline import _Block, _lanes, save_timeline
 from clipwise.models import create_model
 from clipwise.prepare.frame_files import PictureEncoder
 from clipwise.prepare.synthetic import make_long_videos
 from clipwise.recipe import load_recipe
+from clipwise.report.timeline import _Block, _lanes, save_timeline
 from clipwise.video.decode import open_frames, open_video
 
 REPOSITORY = Path(__file__).resolve().parents[2]

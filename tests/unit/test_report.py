@@ -5,16 +5,19 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
+import clipwise
 from clipwise.errors import ClipwiseError, DataError
-from clipwise.report import html as reports
-from clipwise.report.scores import ScoreTable, calibration, similarity_order
-from clipwise.report.thumbs import film_strip, jpeg_bytes
+from clipwise.report.result_report import calibration, demo_report, result_report, similarity_order
+from clipwise.report.run_report import run_report
+from clipwise.report.scores import ScoreTable
+from clipwise.report.thumbs import film_strip, jpeg_address
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
 
@@ -170,7 +173,7 @@ def test_multi_label_average_precision():
 
 
 def test_test_report_is_self_contained_and_escapes(small, tmp_path):
-    path = reports.test_report(small, tmp_path / "report", title="a <b> & c")
+    path = result_report(small, tmp_path / "report", title="a <b> & c")
     text = check_page(path)
     assert path.name == "index.html"
     assert "<script>alert(1)" not in text
@@ -195,14 +198,14 @@ def test_every_kind_of_result_gives_a_page(kind, tmp_path):
         "one video": lambda: make_result([2], scores[:1], list("abcd")),
         "views": lambda: make_result(labels.tolist(), list(rng.normal(size=(12, 3, 4))), list("abcd")),
     }[kind]()
-    check_page(reports.test_report(result, tmp_path))
+    check_page(result_report(result, tmp_path))
 
 
 def test_four_hundred_classes_stay_small_and_keep_every_cell(tmp_path):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 400, 4000)
     result = make_result(labels.tolist(), shares(rng, labels, 400, 4.0), [f"class {k}" for k in range(400)])
-    path = reports.test_report(result, tmp_path, mistakes=2)
+    path = result_report(result, tmp_path, mistakes=2)
     text = check_page(path)
     assert path.stat().st_size < 1_000_000
     data = json.loads(re.search(r'<script type="application/json">(\{"names".*?)</script>', text, re.S).group(1))
@@ -220,9 +223,9 @@ def test_mistakes_play_from_the_page(tmp_path):
     result = make_result(
         [0, 0], [[0.1, 0.9], [0.2, 0.8]], paths=[str(tmp_path / "clip.mp4"), str(tmp_path / "gone.mp4")]
     )
-    text = check_page(reports.test_report(result, tmp_path / "out"))
+    text = check_page(result_report(result, tmp_path / "out"))
     assert text.count('class="strip"') == 1
-    assert "the file is not there any more" in text
+    assert "the file no longer exists" in text
     strip = film_strip(tmp_path / "clip.mp4", count=6, height=48)
     assert (strip.count, strip.width, strip.height) == (6, 64, 48)
     data = base64.b64decode(strip.address.split(",")[1])
@@ -236,7 +239,8 @@ def test_mistakes_play_from_the_page(tmp_path):
 def test_jpeg_keeps_colors():
     picture = np.zeros((32, 96, 3), np.uint8)
     picture[:, :32], picture[:, 32:64], picture[:, 64:] = (220, 30, 30), (30, 200, 40), (40, 50, 210)
-    with av.open(io.BytesIO(jpeg_bytes(picture, 2)), format="mjpeg") as container:
+    data = base64.b64decode(jpeg_address(picture, 95).split(",")[1])
+    with av.open(io.BytesIO(data), format="mjpeg") as container:
         back = next(container.decode(video=0)).to_ndarray(format="rgb24")
     assert abs(back.astype(int) - picture)[:, 8:24].max() < 12
     assert abs(back.astype(int) - picture)[:, 72:88].max() < 12
@@ -256,7 +260,7 @@ def test_demo_report_puts_runs_and_results_together(small, tmp_path):
         "truth": [{"class": "a", "start_s": 1.0, "end_s": 4.0}],
         "curves": {"time_s": [0.0, 1.0, 2.0], "start": [0.1, 0.9, 0.1], "end": [0.0, 0.1, 0.8]},
     }
-    path = reports.demo_report(
+    path = demo_report(
         tmp_path / "demo",
         {"TSM": tmp_path / "tsm", "TSN": tmp_path / "tsn"},
         {"TSM": small, "TSN": small},
@@ -269,19 +273,19 @@ def test_demo_report_puts_runs_and_results_together(small, tmp_path):
         "Order matters.",
         "long.mp4",
         "--lanes:2",
-        'aria-label="does something start or end here?"',
+        'aria-label="start and end probability"',
         "gone.mp4",
         "90.0%",
     ):
         assert words in text
     assert text.count("data-chart=") == 5, "loss, accuracy, learning rate, time; boundaries"
-    assert reports.demo_report(tmp_path / "one.html", {}, {"TSM": small}).name == "one.html"
+    assert demo_report(tmp_path / "one.html", {}, {"TSM": small}).name == "one.html"
 
 
 def test_report_into_a_file_is_refused(small, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ClipwiseError, match="can't be written"):
-        reports.test_report(small, tmp_path / "file")
+        result_report(small, tmp_path / "file")
 
 
 def test_result_file_round_trip(small, tmp_path):
@@ -310,10 +314,55 @@ def test_other_files_are_refused(content, tmp_path):
         ScoreTable.read(tmp_path / "gone.json")
 
 
-def test_every_chinese_phrase_keeps_its_numbers():
-    from clipwise.report.words import CHINESE
+def chinese():
+    return json.loads((Path(clipwise.__file__).parent / "report/templates/chinese.json").read_text(encoding="utf-8"))
 
-    assert len(CHINESE) > 80
-    for english, chinese in CHINESE.items():
-        assert chinese.count("#") == english.count("#"), english
+
+def test_every_chinese_phrase_keeps_its_numbers():
+    assert len(chinese()) > 80
+    for english, translated in chinese().items():
+        assert translated.count("#") == english.count("#"), english
         assert not re.search(r"\d", english), f"write # for the number in {english!r}"
+
+
+class OwnWords(Page):
+    """Texts of a page that the script translates."""
+
+    def __init__(self, text):
+        self.words, self.kept = [], []
+        super().__init__(text)
+
+    def handle_starttag(self, tag, attrs):
+        super().handle_starttag(tag, attrs)
+        if tag in ("script", "style", "pre", "title") or dict(attrs).get("data-keep", "") is None:
+            self.kept.append(len(self.open))
+
+    def handle_endtag(self, tag):
+        if self.kept and self.kept[-1] == len(self.open):
+            self.kept.pop()
+        super().handle_endtag(tag)
+
+    def handle_data(self, data):
+        if data.strip() and not self.kept:
+            self.words.append(" ".join(data.split()))
+
+
+def test_every_word_of_a_page_has_chinese(small, tmp_path):
+    """As report.js looks texts up: whole, or with every number replaced by #."""
+    known, number = chinese(), re.compile(r"[-−+]?\d[\d.,]*(?:e-?\d+)?")
+    (tmp_path / "run").mkdir()
+    lines = [
+        {"mode": "train", "epoch": 1, "iter": 1, "iters": 1, "lr": 0.1, "loss": 2.0, "time": 0.1, "data_time": 0.05, "step": 1},
+        {"mode": "val", "epoch": 1, "top1_acc": 0.5, "step": 1},
+    ]  # fmt: skip
+    (tmp_path / "run" / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "run" / "recipe.yaml").write_text("lr: 0.1\n")
+    pages = [result_report(small, tmp_path), run_report(tmp_path / "run", small)]
+    unknown = set()
+    for page in pages:
+        for text in OwnWords(page.read_text(encoding="utf-8")).words:
+            bare = number.sub("#", text)
+            own = re.search("[A-Za-z]{2}", text) and bare not in ("lr", "#×)")
+            if own and text not in known and bare not in known and bare.split(": ")[0] not in known:
+                unknown.add(text)
+    assert not unknown

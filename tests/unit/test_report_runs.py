@@ -2,16 +2,16 @@
 
 import json
 import re
-import sys
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clipwise.cli import main
 from clipwise.errors import DataError
 from clipwise.report.charts import Series, line_chart, round_ticks
-from clipwise.report.html import run_report
+from clipwise.report.run_report import run_report
 from clipwise.report.runs import analyze_time, read_run, smooth
 
 LOSS = {(e, i): 2.0 / e + i / 100 for e in (1, 2, 3) for i in (10, 20, 30, 40)}
@@ -171,15 +171,15 @@ def test_plot_refuses_with_one_sentence(ours, extra, words, capsys):
     assert len(error.strip().splitlines()) == 1
 
 
-def test_png_needs_the_extra_and_says_so(ours, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert main(["plot", str(ours), "--out", str(tmp_path / "x.png")]) == 2
-    assert "clipwise[plot]" in capsys.readouterr().err
-    assert not (tmp_path / "x.png").exists()
-
-
-def test_png_with_matplotlib(ours, tmp_path):
-    pytest.importorskip("matplotlib")
-    assert main(["plot", str(ours), "--keys", "loss", "top1_acc", "--out", str(tmp_path / "x.png")]) == 0
-    assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
+@pytest.mark.parametrize("kind", ["png", "pdf"])
+def test_png_and_pdf_show_the_svg(ours, tmp_path, kind):
+    out = tmp_path / f"x.{kind}"
+    assert main(["plot", str(ours), "--keys", "loss", "top1_acc", "--out", str(out)]) == 0
+    assert out.read_bytes().startswith({"png": b"\x89PNG", "pdf": b"%PDF"}[kind])
+    if kind == "png":
+        pixels = np.asarray(Image.open(out).convert("RGB")).astype(int)
+        assert pixels.shape[1] == 2 * (2 * (560 + 24) + 24), "two charts side by side, two pixels a unit"
+        blue = (abs(pixels - (0x2F, 0x6F, 0xED)) < 12).all(-1)
+        assert blue[:, : pixels.shape[1] // 2].sum() > 500, "the training curve"
+        dark = pixels.max(-1) < 90
+        assert dark[: 2 * (24 + 20), : pixels.shape[1] // 2].sum() > 100, "the title's letters"

@@ -123,7 +123,7 @@ def _analyze(predictor, args: argparse.Namespace) -> dict:
         )
     facts = result.to_dict()
     if args.report:
-        from clipwise.report.html import analyze_report
+        from clipwise.report.analyze_report import analyze_report
 
         facts["report"] = str(analyze_report(facts, args.report))
     if not args.json:

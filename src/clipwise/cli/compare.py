@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     if args.report:
-        from clipwise.report.html import compare_report
+        from clipwise.report.compare_report import compare_report
 
         page = compare_report(result, args.report)
     if args.json:

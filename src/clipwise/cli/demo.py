@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     timeline = localize(out, out / "tsm_tiny" / "last.safetensors", quiet=args.json)
 
     say("5. writing the report")
-    from clipwise.report.html import demo_report
+    from clipwise.report.result_report import demo_report
 
     story = [
         "Four of the six classes come in pairs that are each other's reversal in time. A model that averages over frames (TSN) can't tell the "

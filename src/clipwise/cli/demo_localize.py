@@ -40,9 +40,9 @@ def run(
     from clipwise.infer.feature_files import extract_features
     from clipwise.infer.features import FeatureExtractor, WindowRule, open_for
     from clipwise.infer.localize import Localizer
-    from clipwise.infer.timeline import save_timeline
     from clipwise.prepare.synthetic import make_long_videos
     from clipwise.recipe import load_recipe
+    from clipwise.report.timeline import save_timeline
     from clipwise.tasks.detection_metrics import average_recall_at_avg_proposals, detection_map
 
     clock = _Clock()

@@ -14,7 +14,6 @@ from clipwise.cli.common import add_json, print_json, print_table
 
 _OPTIONAL = {
     "tensorboard": "tb",
-    "matplotlib": "plot",
     "onnx": "export",
     "onnxruntime": "export",
     "openvino": "openvino",

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_video_info(parser)
     parser.add_argument("--max-proposals", type=int, default=100, help="largest average number (default 100)")
     parser.add_argument("--tiou", type=float, nargs="+", metavar="T", help="overlaps (default 0.5 0.55 … 0.95)")
-    parser.add_argument("--plot", metavar="FILE", help="draw the AR-AN curves, .svg (or .png, .pdf with matplotlib)")
+    parser.add_argument("--plot", metavar="FILE", help="draw the AR-AN curves, .svg, .png or .pdf")
     add_json(parser)
 
 
@@ -212,54 +212,29 @@ def measure(path: str, gt: str, truth: dict[str, list[dict[str, Any]]], metric: 
 
 def plot_recall(path: str, measured: dict[str, Any], tiou: Any) -> None:
     """AR over AN, mean and for each overlap."""
-    from clipwise.errors import ClipwiseError, MissingExtraError
-    from clipwise.io.files import atomic_path
+    from clipwise.report.chart_files import write_chart
+    from clipwise.report.charts import Series, line_chart
 
-    suffix = Path(path).suffix.lower()
-    if suffix not in (".svg", ".png", ".pdf"):
-        raise ClipwiseError(f"--plot {path}: curves are drawn as .svg, .png or .pdf.")
     several = len(measured) > 1
-    lines = []  # name, x, y, bold
+    series: list[Series] = []
     for name, r in measured.items():
         label = f"{Path(name).stem}, area {r.auc:.2f}" if several else f"mean, area {r.auc:.2f}"
-        lines.append((label, r.proposals_per_video, r.average_recall, True))
+        series.append(Series(label, r.proposals_per_video, r.average_recall, len(series) % 8))
         if not several:
-            lines += [
-                (f"tIoU {t:.2g}", r.proposals_per_video, r.recall[i], False) for i, t in enumerate(tiou) if i % 2 == 0
+            series += [
+                Series(f"tIoU {t:.2g}", r.proposals_per_video, r.recall[i], (1 + i // 2) % 8, "dashed")
+                for i, t in enumerate(tiou)
+                if i % 2 == 0
             ]
-    if suffix == ".svg":
-        from clipwise.report.charts import Series, line_chart
-
-        series = [
-            Series(n, x, y, color=i % 8, style="line" if bold else "dashed") for i, (n, x, y, bold) in enumerate(lines)
-        ]
-        text = line_chart(
-            "Average recall",
-            series,
-            x_label="proposals a video",
-            y_min=0.0,
-            y_max=1.0,
-            percent=True,
-            width=720,
-            height=420,
-            standalone=True,
-        )
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        return
-    try:
-        import matplotlib
-    except ImportError:
-        raise MissingExtraError("matplotlib", "plot", f"a {suffix} picture (.svg needs nothing)") from None
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 5))
-    for label, x, y, bold in lines:
-        axes.plot(x, y, "-" if bold else "--", linewidth=2.2 if bold else 1, label=label)
-    axes.set(xlabel="average number of proposals a video", ylabel="average recall", ylim=(0, 1))
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend(loc="lower right")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=suffix[1:], dpi=150)
-    plt.close(figure)
+    svg = line_chart(
+        "Average recall",
+        series,
+        x_label="proposals per video",
+        y_min=0.0,
+        y_max=1.0,
+        percent=True,
+        width=720,
+        height=420,
+        standalone=True,
+    )
+    write_chart(path, svg, "".join(measured))

@@ -208,7 +208,7 @@ def _check_outputs(args: argparse.Namespace, inputs: list[_Input]) -> None:
     """
     from clipwise.engine.result_files import check_writable
     from clipwise.errors import ClipwiseError
-    from clipwise.infer.canvas import canvas_for
+    from clipwise.report.chart_files import check_chart_path
     from clipwise.video.video_writer import check_video_path
 
     for option, value in {"--srt": args.srt, "--timeline": args.timeline, "--preview": args.preview}.items():
@@ -219,7 +219,7 @@ def _check_outputs(args: argparse.Namespace, inputs: list[_Input]) -> None:
     if args.preview and not any(item.is_video for item in inputs):
         raise ClipwiseError(f"--preview needs a video; {inputs[0].source} holds features, which have no pictures.")
     if args.timeline:
-        canvas_for(args.timeline, 1, 1)
+        check_chart_path(args.timeline, "--timeline")
     if isinstance(args.preview, str):
         check_video_path(args.preview)
     for option in ("csv", "srt", "timeline", "preview", "results"):
@@ -242,7 +242,7 @@ def _write(args: argparse.Namespace, localizer: Any, item: _Input, one: Any, kno
     """The files of one video."""
     from clipwise.infer.features import open_for
     from clipwise.infer.segments import to_csv, to_srt
-    from clipwise.infer.timeline import save_timeline
+    from clipwise.report.timeline import save_timeline
 
     folder = Path(args.out_dir) if args.out_dir else None
     name = item.name

@@ -19,12 +19,10 @@ from clipwise.cli.common import add_json, print_json, print_table
 if TYPE_CHECKING:
     from clipwise.report.runs import RunLog
 
-KINDS = (".html", ".svg", ".png", ".pdf")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder or log of a run")
-    parser.add_argument("--out", metavar="FILE", help=".html or .svg (drawn by clipwise), .png or .pdf (by matplotlib)")
+    parser.add_argument("--out", metavar="FILE", help=".html, .svg, .png or .pdf")
     parser.add_argument("--keys", nargs="+", metavar="KEY", help="figures to draw (default: all)")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="what to call the runs (default: their folders)")
     parser.add_argument(
@@ -39,12 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from clipwise.errors import ClipwiseError
-    from clipwise.report.run_sections import chart_keys
+    from clipwise.report.chart_files import check_chart_path
+    from clipwise.report.run_report import chart_keys
     from clipwise.report.runs import read_run
 
     out = Path(args.out) if args.out else None
-    if out is not None and out.suffix not in KINDS:
-        raise ClipwiseError(f"--out {out}: the picture can be {', '.join(KINDS)}.")
+    if out is not None and out.suffix != ".html":
+        check_chart_path(out, "--out")
     if args.names and len(args.names) != len(args.runs):
         raise ClipwiseError(f"--names gives {len(args.names)} names for {len(args.runs)} runs.")
     if args.smooth is not None and not 0 <= args.smooth < 1:
@@ -121,51 +120,15 @@ def _print_time(entry: dict[str, Any]) -> None:
 
 
 def _draw(runs: Sequence[RunLog], keys: Sequence[str], out: Path, weight: float | None) -> None:
-    from clipwise.report.page import write_page
-    from clipwise.report.run_sections import run_chart, sheet
+    from clipwise.report.chart_files import write_chart
+    from clipwise.report.charts import sheet
+    from clipwise.report.run_report import curves_report, run_chart
 
     if out.suffix == ".html":
-        from clipwise.report.html import curves_report
-
         curves_report(runs, out, keys=keys, weight=weight)
-    elif out.suffix == ".svg":
-        drawing = sheet([run_chart(runs, key, weight, standalone=True) for key in keys])
-        write_page(out, drawing)
     else:
-        _draw_with_matplotlib(runs, keys, out, weight)
-
-
-def _draw_with_matplotlib(runs: Sequence[RunLog], keys: Sequence[str], out: Path, weight: float | None) -> None:
-    from clipwise.errors import MissingExtraError
-    from clipwise.io.files import atomic_path
-    from clipwise.report.run_sections import curve_series
-    from clipwise.report.sections import FIGURE_NAMES
-
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError(
-            "matplotlib", "plot", f"a {out.suffix} picture (.svg and .html need nothing more)"
-        ) from None
-    columns = 2 if len(keys) > 1 else 1
-    rows = -(-len(keys) // columns)
-    figure = Figure(figsize=(6.4 * columns, 3.4 * rows), layout="constrained")
-    styles: dict[str, dict[str, Any]] = {
-        "faint": {"alpha": 0.3, "linewidth": 1},
-        "dashed": {"linestyle": "--"},
-        "dots": {"marker": "o", "markersize": 3},
-    }
-    for n, key in enumerate(keys):
-        axes = figure.add_subplot(rows, columns, n + 1)
-        for s in curve_series(runs, key, weight):
-            axes.plot(s.x, s.y, color=f"C{s.color}", label=s.name or "_hidden", **styles.get(s.style, {}))
-        axes.set_title(FIGURE_NAMES.get(key, key), loc="left", fontsize=10)
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8)
-    with atomic_path(out) as temporary:
-        figure.savefig(temporary, format=out.suffix[1:], dpi=150)
+        names = "".join(run.name for run in runs)
+        write_chart(out, sheet([run_chart(runs, key, weight, standalone=True) for key in keys]), names)
 
 
 def _distinct(runs: Sequence[RunLog]) -> None:

@@ -97,9 +97,9 @@ def run(args: argparse.Namespace) -> int:
         if args.out:
             result.save(args.out)
         if args.report:
-            from clipwise.report.html import test_report
+            from clipwise.report.result_report import result_report
 
-            test_report(result, args.report)
+            result_report(result, args.report)
         if args.json:
             print_json(
                 {

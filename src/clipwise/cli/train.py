@@ -125,7 +125,7 @@ def _report(result):
     import sys
 
     from clipwise.engine.evaluate import TestResult
-    from clipwise.report.html import run_report
+    from clipwise.report.run_report import run_report
 
     try:
         return run_report(result.folder, result.validation if isinstance(result.validation, TestResult) else None)

@@ -1,4 +1,4 @@
-"""Draw predictions into a video and write it: text, bars, a time line. numpy and PyAV only, one frame in memory at a time.
+"""Draw predictions into a video and write it: text, bars, a time line. one frame in memory at a time.
 
 ``annotate_video`` does the whole work for a file; ``Panel`` and ``TimeLine`` serve those who have frames of their own, with
 ``clipwise.video.video_writer``.
@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import unicodedata
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import lru_cache
@@ -19,7 +17,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from clipwise.infer.font import ROWS, glyphs
+from clipwise.infer.fonts import find_font
 from clipwise.video.decode import VideoReader, open_frames, open_video
 from clipwise.video.video_writer import VideoWriter, check_video_path
 
@@ -33,7 +31,6 @@ PALETTE = np.array(
     np.uint8,
 )  # fmt: skip
 _MAX_ROWS = 6
-_said: set[str] = set()
 
 
 def annotate_video(
@@ -79,13 +76,13 @@ def annotate_video(
         count = 0
         for index, frame in reader.iterate():
             t = float(times[index]) if np.isfinite(times[index]) else index / (reader.fps or 25.0)
-            picture = enlarge(frame[..., :3], scale)
+            shown = enlarge(frame[..., :3], scale)
             rows = active.at(t)
             if rows:
-                panel.draw(picture, rows)
+                panel.draw(shown, rows)
             if line is not None:
-                line.draw(picture, t)
-            writer.write(picture, t)
+                line.draw(shown, t)
+            writer.write(shown, t)
             count += 1
     return count
 
@@ -196,9 +193,9 @@ def enlarge(frame: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     """A writable copy of a frame, ``scale`` times as large (bicubic)."""
     if scale == 1:
         return np.array(frame, order="C")
-    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+    small = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
     size = dict(height=frame.shape[0] * scale, width=frame.shape[1] * scale)
-    pixels: NDArray[Any] = picture.reformat(**size, format="rgb24", interpolation="BICUBIC").to_ndarray()
+    pixels: NDArray[Any] = small.reformat(**size, format="rgb24", interpolation="BICUBIC").to_ndarray()
     return np.array(pixels, np.uint8)
 
 
@@ -213,67 +210,14 @@ def fit_text(text: str, height: int, width: int) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=512)
 def text_mask(text: str, height: int) -> NDArray[np.float32]:
-    """One line of text as ink from 0 to 1, (height, width).
+    """One line of text as ink from 0 to 1, (height, width), in a font that has its characters."""
+    from PIL import Image, ImageDraw
 
-    ASCII is drawn with the built-in letters. Other scripts need Pillow and a font of the system that has them (the
-    extra ``plot``); without these, accents are dropped and other characters become ``?``, which is said once.
-    """
-    if not text.isascii():
-        drawn = _with_pillow(text, height)
-        if drawn is not None:
-            return drawn
-        plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-        text = "".join(c if " " <= c <= "~" else "?" for c in plain)
-        if "?" in text and "script" not in _said:
-            _said.add("script")
-            warnings.warn(
-                "some class names can't be drawn and appear as '?': install Pillow (pip install 'clipwise[plot]') and a font with their letters.",
-                stacklevel=2,
-            )
-    table = glyphs()
-    ink = (np.concatenate([table.get(c, table["?"]) for c in text or " "], axis=1) / 255).astype(np.float32)
-    return _resize(ink, height, max(1, round(ink.shape[1] * height / ROWS)))
-
-
-def _with_pillow(text: str, height: int) -> NDArray[np.float32] | None:
-    path = _font_for("".join(sorted(set(text))))
-    if path is None:
-        return None
-    from PIL import Image, ImageDraw, ImageFont
-
-    font = ImageFont.truetype(path, round(height * 0.8))
+    found = find_font("".join(sorted(set(text))))
+    text, font = found.drawable(text), found.at(round(height * 0.8))
     image = Image.new("L", (max(1, round(font.getlength(text)) + 2), height))
     ImageDraw.Draw(image).text((0, height // 2), text, fill=255, font=font, anchor="lm")
     return np.asarray(image, np.float32) / np.float32(255)
-
-
-@lru_cache(maxsize=64)
-def _font_for(characters: str) -> str | None:
-    """A font of this system that has all of the characters; None without matplotlib and Pillow, or without a font."""
-    try:
-        import PIL.ImageFont  # noqa: F401
-        from matplotlib import font_manager
-        from matplotlib.ft2font import FT2Font
-    except ImportError:
-        return None
-    for entry in sorted(font_manager.fontManager.ttflist, key=lambda e: ("Sans" not in e.name, e.weight != 400)):
-        try:
-            font = FT2Font(entry.fname)
-            if all(font.get_char_index(ord(c)) for c in characters if not c.isspace()):
-                return str(entry.fname)
-        except (OSError, RuntimeError):
-            continue
-    return None
-
-
-def _resize(ink: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    import torch
-    import torch.nn.functional as F
-
-    if ink.shape == (height, width):
-        return ink
-    tensor = torch.from_numpy(np.ascontiguousarray(ink))[None, None]
-    return F.interpolate(tensor, (height, width), mode="bilinear", antialias=True)[0, 0].clamp(0, 1).numpy()
 
 
 def _ink(color: NDArray, alpha: NDArray, mask: NDArray, y: int, x: int) -> None:

@@ -1,6 +1,5 @@
-"""What people look at: self-contained HTML pages, drawn from plain result objects.
+"""What people look at: self-contained HTML pages and charts, drawn from plain result objects.
 
-``scores`` holds what a result says, ``runs`` what a log says, ``charts`` draws SVG, ``sections`` makes the parts of a
-page, ``page`` puts them together, ``html`` has the doors: run_report, test_report, compare_report, analyze_report,
-demo_report.
+``scores`` holds test results, ``runs`` logs, ``comparison`` two results; ``run_report``, ``result_report``,
+``compare_report`` and ``analyze_report`` put them on pages; ``page`` renders templates, ``charts`` draws SVG.
 """

@@ -1,77 +1,156 @@
-"""A page from sections: one file with everything in it, no remote script or font, light and dark, English and Chinese."""
+"""Pages from templates: one file with everything in it, no remote script or font, light and dark, English and Chinese."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import clipwise
 from clipwise.io.files import atomic_path
 
-if TYPE_CHECKING:
-    from clipwise.report.sections import Section
-
 Language = Literal["en", "zh"]
 
-# What a chart needs when it stands alone as an SVG file.
-CHART_CSS = (
-    "text{font:11px system-ui,sans-serif;fill:#5b6473}.chart-title{font-size:13px;font-weight:600;fill:#1a1d24}.legend{fill:#1a1d24}"
-    ".grid{stroke:#e4e7ec}.axis{stroke:#98a2b3}.paper{fill:#fff}.series{fill:none;stroke-width:2;stroke-linejoin:round}"
-    ".series.faint{stroke-width:1;opacity:.28}.series.dashed{stroke-dasharray:4 3}.dot{stroke:none}"
-    + "".join(
-        f".series.s{n}{{stroke:{c}}}.dot.s{n}{{fill:{c}}}"
-        for n, c in enumerate(("#2f6fed", "#e07b28", "#12906a", "#8f55e0", "#d1405a", "#0897aa", "#a98307", "#737b8c"))
+FIGURE_NAMES = {
+    "top1_acc": "top-1 accuracy",
+    "top5_acc": "top-5 accuracy",
+    "mean_class_accuracy": "mean class accuracy",
+    "mean_average_precision": "mean average precision",
+    "mmit_mean_average_precision": "mAP by video",
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+    "loss_cls": "classification loss",
+    "loss_aux": "auxiliary loss",
+    "time": "seconds per step",
+    "data_time": "seconds waiting for data",
+    "memory": "memory (MB)",
+}
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page.
+
+    Attributes:
+        anchor, title: id and heading.
+        template: file in ``templates/sections`` that draws ``data``.
+        note: a line under the heading.
+    """
+
+    anchor: str
+    title: str
+    template: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    @classmethod
+    def table(
+        cls,
+        anchor: str,
+        title: str,
+        head: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        numeric: Sequence[int] = (),
+        *,
+        note: str = "",
+        keep: Sequence[int] = (),
+    ) -> Section:
+        """A plain table.
+
+        Args:
+            numeric: columns that are aligned as numbers.
+            keep: columns that are never translated.
+        """
+        return cls(anchor, title, "table", dict(head=head, rows=rows, numeric=numeric, keep=keep), note)
+
+
+@cache
+def _environment():
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
-)
+    environment.filters |= {"duration": duration, "tail": tail}
+    environment.globals["source"] = lambda name: Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    return environment
 
 
-def render_page(
-    title: str, sections: Sequence[Section | None], *, kind: str, lead: str = "", language: Language = "en"
-) -> str:
-    """A complete HTML document.
+def render(template: str, **values: Any) -> Any:
+    """A template with its values, as markup that other templates do not escape again."""
+    from markupsafe import Markup
+
+    return Markup(_environment().get_template(template).render(values))
+
+
+def markup(pattern: str, *values: Any) -> Any:
+    """Markup with values, which are escaped."""
+    from markupsafe import Markup
+
+    return Markup(pattern).format(*values)
+
+
+def write_page(
+    path: str | Path,
+    title: str,
+    sections: Sequence[Section | None],
+    *,
+    kind: str,
+    tiles: Sequence[tuple[str, str, str]] = (),
+    results: Mapping[str, Any] | None = None,
+    language: Language = "en",
+) -> Path:
+    """Write a page; a reader never sees half of it.
 
     Args:
+        path: the HTML file.
         title: name of the run or model.
         sections: in their order; None is left out.
         kind: what the page is, above the title.
-        lead: HTML under the title: key figures.
+        tiles: key figures under the title as (label, value, note).
+        results: a table of several results under the title: head, rows.
         language: in which it opens; the reader can switch.
-    """
-    assets = Path(__file__).parent / "assets"
-    css, script = ((assets / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    present = [s for s in sections if s is not None]
-    contents = "".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in present)
-    parts = "".join(
-        f'<section id="{s.anchor}" class="card"><h2>{escape(s.title)}</h2>'
-        + (f'<p class="note">{escape(s.note)}</p>' if s.note else "")
-        + f"{s.body}</section>"
-        for s in present
-    )
-    from clipwise.report.sections import json_text
-    from clipwise.report.words import CHINESE
-
-    return (
-        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(title)} – clipwise</title><style>{css}</style></head><body>'
-        f'<a class="skip" href="#main">Skip to the contents</a>'
-        f'<header><div class="bar"><span class="kind">{escape(kind)}</span><span class="buttons"><button type="button" id="language" data-keep lang="zh">中文</button>'
-        f'<button type="button" id="theme" aria-label="light or dark">◐</button></span></div>'
-        f'<h1 data-keep>{escape(title)}</h1>{lead}<nav aria-label="sections">{contents}</nav></header>'
-        f'<main id="main">{parts}</main>'
-        f"<footer><span data-keep>clipwise {clipwise.__version__}</span> · <span data-keep>{time.strftime('%Y-%m-%d %H:%M')}</span></footer>"
-        f'<script type="application/json" id="words">{json_text(CHINESE)}</script><script>{script}</script></body></html>'
-    )
-
-
-def write_page(path: str | Path, html: str) -> Path:
-    """Write a page so that a reader never sees half of it.
 
     Raises:
-        CheckpointError, WorkError: it can't be written.
+        ClipwiseError: the file cannot be written.
     """
+    html = render(
+        "page.html",
+        title=title,
+        sections=[s for s in sections if s is not None],
+        kind=kind,
+        tiles=tiles,
+        results=results,
+        language=language,
+        version=clipwise.__version__,
+        date=time.strftime("%Y-%m-%d %H:%M"),
+    )
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return Path(path)
+
+
+def tail(path: str, parts: int = 2) -> str:
+    """The last parts of a path."""
+    return "/".join(str(path).replace("\\", "/").rstrip("/").split("/")[-parts:])
+
+
+def duration(seconds: float) -> str:
+    """A time with three digits in ms, s, min or h."""
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.3g} h"

@@ -1,12 +1,8 @@
-"""What a run's log says: curves and time. Reads clipwise's ``log.jsonl`` and MMAction2's logs.
-
-MMAction2 0.x writes ``TIMESTAMP.log.json`` (train and val lines with epoch and iteration), 1.x
-``TIMESTAMP/vis_data/scalars.json`` (train lines with a running iteration, val lines without one). All become lines
-with clipwise's names, so that runs of three systems stand in one picture.
-"""
+"""Logs of runs: curves, best figures and time. Reads clipwise's ``log.jsonl``; ``foreign_logs`` turns others into the same lines."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +14,6 @@ from numpy.typing import NDArray
 from clipwise.errors import DataError
 from clipwise.io.parse import parse_json
 
-# MMAction2 1.x name -> ours
-_RENAMED = {"acc/top1": "top1_acc", "acc/top5": "top5_acc", "acc/mean1": "mean_class_accuracy"}
 # what says where a line stands, not how well the run goes
 _PLACE = {"mode", "epoch", "epochs", "iter", "iters", "step", "eta"}
 _TIMES = {"time", "data_time"}
@@ -66,56 +60,58 @@ def read_run(path: str | Path, name: str | None = None) -> RunLog:
 
     Args:
         path: a run's folder (clipwise or MMAction2), a ``log.jsonl``, a ``*.log.json`` or a ``scalars.json``.
-        name: for legends; the folder's name if not given.
+        name: for legends; the folder's name by default.
 
     Raises:
         DataError: no log there, or no line of it can be used.
     """
-    given = Path(path)
-    file = find_log(given)
-    run = RunLog(name or _name(given, file), file)
-    recipe = file.parent / "recipe.yaml"
+    file = Path(path) / "log.jsonl" if Path(path).is_dir() else Path(path)
+    ours = file.name == "log.jsonl" and file.is_file()
+    if not ours:
+        from clipwise.report import foreign_logs
+
+        file = foreign_logs.find_log(Path(path))
+    folder = file.resolve().parent
+    run = RunLog(name or (folder.name if ours else foreign_logs.run_name(Path(path), file)), file)
+    recipe = folder / "recipe.yaml"
     run.recipe = recipe.read_text(encoding="utf-8") if recipe.is_file() else None
-    lines = list(_objects(file))
-    running = not any(line.get("mode") for line in lines)  # MMAction2 1.x has no mode
-    per_epoch = _iterations_per_epoch(lines, running)
-    for line in lines:
-        line = {_RENAMED.get(k, k): v for k, v in line.items()}
-        mode = line.get("mode") or ("train" if any("loss" in k for k in line) else "val")
-        if "epoch" not in line and "step" not in line:
-            continue  # the head of a 0.x log: environment and configuration
-        if mode == "train":
-            epoch = float(line.get("epoch", 1))
-            place = line.get("iter", per_epoch)
-            within = (place - (epoch - 1) * per_epoch if running else place) / (line.get("iters") or per_epoch)
-            run.train.append({**line, "at": epoch - 1 + min(max(float(within), 0.0), 1.0)})
-        elif mode == "val":
-            run.val.append({**line, "at": float(line.get("epoch", line.get("step", 0)))})
+    lines = read_lines(file)
+    for line in lines if ours else foreign_logs.unify(lines):
+        if line.get("mode") in ("train", "val"):
+            (run.train if line["mode"] == "train" else run.val).append({"at": _place(line), **line})
     if not run.train and not run.val:
         raise DataError(f"{file} holds no line of a training run.")
     return run
 
 
-def find_log(path: Path) -> Path:
-    """The log file that a path means; the newest where a folder has several."""
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise DataError(f"{path} does not exist. Give a run's folder, a log.jsonl, a *.log.json or a scalars.json.")
-    for pattern in ("log.jsonl", "*.log.json", "*/vis_data/scalars.json", "vis_data/scalars.json"):
-        found = sorted(path.glob(pattern))
-        if found:
-            return found[-1]
-    raise DataError(f"{path} holds no log (log.jsonl, *.log.json or */vis_data/scalars.json).")
+def _place(line: dict[str, Any]) -> float:
+    """Where a line of ours stands, in epochs."""
+    epoch = float(line.get("epoch", 1))
+    if line["mode"] == "val" or "iter" not in line:
+        return epoch
+    return epoch - 1 + min(line["iter"] / (line.get("iters") or line["iter"] or 1), 1.0)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a log, one per line; a line that a kill cut is left out."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise DataError(f"{file} can't be read as a log.") from None
+    lines = []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            lines.append(parse_json(line))
+    return [line for line in lines if isinstance(line, dict)]
 
 
 @dataclass(frozen=True)
 class TimeAnalysis:
-    """Seconds an iteration, by epoch, as MMAction2's ``analyze_logs.py cal_train_time`` prints them.
+    """Seconds per iteration, by epoch, as MMAction2's ``analyze_logs.py cal_train_time`` prints them.
 
     Attributes:
         epochs: (E,) epoch numbers.
-        means: (E,) average seconds an iteration of each epoch.
+        means: (E,) average seconds per iteration of each epoch.
         average: over all lines.
         std: of ``means``.
         waiting: share of the time that the loop waited for data, or None.
@@ -152,7 +148,7 @@ class TimeAnalysis:
 
 
 def analyze_time(run: RunLog, include_outliers: bool = False) -> TimeAnalysis | None:
-    """Time a step, by epoch; None where the log has no times.
+    """Time per step, by epoch; None where the log has no times.
 
     Args:
         include_outliers: keep the first line of each epoch, which has the loader's start in it. Without it that line
@@ -215,41 +211,3 @@ def figure_order(keys: Iterable[str]) -> list[str]:
         return (4 if key in _TIMES or key == "memory" else 3, key)
 
     return sorted(keys, key=rank)
-
-
-def _objects(file: Path) -> Iterable[dict[str, Any]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise DataError(f"{file} can't be read as a log.") from None
-    for line in text.splitlines():
-        try:
-            value = parse_json(line)
-        except ValueError:  # a line that a kill cut
-            continue
-        if isinstance(value, dict):
-            yield value
-
-
-def _iterations_per_epoch(lines: list[dict[str, Any]], running: bool) -> float:
-    """Iterations an epoch, from the lines themselves where they don't say it."""
-    places = [(line["epoch"], line["iter"]) for line in lines if line.get("mode", "train") == "train" and "iter" in line and "epoch" in line]  # fmt: skip
-    if not places:
-        return 1.0
-    if not running:
-        return float(max(i for _, i in places))
-    # a running count: the last line of epoch e is near e * iterations
-    last: dict[int, int] = {}
-    for epoch, i in places:
-        last[epoch] = max(i, last.get(epoch, 0))
-    return max(i / epoch for epoch, i in last.items())
-
-
-def _name(given: Path, file: Path) -> str:
-    if given.is_dir():
-        return given.resolve().name
-    if file.name in ("log.jsonl",):
-        return file.resolve().parent.name
-    if file.name == "scalars.json":
-        return file.resolve().parent.parent.name
-    return file.name.removesuffix(".log.json").removesuffix(".json")

@@ -1,12 +1,12 @@
-"""Small film strips of videos, as JPEG data addresses: no picture library, PyAV's encoder does it."""
+"""Small film strips of videos, as JPEG data addresses."""
 
 from __future__ import annotations
 
 import base64
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from clipwise.errors import DataError
 
 @dataclass(frozen=True)
 class Strip:
-    """Frames of a video side by side in one picture.
+    """Frames of a video side by side in one image.
 
     Attributes:
         address: ``data:image/jpeg;base64,…``.
@@ -34,15 +34,15 @@ class Strip:
 
 
 def film_strip(path: str | os.PathLike, *, count: int = 10, height: int = 108, max_aspect: float = 2.0) -> Strip | None:
-    """Evenly spaced frames of a video (or of a folder of frames) in one picture.
+    """Evenly spaced frames of a video (or of a folder of frames) in one image.
 
     Args:
         count: frames; fewer where the video has fewer.
         height: of the frames in pixels.
-        max_aspect: wider pictures are cut at the sides, upright ones at top and bottom to 4:5 at most.
+        max_aspect: wider frames are cut at the sides, upright ones at top and bottom to 4:5 at most.
 
     Returns:
-        None where the video can't be read any more.
+        None where the video can no longer be read.
     """
     from clipwise.data.transforms import resize_frames
     from clipwise.video.decode import open_frames, open_video
@@ -68,27 +68,13 @@ def film_strip(path: str | os.PathLike, *, count: int = 10, height: int = 108, m
     return Strip(jpeg_address(np.concatenate(list(frames), axis=1)), len(frames), width, height, duration)
 
 
-def jpeg_address(picture: NDArray[np.uint8], quality: int = 5) -> str:
-    """A picture (H, W, 3) as a data address.
+def jpeg_address(image: NDArray[np.uint8], quality: int = 75) -> str:
+    """An image (H, W, 3) as a data address."""
+    from PIL import Image
 
-    Args:
-        quality: FFmpeg's scale for JPEG, 2 (best) to 31.
-    """
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg_bytes(picture, quality)).decode()
-
-
-def jpeg_bytes(picture: NDArray[np.uint8], quality: int = 5) -> bytes:
-    """A picture (H, W, 3) as JPEG."""
-    import av
-
-    height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
-    codec = av.CodecContext.create("mjpeg", "w")
-    codec.width, codec.height, codec.pix_fmt, codec.time_base = width, height, "yuvj420p", Fraction(1, 25)
-    codec.options = {"qmin": str(quality), "qmax": str(quality)}
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
-    frame = frame.reformat(format="yuvj420p", dst_colorspace="ITU601", dst_color_range="JPEG")
-    packets = codec.encode(frame) + codec.encode(None)
-    return b"".join(bytes(p) for p in packets)
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def film_strips(paths: Sequence[str], **options) -> list[Strip | None]:
