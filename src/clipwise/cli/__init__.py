@@ -79,6 +79,10 @@ def guarded(program: str, work: Callable[[], int | None], debug: bool = False) -
     Args:
         debug: print the traceback of an error, too.
     """
+    if not debug:
+        warnings.formatwarning = lambda message, *_: (
+            f"{program}: {message}\n"
+        )  # a sentence for a user, not a line of code
     try:
         return _guarded(program, work, debug)
     except Exception as error:

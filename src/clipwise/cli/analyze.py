@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from clipwise.cli.common import Progress, add_device, add_json, count, print_json, print_table
+from clipwise.cli.common import Progress, add_device, add_font, add_json, count, print_json, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", metavar="DIR", help="write an HTML report to this folder")
     parser.add_argument("--gradcam", metavar="VIDEO", help="write a Grad-CAM overlay of this video (needs --out)")
     parser.add_argument("--out", metavar="VIDEO", help="where the overlay goes (.mp4, .mov, .mkv)")
+    add_font(parser)
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="class to look for (default: the best one)")
     add_device(parser)
     add_json(parser)

@@ -45,6 +45,23 @@ def _is_number(text: str) -> bool:
     return text.replace(".", "", 1).replace("-", "", 1).replace("%", "", 1).replace(" ", "").isdigit()
 
 
+def add_font(parser: argparse.ArgumentParser) -> None:
+    """``--font`` of the commands that draw class names."""
+
+    def font(path: str) -> str:
+        from clipwise.infer.fonts import use_font
+
+        use_font(path)
+        return path
+
+    parser.add_argument(
+        "--font",
+        metavar="FILE",
+        type=font,
+        help="font of drawn names (default: one of the system with their characters)",
+    )
+
+
 def count(text: str) -> int:
     """For argparse: a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:

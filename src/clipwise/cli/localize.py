@@ -22,6 +22,7 @@ from clipwise.cli.common import (
     EXPORTED_SUFFIXES,
     Progress,
     add_device,
+    add_font,
     add_json,
     add_shard,
     print_json,
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--srt", metavar="FILE", help="write subtitles of the (one) video")
     parser.add_argument("--timeline", metavar="FILE", help="draw the (one) video's timeline, .svg or .png")
     parser.add_argument("--preview", metavar="VIDEO", nargs="?", const=True, help="write the video with captions")
+    add_font(parser)
     parser.add_argument("--out-dir", metavar="DIR", help="write everything for each video")
     parser.add_argument(
         "--results", metavar="FILE", help="write all detections in ActivityNet's form, for eval-detections"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipwise.cli.common import add_json, print_json, print_table
+from clipwise.cli.common import add_font, add_json, print_json, print_table
 
 if TYPE_CHECKING:
     from clipwise.report.runs import RunLog
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder or log of a run")
     parser.add_argument("--out", metavar="FILE", help=".html, .svg, .png or .pdf")
+    add_font(parser)
     parser.add_argument("--keys", nargs="+", metavar="KEY", help="figures to draw (default: all)")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="what to call the runs (default: their folders)")
     parser.add_argument(

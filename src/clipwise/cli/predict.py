@@ -16,6 +16,7 @@ from clipwise.cli.common import (
     EXPORTED_SUFFIXES,
     Progress,
     add_device,
+    add_font,
     add_json,
     add_shard,
     count,
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topk", type=int, default=5, help="classes to show (default 5)")
     parser.add_argument("--csv", metavar="FILE", help="write a row a video")
     parser.add_argument("--out", metavar="VIDEO", help="write the (one) video with its prediction drawn into it")
+    add_font(parser)
     parser.add_argument("--max-views", type=count, metavar="N", help="views that go through the network at once")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
     parser.add_argument(

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from clipwise.cli.common import add_device, add_json
+from clipwise.cli.common import add_device, add_font, add_json
 from clipwise.io.text import json_text, printable
 
 
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topk", type=int, default=3, help="classes of a window that --json prints (default 3)")
     parser.add_argument("--srt", metavar="FILE", help="write the segments as subtitles")
     parser.add_argument("--out", metavar="VIDEO", help="write the file with its segments drawn into it")
+    add_font(parser)
     parser.add_argument("--live", action=argparse.BooleanOptionalAction, help="drop frames rather than fall behind")
     parser.add_argument("--reconnect", type=int, default=0, metavar="N", help="open a broken stream again N times")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="wait so long for data (default 10)")
