@@ -39,7 +39,7 @@ def loading(frame):
     return False
 def profile(frame, event, arg):
     name = frame.f_code.co_filename
-    if event == "call" and name.startswith(root) and name not in seen and not loading(frame):
+    if event == "call" and name.startswith(root) and name.endswith(".py") and name not in seen and not loading(frame):
         seen.add(name)
 def run(words):
     if words[0] != "engine":
