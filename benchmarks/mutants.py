@@ -113,7 +113,7 @@ MUTANTS = [
     M("scale gap", "if abs(i - j) <= max_scale_gap", "if abs(i - j) < max_scale_gap", (TRANSFORMS,)),
     M("corner grid", "grid = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)]", "grid = [(0, 0), (4, 0), (0, 4), (4, 4), (1, 1)]", (TRANSFORMS,)),
     # losses and scores
-    M("softmax after the mean", "return logits.softmax(-1).mean(1)", "return logits.mean(1).softmax(-1)", (METRICS, "tests/unit/test_scores.py", TRAINING, GOLDEN)),
+    M("softmax after the mean", "return activate(logits, activation).mean(1)", "return activate(logits.mean(1), activation)", (METRICS, "tests/unit/test_scores.py", TRAINING, GOLDEN)),
     M("distillation without T²", 'reduction="batchmean", log_target=True) * temperature**2', 'reduction="batchmean", log_target=True)', (MODERN,)),
     M("distillation mirrored", "F.kl_div(student, target,", "F.kl_div(target, student,", (MODERN,)),
     M("top-k one more", "float((rank < k).sum() / len(rank))", "float((rank <= k).sum() / len(rank))", (METRICS,)),
@@ -158,11 +158,11 @@ MUTANTS = [
     M("statistics not averaged", "mean += layer.running_mean", "mean = layer.running_mean", (PARTS,)),
     M("class balance inverted", "of_class = np.where(counts > 0, share**class_power, 0.0)", "of_class = np.where(counts > 0, share ** (1 - class_power), 0.0)", (PARTS,)),
     # augmentation
-    M("mixup keeps the labels", "labels = lam * ", "labels = 0 * lam * ", (AUGMENT,)),
+    M("mixup keeps the labels", "return share * clips + (1 - share) * clips[other], share * soft + (1 - share) * soft[other]", "return share * clips + (1 - share) * clips[other], soft", (AUGMENT,)),
     M("contrast about zero", "other = other.mean((-3, -2), keepdim=True)", "other = other.mean((-3, -2), keepdim=True) * 0", (AUGMENT,)),
     M("hue turned twice", "turns = torch.as_tensor((rng.uniform(-hue, hue, count) * 255).astype(np.int32))", "turns = torch.as_tensor((rng.uniform(-hue, hue, count) * 510).astype(np.int32))", (AUGMENT,)),
     # normalization, views
-    M("mean not taken off", "mul(1 / std)", "mul(1)", (TRANSFORMS, GOLDEN)),
+    M("not divided by the deviation", "pixels.div_(spread)", "pixels", (TRANSFORMS, GOLDEN)),
 ]  # fmt: skip
 
 

@@ -260,7 +260,7 @@ def test_label_smoothing_by_hand(clips, tmp_path):
 
     def first_loss(smoothing):
         logits = []
-        words = [*CLIPS, "batch_size=24", f"augment.label_smoothing={smoothing}"]
+        words = [*CLIPS, "batch_size=24", "model_args={fc_std: 0.5}", f"augment.label_smoothing={smoothing}"]
         folder = tmp_path / str(smoothing)
         with watched("TSM", after=lambda m, x, y: logits.append(y.detach()) if m.training else None):
             train(load_recipe("tsm_tiny", words), data=str(clips), work_dir=folder, validate=False, quiet=True)
@@ -271,7 +271,7 @@ def test_label_smoothing_by_hand(clips, tmp_path):
     torch.testing.assert_close(outputs[0.0], outputs[0.3], rtol=0, atol=0)
     uniform = -outputs[0.0].log_softmax(-1).mean().item()
     assert smooth == pytest.approx(0.7 * plain + 0.3 * uniform, rel=1e-4)
-    assert not math.isclose(plain, smooth, rel_tol=1e-4)
+    assert not math.isclose(plain, smooth, rel_tol=1e-3)
 
 
 # ------------------------------------------------------------------------------------------------ feature windows
