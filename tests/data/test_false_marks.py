@@ -3,11 +3,14 @@
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
+from clipwise.data.dataset import ClipSpec
 from clipwise.prepare.check_entry import Look
 from clipwise.prepare.prepare import extract_frames, index_videos, resize_videos
+from clipwise.recipe import RecognitionRecipe
 from clipwise.video import open as open_any
 from clipwise.video.decode import open_video
 from clipwise.video.packet_index import find_table, forget_indexes
@@ -117,6 +120,26 @@ def test_avi_that_begins_with_a_p_frame(tmp_path, b_frames):
 def test_lost_first_packets(tmp_path):
     whole = fuzz.encode(tmp_path / "whole.mp4", "libx264", 60, gop=12, b_frames=2)
     assert len(check_single_reads(odd.without(whole, tmp_path / "cut.mp4", {0, 1, 2}))) == 48
+
+
+def test_evaluation_uses_a_corrected_count_at_once(tmp_path):
+    """The packets of an AVI promise 60 frames, and a decode breaks off: the clip is cut from the frames that there are."""
+    whole = fuzz.encode(tmp_path / "whole.avi", "mpeg4", 60, gop=60, size=(256, 256))
+    data = bytearray(whole.read_bytes())
+    with av.open(str(whole)) as container:
+        packet = next(p for n, p in enumerate(container.demux(container.streams.video[0])) if n == 40)
+    at = data.find(bytes(packet))
+    data[at : at + packet.size] = bytes(packet.size)
+    path = tmp_path / "hole.avi"
+    path.write_bytes(data)
+    there = len(fuzz.decode_all(path))
+    recipe = RecognitionRecipe(model="tsn_r50", num_classes=2, num_segments=4)
+    spec = ClipSpec.from_recipe(recipe.model_dump(mode="json"), "val")
+    with open_video(path) as reader:
+        assert 0 < there < reader.num_frames
+        frames, _ = spec.read(reader, np.random.default_rng(0))
+        assert (frames.shape[1], reader.num_frames) == (4, there)
+        assert reader.damage.startswith(f"after frame {there - 1}: ")
 
 
 # ---- marks, orders and settings that are false --------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from clipwise.infer.predictor import Predictor
 from clipwise.infer.stream import Streamer
 from clipwise.models import create_model
 from clipwise.prepare.prepare import resize_videos
-from clipwise.recipe import RecognitionRecipe
+from clipwise.recipe import RecognitionRecipe, make_recipe
+from clipwise.recipe.moved import in_groups
 from clipwise.serve.analysis import Analyzer, Options
 from clipwise.serve.batching import BatchQueue
 from clipwise.video.decode import open_video
@@ -75,15 +76,15 @@ def predictor() -> Predictor:
         "num_classes": 3,
         "clip_len": 4,
         "frame_interval": 2,
-        "test_resize": 32,
-        "test_crop_size": 32,
+        "test.resize": 32,
+        "test.crop_size": 32,
     }
     model = create_model("slowonly_tiny", num_classes=3).eval()
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):
                 module.weight.mul_(20)
-    recipe = RecognitionRecipe(**keys).model_dump(mode="json")
+    recipe = make_recipe(in_groups(RecognitionRecipe, keys)).model_dump(mode="json")
     return Predictor(model, Passport("slowonly_tiny", {"num_classes": 3}, ["a", "b", "c"], recipe), device=CPU)
 
 

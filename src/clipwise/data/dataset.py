@@ -23,7 +23,7 @@ from clipwise.data.sampling import (
     sample_frames,
 )
 from clipwise.data.transforms import ClipPlan, ClipTransform
-from clipwise.errors import DataError, RecipeError
+from clipwise.errors import DataError, DecodeError, RecipeError
 from clipwise.video.decode import VideoReader, open_video
 
 Mode = Literal["train", "val", "test"]
@@ -155,9 +155,17 @@ class ClipSpec:
             uint8 (V, T, H, W, C), V = crops x clips with the crops outermost, and the clip's geometry.
             T = segments for TSN and TSM, whose clip_len frames lie in C (x0 y0 x1 y1 … for flow).
         """
-        clips = self.indices(reader.num_frames, rng, reader.fps, pickled=getattr(reader, "pickled", False))
+        pickled, promised = getattr(reader, "pickled", False), reader.num_frames
+        clips = self.indices(promised, rng, reader.fps, pickled=pickled)
         plan = self.transform.draw(reader.height, reader.width, rng)
-        frames = reader.frames(clips.ravel(), transform=plan.apply)  # (clips·clip_len, crops, h, w, C)
+        try:
+            frames = reader.frames(clips.ravel(), transform=plan.apply)  # (clips·clip_len, crops, h, w, C)
+        except DecodeError:
+            # Decoding may show that the file holds fewer frames than its packets promised. A training video is tried again anyway.
+            if self.mode == "train" or not 0 < reader.num_frames < promised:
+                raise
+            clips = self.indices(reader.num_frames, rng, reader.fps, pickled=pickled)
+            frames = reader.frames(clips.ravel(), transform=plan.apply)
         return self.to_views(frames, clips.shape), plan
 
     def to_views(self, frames: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
