@@ -64,7 +64,7 @@ def test_a_video_gets_its_classes_timeline_and_segments(server, videos):
     borders = [s["start_s"] for s in result["segments"]] + [result["segments"][-1]["end_s"]]
     assert np.allclose(borders, [0, 2, 4, 6], atol=0.3)
     timeline = result["timeline"]
-    assert (timeline["window_s"], timeline["stride_s"]) == (0.5, 0.25)
+    assert (timeline["window_s"], timeline["stride_s"]) == (0.48, 0.24)  # whole frames: 12 and 6 of 25 a second
     assert timeline["windows"][0]["start_s"] == 0
     assert timeline["windows"][-1]["end_s"] == 6.0
     for window in timeline["windows"]:

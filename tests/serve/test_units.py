@@ -11,12 +11,12 @@ import torch
 import clipwise
 from clipwise.engine.checkpoint import Passport, save_weights
 from clipwise.errors import CheckpointError, ClipwiseError
+from clipwise.infer.segments import Segment, to_srt
 from clipwise.prepare.synthetic import make_long_videos
 from clipwise.recipe import load_recipe
 from clipwise.serve.batching import BatchQueue
 from clipwise.serve.decoders import DecoderPool
 from clipwise.serve.limits import Limits
-from clipwise.serve.segment_json import segments_from_windows, to_srt
 from clipwise.video.decode import open_video
 
 
@@ -27,32 +27,17 @@ def pool():
     pool.close()
 
 
-def test_runs_of_windows_become_segments():
-    edges = np.arange(7.0)
-    a = np.array([0.9, 0.9, 0.35, 0.2, 0.9, 0.0])
-    scores = np.stack([a, 1 - a], 1)
-    found = segments_from_windows(edges, scores, 0.5)
-    # The third window holds class 0 above 0.35 = 0.7 * 0.5, but class 1 is better there.
-    assert [(s.start_s, s.end_s, s.index) for s in found] == [(0, 2, 0), (2, 4, 1), (4, 5, 0), (5, 6, 1)]
-    assert found[1].score == pytest.approx((0.65 + 0.8) / 2)
-    both = segments_from_windows(edges, scores, 0.5, single=False)
-    assert [(s.start_s, s.end_s) for s in both if s.index == 0] == [(0, 3), (4, 5)]  # held by hysteresis
-    assert segments_from_windows(edges, scores * 0.4, 0.5) == []
-
-
 def test_subtitles_are_in_order_and_harmless():
     text = to_srt(
         [
-            {"start_s": 0.0, "end_s": 1.2345, "class": "a <b>\n\nc", "score": 0.456},
-            {"start_s": 3599.9996, "end_s": 3661.5, "class": "跑", "score": 1.0},
+            Segment.from_dict({"start_s": 0.0, "end_s": 1.2345, "class": "a <b>\n\nc", "score": 0.456}),
+            Segment.from_dict({"start_s": 3599.9996, "end_s": 3661.5, "class": "跑", "score": 1.0}),
         ]
     )
-    assert text == ("1\n00:00:00,000 --> 00:00:01,234\na ‹b› c (46%)\n\n2\n01:00:00,000 --> 01:01:01,500\n跑 (100%)\n")
+    assert text == ("1\n00:00:00,000 --> 00:00:01,234\na ‹b› c (0.46)\n\n2\n01:00:00,000 --> 01:01:01,500\n跑 (1.00)\n")
 
 
-def test_windows_of_an_exported_model_have_the_shape_of_its_test_protocol():
-    from types import SimpleNamespace
-
+def test_windows_have_the_shape_of_the_test_protocol():
     from serving import Brightness
 
     from clipwise.data.dataset import ClipSpec
@@ -64,12 +49,9 @@ def test_windows_of_an_exported_model_have_the_shape_of_its_test_protocol():
     recipe["test"].update(num_segments=6, num_clips=1, twice_sample=True, crop="three", crop_size=56)
     recipe["val"].update(crop_size=64, crop="center")
     predictor.spec = ClipSpec.from_recipe(predictor.passport.recipe, "test")
-    light = Analyzer(predictor, BatchQueue(predictor)).window_spec
-    assert (light.num_segments, light.transform.crop_size) == (4, 64)
-    predictor.model = SimpleNamespace(description="of an exported file")
-    same = Analyzer(predictor, BatchQueue(predictor)).window_spec
-    assert (same.num_segments, same.transform.crop_size, same.transform.num_crops) == (6, 56, 1)
-    assert not same.twice_sample
+    spec = Analyzer(predictor, BatchQueue(predictor)).window_spec
+    assert (spec.num_segments, spec.transform.crop_size, spec.transform.num_crops) == (6, 56, 3)
+    assert not spec.twice_sample
 
 
 def test_limits_must_be_positive():

@@ -29,7 +29,8 @@ class Stamped(ArrayReader):
 
 
 def spec_of(**keys) -> ClipSpec:
-    recipe = RecognitionRecipe(model="slowonly_tiny", num_classes=2, test_resize=8, test_crop_size=8, **keys)
+    values = {"model": "slowonly_tiny", "num_classes": 2, "test": {"resize": 8, "crop_size": 8}, **keys}
+    recipe = RecognitionRecipe.model_validate(values)
     return ClipSpec.from_recipe(recipe.model_dump(), "test")
 
 

@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-batch", type=int, default=16, metavar="N", help="clips of a batch (default 16)")
     parser.add_argument("--window", type=float, metavar="S", help="length of the timeline's windows in seconds")
-    parser.add_argument("--threshold", type=float, default=0.4, help="score at which a segment begins (default 0.4)")
+    parser.add_argument("--threshold", type=float, default=0.5, help="score at which a segment begins (default 0.5)")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
     parser.add_argument("--max-views", type=count, metavar="N", help="views that go through the network at once")
     parser.add_argument("--tmp", metavar="DIR", help="where uploads lie while they are worked on")

@@ -23,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="a checkpoint, an exported model, or a name in the zoo")
     parser.add_argument("source", help="a file of any length, an address (rtsp, http, …) or a camera's number")
     parser.add_argument(
-        "--window", type=float, metavar="S", help="seconds a window (the span of the model's clip, or 3)"
+        "--window",
+        type=float,
+        metavar="S",
+        help="seconds a window (the span of the model's clip, or 3 and at most a sixth of a file)",
     )
     parser.add_argument("--stride", type=float, metavar="S", help="seconds from window to window (half a window)")
     parser.add_argument("--fps", type=float, help="look at so many frames per second (the source's own rate)")

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,12 @@ class Segment:
             facts["proposal_score"] = round(self.proposal_score, 5)
             facts["class_score"] = None if self.class_score is None else round(self.class_score, 5)
         return facts
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Segment:
+        """Inverse of :meth:`to_dict`."""
+        known = {key: facts.get(key) for key in ("index", "proposal_score", "class_score")}
+        return cls(facts["start_s"], facts["end_s"], facts["class"], facts["score"], **known)
 
 
 @dataclass(frozen=True)

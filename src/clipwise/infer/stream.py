@@ -45,7 +45,7 @@ class Streamer:
 
     Args:
         predictor: a recognizer with its protocol.
-        window_s: seconds a window; what one clip spans (or ``DEFAULT_WINDOW_S``) if not given.
+        window_s: seconds a window; see :func:`clipwise.infer.windows.window_length` if not given.
         stride_s: seconds from a window to the next; half a window if not given.
         fps: frames per second that are looked at; the source's own rate if not given.
         num_clips: clips that a window's scores average over, spread as at test.
@@ -117,24 +117,30 @@ class Streamer:
         if first is None:
             raise ClipwiseError(f"{source.name} shows no frame.")
         rate = self.fps or source.fps or 25.0
+        duration_s = None if source.live else source.duration_s
         everything: Iterator[TimedFrame] = itertools.chain([first], frames)
         if self.fps or source.live:  # frames of live sources come unevenly
             everything = resample(everything, rate)
         plan = self.spec.transform.draw(*first.rgb().shape[:2])
         if self.online:
-            yield from self._step_by_step(self._source_steps(everything, rate, plan))
+            yield from self._step_by_step(self._source_steps(everything, rate, plan, duration_s))
         else:
-            yield from self._slide(everything, rate, plan, to_end=not source.live)
+            yield from self._slide(everything, rate, plan, duration_s, to_end=not source.live)
 
     def _slide(
-        self, frames: Iterable[TimedFrame], fps: float, plan: ClipPlan, to_end: bool = False
+        self,
+        frames: Iterable[TimedFrame],
+        fps: float,
+        plan: ClipPlan,
+        duration_s: float | None = None,
+        to_end: bool = False,
     ) -> Iterator[WindowScores]:
         """Windows over frames that come one after the other.
 
         Args:
             to_end: the last window ends with the source. As its end is not known before, every frame is then transformed.
         """
-        window = window_length(self.spec, fps, self.window_s)
+        window = window_length(self.spec, fps, self.window_s, duration_s)
         stride = window_stride(window, fps, self.stride_s)
         offsets = np.unique(self.spec.indices(window, np.random.default_rng(0), fps))
         # frame n is sampled by a window if n % stride is here
@@ -174,16 +180,16 @@ class Streamer:
         self._count(began)
         return WindowScores(start_s, end_s, to_probabilities(scores, self.predictor.average, self.predictor.activation))
 
-    def _step(self, fps: float) -> tuple[int, int]:
+    def _step(self, fps: float, duration_s: float | None) -> tuple[int, int]:
         """Online: frames from a step to the next, as the segments of a clip lie, and steps from an answer to the next."""
         assert self.spec.num_segments
-        length = window_length(self.spec, fps, self.window_s)
+        length = window_length(self.spec, fps, self.window_s, duration_s)
         step = max(1, length // self.spec.num_segments)
         return step, max(1, round(self.stride_s * fps) // step) if self.stride_s is not None else 1
 
     def _file_steps(self, reader: VideoReader) -> Iterator[_Step]:
         grid = FrameGrid(reader, self.fps, assumed=25.0)
-        step, every = self._step(grid.rate)
+        step, every = self._step(grid.rate, grid.length / grid.rate)
         plan = self.spec.transform.draw(reader.height, reader.width, np.random.default_rng(0))
         positions = np.arange(0, grid.length, step)
         numbers = grid.frames(positions)
@@ -194,8 +200,10 @@ class Streamer:
                 shown, frame = next(views)
             yield _Step(position / grid.rate, step / grid.rate, frame, at == 0, at % every == 0)
 
-    def _source_steps(self, frames: Iterable[TimedFrame], fps: float, plan: ClipPlan) -> Iterator[_Step]:
-        step, every = self._step(fps)
+    def _source_steps(
+        self, frames: Iterable[TimedFrame], fps: float, plan: ClipPlan, duration_s: float | None
+    ) -> Iterator[_Step]:
+        step, every = self._step(fps, duration_s)
         previous, restart = 0.0, True
         for number, frame in enumerate(frames):
             self.frames_read += 1

@@ -23,7 +23,7 @@ from clipwise.video.even_rate import uneven_times
 from clipwise.video.reader import VideoReader
 
 DEFAULT_WINDOW_S = 3.0
-"""Window of models whose frames spread over a whole video (TSN, TSM) and so have no length of their own."""
+"""Longest window of models whose frames spread over a whole video (TSN, TSM) and so have no length of their own."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,19 @@ class FrameGrid:
         return first, int(np.clip(np.ceil(end_s * self.rate), first + 1, self.length)) - first
 
 
-def window_length(spec: ClipSpec, rate: float, window_s: float | None = None) -> int:
-    """Positions of a window: what one clip spans (``DEFAULT_WINDOW_S`` for segments of a whole video) if no length is given."""
+def window_length(spec: ClipSpec, rate: float, window_s: float | None = None, duration_s: float | None = None) -> int:
+    """Positions of a window.
+
+    Args:
+        window_s: seconds. If not given, what one clip spans; for models whose frames spread over a whole video
+            ``DEFAULT_WINDOW_S``, or a sixth of a shorter video, so that what happens in it is told apart.
+        duration_s: of the video, where it is known.
+    """
     if window_s is not None:
         return max(1, round(window_s * rate))
     if spec.num_segments:
-        return 64 if spec.sampling == "dense" else max(spec.num_segments, round(DEFAULT_WINDOW_S * rate))
+        seconds = min(DEFAULT_WINDOW_S, max(duration_s / 6, 0.4)) if duration_s else DEFAULT_WINDOW_S
+        return 64 if spec.sampling == "dense" else max(spec.num_segments, round(seconds * rate))
     span = spec.clip_len * spec.frame_interval
     return max(1, round(span * rate / spec.target_fps) if spec.target_fps else span)
 
@@ -124,7 +131,7 @@ def sliding_windows(
         max_windows: of a long video; the stride grows so that there are no more.
     """
     grid = FrameGrid(reader, fps, assumed=25.0)
-    length = min(window_length(spec, grid.rate, window_s), grid.length)
+    length = min(window_length(spec, grid.rate, window_s, grid.length / grid.rate), grid.length)
     stride = window_stride(length, grid.rate, stride_s)
     if max_windows:
         stride = max(stride, -(-(grid.length - length) // max(1, max_windows - 1)))

@@ -1,14 +1,13 @@
 """What the server says about a video: the whole-video prediction, the classes along its time, and segments.
 
-The whole-video prediction is made exactly as ``clipwise predict`` makes it. The timeline cuts the video into windows
-that overlap by half, and looks at each with the validation protocol (one clip, one crop).
+The whole-video prediction is made exactly as ``clipwise predict`` makes it; windows and segments are those of ``clipwise stream``.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -16,10 +15,10 @@ import numpy as np
 
 from clipwise.errors import ClipwiseError
 from clipwise.infer.predictor import ClipSpec, VideoReader
+from clipwise.infer.segments import THRESHOLD, Segment, WindowScores, find_segments
+from clipwise.infer.windows import batches, read_windows, sliding_windows, window_protocol
 from clipwise.serve.batching import BatchQueue
-from clipwise.serve.segment_json import Segment, segments_from_windows
 from clipwise.tasks.views import activation_of, to_probabilities
-from clipwise.video.even_rate import at_even_rate
 
 _CHUNK_BYTES = 48 * 2**20  # frames of windows that are held at once
 _CURVES = 8  # classes that are given along the whole time
@@ -38,7 +37,7 @@ class Options:
     topk: int = 5
     window_s: float | None = None
     stride_s: float | None = None
-    threshold: float = 0.4
+    threshold: float = THRESHOLD
 
 
 class Analyzer:
@@ -49,8 +48,7 @@ class Analyzer:
         batches: the network's queue.
         localizer: where segments come from; None: from the windows.
         max_windows: points of a timeline.
-        window_s: length of a window where the request names none; None: the clip's own length for models that see a
-            dense clip, and 2 s for models that see segments of the whole video.
+        window_s: length of a window where the request names none; see :func:`clipwise.infer.windows.window_length`.
     """
 
     def __init__(
@@ -70,14 +68,7 @@ class Analyzer:
         recipe = predictor.passport.recipe
         self.average, self.activation = recipe["test"]["average_clips"], activation_of(recipe)
         self.classes: list[str] | None = predictor.classes
-        # An exported model takes only the shape of its test protocol; a network takes the lighter one of validation.
-        exported = hasattr(predictor.model, "description")
-        center = replace(self.spec.transform, crop="center") if self.spec.transform.num_crops > 1 else None
-        self.window_spec = (
-            replace(self.spec, num_clips=1, twice_sample=False, transform=center or self.spec.transform)
-            if exported
-            else ClipSpec.from_recipe(recipe, "val")
-        )
+        self.window_spec = window_protocol(self.spec)
         self.batches, self.localizer = batches, localizer
         self.max_windows, self.window_s = max_windows, window_s
 
@@ -105,18 +96,21 @@ class Analyzer:
         whole, _ = self.spec.read(reader, np.random.default_rng(0))
         scores = self._probabilities(self.batches.score([whole], lambda: progress(0.05)))[0]
         progress(0.2)
-        times, window_s, stride_s = self._plan(reader, options)
-        rows = np.empty((len(times), len(scores)), np.float32)
+        window_s, stride_s = options.window_s or self.window_s, options.stride_s
+        windows = sliding_windows(
+            reader, self.window_spec, window_s=window_s, stride_s=stride_s, max_windows=self.max_windows
+        )
+        rows = np.empty((len(windows), len(scores)), np.float32)
         done = 0
-        for chunk in self._read_windows(reader, times):
-            share = 0.2 + 0.75 * done / len(times)
-            rows[done : done + len(chunk)] = self._probabilities(self.batches.score(chunk, partial(progress, share)))
-            done += len(chunk)
+        clips = read_windows(reader, self.window_spec, windows)
+        for places, some in batches(clips, max(1, _CHUNK_BYTES // whole.nbytes)):
+            share = 0.2 + 0.75 * done / len(windows)
+            rows[places] = self._probabilities(self.batches.score(some, partial(progress, share)))
+            done += len(some)
         progress(0.95)
         if self.localizer is None:
-            edges = _edges(times)
-            found = segments_from_windows(edges, rows, options.threshold, single=self.activation == "softmax")
-            segments = [replace(s, name=self.name(s.index)) for s in found if s.index is not None]
+            timed = (WindowScores(w.start_s, w.end_s, row) for w, row in zip(windows, rows))
+            segments = find_segments(timed, self.classes, threshold=options.threshold)
         else:
             segments = self.localizer(reader)
         peaks = rows.max(0)
@@ -133,15 +127,17 @@ class Analyzer:
             },
             "predictions": self.top(scores, options.topk),
             "timeline": {
-                "window_s": round(window_s, 3),
-                "stride_s": round(stride_s, 3),
+                "window_s": round(windows[0].end_s - windows[0].start_s, 3),
+                "stride_s": round(
+                    (windows[1].start_s if len(windows) > 1 else windows[0].end_s) - windows[0].start_s, 3
+                ),
                 "windows": [
                     {
-                        "start_s": round(float(start), 3),
-                        "end_s": round(float(end), 3),
+                        "start_s": round(window.start_s, 3),
+                        "end_s": round(window.end_s, 3),
                         "predictions": self.top(row, options.topk),
                     }
-                    for (start, end), row in zip(times, rows)
+                    for window, row in zip(windows, rows)
                 ],
                 "curves": [
                     {
@@ -162,63 +158,3 @@ class Analyzer:
         if scores.ndim == 3:  # average_clips "none" leaves the views
             scores = scores.mean(1)
         return to_probabilities(scores, self.average, self.activation)
-
-    def _plan(self, reader: VideoReader, options: Options) -> tuple[np.ndarray, float, float]:
-        """Windows (W, 2) in seconds, at most ``max_windows``; a short video still gets several."""
-        duration = reader.duration_s or reader.num_frames / 25.0
-        spec = self.window_spec
-        window = options.window_s or self.window_s
-        if window is None:
-            dense = spec.clip_len * spec.frame_interval / (reader.fps or 25.0)
-            window = 2.0 if spec.num_segments else dense
-            window = min(window, max(duration / 3, 0.4))
-        window = min(window, duration)
-        stride = options.stride_s or window / 2
-        if duration > window:
-            stride = max(stride, (duration - window) / max(1, self.max_windows - 1))
-        count = int((duration - window) / stride + 1e-6) + 1
-        starts = np.arange(count) * stride
-        if duration - (starts[-1] + window) > 1e-3:  # the end is always seen
-            starts = np.append(starts, duration - window)
-        return np.stack([starts, starts + window], 1)[: self.max_windows + 1], window, stride
-
-    def _read_windows(self, reader: VideoReader, times: np.ndarray) -> Iterator[list[np.ndarray]]:
-        """Clips of the windows, in chunks; a chunk's frames are asked for at once, each decoded only once."""
-        spec, rng = self.window_spec, np.random.default_rng(0)
-        reader = at_even_rate(reader)
-        stamps = reader.pts_s(np.arange(reader.num_frames))
-        stamps = np.where(np.isfinite(stamps), stamps, np.arange(reader.num_frames) / 25.0)
-        first = np.searchsorted(stamps, times[:, 0] - 1e-6).clip(0, reader.num_frames - 1)
-        after = np.searchsorted(stamps, times[:, 1] - 1e-6).clip(first + 1, reader.num_frames)
-        plan = spec.transform.draw(reader.height, reader.width, rng)
-        indices = [start + spec.indices(int(end - start), rng, reader.fps).ravel() for start, end in zip(first, after)]
-        height, width = plan.output
-        per_window = max(1, len(indices[0]) * height * width * 3)
-        step = max(1, _CHUNK_BYTES // per_window)
-        for at in range(0, len(indices), step):
-            part = indices[at : at + step]
-            frames = reader.frames(np.concatenate(part), transform=plan.apply)
-            cuts = np.split(frames, np.cumsum([len(p) for p in part])[:-1])
-            yield [
-                spec.read(_Ready(cut, int(after[at + i] - first[at + i]), reader), rng)[0] for i, cut in enumerate(cuts)
-            ]
-
-
-class _Ready(VideoReader):
-    """A window whose transformed frames are there already, so that ``ClipSpec.read`` alone knows their layout."""
-
-    def __init__(self, rows: np.ndarray, num_frames: int, source: VideoReader):
-        self.name, self.num_frames, self.fps = source.name, num_frames, source.fps
-        self._rows, self._size = rows, (source.height, source.width)
-
-    def frames(self, indices: Any, transform: Any = None) -> np.ndarray:
-        return self._rows
-
-    def _read(self, indices: np.ndarray, sink: Any) -> None:
-        raise NotImplementedError("frames() has them")
-
-
-def _edges(times: np.ndarray) -> np.ndarray:
-    """(W + 1,) borders between windows: the middle of two neighbors' centers."""
-    centers = times.mean(1)
-    return np.concatenate([times[:1, 0], (centers[1:] + centers[:-1]) / 2, times[-1:, 1]])

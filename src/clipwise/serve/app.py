@@ -18,13 +18,13 @@ from typing import Annotated, Any
 
 import clipwise
 from clipwise.errors import MissingExtraError
+from clipwise.infer.segments import Segment, to_srt
 from clipwise.serve.analysis import Analyzer, Localizer, Options
 from clipwise.serve.api_errors import CODES, ApiError
 from clipwise.serve.batching import BatchQueue
 from clipwise.serve.decoders import DecoderPool
 from clipwise.serve.jobs import Admission, Job, JobStore
 from clipwise.serve.limits import Settings
-from clipwise.serve.segment_json import to_srt
 
 try:
     from fastapi import FastAPI, Query
@@ -342,7 +342,7 @@ class _Server:
         if "error" in result:
             raise ApiError(result["error"]["code"], result["error"]["message"])
         return Response(
-            to_srt(result["segments"]),
+            to_srt(map(Segment.from_dict, result["segments"])),
             headers={
                 "Content-Type": "application/x-subrip; charset=utf-8",
                 "Content-Disposition": 'attachment; filename="segments.srt"',

@@ -76,7 +76,7 @@ class Settings:
     """Files that are decoded at once."""
     max_batch: int = 16
     window_s: float | None = None
-    threshold: float = 0.4
+    threshold: float = 0.5
     folder: str | None = None
     """Where uploads lie while they are worked on; None: the system's folder for temporary files."""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from clipwise.errors import CheckpointError
 from clipwise.infer.localize import Localizer
 from clipwise.infer.predictor import VideoReader
-from clipwise.serve.segment_json import Segment
+from clipwise.infer.segments import Segment
 
 
 class ServedLocalizer:
@@ -43,7 +43,7 @@ class ServedLocalizer:
         """Segments of an open video, by their start."""
         found = self.localizer(reader)
         return [
-            Segment(s.start_s, s.end_s, min(1.0, s.score), self.index.get(s.name), s.name)
+            Segment(s.start_s, s.end_s, s.name, min(1.0, s.score), self.index.get(s.name))
             for s in found.in_time
             if math.isfinite(s.score)
         ]

@@ -1,0 +1,56 @@
+"""``stream`` and the server say the same of the same file: three files of several actions each."""
+
+import json
+
+import numpy as np
+import pytest
+
+from clipwise.cli import main
+from clipwise.infer.predictor import load
+from clipwise.prepare.synthetic import draw_action, write_video
+from clipwise.serve.analysis import Analyzer, Options
+from clipwise.serve.batching import BatchQueue
+from clipwise.video.decode import open_video
+
+ACTIONS = [("moves right", "grows"), ("cross", "moves left", "ring"), ("shrinks", "moves right", "shrinks", "cross")]
+
+
+@pytest.fixture(scope="module")
+def recognizer(tmp_path_factory):
+    """A recognizer of the synthetic actions, trained a little."""
+    from clipwise.engine.train import train
+    from clipwise.prepare.synthetic import make_clips
+    from clipwise.recipe import load_recipe
+
+    clips = make_clips(tmp_path_factory.mktemp("actions"), train_per_class=6, val_per_class=1)
+    short = ["epochs=12", "warmup_epochs=0", "batch_size=6", "num_workers=0", "amp=no"]
+    folder = tmp_path_factory.mktemp("recognizer")
+    return train(load_recipe("tsm_tiny", short), data=str(clips), work_dir=folder, quiet=True, validate=False).last
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("long")
+    for number, names in enumerate(ACTIONS):
+        parts = [draw_action(name, 40 + 7 * number, np.random.default_rng(n)) for n, name in enumerate(names)]
+        write_video(folder / f"{number}.mp4", np.concatenate(parts))
+    return folder
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_stream_and_server_find_the_same_segments(recognizer, videos, number, capsys):
+    path = videos / f"{number}.mp4"
+    assert main(["stream", str(recognizer), str(path), "--threshold", "0.22", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    streamed = [line for line in lines if line.pop("type") == "segment"]
+    windows = [line for line in lines if "top" in line]
+    predictor = load(recognizer, "cpu")
+    queue = BatchQueue(predictor, max_batch=1)  # as the stream, one window at a time: the same bits
+    queue.start()
+    with open_video(path) as reader:
+        served = Analyzer(predictor, queue)(reader, Options(threshold=0.22))
+    assert streamed
+    assert served["segments"] == sorted(streamed, key=lambda s: (s["start_s"], s["end_s"], s["index"]))
+    starts = [(w["start_s"], w["end_s"]) for w in served["timeline"]["windows"]]
+    assert starts == [(w["start_s"], w["end_s"]) for w in windows]
+    assert starts[-1][1] == pytest.approx(served["video"]["duration_s"])
