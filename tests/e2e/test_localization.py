@@ -369,7 +369,7 @@ def test_localize_writes_everything(world, tmp_path, capsys):
     assert " --> 00:00:0" in srt[1]
     svg = (tmp_path / "long_004.svg").read_text()
     assert svg.count("<polyline") == 2
-    assert "data:image/png" in svg
+    assert "data:image/jpeg" in svg
     assert ">truth<" in svg
     assert (tmp_path / "long_004.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     with open_video(tmp_path / "long_004_found.mp4") as reader:
