@@ -219,7 +219,7 @@ def test_full_depth_reads_every_image_of_a_folder(tmp_path):
     videos = read_list(tmp_path / "l.txt", num_classes=2, format="rawframes")
     result = check_dataset({"train": videos}, depth="full", workers=1)
     assert [(fault.kind, Path(fault.path).name) for fault in result.faults] == [("damaged", name) for name in names[1:]]
-    assert result.faults[0].detail == f"{image}: is not a JPEG, PNG, WebP, BMP or TIFF picture"
+    assert result.faults[0].detail == f"{image}: is not a JPEG, PNG, WebP, BMP or TIFF image"
     assert result.faults[1].detail == f"{image}: is empty (0 bytes)"
     assert result.faults[2].detail.startswith(f"{image} is damaged, the decoder reports: ")
     assert (

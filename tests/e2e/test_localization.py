@@ -452,7 +452,7 @@ def test_localize_refuses_before_the_work(world, tmp_path, capsys):
             "would both be written as long_000",
         ),
         ([str(video), str(tmp_path / "other"), "--out-dir", "found"], "names must differ"),
-        ([str(features), "--preview", "x.mp4"], "long_000.npy holds features, which have no pictures"),
+        ([str(features), "--preview", "x.mp4"], "long_000.npy holds features, which have no frames"),
         ([str(video), "--preview", "x.txt"], "x.txt"),
         ([str(video), "--csv", f"{features}/x.csv"], f"{features} is not a folder"),
         ([str(video), "--out-dir", str(features)], f"--out-dir {features}/NAME.json: {features} is not a folder"),

@@ -239,7 +239,7 @@ def overlay_video(
         source: what ``open_video`` takes, or a folder of frames.
         out: .mp4, .m4v, .mov or .mkv.
         class_name, passes: see :func:`video_heat`.
-        min_height: smaller pictures are enlarged by a whole number.
+        min_height: smaller frames are enlarged by a whole number.
 
     Raises:
         DecodeError, ClipwiseError: it can't be decoded or written.
@@ -258,11 +258,11 @@ def overlay_video(
         times = reader.pts_s(np.arange(reader.num_frames))
         writer = stack.enter_context(VideoWriter(out, height, width, reader.fps or 25.0))
         for index, frame in reader.iterate():
-            picture = enlarge(frame[..., :3], scale)
-            _tint(picture, heat.at(index))
-            panel.draw(picture, heat.top)
-            curve.draw(picture, index)
-            writer.write(picture, float(times[index]) if np.isfinite(times[index]) else None)
+            image = enlarge(frame[..., :3], scale)
+            _tint(image, heat.at(index))
+            panel.draw(image, heat.top)
+            curve.draw(image, index)
+            writer.write(image, float(times[index]) if np.isfinite(times[index]) else None)
     return heat
 
 
@@ -299,27 +299,27 @@ def _paint(
     large = F.interpolate(heat[:, None], (bottom - top, right - left), mode="bilinear", align_corners=False)[
         :, 0
     ].numpy()
-    for picture, group in zip(large, groups):
+    for image, group in zip(large, groups):
         for t in sorted({int(v) for v in group}):
             if t not in sums:
                 sums[t], counts[t] = (np.zeros((_GRID, columns), np.float32) for _ in range(2))
-            sums[t][top:bottom, left:right] += picture
+            sums[t][top:bottom, left:right] += image
             counts[t][top:bottom, left:right] += 1
 
 
-def _tint(picture: NDArray[np.uint8], heat: NDArray[np.float32]) -> None:
+def _tint(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> None:
     """Color over a frame, in place: the hotter the stronger; cold parts become a little darker and grayer."""
-    size = picture.shape[:2]
+    size = image.shape[:2]
     large = F.interpolate(torch.from_numpy(heat)[None, None], size, mode="bicubic", align_corners=False)[0, 0]
     h = large.clamp(0, 1).numpy()
     place = h * (len(_HOT) - 1)
     low = np.minimum(place.astype(np.int32), len(_HOT) - 2)
     share = (place - low)[..., None]
     color = _HOT[low] * (1 - share) + _HOT[low + 1] * share
-    gray = picture.mean(-1, dtype=np.float32)[..., None]
-    base = picture * 0.62 + gray * 0.2
+    gray = image.mean(-1, dtype=np.float32)[..., None]
+    base = image * 0.62 + gray * 0.2
     alpha = (0.72 * h * h * (3 - 2 * h))[..., None]
-    picture[:] = (base * (1 - alpha) + color * alpha).astype(np.uint8)
+    image[:] = (base * (1 - alpha) + color * alpha).astype(np.uint8)
 
 
 class _Curve:

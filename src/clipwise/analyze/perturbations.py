@@ -5,7 +5,7 @@ The disguises are maps of the clip's frames (each position takes the frame of an
 * ordered: as it is. shuffled, reversed: the same frames in another order. frozen: the middle frame at every position.
 * alone t: frame t at every position; the mean over t is what a single frame is worth.
 * drop t: frame t is replaced by its neighbor; what is lost is what that moment is worth.
-* background: the middle of the picture is hidden. center: only the middle is shown. still scene: the median over time at
+* background: the middle of the frame is hidden. center: only the middle is shown. still scene: the median over time at
   every position, from which everything that moves has gone.
 
 All of this happens within each clip that the network sees; a protocol with ten clips a video keeps the order of these.
@@ -162,7 +162,7 @@ class Analysis:
             words.append(f"With everything that moves removed, {still:.1%} are still right.")
         if "background" in self.variants:
             words.append(
-                f"With the middle of the picture hidden {self.accuracy('background'):.1%} are right, with only the middle {self.accuracy('centre'):.1%}."
+                f"With the middle of the frame hidden {self.accuracy('background'):.1%} are right, with only the middle {self.accuracy('centre'):.1%}."
             )
         return kind, words
 
@@ -273,9 +273,9 @@ def analyze(
         predictor: a recognizer.
         videos: with one label each.
         protocol: "test": the pixels of ``clipwise test``, so "ordered" is its accuracy; "val": one view a video.
-        masks: also hide parts of the picture.
+        masks: also hide parts of the frame.
         importance: also score single frames and clips without one frame.
-        center: side of the middle part, as a share of the picture's.
+        center: side of the middle part, as a share of the frame's.
         limit: at most so many videos, evenly spread over the list.
         seed: of the shuffles.
         num_workers: loader processes.

@@ -3,7 +3,7 @@
   clipwise analyze runs/mine/best.safetensors --data my_videos --report analysis
   clipwise analyze runs/mine/best.safetensors --gradcam video.mp4 --out overlay.mp4
 
-The first scores the list with its frames ordered, shuffled, reversed, frozen, alone, and with parts of the picture hidden.
+The first scores the list with its frames ordered, shuffled, reversed, frozen, alone, and with parts of the frame hidden.
 The second writes the video with the places that speak for a class in color (Grad-CAM).
 """
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol", choices=("test", "val"), default="test", help="test: as `clipwise test`; val: one view a video"
     )
-    parser.add_argument("--no-masks", action="store_true", help="leave out the variants that hide parts of the picture")
+    parser.add_argument("--no-masks", action="store_true", help="leave out the variants that hide parts of the frame")
     parser.add_argument("--no-importance", action="store_true", help="leave out the curve over frame positions")
     parser.add_argument(
         "--centre", type=float, default=0.6, metavar="SHARE", help="side of the middle part (default 0.6)"
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
     predictor = load(args.checkpoint, args.device, amp=args.amp, max_views=args.max_views)
     if predictor.spec.modality != "rgb" and args.gradcam:
-        raise ClipwiseError("--gradcam draws over pictures; this model looks at optical flow.")
+        raise ClipwiseError("--gradcam draws over RGB frames; this model looks at optical flow.")
     answer: dict = {}
     if args.gradcam:
         answer["gradcam"] = _gradcam(predictor, args)

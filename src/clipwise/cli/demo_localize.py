@@ -75,9 +75,9 @@ def run(
     precision = detection_map(truth, {name: f.activitynet() for name, f in found.items()}, [0.5])
     shown = unseen[0]
     one, actions = found[shown], truth[shown]
-    picture = out / "found" / f"{shown}.svg"
+    chart = out / "found" / f"{shown}.svg"
     with open_for(localizer.extractor.spec, videos / f"{shown}.mp4") as reader:
-        save_timeline(picture, one, reader=reader, truth=actions)
+        save_timeline(chart, one, reader=reader, truth=actions)
     preview = out / "found" / f"{shown}.mp4"
     annotate_video(
         videos / f"{shown}.mp4",
@@ -94,7 +94,7 @@ def run(
         "segments": [s.to_dict() for s in one.in_time],
         "truth": [{"start_s": a["segment"][0], "end_s": a["segment"][1], "class": a["label"]} for a in actions],
         "curves": one.to_dict()["curves"],
-        "timeline": str(picture),
+        "timeline": str(chart),
         "preview": str(preview),
         "seconds": clock.seconds,
     }

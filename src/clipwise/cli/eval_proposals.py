@@ -176,7 +176,7 @@ def check_tiou(given: list[float]) -> Any:
     """``--tiou`` as an array.
 
     Raises:
-        ClipwiseError: an overlap that there is not.
+        ClipwiseError: an unknown tIoU threshold.
     """
     import numpy as np
 

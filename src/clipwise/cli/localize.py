@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     scores = read_any_class_scores(args.class_scores) if args.class_scores else None
     localizer = _load(args)
     if args.preview and localizer.made.get("modality") == "flow":
-        raise ClipwiseError(f"--preview draws into pictures, but {args.checkpoint} looks at flow; leave it out.")
+        raise ClipwiseError(f"--preview draws into RGB frames, but {args.checkpoint} looks at flow; leave it out.")
     failures: dict[str, str] = {}
     found: list[Any] = []
     without_truth = []
@@ -219,7 +219,7 @@ def _check_outputs(args: argparse.Namespace, inputs: list[_Input]) -> None:
     if args.preview is True and not args.out_dir:
         raise ClipwiseError("--preview needs a file name, or --out-dir.")
     if args.preview and not any(item.is_video for item in inputs):
-        raise ClipwiseError(f"--preview needs a video; {inputs[0].source} holds features, which have no pictures.")
+        raise ClipwiseError(f"--preview needs a video; {inputs[0].source} holds features, which have no frames.")
     if args.timeline:
         check_chart_path(args.timeline, "--timeline")
     if isinstance(args.preview, str):
@@ -255,15 +255,15 @@ def _write(args: argparse.Namespace, localizer: Any, item: _Input, one: Any, kno
         _save(folder / f"{name}.srt", to_srt(one.in_time))
     if args.srt:
         _save(args.srt, to_srt(one.in_time))
-    pictures = [folder / f"{name}.svg", folder / f"{name}.png"] if folder else []
-    pictures += [Path(args.timeline)] if args.timeline else []
-    if pictures:
+    charts = [folder / f"{name}.svg", folder / f"{name}.png"] if folder else []
+    charts += [Path(args.timeline)] if args.timeline else []
+    if charts:
         truth = None
         if known:
             truth = [{"segment": s, "label": label} for s, label in zip(known.segments.tolist(), known.labels)]
         source = item.source
         with open_for(localizer.extractor.spec, source, args.frame_rate) if item.is_video else nullcontext() as reader:
-            for path in pictures:
+            for path in charts:
                 save_timeline(path, one, reader=reader, truth=truth)
     if args.preview and item.is_video:
         from clipwise.infer.draw import annotate_video

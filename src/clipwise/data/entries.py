@@ -22,7 +22,7 @@ _IMAGES = ("jpg", "jpeg", "png", "webp", "bmp")
 
 
 def read_image(path: str | Path) -> VideoReader:
-    """A picture as a video of one frame."""
+    """An image as a video of one frame."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -123,7 +123,7 @@ def open_entry(
         rng: chooses among the positive parts of an untrimmed video (OmniSource); without it the first is taken.
 
     Returns:
-        A reader whose frame 0 is the entry's first frame. A picture is a video of one frame, which samplers repeat.
+        A reader whose frame 0 is the entry's first frame. An image is a video of one frame, which samplers repeat.
 
     Raises:
         DataError: flow is wanted from something that is no frame folder; a part of a video lies beyond its end.

@@ -52,7 +52,7 @@ class FeatureStore:
             names, self._array = open_collection(self.source)
             self._row = {name.removeprefix("v_"): row for row, name in enumerate(names)}
             if len(self._row) != len(names):
-                raise DataError(f"{self.source}: a video stands there twice.")
+                raise DataError(f"{self.source}: duplicate video name.")
         else:
             raise DataError(
                 f"features {self.source} do not exist. Give a folder with a file a video, or one .npz or .npy with all."

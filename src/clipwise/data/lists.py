@@ -7,7 +7,7 @@
 | rawframes | ``folder num_frames label`` (frame folders) |
 | rawframes_offset | ``folder offset num_frames label`` |
 | counted | ``video_id num_frames label``: video files whose frame count is listed (the seeds' Kinetics list) |
-| image | ``path label`` of pictures (OmniSource) |
+| image | ``path label`` of images (OmniSource) |
 | untrimmed | ``folder label num_clips positive_clip …`` (OmniSource) |
 | csv | a header and the columns path, label[, num_frames, offset, start_s, end_s] |
 | json | a list of objects with such keys (also MMAction2's frame_dir, total_frames, filename) |

@@ -36,7 +36,7 @@ def rand_augment(frames: torch.Tensor, num_ops: int, magnitude: float, rng: Rng)
         magnitude: strength, 0 to 10; the direction of shears, shifts, turns and blends is drawn a clip.
 
     Returns:
-        uint8, same shape. What comes in from outside the picture is middle gray.
+        uint8, same shape. What comes in from outside the frame is middle gray.
 
     Source: Cubuk et al. 2020, with the strengths of the paper's code: turn up to 30 degrees, shear 0.3, shift 0.45 of the
     side, blend factors 0.1 to 1.9, posterize to 4 bits, solarize from 0. ``# differs:`` contrast stretch, equalization and
@@ -74,7 +74,7 @@ def apply_operation(name: str, pixels: torch.Tensor, strength: torch.Tensor) -> 
         return torch.where(high > low, (pixels - low) * (255 / (high - low).clamp(min=1)), pixels).clamp(max=255)
     if name == "equalize":
         return _equalize(pixels)
-    # Blends with a degenerate picture: factor 0 is that picture, 1 the original.
+    # Blends with a degenerate image: factor 0 is that image, 1 the original.
     factor = 1 + 0.9 * wide
     if name == "brightness":
         degenerate = torch.zeros_like(pixels)

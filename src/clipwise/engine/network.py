@@ -125,7 +125,7 @@ class Network:
         return whole if self.accelerator.is_main_process else {"buffers": dict(self.bare.named_buffers())}
 
     def restore(self, weights: dict[str, torch.Tensor], state: dict[str, Any], path: Path) -> None:
-        """Undo of :meth:`state` and :meth:`weights`, which were those of the first process."""
+        """Inverse of :meth:`state` and :meth:`weights`, which were those of the first process."""
         weights, average, moments = state["model"] or weights, state["ema"], state["optimizer"]
         if self.sharding:
             weights = self.sharding.scatter(weights, self.bare.state_dict())

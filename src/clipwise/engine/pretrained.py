@@ -35,7 +35,7 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None) -> Path:
         A ``.safetensors`` checkpoint; for ImageNet weights, and for a stranger's file without a recipe, the file itself.
 
     Raises:
-        CheckpointError: neither a file nor a name (the nearest names are given), or it can't be had or converted.
+        CheckpointError: neither a file nor a name (the nearest names are given), or it cannot be downloaded or converted.
     """
     if str(checkpoint).startswith(("https://", "http://")):
         checkpoint = _at_address(str(checkpoint))

@@ -113,7 +113,7 @@ def random_samples(description: Description, count: int = 4) -> list[Sample]:
 
 
 class ListSamples:
-    """Videos of a list as the test protocol cuts them; each pass decodes anew, so memory holds one video.
+    """Videos of a list as the test protocol cuts them; each pass decodes again, so memory holds one video.
 
     Args:
         data: list or folder.

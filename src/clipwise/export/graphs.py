@@ -57,7 +57,7 @@ class Description:
 
     @classmethod
     def from_properties(cls, properties: dict[str, str], source: Any) -> Description:
-        """Undo of :meth:`to_properties`.
+        """Inverse of :meth:`to_properties`.
 
         Raises:
             CheckpointError: the file was not exported by clipwise.

@@ -47,7 +47,7 @@ def annotate_video(
         source: what ``open_video`` takes, a folder of frames, or an open reader.
         out: .mp4, .m4v, .mov or .mkv; H.264. It appears only when it is complete.
         segments: what to draw when; segments that overlap are shown together. Several segments also get a time line.
-        min_height: smaller pictures are enlarged by a whole number, so that text can be read.
+        min_height: smaller frames are enlarged by a whole number, so that text can be read.
         crf: x264's quality, lower is better.
 
     Returns:

@@ -163,7 +163,7 @@ def load(
 def expand_inputs(inputs: Sequence[str]) -> Iterator[str]:
     """Files and addresses from what a user names: files, folders (searched through), and lists (.txt, one path a line).
 
-    A folder of numbered pictures is one video.
+    A folder of numbered images is one video.
 
     Raises:
         DataError: something named does not exist, or a folder holds no video.
@@ -177,8 +177,8 @@ def expand_inputs(inputs: Sequence[str]) -> Iterator[str]:
         elif path.is_dir():
             videos = sorted(p for p in path.rglob("*") if is_video(p.name) and p.is_file())
             if not videos:
-                pictures = [p for p in path.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png")]
-                if not pictures:
+                images = [p for p in path.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png")]
+                if not images:
                     raise DataError(
                         f"{item}: no video in this folder (looked for {', '.join(sorted(VIDEO_SUFFIXES))})."
                     )

@@ -62,7 +62,7 @@ def download(url: str, target: Path, sha256: str, progress: Progress | None = No
         ``target``.
 
     Raises:
-        CheckpointError: it can't be had, or what came is another file. The message says what to put where by hand.
+        CheckpointError: it cannot be downloaded, or another file was received. The message says what to put where by hand.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target.with_name(target.name + ".lock")):

@@ -23,7 +23,7 @@ class SlowOnly(Recognizer):
         in_channels: 3 for RGB, 2 for optical flow (x and y as channels, T flow fields).
         inflate: for each stage 0 or 1: do its blocks convolve over time.
         inflate_style: "3x1x1" (published models) or "3x3x3".
-        with_pool1: spatial max pooling after the stem; off for small pictures.
+        with_pool1: spatial max pooling after the stem; off for small frames.
         with_pool2: halve T after the first stage.
         non_local: None, or the pairwise function of five non-local blocks.
         non_local_sub_sample, non_local_use_scale: see ``NonLocal``; the published models use both.
@@ -77,7 +77,7 @@ class SlowOnly(Recognizer):
 
 @register_model
 def slowonly_tiny(**model_args) -> SlowOnly:
-    """SlowOnly on an eight-block net of 32 to 256 channels, for small pictures and CPUs."""
+    """SlowOnly on an eight-block net of 32 to 256 channels, for small frames and CPUs."""
     return SlowOnly("tiny", **model_args)
 
 

@@ -325,7 +325,7 @@ def _tpn_tsm(
 
 @register_model(settings=_tpn_slowonly)
 def tpn_slowonly_tiny(**model_args) -> TPN:
-    """TPN on an eight-block SlowOnly net, for small pictures and CPUs."""
+    """TPN on an eight-block SlowOnly net, for small frames and CPUs."""
     return _tpn_slowonly("tiny", **model_args)
 
 
@@ -343,7 +343,7 @@ def tpn_slowonly_r101(**model_args) -> TPN:
 
 @register_model(settings=_tpn_tsm)
 def tpn_tsm_tiny(**model_args) -> TPN:
-    """TPN on an eight-block TSM net, for small pictures and CPUs."""
+    """TPN on an eight-block TSM net, for small frames and CPUs."""
     return _tpn_tsm("tiny", **model_args)
 
 

@@ -183,7 +183,7 @@ class OnlineTSM(nn.Module):
 
 @register_model
 def tsm_tiny(**model_args) -> TSM:
-    """TSM on an eight-block net of 32 to 256 channels, for small pictures and CPUs."""
+    """TSM on an eight-block net of 32 to 256 channels, for small frames and CPUs."""
     return TSM("tiny", **model_args)
 
 

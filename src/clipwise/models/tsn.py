@@ -71,7 +71,7 @@ class TSN(Recognizer):
 
 @register_model
 def tsn_tiny(**model_args) -> TSN:
-    """TSN on an eight-block net of 32 to 256 channels, for small pictures and CPUs."""
+    """TSN on an eight-block net of 32 to 256 channels, for small frames and CPUs."""
     return TSN("tiny", **model_args)
 
 

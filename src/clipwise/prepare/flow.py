@@ -1,4 +1,4 @@
-"""Optical flow as pictures: x and y of each step from a frame to the next, 8 bits, as flow networks read it.
+"""Optical flow as images: x and y of each step from a frame to the next, 8 bits, as flow networks read it.
 
 File names. MMAction2's extraction (denseflow) writes ``flow_x_00001.jpg`` and ``flow_y_00001.jpg``, and so do we; but its flow recipes
 and its own Python tool use the template ``{}_{:05d}.jpg``, which means ``x_00001.jpg``. With the wrong template no frame is found
@@ -32,7 +32,7 @@ def quantize_flow(flow: np.ndarray, bound: float = 20.0) -> np.ndarray:
 
 
 class FlowEstimator:
-    """Flow between gray pictures with OpenCV: TV-L1 (the papers' choice; 165 ms for 128×96 pixels) or DIS (1.4 ms)."""
+    """Flow between gray frames with OpenCV: TV-L1 (the papers' choice; 165 ms for 128×96 pixels) or DIS (1.4 ms)."""
 
     def __init__(self, method: str = "tvl1"):
         """

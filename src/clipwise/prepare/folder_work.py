@@ -28,7 +28,7 @@ class PrepareResult:
         done: made now; ``skipped``: there already; ``failed``: (file, reason); ``damaged``: (file, what is wrong), whose readable
             part was used.
         outputs: source -> what was made of it.
-        num_frames: folder of pictures -> how many frames it holds.
+        num_frames: folder of images -> how many frames it holds.
     """
 
     done: list[str] = field(default_factory=list)

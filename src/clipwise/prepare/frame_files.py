@@ -1,4 +1,4 @@
-"""Videos into folders of pictures, one per frame."""
+"""Videos into folders of images, one per frame."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from clipwise.prepare.parallel import Progress
 from clipwise.video.backends import RGB_TEMPLATE, brace_template
 from clipwise.video.pyav_reader import PyAVReader
 
-FRAME_TIME = Fraction(1, 25)  # encoders want one; pictures have none
+FRAME_TIME = Fraction(1, 25)  # encoders want one; images have none
 
 
 class PictureEncoder:
-    """Pictures as the bytes of JPEG or PNG files; one encoder for pictures of one size."""
+    """Images as the bytes of JPEG or PNG files; one encoder for images of one size."""
 
     def __init__(self, suffix: str, quality: int = 2):
         """
@@ -76,16 +76,16 @@ def extract_frames(source: str | os.PathLike | Sequence[str | os.PathLike], targ
                    start_index: int = 1, step: int = 1, short_side: int | None = None, quality: int = 2, workers: int | None = None,
                    overwrite: bool = False, timeout_s: float | None = 600.0, progress: Progress | None = None,
                    part: tuple[int, int] = (0, 1)) -> PrepareResult:  # fmt: skip
-    """Writes every frame of every video as a picture, a folder per video with the video's name.
+    """Writes every frame of every video as an image, a folder per video with the video's name.
 
-    A folder appears when all its pictures are written. The number of files is the number of frames that can be decoded, so it is the
+    A folder appears when all its images are written. The number of files is the number of frames that can be decoded, so it is the
     number that belongs into a list of frame folders.
 
     Args:
         source: folder (with sub-folders), file, or list of files.
         target: folder for the folders.
         template: file name with a number field; ``.jpg`` or ``.png``.
-        start_index: number of the first picture: 1 as in MMAction2's lists.
+        start_index: number of the first image: 1 as in MMAction2's lists.
         step: write every ``step``-th frame only.
         short_side: make the shorter side at most so many pixels; None keeps the size.
         quality: of JPEG, 1 (best) to 31.
@@ -95,7 +95,7 @@ def extract_frames(source: str | os.PathLike | Sequence[str | os.PathLike], targ
         part: (i, n): every n-th video only, from the i-th on.
 
     Returns:
-        ``outputs`` maps each video to its folder, ``num_frames`` each folder to its number of pictures.
+        ``outputs`` maps each video to its folder, ``num_frames`` each folder to its number of images.
     """
     if step < 1:
         raise DataError(f"step must be 1 or more, not {step}")
@@ -115,7 +115,7 @@ def extract_frames(source: str | os.PathLike | Sequence[str | os.PathLike], targ
 
 @dataclass(frozen=True)
 class FolderWork:
-    """Makes the folder of pictures of one video, unless it is there; goes to the worker processes."""
+    """Makes the folder of images of one video, unless it is there; goes to the worker processes."""
 
     template: str
     start_index: int

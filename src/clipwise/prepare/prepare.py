@@ -170,7 +170,7 @@ class _Resize:
             last: int | None = None
             turned = reader.rotation % 180 != 0
             scaling = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
-            for count, picture in reader.decoded_frames():
+            for count, decoded in reader.decoded_frames():
                 if stream is None:
                     rate = reader.rate
                     stream = container.add_stream("libx264", rate=rate, options=options)
@@ -179,15 +179,15 @@ class _Resize:
                     codec.thread_count = 1
                     base = reader.time_base if timed else 1 / rate
                     codec.time_base = base
-                    codec.colorspace = picture.colorspace
-                    codec.color_primaries, codec.color_trc = picture.color_primaries, picture.color_trc
-                    origin = picture.pts or 0
-                pts = (picture.pts or 0) - origin if timed else count
+                    codec.colorspace = decoded.colorspace
+                    codec.color_primaries, codec.color_trc = decoded.color_primaries, decoded.color_trc
+                    origin = decoded.pts or 0
+                pts = (decoded.pts or 0) - origin if timed else count
                 if last is not None and pts <= last:
                     raise _DisorderError
                 last = pts
                 stored = (height, width) if turned else (width, height)
-                frame = convert(picture, *stored, "yuv420p", interpolation=scaling, dst_color_range="MPEG", threads=1)
+                frame = convert(decoded, *stored, "yuv420p", interpolation=scaling, dst_color_range="MPEG", threads=1)
                 frame = turn_yuv420p(frame, reader.rotation // 90) if reader.rotation else frame
                 frame.pts, frame.time_base = pts, base
                 frame.pict_type = 0
@@ -222,7 +222,7 @@ def even_rate(reader: PyAVReader) -> bool:
 
 
 def turn_yuv420p(frame: av.VideoFrame, quarters: int) -> av.VideoFrame:
-    """Turns a picture anticlockwise by quarters, without a detour over RGB."""
+    """Turns a frame counterclockwise by quarters, without a detour over RGB."""
     flat = frame.to_ndarray().ravel()
     luma, chroma = frame.height * frame.width, (frame.height // 2) * (frame.width // 2)
     sizes = (
@@ -240,7 +240,7 @@ def turn_yuv420p(frame: av.VideoFrame, quarters: int) -> av.VideoFrame:
 
 
 def coarse(frame: np.ndarray, cells: int = 4) -> np.ndarray:
-    """(H, W, 3) -> (cells, cells, 3) float32 means, for comparing pictures of different sizes."""
+    """(H, W, 3) -> (cells, cells, 3) float32 means, for comparing frames of different sizes."""
     rows = np.linspace(0, frame.shape[0], cells + 1).astype(int)
     columns = np.linspace(0, frame.shape[1], cells + 1).astype(int)
     sums = np.add.reduceat(np.add.reduceat(frame.astype(np.float32), rows[:-1], axis=0), columns[:-1], axis=1)

@@ -44,9 +44,9 @@ def draw_action(name: str, num_frames: int, rng: np.random.Generator) -> np.ndar
         shape = np.clip(radius - distance, 0, 1)
     back, front = rng.uniform(30, 120, 3), rng.uniform(130, 250, 3)
     texture = 12 * np.sin(x * rng.uniform(0.05, 0.3) + y * rng.uniform(0.05, 0.3) + rng.uniform(0, 6))
-    picture = back + texture[..., None] + shape[..., None] * (front - back)
-    picture = picture + rng.normal(0, 4, picture.shape)
-    frames = picture.clip(0, 255).astype(np.uint8)
+    image = back + texture[..., None] + shape[..., None] * (front - back)
+    image = image + rng.normal(0, 4, image.shape)
+    frames = image.clip(0, 255).astype(np.uint8)
     return frames[::-1] if forward != name else frames
 
 
@@ -61,8 +61,8 @@ def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        for picture in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
         container.mux(stream.encode())
 
 
@@ -129,10 +129,10 @@ def make_long_videos(
 
 
 def _background(num_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """A dull picture that drifts a little, uint8 (T, HEIGHT, WIDTH, 3)."""
+    """A dull frame that drifts a little, uint8 (T, HEIGHT, WIDTH, 3)."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     t = np.arange(num_frames, dtype=np.float32)[:, None, None]
     wave = 12 * np.sin(x * 0.15 + y * 0.1 + t * 0.02)
-    picture = rng.uniform(40, 110, 3) + wave[..., None]
+    image = rng.uniform(40, 110, 3) + wave[..., None]
     noise = rng.normal(0, 4, (num_frames, HEIGHT, WIDTH, 1))
-    return (picture + noise).clip(0, 255).astype(np.uint8)
+    return (image + noise).clip(0, 255).astype(np.uint8)

@@ -126,8 +126,8 @@ def frame_strip(reader: VideoReader, width: int, height: int) -> NDArray[np.uint
     each = width // count
 
     def small(frame: NDArray) -> NDArray:
-        picture = frame[..., :3] if frame.shape[-1] >= 3 else np.repeat(frame[..., :1], 3, axis=-1)
-        return resize_frames(np.ascontiguousarray(picture)[None], (height, each))[0]
+        image = frame[..., :3] if frame.shape[-1] >= 3 else np.repeat(frame[..., :1], 3, axis=-1)
+        return resize_frames(np.ascontiguousarray(image)[None], (height, each))[0]
 
     tiles = reader.frames(places, transform=small)
     strip = np.full((height, width, 3), 255, np.uint8)

@@ -136,7 +136,7 @@ def _check_header(path: str, settings: dict[str, Any]) -> str:
         if _looks_like_playlist(head) or isinstance(error, av.error.ArgumentError):
             raise RefusedError(
                 "unsupported_type",
-                "this is not a self-contained video file (playlists and raw pictures are not taken). Send mp4, webm, mkv, mov, avi or another ordinary video.",
+                "this is not a self-contained video file (playlists and raw images are not taken). Send mp4, webm, mkv, mov, avi or another ordinary video.",
             ) from None
         return ""  # open_video will say better why it can't be read
     with container:
@@ -158,7 +158,7 @@ def _check_size(width: int, height: int, settings: dict[str, Any]) -> None:
     if width * height > settings["max_pixels"]:
         raise RefusedError(
             "too_many_pixels",
-            f"the pictures are {width} x {height} pixels; at most {settings['max_pixels']:,} pixels are taken. Make the video smaller.",
+            f"the frames are {width} x {height} pixels; at most {settings['max_pixels']:,} pixels are taken. Make the video smaller.",
         )
 
 

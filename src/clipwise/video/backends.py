@@ -1,4 +1,4 @@
-"""Sources of frames other than a video file read by PyAV: folders of pictures, arrays in memory, TorchCodec."""
+"""Sources of frames other than a video file read by PyAV: folders of images, arrays in memory, TorchCodec."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class PictureDecoder:
         self._reformat = VideoReformatter().reformat
 
     def rgb(self, data: bytes, name: str = "<bytes>") -> np.ndarray:
-        """Bytes of a picture -> (H, W, 3) uint8."""
+        """Bytes of an image -> (H, W, 3) uint8."""
         # Interpolated chroma, as libjpeg gives it (OpenCV, Pillow): mean difference 0.2 levels, where swscale's shortcut has 0.7 to 1.2.
         return _plane(self._reformat(self._decode(data, name), format="rgb24", interpolation=_CHROMA, threads=1), 3)
 
     def gray(self, data: bytes, name: str = "<bytes>") -> np.ndarray:
-        """Bytes of a picture -> (H, W) uint8; of a JPEG the stored luminance itself, as OpenCV's grayscale reading gives it."""
+        """Bytes of an image -> (H, W) uint8; of a JPEG the stored luminance itself, as OpenCV's grayscale reading gives it."""
         frame = self._decode(data, name)
         if not (frame.format.name.startswith("yuvj") or frame.format.name == "gray"):
             frame = self._reformat(frame, format="gray", dst_color_range="JPEG", threads=1)
@@ -58,14 +58,14 @@ class PictureDecoder:
     def _decode(self, data: bytes, name: str):
         codec_name = next((codec for magic, codec in _PICTURE_CODECS if data.startswith(magic)), None)
         if codec_name is None:
-            what = "is empty (0 bytes)" if not data else "is not a JPEG, PNG, WebP, BMP or TIFF picture"
+            what = "is empty (0 bytes)" if not data else "is not a JPEG, PNG, WebP, BMP or TIFF image"
             raise DecodeError(f"{name}: {what}")
         codec: Any = self._jpeg if codec_name == "mjpeg" else None
         if codec is None:
             codec = av.CodecContext.create(codec_name, "r")
             codec.thread_count = 1
             codec.thread_type = "NONE"
-            if codec_name == "mjpeg":  # a PNG decoder that is used again mixes its pictures
+            if codec_name == "mjpeg":  # a PNG decoder that is used again mixes its images
                 self._jpeg = codec
         try:
             with DecoderMessages() as messages:
@@ -76,7 +76,7 @@ class PictureDecoder:
             raise DecodeError(f"{name}: cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
         if len(frames) != 1:
             self._jpeg = None
-            raise DecodeError(f"{name}: cannot be decoded: the file holds no complete picture")
+            raise DecodeError(f"{name}: cannot be decoded: the file holds no complete image")
         return frames[0]
 
 
@@ -88,7 +88,7 @@ def _plane(frame, channels: int) -> np.ndarray:
 
 
 class FrameFolderReader(VideoReader):
-    """Reads a folder with one picture per frame (RGB), or two per frame (optical flow, x and y).
+    """Reads a folder with one image per frame (RGB), or two per frame (optical flow, x and y).
 
     The file of frame ``i`` has the number ``i + start_index + offset``.
 
@@ -100,7 +100,7 @@ class FrameFolderReader(VideoReader):
                  start_index: int | None = 1, offset: int = 0, num_frames: int | None = None, fps: float = 0.0):  # fmt: skip
         """
         Args:
-            folder: folder of the pictures.
+            folder: folder of the images.
             template: file name with one number field, ``img_{:05}.jpg`` or ``img_%05d.jpg``; for flow a first field for x or y.
             modality: ``"rgb"`` for frames (H, W, 3), ``"flow"`` for (H, W, 2); capitals do not matter.
             start_index: number of the first file; None: the smallest that is there.
@@ -248,7 +248,7 @@ class TorchCodecReader(VideoReader):
 
     TorchCodec counts frames differently in files with edit lists and in AVI and transport streams. So the packet table says which
     frame is meant, each frame is taken only if it comes with the table's time stamp, and what does not fit is read by PyAV. So are, on
-    the CPU, pictures of more than 8 bits or of odd sizes, whose colors TorchCodec converts in another way; all others are bit-equal.
+    the CPU, frames of more than 8 bits or of odd sizes, whose colors TorchCodec converts in another way; all others are bit-equal.
     """
 
     def __init__(self, source: Any, *, timeout_s: float | None = None, rotate: bool = True, device: Any = None):

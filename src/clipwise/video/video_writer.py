@@ -77,13 +77,13 @@ class VideoWriter:
             time_s: when it is shown; by the frame rate if not given. Times must rise.
         """
         height, width = self.size
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
+        image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
         stamp = round((self.count / float(self.fps) if time_s is None else time_s) * 90_000)
         stamp = max(stamp, self._last + 1)
-        picture.pts, picture.time_base = stamp, Fraction(1, 90_000)
+        image.pts, image.time_base = stamp, Fraction(1, 90_000)
         if self._track is not None:
             self._track.up_to(stamp / 90_000)
-        self._container.mux(self._stream.encode(picture))
+        self._container.mux(self._stream.encode(image))
         self.count, self._last = self.count + 1, stamp
 
     def __exit__(self, kind, error, trace) -> None:
@@ -135,7 +135,7 @@ class SoundTrack:
         self._waiting: Any = None
 
     def up_to(self, time_s: float) -> None:
-        """Hand over everything until a time, so that sound and picture lie side by side in the file."""
+        """Hand over everything until a time, so that sound and frames lie side by side in the file."""
         if self._packets is None:
             return
         while True:
@@ -143,7 +143,7 @@ class SoundTrack:
             if packet is None:
                 try:
                     packet = next(self._packets, None)
-                except (av.error.FFmpegError, OSError):  # the sound is damaged from here on; the pictures matter
+                except (av.error.FFmpegError, OSError):  # the sound is damaged from here on; the frames matter
                     packet = None
             if packet is None or packet.dts is None:
                 self._packets = None

@@ -202,7 +202,7 @@ def read_annotations(path: str | os.PathLike, video_info: str | os.PathLike | No
     for given, entry in entries.items():
         name = given.removeprefix("v_")
         if name in videos:
-            raise DataError(f"{path}: video {name!r} stands there twice (with and without v_).")
+            raise DataError(f"{path}: video {name!r} is listed twice (with and without v_).")
         videos[name] = _video(name, entry, subsets, path)
     return AnnotationSet(str(path), videos)
 

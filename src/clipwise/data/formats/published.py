@@ -266,7 +266,7 @@ def _videos_or_folders(
 
 
 def count_frames(folder: str | Path) -> int:
-    """RGB frames of a folder: pictures whose name does not begin like a flow picture's (flow_x…, x_…); 0 if missing."""
+    """RGB frames of a folder: images whose name does not begin like a flow image's (flow_x…, x_…); 0 if missing."""
     try:
         names = [entry.name for entry in os.scandir(folder)]
     except (FileNotFoundError, NotADirectoryError):
