@@ -22,6 +22,7 @@ from clipwise.engine.checkpoint import Passport
 from clipwise.engine.device import pick_device
 from clipwise.errors import CheckpointError, ClipwiseError, DataError, MissingExtraError
 from clipwise.export import SUFFIXES
+from clipwise.export.checksum import check_exported
 from clipwise.export.graphs import KEY, Description
 from clipwise.infer.predictor import Predictor
 from clipwise.io.parse import parse_json
@@ -210,6 +211,7 @@ def load_exported_model(
             "is machine code). If you made it or trust who did, allow it: --trust on the command line, trust=True in Python. An .onnx "
             "file holds no code."
         )
+    check_exported(path)
     if path.suffix == ".xml":
         model: ExportedModel = OpenVinoModel(path, amp, threads)
     elif path.suffix == ".onnx":

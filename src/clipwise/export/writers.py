@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from clipwise.errors import ClipwiseError, MissingExtraError, WorkError
+from clipwise.export.checksum import SEALED, seal_onnx
 from clipwise.export.graphs import KEY, Description, random_input
 
 
@@ -41,9 +42,10 @@ def write_onnx(graph: nn.Module, description: Description, path: Path) -> None:
     model = onnx.load(str(path))
     _forget_sources(model)
     _name_batch(model)
-    onnx.helper.set_model_props(model, description.to_properties())
+    onnx.helper.set_model_props(model, {**description.to_properties(), SEALED: '"sha256"'})
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+    seal_onnx(path)
 
 
 def write_torch(graph: nn.Module, description: Description, path: Path, *, aot: bool = False) -> None:
@@ -122,8 +124,9 @@ def quantize_onnx(source: Path, path: Path, description: Description, clips: Ite
     if not reader.count:
         raise ClipwiseError("int8 quantization needs calibration clips: --calibration LIST or FOLDER.")
     model = onnx.load(str(path))
-    onnx.helper.set_model_props(model, description.to_properties())
+    onnx.helper.set_model_props(model, {**description.to_properties(), SEALED: '"sha256"'})
     onnx.save(model, str(path))
+    seal_onnx(path)
 
 
 def capture(graph: nn.Module, description: Description) -> torch.export.ExportedProgram:
