@@ -122,11 +122,19 @@ def test_real_file_layouts_are_read_without_mmaction2(shared, file):
     assert not allowed
 
 
+CONFIG = """
+model = dict(
+    type='Recognizer2D',
+    backbone=dict(type='ResNetTSM', depth=50, {backbone}),
+    cls_head=dict(type='TSMHead', num_classes=400, in_channels=2048))
+"""
+
+
 def test_number_of_segments_is_read_from_the_config():
     model = randomized("tsm_tiny", num_segments=16)
     file = {
         "state_dict": to_mmaction2(model.state_dict(), model),
-        "meta": {"config": "backbone=dict(num_segments=16, depth=50)"},
+        "meta": {"config": CONFIG.format(backbone="num_segments=16")},
     }
     assert guess_model(file)[1]["num_segments"] == 16
 
@@ -360,7 +368,7 @@ def test_names_of_deep_paddle_nets(layout, depth):
     """Every name of a bottleneck net finds its place, those of ResNet-101's third stage too (a, b1, b2, …)."""
     with torch.device("meta"):
         model = create_model(f"tsn_{depth}")
-    empty = {k: torch.empty_like(v, device="cpu") for k, v in model.state_dict().items()}
+    empty = {k: torch.zeros_like(v, device="cpu") for k, v in model.state_dict().items()}
     model.state_dict = lambda: empty
     arrays = layout(model)
     assert guess_model(arrays) == (f"tsn_{depth}", {"num_classes": 400})

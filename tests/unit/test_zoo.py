@@ -178,20 +178,20 @@ def test_an_address_is_downloaded_once(published, tmp_path):
     assert zoo.resolve(known) == zoo.resolve("tiny_jester")
     folder = known.rsplit("/", 1)[0]
     (tmp_path / "shelf/other.pth").write_bytes((tmp_path / "shelf" / known.rsplit("/", 1)[1]).read_bytes())
-    first = zoo.resolve(f"{folder}/other.pth")
+    first = zoo.resolve(f"{folder}/other.pth", as_it_is=True)
     assert first.name == "other.pth"
-    second = zoo.resolve(f"{folder}//other.pth")  # the same name at another address is another file
+    second = zoo.resolve(f"{folder}//other.pth", as_it_is=True)  # the same name at another address is another file
     assert second.name == "other.pth"
     assert second != first
     with pytest.raises(CheckpointError, match=r"missing\.pth"):
         zoo.resolve(f"{folder}/missing.pth")
     server.shutdown()
-    assert zoo.resolve(f"{folder}/other.pth") == first
+    assert zoo.resolve(f"{folder}/other.pth", as_it_is=True) == first
 
 
-def test_a_strangers_file_needs_a_recipe(published, tmp_path):
+def test_a_strangers_file_is_converted(published, tmp_path):
     file = next((tmp_path / "shelf").iterdir())
-    assert zoo.resolve(file) == file
+    assert zoo.resolve(file, as_it_is=True) == file
     recipe = str(tmp_path / "tiny_jester.yaml")
     converted = zoo.resolve(file, recipe)
     assert read_passport(converted).source == str(file)

@@ -121,7 +121,7 @@ def _to_mmaction2(args: argparse.Namespace) -> int:
     from clipwise.engine.pretrained import resolve
     from clipwise.io.files import atomic_path
 
-    model, passport = load_model_and_passport(resolve(args.checkpoint))
+    model, passport = load_model_and_passport(resolve(args.checkpoint, as_it_is=True))
     meta = {
         "epoch": passport.epoch,
         "iter": passport.step,

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from clipwise.convert.traits import see_shift, traits_of
+from clipwise.convert.traits import see_shift, told_by_config, traits_of
 from clipwise.errors import CheckpointError
 
 
@@ -153,20 +153,12 @@ def _translate_mmaction2(tensors: Mapping[str, Tensor], meta: Mapping[str, Any])
             out.unused.append(key)
     out.traits = traits_of(out.tensors)
     see_shift(out.traits, tensors, r"\.conv1\.conv\.net\.weight$")
-    text = _config_text(meta)
-    if out.traits["time"] == "shift" and (found := re.search(r"num_segments\s*=\s*(\d+)", text)):
-        out.traits["num_segments"] = int(found.group(1))
-    if out.traits["non_local"] and (found := re.search(r"mode\s*=\s*['\"](\w+)['\"]", text)):
-        out.traits["non_local"] = found.group(1)
+    out.traits["told"] = told = told_by_config(meta)
+    if out.traits["time"] == "shift" and "num_segments" in told:
+        out.traits["num_segments"] = told["num_segments"]
+    if out.traits["non_local"] and told.get("non_local"):
+        out.traits["non_local"] = told["non_local"]
     return out
-
-
-def _config_text(meta: Mapping[str, Any]) -> str:
-    """The training config as text: ``meta.config`` in 0.x, ``meta.cfg`` in 1.x."""
-    inner = meta.get("meta")
-    if not isinstance(inner, Mapping):
-        return ""
-    return "\n".join(str(inner[key]) for key in ("config", "cfg") if key in inner)
 
 
 def _translate_tsm(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Translation:

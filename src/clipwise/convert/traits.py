@@ -4,10 +4,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from clipwise.errors import CheckpointError
+from clipwise.errors import CheckpointError, RecipeError
+from clipwise.models.non_local import NonLocal
+from clipwise.models.recognizer import Recognizer
+from clipwise.models.registry import model_arguments
 from clipwise.models.resnet import DEPTHS
+from clipwise.models.tpn import TPN
 
 
 def traits_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -54,6 +58,52 @@ def traits_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "non_local_sub_sample": True,
         "neck": any(key.startswith("neck.") for key in tensors),
     }
+
+
+def config_text(meta: Mapping[str, Any]) -> str | None:
+    """The training config inside a checkpoint of MMAction2: ``meta.config`` in 0.x, ``meta.cfg`` in 1.x."""
+    inner = meta.get("meta")
+    found = (inner.get(key) for key in ("config", "cfg")) if isinstance(inner, Mapping) else ()
+    return next((text for text in found if isinstance(text, str) and "_base_" not in text), None)
+
+
+def told_by_config(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The network's settings by the config inside a checkpoint, under our names; empty where there is none that can be read."""
+    from clipwise.convert.mmaction2.config_network import translate_model
+    from clipwise.convert.mmaction2.consumed import Keys
+    from clipwise.convert.mmaction2.python_config import read_config_text
+
+    text = config_text(meta)
+    if text is None:
+        return {}
+    try:
+        model = Keys(read_config_text(text, "meta.config")).pull("model")
+        segments = {"num_segments": model.take("backbone.num_segments", 8)}
+        recipe = translate_model(model, "meta.config", [])
+        return {**model_arguments(recipe["model"]), **recipe["model_args"], **segments}
+    except (RecipeError, TypeError, AttributeError, KeyError, ValueError):
+        return {}
+
+
+def hidden_settings(model: nn.Module) -> dict[str, Any]:
+    """The settings of a recognizer that neither names nor shapes of its weights show, and that change its scores."""
+    if not isinstance(model, Recognizer):
+        return {}
+    body = model.backbone
+    found: dict[str, Any] = {}
+    if body.shift_div:
+        found |= {"shift_div": body.shift_div, "num_segments": model.num_segments}
+    if body.is_3d:
+        found |= {"with_pool1": body.with_pool1, "with_pool2": body.with_pool2}
+    attention = next((module for module in body.modules() if isinstance(module, NonLocal)), None)
+    if attention is not None:
+        found["non_local"] = attention.mode
+        if attention.mode == "embedded_gaussian":
+            found["non_local_use_scale"] = attention.scale != 1.0
+    if isinstance(model, TPN):
+        scales = [int(op.scale) for op in model.neck.temporal]  # type: ignore[arg-type]
+        found |= {"flow": model.neck.flow, "temporal_scales": scales}
+    return found
 
 
 def spans_time(weight: Tensor) -> bool:

@@ -31,6 +31,7 @@ from clipwise.convert.layouts import (
     Translation,
     recognize_format,
 )
+from clipwise.convert.traits import hidden_settings
 from clipwise.errors import CheckpointError
 from clipwise.io.foreign import ForeignCheckpoint, read_foreign_checkpoint, split_checkpoint
 from clipwise.models import create_model, list_models
@@ -65,6 +66,7 @@ class ConversionReport:
         missing: names of the model that the file does not have.
         unused: names of the file that the model does not have.
         mismatched: names with both shapes, where they differ.
+        not_finite: names of the file whose tensors hold NaN or infinity.
         conflicts: why the file belongs to another network, although names and shapes may fit.
         ignored: names of the file that are not needed, with the reason.
         notes: what else is worth saying.
@@ -76,6 +78,7 @@ class ConversionReport:
     missing: list[str]
     unused: list[str]
     mismatched: list[str]
+    not_finite: list[str]
     conflicts: list[str]
     ignored: dict[str, str]
     notes: list[str]
@@ -83,7 +86,7 @@ class ConversionReport:
 
     @property
     def complete(self) -> bool:
-        return not (self.missing or self.unused or self.mismatched or self.conflicts)
+        return not (self.missing or self.unused or self.mismatched or self.not_finite or self.conflicts)
 
     def summary(self) -> str:
         """The whole report as text."""
@@ -91,6 +94,7 @@ class ConversionReport:
             f"format: {self.source_format}; {len(self.matched)} tensors matched, {len(self.missing)} missing, "
             f"{len(self.unused)} unused, {len(self.mismatched)} of another shape, {len(self.ignored)} ignored"
         ]
+        lines += [f"NaN or infinite: {name}" for name in self.not_finite]
         lines += [f"another network: {text}" for text in self.conflicts]
         lines += [f"missing: {name}" for name in self.missing]
         lines += [f"unused: {name}" for name in self.unused]
@@ -125,7 +129,7 @@ def convert_state_dict(
     own = model.state_dict()
 
     state: dict[str, Tensor] = {}
-    matched, mismatched, unused = [], [], list(translation.unused)
+    matched, mismatched, not_finite, unused = [], [], [], list(translation.unused)
     for name, tensor in translation.tensors.items():
         foreign = translation.origin[name]
         if name not in own:
@@ -135,9 +139,20 @@ def convert_state_dict(
         if fitted is None:
             mismatched.append(f"{foreign} {tuple(tensor.shape)} -> {name} {tuple(own[name].shape)}")
             continue
+        if fitted.is_floating_point() and not torch.isfinite(fitted).all():
+            not_finite.append(foreign)
         state[name] = fitted.contiguous()
         matched.append((foreign, name))
+    hidden, told = hidden_settings(model), translation.traits.get("told") or {}
     notes = list(translation.notes)
+    untold = {key: value for key, value in hidden.items() if key not in told}
+    if untold and known.name != CLIPWISE:
+        shown = ", ".join(f"{key}={value!r}" for key, value in untold.items())
+        notes.append(
+            f"names and shapes do not show {shown}: the model's settings are kept, make sure that they are the file's"
+        )
+    if "num_segments" in hidden and told.get("num_segments", hidden["num_segments"]) != hidden["num_segments"]:
+        notes.append(f"trained on {told['num_segments']} segments, the model takes {hidden['num_segments']}")
     counters = [n for n in own if n.endswith("num_batches_tracked") and n not in translation.tensors]
     for name in counters:
         state[name] = torch.zeros((), dtype=torch.long)
@@ -153,7 +168,10 @@ def convert_state_dict(
         missing=missing,
         unused=unused,
         mismatched=mismatched,
-        conflicts=_conflicts(known.name, translation.traits, model),
+        not_finite=not_finite,
+        conflicts=_conflicts(known.name, translation.traits, model)
+        + _told_otherwise(hidden, told)
+        + _named_otherwise(source, known.name, model),
         ignored=translation.ignored,
         notes=notes,
         source_format=known.name,
@@ -171,6 +189,12 @@ def load_converted(model: nn.Module, report: ConversionReport, partial: bool = F
     """
     if not report.matched:
         raise CheckpointError(f"nothing of this {report.source_format} checkpoint fits {_describe(model)}")
+    if report.not_finite:
+        raise CheckpointError(
+            f"{len(report.not_finite)} of {len(report.matched)} tensors of this {report.source_format} checkpoint hold NaN or infinity "
+            f"({', '.join(report.not_finite[:3])}{', …' * (len(report.not_finite) > 3)}): the training that wrote it had diverged. Take an "
+            "earlier checkpoint."
+        )
     if not report.complete and not partial:
         parts = list(report.conflicts)
         for label, names in (
@@ -284,6 +308,33 @@ def _conflicts(source_format: str, traits: Mapping[str, Any], model: nn.Module) 
     if shifts and source_format in (MMACTION2, TSM_ORIGINAL, TPN_ORIGINAL) and body.reverse_shift:
         out.append("the model was made with reverse_shift=True, which only Paddle's files need")
     return out
+
+
+def _told_otherwise(hidden: Mapping[str, Any], told: Mapping[str, Any]) -> list[str]:
+    """Settings that the file's own config gives another value. (The number of segments may be another on purpose.)"""
+    return [
+        f"the file's config has {key}={told[key]!r}, the model {value!r}"
+        for key, value in hidden.items()
+        if key != "num_segments"
+        and key in told
+        and (list(told[key]) if isinstance(value, list) else told[key]) != value
+    ]
+
+
+def _named_otherwise(source: Source, source_format: str, model: nn.Module) -> list[str]:
+    """Paddle's TSN and TSM have the same names and shapes; the file's name may tell."""
+    if (
+        source_format not in (PADDLE1, PADDLE2)
+        or not isinstance(source, ForeignCheckpoint)
+        or not isinstance(model, Recognizer)
+    ):
+        return []
+    name, shifts = source.path.stem.lower(), model.backbone.shift_div > 0
+    if "tsm" in name and not shifts:
+        return [f"the file is named {source.path.name}, and TSM shifts channels over time; the model does not"]
+    if "tsn" in name and shifts:
+        return [f"the file is named {source.path.name}, and TSN does not mix time; the model shifts (TSM)"]
+    return []
 
 
 def _describe(model: nn.Module) -> str:

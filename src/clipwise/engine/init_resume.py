@@ -52,7 +52,7 @@ def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> N
 def resolve_start(model: nn.Module, init: str | Path) -> Path:
     """As ``zoo.resolve``, for ``init``: here ``imagenet`` means the ImageNet weights of the model's own depth."""
     if init != "imagenet":
-        return zoo.resolve(init)
+        return zoo.resolve(init, as_it_is=True)
     return zoo.resolve(imagenet_name(contract.imagenet_body(model)[1]))
 
 

@@ -1,20 +1,21 @@
 """From a name or a stranger's file to a checkpoint of ours: download, convert, keep.
 
 ``resolve`` is what ``predict``, ``test``, ``train --init`` and ``info`` call with whatever the user typed: a path, a name in
-the zoo, or (where a recipe is given with it) a file of another project.
+the zoo, or a file of another project.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from clipwise.convert.zoo import ALIASES, CATALOGUE, Weights, find_weights
 from clipwise.data.classes import class_names_for
 from clipwise.engine.checkpoint import Passport, read_passport, save_weights
-from clipwise.errors import CheckpointError
+from clipwise.errors import CheckpointError, ClipwiseWarning
 from clipwise.io.download import cache_folder, download, locked
 from clipwise.io.names import did_you_mean
 from clipwise.models.registry import create_model, model_args, model_place
@@ -23,16 +24,18 @@ from clipwise.recipe import Recipe, load_recipe
 FOREIGN_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".pdparams")
 
 
-def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None) -> Path:
+def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None, *, as_it_is: bool = False) -> Path:
     """The file that a user means.
 
     Args:
         checkpoint: a path, which is taken as it is; a name in the zoo, which is downloaded and converted once; or an address
             (``https://…``), which is that of a name, or is downloaded once and then taken like a path.
-        recipe: with it, a file of another project is converted (and kept in the cache) too.
+        recipe: model, preprocessing and test protocol of another project's file, which is converted (and kept in the cache);
+            without one they are taken from what the file tells, with a warning that says so.
+        as_it_is: leave another project's file as it is, if there is no recipe.
 
     Returns:
-        A ``.safetensors`` checkpoint; for ImageNet weights, and for a stranger's file without a recipe, the file itself.
+        A ``.safetensors`` checkpoint; for ImageNet weights, and ``as_it_is``, the file itself.
 
     Raises:
         CheckpointError: neither a file nor a name (the nearest names are given), or it cannot be downloaded or converted.
@@ -42,9 +45,19 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None) -> Path:
     path = Path(checkpoint)
     weights = find_weights(str(checkpoint))
     if path.is_file() or (path.exists() and weights is None):
-        if recipe is not None and path.suffix in FOREIGN_SUFFIXES:
-            return _convert_once(path, load_recipe(recipe) if isinstance(recipe, str) else recipe)
-        return path
+        if path.suffix not in FOREIGN_SUFFIXES or path.is_dir() or (recipe is None and as_it_is):
+            return path
+        if recipe is None:
+            from clipwise.convert.own_recipe import recipe_of_weights
+
+            recipe, why = recipe_of_weights(path)
+            warnings.warn(
+                f"{path} is converted as {recipe.model}, {why}. Another recipe: clipwise convert {path} --recipe RECIPE --out "
+                f"{path.stem}.safetensors",
+                ClipwiseWarning,
+                stacklevel=2,
+            )
+        return _convert_once(path, load_recipe(recipe) if isinstance(recipe, str) else recipe)
     if weights is None:
         raise CheckpointError(_unknown(str(checkpoint)))
     if weights.recipe is None:
@@ -104,15 +117,16 @@ def convert_checkpoint(
     from clipwise.convert.weights import convert_state_dict, load_converted, read_foreign_checkpoint
 
     foreign = read_foreign_checkpoint(file)
-    args = _foreign_model_args(recipe, foreign)
+    args, differs = _foreign_model_args(recipe, foreign)
     model = create_model(recipe.model, **args)
     report = convert_state_dict(foreign, model, weights_of=weights_of)
+    report.notes += differs
     load_converted(model, report, partial=partial)
     values = recipe.model_dump(mode="json")
     count = args.get("num_classes")
     if count:
         values["num_classes"] = count
-        classes = classes or class_names_for(recipe.name, count)
+        classes = classes or _names_in(foreign.meta, count) or class_names_for(recipe.name, count)
         if classes and len(classes) != count:
             raise CheckpointError(f"{len(classes)} class names were given, but the network has {count} outputs.")
     passport = Passport(
@@ -128,9 +142,10 @@ def convert_checkpoint(
     return report
 
 
-def _foreign_model_args(recipe: Recipe, foreign) -> dict[str, Any]:
+def _foreign_model_args(recipe: Recipe, foreign) -> tuple[dict[str, Any], list[str]]:
+    """The model's arguments with the file's number of classes, and a note where the recipe was published with another."""
     if recipe.task != "recognition":
-        return model_args(recipe)
+        return model_args(recipe), []
     from clipwise.convert.weights import guess_model
 
     try:
@@ -142,7 +157,26 @@ def _foreign_model_args(recipe: Recipe, foreign) -> dict[str, Any]:
         raise CheckpointError(
             f"the number of classes can be seen neither in {foreign.path} nor in the recipe; set num_classes."
         )
-    return model_args(recipe, count)
+    if found and recipe.num_classes and found != recipe.num_classes:
+        raise CheckpointError(
+            f"{foreign.path} has {found} outputs, but the recipe says num_classes: {recipe.num_classes}. Give num_classes={found}, or "
+            "the recipe that the file was trained with."
+        )
+    published = recipe.published.num_classes
+    notes = [f"the file has {found} outputs, the recipe's published model {published}: converted with {found}"]
+    return model_args(recipe, count), notes if found and published and found != published else []
+
+
+def _names_in(meta: Mapping[str, Any], count: int) -> list[str] | None:
+    """Class names that MMAction2 keeps in its files (``meta.CLASSES`` in 0.x, ``meta.dataset_meta.classes`` in 1.x)."""
+    inner = meta.get("meta")
+    if not isinstance(inner, Mapping):
+        return None
+    data = inner.get("dataset_meta")
+    for names in (inner.get("CLASSES"), data.get("classes") if isinstance(data, Mapping) else None):
+        if isinstance(names, list | tuple) and len(names) == count and all(isinstance(name, str) for name in names):
+            return list(names)
+    return None
 
 
 def _convert_once(path: Path, recipe: Recipe) -> Path:

@@ -19,7 +19,7 @@ class ForeignCheckpoint:
 
     Attributes:
         path: the file.
-        tensors: name to tensor; a leading ``module.`` (DataParallel) is removed.
+        tensors: name to tensor, without what torch's wrappers put in (``module.``, ``_orig_mod.``, …).
         meta: the rest of the file: ``meta`` of MMAction2, ``arch`` of TSM, …
     """
 
@@ -59,7 +59,7 @@ def split_checkpoint(content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(content, Mapping):
         return {}, {}
     meta: dict[str, Any] = {}
-    for key in ("state_dict", "model_state", "model", "params"):
+    for key in ("state_dict", "model_state", "model_state_dict", "model", "params"):
         if isinstance(content.get(key), Mapping):
             meta = {str(k): v for k, v in content.items() if k != key}
             content = content[key]
@@ -72,9 +72,24 @@ def split_checkpoint(content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors[str(key)] = value.detach()
         else:
             meta.setdefault(str(key), value)
-    if tensors and all(key.startswith("module.") for key in tensors):
-        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
-    return tensors, meta
+    return _unwrapped(tensors), meta
+
+
+# What compile, FSDP and activation checkpointing put into names, and DataParallel and Lightning before all of them.
+_INSIDE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+_BEFORE = ("module.", "model.")
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the names that they had before any wrapper."""
+    names = {key: key for key in tensors}
+    for inside in _INSIDE:
+        names = {key: name.replace(inside, "") for key, name in names.items()}
+    while names and (word := next((w for w in _BEFORE if all(n.startswith(w) for n in names.values())), None)):
+        names = {key: name.removeprefix(word) for key, name in names.items()}
+    if len(set(names.values())) < len(names):  # two copies of a network in one file
+        return tensors
+    return {names[key]: tensor for key, tensor in tensors.items()}
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -90,6 +90,8 @@ def load_imagenet(
         if value.shape != target.shape:
             misfits.append(f"{name}: file {tuple(value.shape)}, model {tuple(target.shape)}")
             continue
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{name} of these ImageNet weights holds NaN or infinity; download the file again.")
         target.copy_(value)
         report["loaded"].append(name)
 

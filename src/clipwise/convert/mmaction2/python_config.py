@@ -35,10 +35,17 @@ def read_python_config(path: str | Path, _open: tuple[Path, ...] = ()) -> dict[s
     if path.resolve() in _open:
         raise RecipeError(f"{path}: its _base_ files lead back to itself.")
     try:
-        text = REFERENCE.sub(r"\2", path.read_text(encoding="utf-8-sig"))
-        tree = ast.parse(text, filename=str(path))
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: can't be read ({error}).") from None
+    return read_config_text(text, path, _open)
+
+
+def read_config_text(text: str, path: str | Path, _open: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """As :func:`read_python_config`, of a config's text; ``path`` names it, and its bases lie beside it."""
+    path = Path(path)
+    try:
+        tree = ast.parse(REFERENCE.sub(r"\2", text), filename=str(path))
     except SyntaxError as error:
         raise RecipeError(f"{path}:{error.lineno}: not valid Python: {error.msg}.") from None
     except (RecursionError, MemoryError, ValueError) as error:
