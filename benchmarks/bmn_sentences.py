@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from clipwise.engine.localization import LocalizationTask, evaluate_proposals, measure_recall, propose
+from clipwise.engine.localization import LocalizationTask, evaluate_proposals, measure
 from clipwise.engine.log import RunLog
 from clipwise.engine.train import train
+from clipwise.models.localizer_rules import LabeledVideo
 from clipwise.recipe import load_recipe
 from clipwise.tasks.bmn_targets import bmn_targets
 from clipwise.tasks.detection_metrics import AverageRecall
@@ -70,11 +71,12 @@ def prior(recipe, data: str) -> AverageRecall:
     outputs = torch.stack([iou, hit], 1), start, end
     assert task.val_set is not None
     videos = task.val_set.annotations.videos
-    (segments, scores) = next(iter(propose(outputs, [1.0], recipe, model.layout)))
+    (found,) = task.rules.decode(outputs, [LabeledVideo(model.temporal_dim, 1.0)])
     proposals = {
-        name: np.column_stack([segments * v.covered_s(recipe.input.time_base), scores]) for name, v in videos.items()
+        name: np.column_stack([found.segments_s * v.covered_s(recipe.input.time_base), found.scores])
+        for name, v in videos.items()
     }
-    recall = measure_recall(proposals, task.val_set.annotations.ground_truth()).recall
+    recall = measure(proposals, task.val_set.annotations.ground_truth()).recall
     assert recall is not None
     return recall
 

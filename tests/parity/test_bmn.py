@@ -20,7 +20,8 @@ from clipwise.convert.bmn_layouts import (
 from clipwise.engine.checkpoint import load_model
 from clipwise.errors import CheckpointError, ClipwiseError
 from clipwise.models import create_model
-from clipwise.models.bmn import BMNShape, bmn
+from clipwise.models.bmn import BMNRules, bmn
+from clipwise.recipe import make_recipe
 
 SOURCES = {"mmaction2": "bmn_400x100", "jjboy": "bmn_jjboy"}
 
@@ -224,8 +225,12 @@ def test_any_feature_dimension_is_padded_with_zeros():
 
 
 def test_shape_of_a_network_is_told_by_its_arguments():
-    assert BMNShape.of({}) == (400, 100, 100, "duration_start")
-    assert BMNShape.of({"temporal_dim": 200, "layout": "start_end", "feat_dim": 2048}) == (2048, 200, 200, "start_end")
+    def shape(**settings):
+        rules = BMNRules(settings, make_recipe({"task": "localization"}))
+        return rules.feat_dim, rules.length, rules.max_duration, rules.layout
+
+    assert shape() == (400, 100, 100, "duration_start")
+    assert shape(temporal_dim=200, layout="start_end", feat_dim=2048) == (2048, 200, 200, "start_end")
 
 
 def test_every_bmn_file_goes_through_the_command_line(tmp_path, capsys):

@@ -27,6 +27,7 @@ from clipwise.export.graphs import make_graph
 from clipwise.export.runtimes import load_exported_model
 from clipwise.export.writers import quantize_onnx, write_onnx, write_openvino
 from clipwise.infer.predictor import Predictor
+from clipwise.models.registry import frames_setting
 from clipwise.recipe import flatten, make_recipe
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
@@ -236,7 +237,7 @@ def _clips_key(recipe: dict[str, Any]) -> str:
         return "clips"
     if recipe["sampling"] == "dense":
         return "fixed"
-    return "twice" if "tsm" in recipe["model"] else "segments"
+    return "twice" if frames_setting(recipe["model"]) else "segments"  # a network of so many frames can only look twice
 
 
 def _own_clips(recipe: dict[str, Any]) -> int:

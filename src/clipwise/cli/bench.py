@@ -59,18 +59,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def open_target(what: str, overrides: list[str], device: str | None, amp: str = "no", max_views: int | None = None):
-    """What is measured: a Predictor, or for BMN (model, (F, L), device).
+    """What is measured: a Predictor, or for a localizer (model, (F, L), device).
 
     Raises:
         ClipwiseError: it is neither a file nor a model nor a recipe.
     """
     from clipwise.engine.checkpoint import Passport, load_model_and_passport
     from clipwise.engine.device import pick_device
+    from clipwise.engine.task import task_class
     from clipwise.infer.predictor import Predictor
     from clipwise.models import list_models
-    from clipwise.models.bmn import BMN
-    from clipwise.models.registry import build_model, model_args
-    from clipwise.recipe import LocalizationRecipe, RecognitionRecipe, apply_overrides, load_recipe, make_recipe
+    from clipwise.models.contract import input_spec
+    from clipwise.models.registry import build_model, model_args, model_place, model_task
+    from clipwise.recipe import apply_overrides, load_recipe, make_recipe
 
     place = pick_device(device)
     path = Path(what)
@@ -89,36 +90,31 @@ def open_target(what: str, overrides: list[str], device: str | None, amp: str = 
         if overrides:
             passport.recipe = make_recipe(apply_overrides(passport.recipe, overrides), source=what).model_dump()
     else:
-        if what in list_models():
+        if (":" in what and not path.exists()) or what in list_models():
             recipe = make_recipe(apply_overrides(plain_recipe(what), overrides), source=what)
         else:
             recipe = load_recipe(what, overrides)
-        if isinstance(recipe, LocalizationRecipe):
-            network = build_model(recipe).eval().to(place)
-            passport = Passport(recipe.model, model_args(recipe))
-        else:
-            assert isinstance(recipe, RecognitionRecipe)
-            classes = recipe.num_classes or recipe.published.num_classes or 400
-            network = build_model(recipe, classes).eval().to(place)
-            passport = Passport(recipe.model, model_args(recipe, classes), recipe=recipe.model_dump())
-    if isinstance(network, BMN):
-        return network, (network.feat_dim, network.temporal_dim), place
+        classes = task_class(recipe.task).plan(recipe).num_classes
+        network = build_model(recipe, classes).eval().to(place)
+        passport = Passport(model_place(recipe.model), model_args(recipe, classes), recipe=recipe.model_dump())
+    if model_task(passport.model) != "recognition":
+        return network, input_spec(network).shape, place
     return Predictor(network, passport, device=place, amp=amp, max_views=max_views)
 
 
 def plain_recipe(name: str) -> dict[str, Any]:
     """One center view of the shape that the model is made for."""
-    from clipwise.models import create_model
+    from clipwise.models.contract import input_spec
+    from clipwise.models.registry import create_model, model_arguments, model_task
 
-    if name == "bmn":
-        return {"task": "localization", "model": "bmn", "name": name}
+    if (task := model_task(name)) != "recognition":
+        return {"task": task, "model": name, "name": name}
     import torch
 
     with torch.device("meta"):
-        model: Any = create_model(name)
-    _, t, h, w = model.clip_shape
+        _, t, h, w = input_spec(create_model(name)).shape
     size = h if h == w else [w, h]
-    frames = {"num_segments": t} if name.startswith(("tsn", "tsm", "tpn_tsm")) else {"clip_len": t, "frame_interval": 8}
+    frames = {"num_segments": t} if "num_segments" in model_arguments(name) else {"clip_len": t, "frame_interval": 8}
     return {"model": name, "name": name, "test": {"crop_size": size, "resize": size}, **frames}
 
 
@@ -128,7 +124,9 @@ def _speed(args: argparse.Namespace, target: Any) -> int:
     timing = dict(min_runs=args.runs, min_s=args.seconds)
     if isinstance(target, tuple):
         if args.data:
-            raise ClipwiseError("BMN takes features, so it can't be measured from video files; leave out --data.")
+            raise ClipwiseError(
+                "a localizer takes features, so it can't be measured from video files; leave out --data."
+            )
         model, shape, place = target
         speed = bench_features(model, shape, place, **timing)
     else:

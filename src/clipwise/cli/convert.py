@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.out.endswith(".safetensors"):
         raise ClipwiseError(f"--out {args.out}: our checkpoints are .safetensors files.")
     from clipwise.engine.pretrained import convert_checkpoint
+    from clipwise.models.registry import model_task
     from clipwise.recipe import load_recipe
 
     classes = None
@@ -62,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
         classes = read_classes(args.classes)
     recipe = load_recipe(args.recipe, args.set)
-    if recipe.model != "bmn":
-        _refuse(args, f"{args.recipe}, which is no BMN", "weights_of")
+    if model_task(recipe.model) != "localization":
+        _refuse(args, f"{args.recipe}, which is no localizer", "weights_of")
     report = convert_checkpoint(
         args.checkpoint,
         recipe,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from clipwise.cli.common import add_json, count, print_json
 
 if TYPE_CHECKING:
-    from clipwise.recipe import Recipe, RecognitionRecipe
+    from clipwise.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +54,7 @@ def explain_recipe(recipe: Recipe, num_devices: int = 1, num_samples: int | None
         num_devices: devices that train together.
         num_samples: size of the training list; the published list's if not given.
     """
-    from clipwise.recipe import RecognitionRecipe, scaled_lr
+    from clipwise.recipe import scaled_lr
 
     global_batch = recipe.batch_size * recipe.accumulate * num_devices
     samples = num_samples or recipe.published.num_train_samples
@@ -81,27 +81,10 @@ def explain_recipe(recipe: Recipe, num_devices: int = 1, num_samples: int | None
         whole = recipe.batch_size * num_devices
         steps = samples // whole if getattr(recipe.input, "drop_last", False) else -(-samples // whole)
         facts["steps"] = f"{steps} an epoch, {steps * recipe.epochs} in all ({samples} samples)"
-    if isinstance(recipe, RecognitionRecipe):
-        facts.update(_explain_views(recipe))
+    facts.update(recipe.input_facts())
     published = {k: v for k, v in recipe.published.model_dump().items() if v is not None}
     if published:
         facts["published"] = ", ".join(f"{k} {v}" for k, v in published.items())
     if recipe.notes:
         facts["differs from the published run or surprises"] = list(recipe.notes)
     return facts
-
-
-def _explain_views(recipe: RecognitionRecipe) -> dict[str, str]:
-    crops = {"center": 1, "three": 3, "ten": 10}[recipe.test.crop]
-    if recipe.num_segments:
-        train = f"{recipe.num_segments} segments" + (f" x {recipe.clip_len} frames" if recipe.clip_len > 1 else "")
-        frames = recipe.test.num_segments or recipe.num_segments
-        clips = recipe.test.num_clips * (2 if recipe.test.twice_sample else 1)
-    else:
-        train = f"{recipe.clip_len} frames, every {recipe.frame_interval}."
-        frames, clips = recipe.clip_len, recipe.test.num_clips * (2 if recipe.test.twice_sample else 1)
-    return {
-        "training input": f"{train}, {recipe.crop_size} px",
-        "test views": f"{clips * crops} = {clips} clips x {crops} crops of {frames} frames at {recipe.test.crop_size} px, "
-        f"averaged as {recipe.test.average_clips}; clips placed by the rule of {recipe.test.rule}",
-    }

@@ -74,7 +74,7 @@ def describe(args: argparse.Namespace) -> dict[str, Any]:
         facts = _describe_recipe(args, args.what)
     elif weights is not None:
         facts = _describe_recipe(args, weights.recipe) if weights.recipe else {}
-    elif args.what in list_models():
+    elif ":" in args.what or args.what in list_models():
         return _describe_model(args)
     else:
         from clipwise.io.names import did_you_mean
@@ -106,11 +106,10 @@ def _describe_model(args: argparse.Namespace) -> dict[str, Any]:
 def _model_shape(make) -> tuple[int, ...]:
     import torch
 
+    from clipwise.models.contract import input_spec
+
     with torch.device("meta"):
-        model = make()
-    if hasattr(model, "clip_shape"):
-        return model.clip_shape
-    return (model.feat_dim, model.temporal_dim)
+        return input_spec(make()).shape
 
 
 def _describe_recipe(args: argparse.Namespace, name: str) -> dict[str, Any]:
@@ -124,25 +123,15 @@ def _describe_recipe(args: argparse.Namespace, name: str) -> dict[str, Any]:
 
 
 def _recipe_cost(args: argparse.Namespace, recipe, num_classes: int | None) -> dict[str, Any]:
-    from clipwise.models.bmn import BMNShape
-    from clipwise.models.registry import build_model, model_args
-    from clipwise.recipe import LocalizationRecipe
+    from clipwise.engine.task import task_class
+    from clipwise.models.registry import build_model
 
-    batch = args.batch or recipe.batch_size
-    if isinstance(recipe, LocalizationRecipe):
-        shape = tuple(BMNShape.of(model_args(recipe))[:2])
-        return _cost(args, lambda: build_model(recipe), shape, None, 1, batch, recipe.optimizer)
-    classes = num_classes or recipe.num_classes or recipe.published.num_classes or 400
-    channels = model_args(recipe, classes).get("in_channels", 3)
-    frames = recipe.num_segments or recipe.clip_len
-    test_frames = args.frames or (recipe.test.num_segments or recipe.num_segments or recipe.clip_len)
-    side = recipe.test.crop_size or 224
-    view = (channels, test_frames, *_size(args, (side, side) if isinstance(side, int) else side[::-1]))
-    side = recipe.crop_size or 224
-    clip = (channels, frames, *((side, side) if isinstance(side, int) else side[::-1]))
-    crops = {"center": 1, "three": 3, "ten": 10}[recipe.test.crop]
-    views = args.views or crops * recipe.test.num_clips * (2 if recipe.test.twice_sample else 1)
-    return _cost(args, lambda: build_model(recipe, classes), view, clip, views, batch, recipe.optimizer)
+    plan = task_class(recipe.task).plan(recipe, num_classes)
+    view = plan.view
+    if len(view) == 4:
+        view = (view[0], args.frames or view[1], *_size(args, view[2:]))
+    batch, views = args.batch or recipe.batch_size, args.views or plan.views
+    return _cost(args, lambda: build_model(recipe, plan.num_classes), view, plan.train, views, batch, recipe.optimizer)
 
 
 def _size(args: argparse.Namespace, default: tuple[int, ...]) -> tuple[int, ...]:
@@ -156,7 +145,7 @@ def _size(args: argparse.Namespace, default: tuple[int, ...]) -> tuple[int, ...]
 def _cost(args, make, view, clip, views: int, batch: int, optimizer: str) -> dict[str, Any]:
     from clipwise.models.cost import measure_cost
 
-    cost = measure_cost(make, view, clip, "cpu" if len(view) == 2 else "meta")
+    cost = measure_cost(make, view, clip)
     facts: dict[str, Any] = {
         "parameters": cost.parameters,
         "weights_mb": round(cost.weight_bytes / 1e6, 1),
@@ -191,7 +180,8 @@ def _time_view(make, view, device: str) -> float:
     with torch.inference_mode():
         for _ in range(4):
             started = time.perf_counter()
-            model(clip).sum().item() if len(view) == 4 else model(clip)[0].sum().item()
+            outputs = model(clip)
+            (outputs if isinstance(outputs, torch.Tensor) else outputs[0]).sum().item()
             seconds.append(time.perf_counter() - started)
     return round(statistics.median(seconds[1:]), 4)
 

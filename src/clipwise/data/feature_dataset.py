@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -128,7 +129,7 @@ class FeatureDataset(Dataset):
     Args:
         annotations: the videos, in their order.
         store: where features come from.
-        temporal_dim: L.
+        temporal_dim: L; None leaves every sequence at its own length.
         rescale: how a sequence of another length becomes L positions.
         in_memory: read everything now; later batches are slices of one array.
 
@@ -141,7 +142,7 @@ class FeatureDataset(Dataset):
         annotations: AnnotationSet,
         store: FeatureStore,
         *,
-        temporal_dim: int,
+        temporal_dim: int | None,
         rescale: Rescale = "linear",
         time_base: TimeBase = "duration",
         in_memory: bool = False,
@@ -156,9 +157,10 @@ class FeatureDataset(Dataset):
         self.names = list(annotations.videos)
         self.temporal_dim, self.rescale = temporal_dim, rescale
         self.segments = [v.fractions(time_base) for v in annotations.videos.values()]
-        self.memory: torch.Tensor | None = None
+        self.memory: Sequence[torch.Tensor] | None = None
         if in_memory:
-            self.memory = torch.stack([self._load(i) for i in range(len(self))])
+            rows = [self._load(i) for i in range(len(self))]
+            self.memory = rows if temporal_dim is None else torch.stack(rows)  # type: ignore[assignment]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -166,6 +168,8 @@ class FeatureDataset(Dataset):
     def _load(self, index: int) -> torch.Tensor:
         name = self.names[index]
         values = self.store.read(name)
+        if self.temporal_dim is None:
+            return torch.from_numpy(np.ascontiguousarray(values.T))
         if self.rescale == "none" and len(values) != self.temporal_dim:
             raise DataError(
                 f"{self.store.where(name)}: {len(values)} positions, but temporal_dim is {self.temporal_dim}. Set rescale=linear."

@@ -1,4 +1,7 @@
-"""A localization run's parts: feature files and annotations, BMN's loss of a batch, validation by AR@AN and AUC."""
+"""A localization run's parts: feature files and annotations, the loss of a batch, validation by AR@AN and AUC, or by mAP.
+
+What is particular to a network stands in its rules (``clipwise.models.localizer_rules``).
+"""
 
 from __future__ import annotations
 
@@ -19,15 +22,13 @@ from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import make_accelerator, world
 from clipwise.engine.evaluate import autocast
 from clipwise.engine.log import RunLog
-from clipwise.engine.task import Task
+from clipwise.engine.task import InputPlan, Task
 from clipwise.errors import CheckpointError, DataError
-from clipwise.models.bmn import BMN, BMNShape
+from clipwise.models.localizer_rules import LabeledVideo, localizer_rules
 from clipwise.models.registry import build_model, model_args, model_place
 from clipwise.recipe import LocalizationRecipe, apply_overrides, load_recipe, make_recipe
-from clipwise.tasks.bmn_targets import bmn_loss, bmn_targets
-from clipwise.tasks.detection_metrics import AverageRecall, average_recall_at_avg_proposals
+from clipwise.tasks.detection_metrics import AverageRecall, average_recall_at_avg_proposals, detection_map
 from clipwise.tasks.detections import ResultWriter
-from clipwise.tasks.proposals import Proposals, generate_proposals
 
 
 @dataclass
@@ -38,23 +39,28 @@ class LocalizationResult:
         proposals: video -> (n, 3) start and end in seconds, score; best first.
         ground_truth: video -> [{"segment", "label"}].
         recall: AR@AN, None where no video has an action.
+        labels: video -> (n,) names of their classes, where the network gives any.
+        mean_ap: mAP over the overlaps of ActivityNet, as a share; None without classes.
     """
 
     proposals: dict[str, np.ndarray]
     ground_truth: dict[str, list[dict[str, Any]]]
     recall: AverageRecall | None = None
+    labels: dict[str, list[str]] | None = None
+    mean_ap: float | None = None
 
     def figures(self) -> dict[str, float]:
-        """AR@1, @5, @10, @100 as shares, and AUC in percent."""
-        if self.recall is None:
-            return {}
-        return {("auc" if k == "AUC" else k): v for k, v in self.recall.summary().items()}
+        """AR@1, @5, @10, @100 as shares, and AUC in percent; mAP as a share."""
+        found = {} if self.mean_ap is None else {"mAP": self.mean_ap}
+        if self.recall is not None:
+            found |= {("auc" if k == "AUC" else k): v for k, v in self.recall.summary().items()}
+        return found
 
     def save(self, path: str | Path) -> None:
         """Write a result file in ActivityNet's form."""
         with ResultWriter(path) as file:
             for video, rows in self.proposals.items():
-                file.add(video, rows[:, :2], rows[:, 2])
+                file.add(video, rows[:, :2], rows[:, 2], self.labels[video] if self.labels else None)
 
 
 class LocalizationTask(Task):
@@ -67,7 +73,12 @@ class LocalizationTask(Task):
         main_metric: the figure by which the best checkpoint is chosen.
     """
 
-    main_metric = "auc"
+    @classmethod
+    def plan(cls, recipe: Any, num_classes: int | None = None) -> InputPlan:
+        """Features of one video."""
+        rules = localizer_rules(recipe.model, model_args(recipe, num_classes), recipe)
+        length = rules.padded_length(recipe.temporal_dim)
+        return InputPlan((rules.channels, length), (rules.channels, length), num_classes=num_classes)
 
     def __init__(
         self,
@@ -97,10 +108,16 @@ class LocalizationTask(Task):
         if recipe.feat_dim == "auto":
             recipe = recipe.model_copy(update={"feat_dim": self.store.find_feat_dim()})
             log.say(f"feat_dim {recipe.feat_dim}, as the features in {self.store.source} have it.")
-        self.model: Any = build_model(recipe)  # first: it knows which arguments are wrong
-        _leave_out_invalid_cells(self.model)
-        self.recipe, self.shape = recipe, BMNShape.of(model_args(recipe))
-        self.store.feat_dim = self.shape.feat_dim
+        self.recipe, self.classes = (
+            recipe,
+            class_names({everything.source: everything, val_file.source: val_file}.values()),
+        )
+        # first: it knows which arguments are wrong
+        self.model: Any = build_model(recipe, len(self.classes) or None)
+        self.rules = localizer_rules(recipe.model, self._model_args(), recipe)
+        self.rules.prepare(self.model)
+        self.main_metric = "mAP" if self.rules.labeled else "auc"
+        self.store.feat_dim = self.rules.feat_dim
         self.val_videos: AnnotationSet | None = None
         if other or everything.has_subset(recipe.val.subset):
             self.val_videos = self._usable(_subset(val_file, recipe.val.subset), training=False)
@@ -127,6 +144,9 @@ class LocalizationTask(Task):
             pin_memory=self.device.type != "cpu",
         )
 
+    def _model_args(self) -> dict[str, Any]:
+        return model_args(self.recipe, len(self.classes) or None)
+
     def _usable(self, videos: AnnotationSet, training: bool = True) -> AnnotationSet:
         """The videos that have features; in training also with sound segments."""
         recipe = self.recipe
@@ -149,7 +169,7 @@ class LocalizationTask(Task):
         return FeatureDataset(
             videos,
             self.store,
-            temporal_dim=recipe.temporal_dim,
+            temporal_dim=self.rules.length,
             rescale=recipe.input.rescale,
             time_base=recipe.input.time_base,
             in_memory=recipe.input.in_memory,
@@ -167,34 +187,29 @@ class LocalizationTask(Task):
         """
         seed = np.random.SeedSequence((self.recipe.seed, *key)).generate_state(1)[0]
         generator = torch.Generator(self.device).manual_seed(int(seed))
-        parts = self._parts(model, batch, self.train_set, generator)
+        rng = np.random.default_rng(int(seed))
+        pairs = [self.rules.sample(x, v, rng) for x, v in zip(batch["features"], self._videos(batch, self.train_set))]
+        features = batch["features"] if self.rules.length else [x for x, _ in pairs]
+        with autocast(self.device, self.recipe.amp):
+            outputs = model(self.rules.inputs(features).to(self.device))
+        parts = self.rules.loss(self.model, outputs, [v for _, v in pairs], generator)
         return parts["loss"], {f"loss_{k}" if k != "loss" else k: v for k, v in parts.items()}
 
-    def _parts(
-        self, model: nn.Module, batch: dict[str, Any], dataset: FeatureDataset, generator: torch.Generator
-    ) -> dict[str, torch.Tensor]:
-        with autocast(self.device, self.recipe.amp):
-            outputs = model(batch["features"])
-        return self._score(outputs, batch, dataset, generator)
-
-    def _score(self, outputs, batch, dataset: FeatureDataset, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        recipe, layout = self.recipe, self.shape.layout
-        targets = bmn_targets(
-            [dataset.segments[i] for i in batch["index"]],
-            self.shape.temporal_dim,
-            self.shape.max_duration,
-            convention=recipe.bmn.targets,
-            layout=layout,
-            device=self.device if self.device.type != "mps" else None,
-        ).to(self.device)
-        tem, reg, cls = recipe.bmn.loss_weights
-        conf, start, end = outputs
-        parts = bmn_loss(
-            conf, start, end, targets, recipe.bmn.losses, layout, reg_weight=reg, cls_weight=cls, generator=generator
-        )
-        if tem != 1:
-            parts["loss"] = parts["loss"] + (tem - 1) * parts["tem"]
-        return parts
+    def _videos(self, batch: dict[str, Any], dataset: FeatureDataset, annotated: bool = True) -> list[LabeledVideo]:
+        """What is known about a batch's videos."""
+        known = []
+        number = {name: i for i, name in enumerate(self.classes)}
+        for features, index in zip(batch["features"], map(int, batch["index"])):
+            video = dataset.annotations.videos[dataset.names[index]]
+            truth: dict[str, Any] = {}
+            if annotated:
+                strange = [label for label in video.labels if label not in number] if self.rules.labeled else []
+                if strange:
+                    raise DataError(f"video {video.name!r} has class {strange[0]!r}, which the network does not know.")
+                truth = {"labels": np.array([number.get(label, -1) for label in video.labels], np.int64)}
+                truth["segments"] = dataset.segments[index]
+            known.append(LabeledVideo(features.shape[1], video.covered_s(self.recipe.input.time_base), **truth))
+        return known
 
     def audit(self, short_check: bool) -> None:
         """Read the features of some videos, so that what is wrong with all of them is said before the first epoch.
@@ -228,26 +243,29 @@ class LocalizationTask(Task):
         )
         generator = torch.Generator(self.device).manual_seed(recipe.seed)
         proposals: dict[str, np.ndarray] = {}
+        labels: dict[str, list[str]] = {}
         total, count = 0.0, 0
         for batch in prefetch(loader, self.device):
             with autocast(self.device, recipe.amp):
-                outputs = model(batch["features"])
+                outputs = model(self.rules.inputs(batch["features"]).to(self.device))
             index = [int(i) for i in batch["index"]]
-            total += float(self._score(outputs, batch, self.val_set, generator)["loss"]) * len(index)
+            terms = self.rules.loss(model, outputs, self._videos(batch, self.val_set), generator)
+            total += float(terms["loss"]) * len(index)
             count += len(index)
-            names = [self.val_set.names[i] for i in index]
-            covered = [self.val_set.annotations.videos[n].covered_s(recipe.input.time_base) for n in names]
-            for name, (segments, scores) in zip(names, propose(outputs, covered, recipe, self.shape.layout)):
-                proposals[name] = np.column_stack([segments, scores])
+            found = self.rules.decode(outputs, self._videos(batch, self.val_set, annotated=False))
+            for name, one in zip([self.val_set.names[i] for i in index], found):
+                proposals[name] = np.column_stack([one.segments_s, one.scores])
+                if one.labels is not None:
+                    labels[name] = [self.classes[i] for i in one.labels]
                 progress()
         if training:
             model.train()
         if processes > 1:
             gathered: list[Any] = [None] * processes
-            torch.distributed.all_gather_object(gathered, (proposals, total, count))
-            proposals = {name: rows for part, _, _ in gathered for name, rows in part.items()}
-            total, count = sum(g[1] for g in gathered), sum(g[2] for g in gathered)
-        result = measure_recall(proposals, self.val_set.annotations.ground_truth())
+            torch.distributed.all_gather_object(gathered, (proposals, labels, total, count))
+            proposals, labels = ({k: v for g in gathered for k, v in g[n].items()} for n in (0, 1))
+            total, count = sum(g[2] for g in gathered), sum(g[3] for g in gathered)
+        result = measure(proposals, self.val_set.annotations.ground_truth(), labels if self.rules.labeled else None)
         return {**result.figures(), "loss": total / count}, result
 
     def passport(self) -> Passport:
@@ -255,8 +273,8 @@ class LocalizationTask(Task):
         sets = [self.train_videos] + ([self.val_videos] if self.val_videos else [])
         return Passport(
             model=model_place(self.recipe.model),
-            model_args=model_args(self.recipe),
-            classes=class_names(sets),
+            model_args=self._model_args(),
+            classes=self.classes if self.rules.labeled else class_names(sets),
             recipe=self.recipe.model_dump(mode="json"),
             data={
                 "train": self.source,
@@ -305,9 +323,10 @@ def evaluate_proposals(
     if data is None and not (plan.train_data or (plan.annotations and plan.features)) and "train" in passport.data:
         data = str(Path(passport.data["train"]).parent)
     task = LocalizationTask(plan, accelerator, RunLog(None, quiet=True), data=data, training=False)
-    _leave_out_invalid_cells(model)
-    task.model, task.shape = model, BMNShape.of(passport.model_args)
-    task.store.feat_dim = task.shape.feat_dim
+    task.model, task.rules = model, localizer_rules(passport.model, passport.model_args, plan)
+    task.classes = passport.classes or task.classes if task.rules.labeled else task.classes
+    task.rules.prepare(model)
+    task.store.feat_dim = task.rules.feat_dim
     if task.val_videos is None:
         raise DataError(f"{task.source} has no videos of subset {plan.val.subset!r}.")
     done = 0
@@ -320,37 +339,22 @@ def evaluate_proposals(
     return task.validate(task.model, advance)[1]
 
 
-def propose(outputs: Any, covered_s: Any, recipe: LocalizationRecipe, layout: str) -> Proposals:
-    """Proposals in seconds from a network's outputs, by the recipe's rules."""
-    conf, start, end = outputs
-    return generate_proposals(
-        conf,
-        start,
-        end,
-        covered_s,
-        top_k=recipe.nms.max_proposals,
-        convention=recipe.bmn.proposals,
-        layout=layout,  # type: ignore[arg-type]
-        alpha=recipe.nms.alpha,
-        low_threshold=recipe.nms.low,
-        high_threshold=recipe.nms.high,
-    )
-
-
-def measure_recall(
-    proposals: dict[str, np.ndarray], ground_truth: dict[str, list[dict[str, Any]]]
+def measure(
+    found: dict[str, np.ndarray],
+    ground_truth: dict[str, list[dict[str, Any]]],
+    labels: dict[str, list[str]] | None = None,
 ) -> LocalizationResult:
-    """AR@AN of proposals; without any action there is nothing to measure."""
-    recall = None
+    """AR@AN of what was found, and mAP where it has classes; without any action there is nothing to measure."""
+    recall, mean_ap = None, None
     if any(ground_truth.values()):
-        recall = average_recall_at_avg_proposals(ground_truth, proposals)
-    return LocalizationResult(proposals, ground_truth, recall)
-
-
-def _leave_out_invalid_cells(model: Any) -> None:
-    """Of a BMN's map, that is: neither loss nor proposals look at proposals past the end of the video."""
-    if isinstance(model, BMN):  # an exported one is as it is
-        model.proposal.map_cells = "valid"
+        recall = average_recall_at_avg_proposals(ground_truth, found)
+        if labels is not None:
+            named = {
+                video: [{"segment": r[:2], "score": r[2], "label": n} for r, n in zip(rows.tolist(), labels[video])]
+                for video, rows in found.items()
+            }
+            mean_ap = detection_map(ground_truth, named).mean
+    return LocalizationResult(found, ground_truth, recall, labels, mean_ap)
 
 
 def _subset(videos: AnnotationSet, name: str) -> AnnotationSet:

@@ -28,7 +28,7 @@ def parameter_groups(
             its bias x10; biases without decay.
         layer_decay: the learning rate of a stage is multiplied by this once for each stage above it.
     """
-    if kind == "tsm":
+    if kind not in ("all", "no_norm_bias"):
         return _tsm_groups(model, lr, weight_decay)
     groups: dict[tuple, dict] = {}
     stages = _stage_of(model) if layer_decay else {}

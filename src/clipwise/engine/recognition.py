@@ -24,7 +24,7 @@ from clipwise.engine.evaluate import TestResult, autocast, score_list
 from clipwise.engine.log import RunLog
 from clipwise.engine.soft_labels import read_soft_labels
 from clipwise.engine.sources import SourceStream
-from clipwise.engine.task import Task
+from clipwise.engine.task import InputPlan, Task
 from clipwise.errors import CheckpointError, DataError, RecipeError
 from clipwise.models import contract
 from clipwise.models.registry import build_model, model_args, model_place
@@ -83,6 +83,23 @@ class RecognitionTask(Task):
         val_data: validation folder or list.
         validate: whether a fifth of data without a validation part is held out for it.
     """
+
+    @classmethod
+    def plan(cls, recipe: Any, num_classes: int | None = None) -> InputPlan:
+        """Clips of the recipe's sizes."""
+        classes = num_classes or recipe.num_classes or recipe.published.num_classes or 400
+        channels = model_args(recipe, classes).get("in_channels", 3)
+        test, frames = recipe.test, recipe.num_segments or recipe.clip_len
+        (h, w), (train_h, train_w) = (
+            (side, side) if isinstance(side, int) else side[::-1]
+            for side in (test.crop_size or 224, recipe.crop_size or 224)
+        )
+        return InputPlan(
+            view=(channels, test.num_segments or frames, h, w),
+            train=(channels, frames, train_h, train_w),
+            views={"center": 1, "three": 3, "ten": 10}[test.crop] * test.num_clips * (2 if test.twice_sample else 1),
+            num_classes=classes,
+        )
 
     def __init__(
         self,

@@ -91,11 +91,6 @@ class Task:
         """What the network gets; ``num_classes`` as in a checkpoint, else the recipe's or the published run's."""
         raise NotImplementedError
 
-    @classmethod
-    def explain(cls, recipe: Any) -> dict[str, str]:
-        """What a run looks at, in plain figures."""
-        return {}
-
     # -- training
 
     def loss(

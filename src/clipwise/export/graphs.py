@@ -21,7 +21,10 @@ from clipwise.data.transforms import normalize_clips
 from clipwise.engine.checkpoint import Passport, make_passport
 from clipwise.errors import CheckpointError, ClipwiseError
 from clipwise.io.parse import parse_json
-from clipwise.models.bmn import BMN
+from clipwise.models.contract import input_spec
+from clipwise.models.localizer_rules import localizer_rules
+from clipwise.models.registry import model_task
+from clipwise.recipe import make_recipe
 from clipwise.tasks.views import activation_of
 
 KEY = "clipwise"
@@ -117,13 +120,13 @@ class ClipsToLogits(nn.Module):
 
 
 class FeaturesToProposals(nn.Module):
-    """Features (B, F, L) -> confidence (B, 2, D, L), start (B, L), end (B, L)."""
+    """Features (B, F, L) -> what the network gives; of BMN confidence (B, 2, D, L), start (B, L), end (B, L)."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, features: Tensor) -> Any:
         return self.model(features)
 
 
@@ -131,7 +134,7 @@ def make_graph(model: nn.Module, passport: Passport, *, normalize: bool = True) 
     """The module that is exported, and its description.
 
     Args:
-        model: a recognizer or BMN; put into evaluation mode.
+        model: a recognizer or a localizer; put into evaluation mode.
         passport: its recipe says the shape of a clip.
         normalize: take uint8 frames and normalize them in the graph.
 
@@ -139,11 +142,15 @@ def make_graph(model: nn.Module, passport: Passport, *, normalize: bool = True) 
         ClipwiseError: no recipe, or it does not fix the clip's shape.
     """
     model = model.eval()
-    if isinstance(model, BMN):
-        shape = [model.feat_dim, model.temporal_dim]
-        graph: nn.Module = FeaturesToProposals(model)
-        return graph.eval(), Description(
-            "features", "float32", shape, ["confidence", "start", "end"], passport=asdict(passport)
+    if model_task(passport.model) == "localization":
+        recipe = make_recipe(
+            passport.recipe or {"task": "localization", "model": passport.model, **passport.model_args}
+        )
+        rules = localizer_rules(passport.model, passport.model_args, recipe)
+        shape = list(input_spec(model).shape)
+        names = list(rules.output_names)
+        return FeaturesToProposals(model).eval(), Description(
+            "features", "float32", shape, names, passport=asdict(passport)
         )
     if not passport.recipe:
         raise ClipwiseError(

@@ -29,10 +29,10 @@ from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, check_recognizer, model_hash, open_for
 from clipwise.infer.naming import SegmentClassifier
 from clipwise.infer.segments import Localization, Segment, choose_segments
-from clipwise.models.bmn import BMN, BMNShape
-from clipwise.recipe import LocalizationRecipe, make_recipe
+from clipwise.models.localizer_rules import LabeledVideo, localizer_rules
+from clipwise.models.registry import model_task
+from clipwise.recipe import make_recipe
 from clipwise.tasks.detections import VideoClassScores, name_proposals
-from clipwise.tasks.proposals import generate_proposals
 from clipwise.video.decode import VideoReader
 
 Naming = Literal["span", "video"]
@@ -89,24 +89,28 @@ class Localizer:
                 raise ClipwiseError(f"{option} was {value}; it must be {limits}.")
         self.path, self.device, self.amp = Path(bmn), pick_device(device), amp
         self.model, self.passport = loaded or load_model_and_passport(bmn, self.device)
-        if self.passport.model != "bmn":
+        if model_task(self.passport.model) != "localization":
             recognizer_file = "the checkpoint that it was exported from" if loaded else bmn
             raise CheckpointError(
                 f"{bmn} is a {self.passport.model}, not a proposal network. Give a BMN, and {recognizer_file} as --features-from."
             )
-        if isinstance(self.model, BMN):
-            self.model.proposal.map_cells = "valid"  # proposals do not look at the others
-        self.shape = BMNShape.of(self.passport.model_args)
-        sizes = {"feat_dim": self.shape.feat_dim, "temporal_dim": self.shape.temporal_dim}
-        recipe = make_recipe(self.passport.recipe or {"task": "localization", **sizes}, source=str(bmn))
-        assert isinstance(recipe, LocalizationRecipe)
-        self.recipe = recipe
+        values = self.passport.recipe or {"task": "localization", "model": self.passport.model, **self._sizes()}
+        self.recipe: Any = make_recipe(values, source=str(bmn))
+        self.rules = localizer_rules(self.passport.model, self.passport.model_args, self.recipe)
+        self.rules.prepare(self.model)
         self.made = dict(self.passport.data.get("features") or {})
         self._recognizer, self._labeler, self.naming = recognizer, labeler, naming
         self.max_segments, self.min_score, self.max_overlap = max_segments, min_score, max_overlap
         self.max_named, self.classes_per_segment, self.batch_size = max_named, classes_per_segment, batch_size
         self._extractor: FeatureExtractor | None = None
         self._namer: SegmentClassifier | None = None
+
+    def _sizes(self) -> dict[str, int]:
+        return {
+            key: self.passport.model_args[key]
+            for key in ("feat_dim", "temporal_dim")
+            if key in self.passport.model_args
+        }
 
     @property
     def extractor(self) -> FeatureExtractor:
@@ -115,9 +119,9 @@ class Localizer:
             path = self._find_recognizer()
             rule = WindowRule(**{k: self.made[k] for k in WindowRule.__dataclass_fields__ if k in self.made})
             extractor = FeatureExtractor(path, rule, device=str(self.device), batch_size=self.batch_size, amp=self.amp)
-            if extractor.feat_dim != self.shape.feat_dim:
+            if extractor.feat_dim != self.rules.feat_dim:
                 raise CheckpointError(
-                    f"{path} gives {extractor.feat_dim} features ({rule.kind}), but {self.path} was trained on {self.shape.feat_dim}."
+                    f"{path} gives {extractor.feat_dim} features ({rule.kind}), but {self.path} was trained on {self.rules.feat_dim}."
                 )
             self._extractor = extractor
         return self._extractor
@@ -209,6 +213,8 @@ class Localizer:
                 f"{source}: its frame rate is not known, so times in seconds can't be given. Set --frame-rate."
             )
         found = self.find(features.values, duration, source)
+        if self.rules.labeled:
+            return self._finish(found, found.detections)
         if class_scores is not None:
             return self._with_video_classes(found, class_scores)
         namer = self.namer
@@ -225,12 +231,12 @@ class Localizer:
         self, given: Any, duration_s: float | None, class_scores: VideoClassScores | None, source: str
     ) -> Localization:
         if isinstance(given, np.ndarray):
-            values, facts = check_features(given, source, self.shape.feat_dim), {}
+            values, facts = check_features(given, source, self.rules.feat_dim), {}
         else:
             from clipwise.infer.feature_files import read_facts
 
             source = str(given)
-            values = check_features(read_feature_file(given), source, self.shape.feat_dim)
+            values = check_features(read_feature_file(given), source, self.rules.feat_dim)
             facts = read_facts(given)
         duration = duration_s or facts.get("duration_s" if self.recipe.input.time_base == "duration" else "covered_s")
         if not duration:
@@ -238,15 +244,15 @@ class Localizer:
                 f"{source}: the video's duration is not known. Give --duration SECONDS, or annotations with --gt."
             )
         found = self.find(values, float(duration), source)
-        if class_scores is not None:
+        if class_scores is not None and not self.rules.labeled:
             return self._with_video_classes(found, class_scores)
-        return self._finish(found, [])
+        return self._finish(found, found.detections)
 
     @torch.inference_mode()
     def find(self, features: NDArray, duration_s: float, source: str = "features") -> Localization:
         """Unnamed proposals from a sequence of features (n, F) of any length."""
-        length = self.shape.temporal_dim
-        if len(features) != length:
+        length = self.rules.length
+        if length and len(features) != length:
             if self.recipe.input.rescale == "none":
                 raise DataError(
                     f"{source}: {len(features)} positions, but the network was trained on {length} without rescaling."
@@ -254,26 +260,19 @@ class Localizer:
             features = rescale_features(
                 features, length, self.recipe.input.rescale, seconds_per_position=duration_s / len(features)
             )
-        x = torch.from_numpy(np.ascontiguousarray(features.T, dtype=np.float32))[None].to(self.device)
+        x = torch.from_numpy(np.ascontiguousarray(features.T, dtype=np.float32))
         with autocast(self.device, self.amp):
-            outputs = self.model(x)
-        recipe, (conf, starts, ends) = self.recipe, outputs
-        proposals = generate_proposals(
-            conf,
-            starts,
-            ends,
-            [duration_s],
-            top_k=recipe.nms.max_proposals,
-            convention=recipe.bmn.proposals,
-            layout=self.shape.layout,
-            alpha=recipe.nms.alpha,
-            low_threshold=recipe.nms.low,
-            high_threshold=recipe.nms.high,
+            outputs = self.model(self.rules.inputs(x[None]).to(self.device))
+        (found,) = self.rules.decode(outputs, [LabeledVideo(x.shape[1], duration_s)])
+        start, end = (x.float().cpu().numpy() for x in self.rules.curves(outputs) or (torch.empty(0), torch.empty(0)))
+        detections = []
+        if found.labels is not None:
+            names = self.passport.classes or []
+            rows = zip(found.segments_s.tolist(), found.scores.tolist(), found.labels.tolist())
+            detections = [Segment(a, b, names[c] if names else str(c), s, c, s, 1.0) for (a, b), s, c in rows]
+        return Localization(
+            source, duration_s, [], detections, np.column_stack([found.segments_s, found.scores]), start, end
         )
-        segments, scores = next(iter(proposals))
-        start, end = (curve[0].float().cpu().numpy() for curve in (starts, ends))
-        rows = np.column_stack([segments, scores])
-        return Localization(source, duration_s, [], [], rows, start, end)
 
     def _detections(self, spans: NDArray, probs: NDArray, classes: list[str] | None) -> list[Segment]:
         best = np.argsort(-probs, axis=1, kind="stable")[:, : self.classes_per_segment]

@@ -184,7 +184,7 @@ class Localization:
         segments: the answer: best first, without near duplicates.
         detections: everything that has a name, for mAP; best first.
         proposals: (n, 3) start, end, score of all proposals, best first.
-        start, end: (L,) the network's curves.
+        start, end: (L,) the network's curves; empty if it has none.
     """
 
     source: str
@@ -198,7 +198,7 @@ class Localization:
     @property
     def times_s(self) -> NDArray[np.floating]:
         """(L,) the middle of each position."""
-        return (np.arange(len(self.start)) + 0.5) * (self.duration_s / len(self.start))
+        return (np.arange(len(self.start)) + 0.5) * (self.duration_s / max(len(self.start), 1))
 
     @property
     def in_time(self) -> list[Segment]:

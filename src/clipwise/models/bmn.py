@@ -12,8 +12,8 @@ Letters: B batch, F feature dimension, L feature positions, D durations, P valid
 """
 
 import inspect
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +22,14 @@ from torch import Tensor, nn
 from clipwise.errors import ClipwiseError
 from clipwise.models.boundary_matching import BoundaryMatching, Layout, Sampling
 from clipwise.models.contract import InputSpec, Stage
+from clipwise.models.localizer_rules import FoundSegments, LabeledVideo, LocalizerRules
 from clipwise.models.map_convolution import ValidMapConvolutions
 from clipwise.models.registry import register_model
+from clipwise.recipe import Recipe
+from clipwise.tasks.bmn_targets import bmn_loss, bmn_targets
+from clipwise.tasks.proposals import generate_proposals
 
-__all__ = ["BMN", "BMNShape", "bmn"]
+__all__ = ["BMN", "BMNRules", "bmn"]
 
 GROUPS = 4  # of the temporal convolutions of base and TEM
 
@@ -205,58 +209,70 @@ class ProposalMap(nn.Module):
         return self.matching.to_map(scores, scores.new_zeros(2))
 
 
-@register_model(task="localization")
-def bmn(
-    feat_dim: int = 400,
-    temporal_dim: int = 100,
-    max_duration: int | None = None,
-    hidden_dim: int = 256,
-    matching_dim: int = 256,
-    map_dim: int = 128,
-    boundary_ratio: float = 0.5,
-    num_samples: int = 32,
-    num_samples_per_bin: int = 3,
-    sampling: Sampling = "mmaction2",
-    layout: Layout = "duration_start",
-    method: Literal["auto", "sparse", "dense"] = "auto",
-    map_cells: Literal["auto", "all", "valid"] = "auto",
-) -> BMN:
-    """BMN with MMAction2's sampling and map; ``sampling="jjboy", layout="start_end"`` for JJBOY's network."""
-    return BMN(
-        feat_dim=feat_dim,
-        temporal_dim=temporal_dim,
-        max_duration=max_duration,
-        hidden_dim=hidden_dim,
-        matching_dim=matching_dim,
-        map_dim=map_dim,
-        boundary_ratio=boundary_ratio,
-        num_samples=num_samples,
-        num_samples_per_bin=num_samples_per_bin,
-        sampling=sampling,
-        layout=layout,
-        method=method,
-        map_cells=map_cells,
-    )
+class BMNRules(LocalizerRules):
+    """How a BMN is trained and read: label maps and losses of one of four code bases, proposals by soft-NMS."""
 
+    output_names = ("confidence", "start", "end")
 
-class BMNShape(NamedTuple):
-    """What has to be known about a BMN to feed it and to read its map, wherever it runs."""
-
-    feat_dim: int
-    temporal_dim: int
-    max_duration: int
-    layout: Layout
-
-    @classmethod
-    def of(cls, model_args: Mapping[str, Any]) -> "BMNShape":
-        """From the arguments that built the network, as a passport holds them."""
-        given = inspect.signature(bmn).bind_partial(**model_args)
+    def __init__(self, settings: Mapping[str, Any], recipe: Recipe):
+        given = inspect.signature(BMN).bind_partial(**settings)
         given.apply_defaults()
-        args = given.arguments
-        length = args["temporal_dim"]
-        return cls(
-            args["feat_dim"], length, length if args["max_duration"] is None else args["max_duration"], args["layout"]
+        super().__init__(given.arguments, recipe)
+        args = self.settings
+        self.length: int = args["temporal_dim"]
+        self.max_duration: int = self.length if args["max_duration"] is None else args["max_duration"]
+        self.layout: Layout = args["layout"]
+
+    def prepare(self, model: Any) -> None:
+        if isinstance(model, BMN):  # neither loss nor proposals look at proposals past the end of the video
+            model.proposal.map_cells = "valid"
+
+    def loss(
+        self, model: nn.Module, outputs: Any, videos: Sequence[LabeledVideo], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        conf, start, end = outputs
+        rules = self.recipe.bmn  # type: ignore[union-attr]
+        targets = bmn_targets(
+            [video.segments for video in videos],
+            self.length,
+            self.max_duration,
+            convention=rules.targets,
+            layout=self.layout,
+            device=conf.device if conf.device.type != "mps" else None,
+        ).to(conf.device)
+        tem, reg, cls = rules.loss_weights
+        parts = bmn_loss(
+            conf, start, end, targets, rules.losses, self.layout, reg_weight=reg, cls_weight=cls, generator=generator
         )
+        if tem != 1:
+            parts["loss"] = parts["loss"] + (tem - 1) * parts["tem"]
+        return parts
+
+    def decode(self, outputs: Any, videos: Sequence[LabeledVideo]) -> list[FoundSegments]:
+        conf, start, end = outputs
+        nms = self.recipe.nms  # type: ignore[union-attr]
+        found = generate_proposals(
+            conf,
+            start,
+            end,
+            [video.covered_s for video in videos],
+            top_k=nms.max_proposals,
+            convention=self.recipe.bmn.proposals,  # type: ignore[union-attr]
+            layout=self.layout,
+            alpha=nms.alpha,
+            low_threshold=nms.low,
+            high_threshold=nms.high,
+        )
+        return [FoundSegments(segments, scores) for segments, scores in found]
+
+    def curves(self, outputs: Any) -> tuple[Tensor, Tensor]:
+        return outputs[1][0], outputs[2][0]
+
+
+@register_model(task="localization", rules=BMNRules)
+def bmn(**model_args) -> BMN:
+    """BMN with MMAction2's sampling and map; ``sampling="jjboy", layout="start_end"`` for JJBOY's network."""
+    return BMN(**model_args)
 
 
 def _runs_tiles(x: Tensor) -> bool:

@@ -47,18 +47,23 @@ def measure_cost(
     make: Callable[[], nn.Module],
     shape: Sequence[int],
     train_shape: Sequence[int] | None = None,
-    device: str = "meta",
+    device: str | None = None,
 ) -> Cost:
     """Count the cost of a model on one input.
 
     Args:
         make: builds the model; called under the device.
-        shape: input of one view without the batch: (C, T, H, W), or (C, T) for BMN.
+        shape: input of one view without the batch: (C, T, H, W), or (F, L) of features.
         train_shape: the same in training; ``shape`` if not given.
-        device: "meta" computes nothing; BMN, whose sampling matrix is made from numbers, needs "cpu".
+        device: where; by default "meta", which computes nothing, or "cpu" if the model says that it needs numbers
+            (``counts_on_meta``).
     """
-    with torch.device(device):
+    with torch.device(device or "meta"):
         model = make()
+    if device is None and not getattr(model, "counts_on_meta", True):
+        device = "cpu"
+        model = make()
+    with torch.device(device or "meta"):
         clip, train_clip = torch.zeros(1, *shape), torch.zeros(2, *(train_shape or shape))
     counter = FlopCounterMode(display=False)
     model.eval()

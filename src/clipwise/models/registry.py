@@ -40,6 +40,7 @@ def register_model(
     task: str | None = None,
     settings: Callable[..., Any] | None = None,
     frames_setting: str | None = "",
+    rules: type | None = None,
 ) -> Any:
     """Decorator: make a model known under its function's name.
 
@@ -50,11 +51,12 @@ def register_model(
             that the function says it returns if not given.
         frames_setting: the setting that takes the recipe's number of frames; ``num_segments``, ``num_frames`` or ``clip_len``
             if the model has one of these, None for no such setting. A class may say so by an attribute of this name.
+        rules: of a localizer, see ``clipwise.models.localizer_rules``. A class may name them in an attribute.
 
     Raises:
         RecipeError: the name is taken.
     """
-    options: dict[str, Any] = {"task": task, "settings": settings}
+    options: dict[str, Any] = {"task": task, "settings": settings, "rules": rules}
     if frames_setting != "":
         options["frames_setting"] = frames_setting
     return MODELS.register(function, name=name, **options)
@@ -169,7 +171,7 @@ def model_args(recipe: Recipe, num_classes: int | None = None) -> dict[str, Any]
         if value is not None and (key in known or takes_any):
             args[key] = value
     segments, clip_len = getattr(recipe, "num_segments", None), getattr(recipe, "clip_len", None)
-    frames = _frames_setting(entry, known)
+    frames = frames_setting(recipe.model)
     if frames and (count := segments if frames == "num_segments" else segments or clip_len):
         args[frames] = count
     if getattr(recipe, "grad_checkpointing", False) and "grad_checkpointing" in known:
@@ -202,9 +204,11 @@ def build_model(recipe: Recipe, num_classes: int | None = None) -> nn.Module:
     return model
 
 
-def _frames_setting(entry: Entry, known: set[str]) -> str | None:
-    """The setting that takes the recipe's number of frames, for models that work on that number only."""
+def frames_setting(name: str) -> str | None:
+    """The setting that takes the recipe's number of frames, of models that work on that number only."""
+    entry = MODELS.find(name)
     carrier = _carrier(entry)
     if "frames_setting" in entry.options or hasattr(carrier, "frames_setting"):
         return entry.options.get("frames_setting", getattr(carrier, "frames_setting", None))
-    return next((name for name in ("num_segments", "num_frames", "clip_len") if name in known), None)
+    known = {p.name for p in _settings(entry)}
+    return next((setting for setting in ("num_segments", "num_frames", "clip_len") if setting in known), None)

@@ -219,8 +219,11 @@ class RunRecipe(Strict):
             )
         return self
 
+    # ---------------------------------------------------------------- recognition
 
-# ---------------------------------------------------------------- recognition
+    def input_facts(self) -> dict[str, str]:
+        """What a network of this recipe looks at, in plain figures."""
+        return {}
 
 
 class Source(Strict):
@@ -441,3 +444,18 @@ class RecognitionRecipe(RunRecipe):
                 "test.num_clips needs clips (SlowOnly) or dense sampling; for segments use test.num_segments or test.twice_sample"
             )
         return self
+
+    def input_facts(self) -> dict[str, str]:
+        """What a network of this recipe looks at, in plain figures."""
+        crops, test = {"center": 1, "three": 3, "ten": 10}[self.test.crop], self.test
+        if self.num_segments:
+            train = f"{self.num_segments} segments" + (f" x {self.clip_len} frames" if self.clip_len > 1 else "")
+            frames = test.num_segments or self.num_segments
+        else:
+            train, frames = f"{self.clip_len} frames, every {self.frame_interval}.", self.clip_len
+        clips = test.num_clips * (2 if test.twice_sample else 1)
+        return {
+            "training input": f"{train}, {self.crop_size} px",
+            "test views": f"{clips * crops} = {clips} clips x {crops} crops of {frames} frames at {test.crop_size} px, "
+            f"averaged as {test.average_clips}; clips placed by the rule of {test.rule}",
+        }

@@ -66,16 +66,17 @@ def save_timeline(
     if reader is not None:
         strip = {"y": y, "address": jpeg_address(frame_strip(reader, inner, _STRIP), 90)}
         y += _STRIP + _GAP
-    top = max(float(found.start.max()), float(found.end.max()), 1e-6)
+    given = [(c, color) for c, color in ((found.start, _START), (found.end, _END)) if len(c)]
+    top = max([1e-6, *(float(c.max()) for c, _ in given)])
     curves = [
         (
             color,
             " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(at(found.times_s), y + _CURVES - 3 - c / top * (_CURVES - 8))),
         )
-        for c, color in ((found.start, _START), (found.end, _END))
+        for c, color in given
     ]
     curves_y = y
-    y += _CURVES + _GAP
+    y += _CURVES + _GAP if given else 0
     proposals_y = y
     best = found.proposals[0, 2] if len(found.proposals) else 1.0
     proposals = []
