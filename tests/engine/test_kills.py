@@ -143,6 +143,35 @@ def test_a_kill_between_last_and_best_loses_no_best(clips, whole, tmp_path, monk
     assert contents(tmp_path) == whole
 
 
+def test_a_kill_before_best_of_an_equal_epoch_is_written(clips, tmp_path, monkeypatch):
+    """Two epochs measure the same, so the second is best; the file that is there has its figures already."""
+    words = (
+        "lr=1e-12",
+        "checkpoint.keep=0",
+        "checkpoint.every_steps=null",
+        "optimizer=sgd",
+        "model_args.norm_eval=true",
+    )
+
+    class DiedError(Exception):
+        pass
+
+    write = ckpt.Saver.write_copies
+
+    def die(self, weights, passport, best, whole_epoch):
+        if passport.epoch == 2:
+            raise DiedError
+        write(self, weights, passport, best, whole_epoch)
+
+    monkeypatch.setattr(ckpt.Saver, "write_copies", die)
+    with pytest.raises(DiedError):
+        make(clips, tmp_path, *words)
+    monkeypatch.undo()
+    assert read_passport(tmp_path / "best.safetensors").epoch == 1
+    make(clips, tmp_path, *words, resume=True, max_steps=7)
+    assert read_passport(tmp_path / "best.safetensors").epoch == 2
+
+
 def flip(path: Path, count: int, seed: int = 0) -> None:
     data, rng = bytearray(path.read_bytes()), np.random.default_rng(seed)
     for place in rng.choice(len(data), count, replace=False):

@@ -266,7 +266,7 @@ def complete(start: Start, folder: Path, saver: Saver, recipe: Recipe, log: RunL
             if held.metrics == figures and place != path:
                 link_or_copy(place, path)
             break
-    if figures and (held is None or held.metrics != figures):
+    if figures and (held is None or held.metrics != figures or since not in (None, held.epoch)):
         if since == passport.epoch and whole_epoch:
             saver.write_copies(start.tensors, passport, best=True, whole_epoch=False)
         else:
