@@ -177,21 +177,30 @@ def damage(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     return bytes(out), kind
 
 
-def compare_with_plain_decode(path: Path, rng: random.Random, reads: int = 8) -> tuple[str, list[str]]:
+SILENT = {
+    "near": "the decoder reports an error between the keyframe before and the frame",
+    "elsewhere": "the decoder reports errors only in other parts, or gives up or loses frames there",
+    "unreported": "the decoder reports nothing, though it gives other frames from a keyframe on than from the start",
+}
+
+
+def compare_with_plain_decode(
+    path: Path, rng: random.Random, reads: int = 8, verify: bool = False
+) -> tuple[str, list[tuple[str, str]]]:
     """Reads a file at random and compares with a plain decode.
+
+    Args:
+        verify: open it so that it is decoded once, as ``clipwise check --depth full`` does.
 
     Returns:
         What became of the file ("refused", "damage told", "read"), and what differed although the reader called the file sound: frames
-        that are others than a plain decode's, and frames that it never reaches.
+        that are others than a plain decode's, or that it never reaches, with their kind (see ``SILENT``).
     """
     from clipwise.errors import DecodeError
     from clipwise.video.decode import open_video
     from clipwise.video.packets import TABLES
 
-    try:
-        truth = decode_all(path)
-    except (av.error.FFmpegError, IndexError, AttributeError):  # no video that FFmpeg knows
-        truth = []
+    truth, reported = plain_decode(path)
     outcome, silent = "read", []
     reader = None
     for turn in range(reads):
@@ -200,7 +209,7 @@ def compare_with_plain_decode(path: Path, rng: random.Random, reads: int = 8) ->
             if reader is not None:
                 reader.close()
             try:
-                reader = open_video(path)
+                reader = open_video(path, verify=verify)
             except DecodeError:
                 return "refused", silent
         if not reader.num_frames:
@@ -215,18 +224,51 @@ def compare_with_plain_decode(path: Path, rng: random.Random, reads: int = 8) ->
             outcome = "damage told"
             continue
         for index, frame in zip(indices, frames):
-            if index >= len(truth):
-                silent.append(f"frame {index} of {reader.num_frames}, a plain decode gives {len(truth)}")
-            elif not (frame.shape == truth[index].shape and np.array_equal(frame, truth[index])):
-                silent.append(f"frame {index} differs")
+            if index < len(truth) and np.array_equal(frame, truth[index]):
+                continue
+            pts = int(reader.table.pts[index])
+            key = int(reader.table.key_before(np.array([pts]))[0]) if reader.table.seekable else -(1 << 62)
+            near = any(stamp is not None and key <= stamp <= pts for stamp in reported)
+            kind = "near" if near else "elsewhere" if reported or len(truth) != reader.num_frames else "unreported"
+            silent.append((kind, f"frame {index} of {reader.num_frames}, a plain decode gives {len(truth)}"))
     reader.close()
     return outcome, silent
+
+
+def plain_decode(path: Path) -> tuple[list[np.ndarray], list[int | None]]:
+    """Every frame up to the first error, in the size that the header names, and the time stamps of packets with reported errors."""
+    from clipwise.video.reader import DecoderMessages
+
+    frames: list[np.ndarray] = []
+    reported: list[int | None] = []
+    try:
+        with av.open(f"file:{path}", metadata_errors="replace") as container:
+            stream = container.streams.video[0]
+            codec = stream.codec_context
+            codec.thread_count, codec.thread_type = 1, "NONE"
+            size = (codec.width, codec.height)
+            for packet in container.demux(stream):
+                with DecoderMessages() as messages:
+                    try:
+                        decoded = packet.decode()
+                    except av.error.FFmpegError:
+                        reported.append(packet.pts)
+                        return frames, reported
+                if messages:
+                    reported.append(packet.pts)
+                for frame in decoded:
+                    image = frame.to_ndarray(width=size[0], height=size[1], format="rgb24", threads=1)
+                    frames.append(np.rot90(image, round(frame.rotation / 90)) if frame.rotation else image)
+    except (av.error.FFmpegError, IndexError, AttributeError):  # no video that FFmpeg knows
+        pass
+    return frames, reported
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Damaged files: random access against a plain decode.")
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--verify", action="store_true", help="decode each file once when it is opened")
     parser.add_argument("--keep", type=Path, help="folder for files that differ in silence")
     args = parser.parse_args()
     counts: Counter[str] = Counter()
@@ -241,17 +283,19 @@ def main() -> None:
             path, settings = made
             data, kind = damage(path.read_bytes(), rng)
             path.write_bytes(data)
-            outcome, silent = compare_with_plain_decode(path, rng)
+            outcome, silent = compare_with_plain_decode(path, rng, verify=args.verify)
             counts[outcome] += 1
             if silent:
-                beyond = all("plain decode gives" in line for line in silent)
-                counts["SILENT, only beyond a plain decode's end" if beyond else "SILENT, other frames"] += 1
-                print(f"seed {seed}: {kind}, {settings}: {silent[:3]}", flush=True)
+                worst = next(name for name in SILENT if any(name == found for found, _ in silent))
+                counts[f"SILENT {worst}"] += 1
+                print(f"seed {seed}: {worst}, {kind}, {settings}: {silent[0][1]}", flush=True)
                 if args.keep:
                     args.keep.mkdir(parents=True, exist_ok=True)
                     (args.keep / f"{seed}{path.suffix}").write_bytes(data)
             path.unlink()
     print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+    for name, text in SILENT.items():
+        print(f"  SILENT {name}: {text}")
 
 
 def decode_all(path: Path) -> list[np.ndarray]:

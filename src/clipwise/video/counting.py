@@ -64,9 +64,14 @@ def _damage(
     if table.damage is not None:
         return table.damage
     if missing > 0 and len(stamps) and (not table.timed or int(np.searchsorted(table.pts, stamps[0])) == missing):
-        return f"it begins between two keyframes: its first {missing} packets give no frame"
+        return f"it begins between two keyframes: its first {missing} packet{'s give' if missing > 1 else ' gives'} no frame"
     if concealed:
-        return f"{len(concealed)} frames have errors that the decoder has covered up, the first is {min(concealed)}"
+        frames = (
+            f"{len(concealed)} frames, the first is {min(concealed)}"
+            if len(concealed) > 1
+            else f"frame {min(concealed)}"
+        )
+        return f"the decoder has covered up errors in {frames}"
     if reported is not None:
         return f"the decoder reports errors from frame {reported[0]} on: {reported[1]}"
     return f"{len(table)} packets give only {len(stamps)} frames" if missing > 0 else None

@@ -16,7 +16,7 @@ Backend = Literal["auto", "pyav", "torchcodec"]
 
 
 def open_video(source: Any, *, backend: Backend = "auto", timeout_s: float | None = None, rotate: bool = True,
-               device: Any = None) -> VideoReader:  # fmt: skip
+               device: Any = None, verify: bool = False) -> VideoReader:  # fmt: skip
     """Opens a video for reading frames by number.
 
     Args:
@@ -25,6 +25,8 @@ def open_video(source: Any, *, backend: Backend = "auto", timeout_s: float | Non
         timeout_s: limit in seconds for opening and for each call of ``frames``; None: no limit.
         rotate: honor the rotation tag (see :mod:`clipwise.video.reader`).
         device: where TorchCodec decodes, for instance an accelerator with a hardware decoder; only for that back-end.
+        verify: decode the whole file once, so that all damage is known that the decoder reports, and ``num_frames`` is sure; only for
+            PyAV.
 
     Raises:
         DecodeError: the source cannot be opened, or holds no frame that can be decoded.
@@ -44,7 +46,7 @@ def open_video(source: Any, *, backend: Backend = "auto", timeout_s: float | Non
         raise DecodeError(f"device={device!r} works only with backend='torchcodec'; PyAV decodes on the CPU")
     from clipwise.video.pyav_reader import PyAVReader
 
-    return PyAVReader(source, timeout_s=timeout_s, rotate=rotate)
+    return PyAVReader(source, timeout_s=timeout_s, rotate=rotate, verify=verify)
 
 
 def open_frames(folder: str | os.PathLike, *, num_frames: int | None = None, modality: str = "rgb", template: str | None = None,

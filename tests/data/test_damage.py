@@ -1,0 +1,63 @@
+"""Damaged files: what the decoder reports on the way to a frame is never kept back, and after one full decode nothing is."""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from clipwise.video.decode import open_video
+from clipwise.video.packets import TABLES
+
+sys.path.insert(0, str(Path(__file__).parent))
+import fuzz
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_damage_that_the_decoder_reports_is_told(tmp_path, verify):
+    """CLIPWISE_FUZZ_FILES sets how many files are damaged (default 40), CLIPWISE_FUZZ_SEED the first seed."""
+    files, first = int(os.environ.get("CLIPWISE_FUZZ_FILES", "40")), int(os.environ.get("CLIPWISE_FUZZ_SEED", "0"))
+    kept_back, outcomes = [], []
+    for seed in range(first, first + files):
+        rng = random.Random(seed)
+        made = fuzz.random_file(tmp_path, rng, "whole")
+        if made is None:
+            continue
+        path, settings = made
+        data, kind = fuzz.damage(path.read_bytes(), rng)
+        path.write_bytes(data)
+        outcome, silent = fuzz.compare_with_plain_decode(path, rng, verify=verify)
+        outcomes.append(outcome)
+        kinds = {"near", "elsewhere"} if verify else {"near"}
+        kept_back += [(seed, kind, settings, line) for name, line in silent if name in kinds]
+        path.unlink()
+    assert not kept_back
+    assert len(outcomes) > files // 2
+    assert outcomes.count("damage told") > len(outcomes) // 8
+
+
+def test_an_error_on_the_way_to_a_frame_makes_the_plain_decode_the_truth(tmp_path):
+    """One slice of the second group of frames is overwritten: the decoder covers it up, and the frames behind it are changed."""
+    whole = fuzz.encode(tmp_path / "whole.mp4", "libx264", 48, gop=16, b_frames=0, size=(128, 192))
+    with open_video(whole) as reader:
+        sizes = [packet.size for packet in reader._packets]
+        data = bytearray(whole.read_bytes())
+        at = data.find(bytes(reader._packets[20]))
+    data[at + sizes[20] // 2 : at + sizes[20]] = bytes([0xA5]) * (sizes[20] - sizes[20] // 2)
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(data)
+    truth, reported = fuzz.plain_decode(path)
+    assert len(reported) == 1
+    TABLES.clear()
+    with open_video(path) as reader:
+        assert fuzz.number_in(reader.frames([5])[0]) == 5
+        assert reader.damage is None  # the first group is sound, and nothing else was decoded
+        assert (reader.frames([25])[0] == truth[25]).all()
+        assert reader.damage == "the decoder has covered up errors in frame 20"
+        assert reader.num_frames == len(truth)
+    with open_video(path) as reader:  # known from now on, in this process
+        assert reader.damage is not None
+    TABLES.clear()
+    with open_video(path, verify=True) as reader:
+        assert reader.damage is not None
