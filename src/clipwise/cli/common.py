@@ -9,19 +9,20 @@ from typing import Any
 
 from clipwise.errors import ClipwiseError
 from clipwise.export import SUFFIXES
-from clipwise.io.text import json_text, printable
 
 EXPORTED_SUFFIXES = tuple(SUFFIXES.values())
 
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
+    from clipwise.io.text import json_text
+
     print(json_text(value, indent=2))
 
 
 def print_table(rows: Iterable[Sequence[Any]], header: Sequence[str] | None = None) -> None:
     """Aligned columns on stdout; numbers to the right."""
-    body = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+    body = [["" if cell is None else _shown(str(cell)) for cell in row] for row in rows]
     everything = ([list(header)] if header else []) + body
     if not everything:
         return
@@ -32,6 +33,19 @@ def print_table(rows: Iterable[Sequence[Any]], header: Sequence[str] | None = No
         print("  ".join(cells).rstrip())
         if header and n == 0:
             print("  ".join("-" * w for w in widths))
+
+
+def fail(verb: str, message: str) -> None:
+    """One line on stderr."""
+    print(_shown(f"clipwise {verb}: {message}"), file=sys.stderr)
+
+
+def _shown(text: str) -> str:
+    if text.isprintable():
+        return text
+    from clipwise.io.text import printable
+
+    return printable(text)
 
 
 def _width(text: str) -> int:

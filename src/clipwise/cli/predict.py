@@ -7,10 +7,7 @@ clipwise predict slowonly_r50_8x8x1_256e_kinetics400_rgb video.mp4       (downlo
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import sys
-from pathlib import Path
+from contextlib import ExitStack
 
 from clipwise.cli.common import (
     EXPORTED_SUFFIXES,
@@ -20,11 +17,11 @@ from clipwise.cli.common import (
     add_json,
     add_shard,
     count,
+    fail,
     print_json,
     print_table,
     shard_of,
 )
-from clipwise.io.parse import parse_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,22 +76,31 @@ def run(args: argparse.Namespace) -> int:
     for option, path in (("--csv", args.csv), ("--out", args.out), ("--jsonl", args.jsonl)):
         if path:
             check_writable(path, option)
-    if args.ray:
-        return _run_on_ray(args, inputs)
-    if args.jsonl:
-        return _append_lines(args, inputs)
+    if args.ray or args.jsonl:
+        from clipwise.cli.predict_many import append_lines, run_on_cluster
+
+        return run_on_cluster(args, inputs) if args.ray else append_lines(args, inputs)
     predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views)
-    predictions, failures = [], {}
-    with Progress("predict", quiet=args.json or len(inputs) == 1) as progress:
-        for n, source in enumerate(inputs):
-            try:
-                predictions.append(predictor(source))
-            except (DataError, OSError) as error:
-                failures[source] = str(error)
-            progress(n + 1, len(inputs))
-    if args.csv:
-        _write_csv(args.csv, predictions, failures, args.topk)
-    if args.out and predictions:
+    predictions, failures, interrupted = [], {}, False
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress("predict", quiet=args.json or len(inputs) == 1))
+        add_row = None
+        if args.csv:
+            from clipwise.cli.predict_many import csv_rows
+
+            add_row = stack.enter_context(csv_rows(args.csv, args.topk))
+        try:
+            for n, source in enumerate(inputs):
+                try:
+                    predictions.append(predictor(source))
+                except (DataError, OSError) as error:
+                    failures[source] = str(error)
+                if add_row:
+                    add_row(source, None if source in failures else predictions[-1], failures.get(source, ""))
+                progress(n + 1, len(inputs))
+        except KeyboardInterrupt:  # what was predicted is written and shown before the command ends
+            interrupted = True
+    if args.out and predictions and not interrupted:
         from clipwise.infer.draw import annotate_video
 
         annotate_video(inputs[0], args.out, [(0.0, predictions[0].duration_s, predictions[0].top(args.topk))])
@@ -108,86 +114,12 @@ def run(args: argparse.Namespace) -> int:
         if rows:
             print_table(rows, ("video", "class", "score"))
     for source, reason in failures.items():
-        print(f"clipwise predict: {reason if source in reason else source + ': ' + reason}", file=sys.stderr)
+        fail("predict", reason if source in reason else f"{source}: {reason}")
+    if interrupted:
+        done = len(predictions) + len(failures)
+        kept = f"; {args.csv} has a row for each" if args.csv else ""
+        fail("predict", f"interrupted after {done} of {len(inputs)} videos{kept}.")
+        return 130
     if failures:
         return 2 if not predictions else 1
     return 0
-
-
-def _run_on_ray(args: argparse.Namespace, inputs: list[str]) -> int:
-    import functools
-
-    from clipwise.infer.cluster import PredictWorker, run_on_ray
-
-    worker = functools.partial(PredictWorker, str(Path(args.checkpoint).resolve()), args.device, args.amp, args.topk)
-    address = None if args.ray == "local" else args.ray
-    with Progress("predict", quiet=args.json) as progress:
-        results = run_on_ray(
-            worker,
-            [str(Path(i).resolve()) if Path(i).exists() else i for i in inputs],
-            address=address,
-            workers=args.ray_workers,
-            progress=progress,
-        )
-    failures = {source: answer["error"] for source, answer in results.items() if "error" in answer}
-    answers = [answer for answer in results.values() if "error" not in answer]
-    if args.json:
-        print_json({"predictions": answers, "failures": failures})
-    else:
-        print_table(
-            [(a["source"], a["predictions"][0]["class"], f"{a['predictions'][0]['score']:.4f}") for a in answers],
-            ("video", "class", "score"),
-        )
-    for reason in failures.values():
-        print(f"clipwise predict: {reason}", file=sys.stderr)
-    return 1 if failures else 0
-
-
-def _append_lines(args: argparse.Namespace, inputs: list[str]) -> int:
-    """One line a video, written when it is done: a run that was killed and is called again goes on behind the last whole line."""
-    import json
-
-    from clipwise.errors import DataError
-
-    path = Path(args.jsonl)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done = set()
-    with open(path, "a+b") as file:
-        file.seek(0)
-        whole = 0
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            whole += len(line)
-            done.add(parse_json(line)["source"])
-        file.truncate(whole)  # half a line, of a run that was killed while it wrote
-        todo = [source for source in dict.fromkeys(inputs) if source not in done]
-        predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views) if todo else None
-        failed = 0
-        with Progress("predict", quiet=args.json) as progress:
-            for n, source in enumerate(todo):
-                try:
-                    answer = {**predictor(source).to_dict(args.topk), "source": source}  # type: ignore[misc]
-                except (DataError, OSError) as error:
-                    answer, failed = {"source": source, "error": str(error)}, failed + 1
-                file.write(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
-                file.flush()
-                progress(n + 1, len(todo))
-    summary = {"file": str(path), "written": len(todo), "skipped": len(done), "failed": failed}
-    print_json(summary) if args.json else print(", ".join(f"{k} {v}" for k, v in summary.items()))
-    return 1 if failed else 0
-
-
-def _write_csv(path: str, predictions, failures: dict[str, str], topk: int) -> None:
-    from clipwise.io.files import atomic_path
-
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["video", *(f"{kind}{k + 1}" for k in range(topk) for kind in ("class", "score")), "error"])
-    for p in predictions:
-        cells = [cell for pair in p.top(topk) for cell in pair]
-        writer.writerow([p.source, *cells, *[""] * (2 * topk - len(cells)), ""])
-    for source, reason in failures.items():
-        writer.writerow([source, *[""] * (2 * topk), reason])
-    with atomic_path(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")

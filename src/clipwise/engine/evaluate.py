@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,51 +16,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from clipwise.data.dataset import ClipDataset, ClipSpec
+from clipwise.data.dataset import ClipDataset
 from clipwise.data.loader import ShardSampler, make_loader, prefetch
-from clipwise.data.transforms import normalize_clips
 from clipwise.engine.device import world
 from clipwise.errors import ClipwiseError
 from clipwise.io.names import did_you_mean
 from clipwise.tasks import metrics
-from clipwise.tasks.views import Activation, average_views
+from clipwise.tasks.views import Activation, average_views, score_clip
 
 METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision", "mmit_mean_average_precision")
-_VIEW_BUDGET = 2**27  # pixels of input that go through the network at once unless the user says otherwise
-
-
-def autocast(device: torch.device, amp: str):
-    """Mixed precision of a forward pass; ``no`` leaves everything in fp32."""
-    if amp == "no":
-        return nullcontext()
-    return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[amp])
-
-
-@torch.inference_mode()
-def score_clip(
-    model: nn.Module, frames: torch.Tensor, spec: ClipSpec, *, max_views: int | None = None, amp: str = "no"
-) -> torch.Tensor:
-    """Logits of all views, in bounded memory.
-
-    Args:
-        model: takes normalized clips; or uint8 frames, if its ``takes_frames`` says so (exported models).
-        frames: uint8 (B, V, T, H, W, C) on the model's device.
-        spec: gives mean and std.
-        max_views: views that go through the network at once; None chooses by their size.
-
-    Returns:
-        float32 (B, V, num_classes).
-    """
-    batch, views = frames.shape[:2]
-    flat = frames.flatten(0, 1)
-    chunk = max_views or max(1, _VIEW_BUDGET // flat[0].numel())
-    takes_frames = getattr(model, "takes_frames", False)
-    logits = []
-    for part in flat.split(chunk):
-        clips = part if takes_frames else normalize_clips(part, spec.mean, spec.std)
-        with autocast(frames.device, amp):
-            logits.append(model(clips).float())
-    return torch.cat(logits).view(batch, views, -1)
 
 
 @dataclass

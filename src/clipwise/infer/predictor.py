@@ -17,13 +17,11 @@ import torch
 
 from clipwise.data.dataset import ClipSpec
 from clipwise.data.videolist import VIDEO_SUFFIXES, is_video
-from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device
-from clipwise.engine.evaluate import score_clip
 from clipwise.errors import CheckpointError, DataError
 from clipwise.io.plugins import trusting
-from clipwise.tasks.views import activation_of, average_views
+from clipwise.tasks.views import activation_of, average_views, score_clip
 from clipwise.video.decode import VideoReader, open_video
 
 
@@ -156,7 +154,11 @@ def load(
     """
     place = pick_device(device)
     with trusting(trust):
-        model, passport = load_model_and_passport(zoo.resolve(checkpoint), place)
+        if not (Path(checkpoint).suffix == ".safetensors" and Path(checkpoint).is_file()):
+            from clipwise.engine import pretrained
+
+            checkpoint = pretrained.resolve(checkpoint)
+        model, passport = load_model_and_passport(checkpoint, place)
     return Predictor(model, passport, device=place, amp=amp, max_views=max_views)
 
 
