@@ -20,6 +20,7 @@ from clipwise.data.formats.annotations import AnnotationSet, class_names, read_a
 from clipwise.data.loader import EpochSampler, ShardSampler, make_loader, prefetch
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import make_accelerator, world
+from clipwise.engine.forward import autocast
 from clipwise.engine.log import RunLog
 from clipwise.engine.task import InputPlan, Task
 from clipwise.errors import CheckpointError, DataError
@@ -28,7 +29,6 @@ from clipwise.models.registry import build_model, model_args, model_place
 from clipwise.recipe import LocalizationRecipe, apply_overrides, load_recipe, make_recipe
 from clipwise.tasks.detection_metrics import AverageRecall, average_recall_at_avg_proposals, detection_map
 from clipwise.tasks.detections import ResultWriter
-from clipwise.tasks.views import autocast
 
 
 @dataclass

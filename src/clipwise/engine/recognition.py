@@ -21,6 +21,7 @@ from clipwise.data.videolist import shared_videos
 from clipwise.engine.batch_norm import precise_bn
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.evaluate import TestResult, score_list
+from clipwise.engine.forward import autocast
 from clipwise.engine.log import RunLog
 from clipwise.engine.soft_labels import read_soft_labels
 from clipwise.engine.sources import SourceStream
@@ -31,7 +32,7 @@ from clipwise.models.registry import build_model, model_args, model_place
 from clipwise.prepare.check import check_dataset
 from clipwise.recipe import RecognitionRecipe, flatten
 from clipwise.tasks.recognition_loss import batch_accuracy, distillation_loss, recognition_loss
-from clipwise.tasks.views import activation_of, autocast
+from clipwise.tasks.views import activation_of
 
 
 def check_classes(videos: VideoList, num_classes: int, source: str | Path) -> None:

@@ -27,10 +27,11 @@ from clipwise.data.transforms import normalize_clips
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_checkpoint
 from clipwise.engine.device import pick_device
+from clipwise.engine.forward import autocast
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.windows import FrameGrid, batches, read_windows
 from clipwise.models import contract
-from clipwise.tasks.views import activate, activation_of, autocast
+from clipwise.tasks.views import activate, activation_of
 from clipwise.video.decode import VideoReader, open_frames, open_video
 from clipwise.video.even_rate import FlowOf
 

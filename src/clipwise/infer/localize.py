@@ -24,6 +24,7 @@ from clipwise.data.formats.feature_formats import SUFFIXES, check_features, read
 from clipwise.data.rescale import rescale_features
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device
+from clipwise.engine.forward import autocast
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, check_recognizer, model_hash, open_for
 from clipwise.infer.naming import SegmentClassifier
@@ -32,7 +33,6 @@ from clipwise.models.localizer_rules import LabeledVideo, localizer_rules
 from clipwise.models.registry import model_task
 from clipwise.recipe import make_recipe
 from clipwise.tasks.detections import VideoClassScores, name_proposals
-from clipwise.tasks.views import autocast
 from clipwise.video.decode import VideoReader
 
 Naming = Literal["span", "video"]

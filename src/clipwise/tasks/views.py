@@ -1,27 +1,15 @@
-"""From frames to scores: the views of a video through the network, what its logits mean, and how views become one row.
-
-``score_clip`` is the one path from pixels to logits: validation, ``test`` and ``predict`` all call it, video by video at test, so the
-same file gets the same scores from each of them, bit for bit on a CPU.
-"""
+"""From logits to scores: what a recognizer's last layer means, and how the views of a video become one row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-
-from clipwise.data.dataset import ClipSpec
-from clipwise.data.transforms import normalize_clips
 
 Activation = Literal["softmax", "sigmoid"]
-
-
-_VIEW_BUDGET = 2**27  # pixels of input that go through the network at once unless the user says otherwise
 
 
 def activation_of(recipe: Mapping[str, Any]) -> Activation:
@@ -69,37 +57,3 @@ def to_probabilities(scores: NDArray[np.floating], mode: str, activation: Activa
         return 1 / (1 + np.exp(-scores))
     powers = np.exp(scores - scores.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
-
-
-def autocast(device: torch.device, amp: str):
-    """Mixed precision of a forward pass; ``no`` leaves everything in fp32."""
-    if amp == "no":
-        return nullcontext()
-    return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[amp])
-
-
-@torch.inference_mode()
-def score_clip(
-    model: nn.Module, frames: torch.Tensor, spec: ClipSpec, *, max_views: int | None = None, amp: str = "no"
-) -> torch.Tensor:
-    """Logits of all views, in bounded memory.
-
-    Args:
-        model: takes normalized clips; or uint8 frames, if its ``takes_frames`` says so (exported models).
-        frames: uint8 (B, V, T, H, W, C) on the model's device.
-        spec: gives mean and std.
-        max_views: views that go through the network at once; None chooses by their size.
-
-    Returns:
-        float32 (B, V, num_classes).
-    """
-    batch, views = frames.shape[:2]
-    flat = frames.flatten(0, 1)
-    chunk = max_views or max(1, _VIEW_BUDGET // flat[0].numel())
-    takes_frames = getattr(model, "takes_frames", False)
-    logits = []
-    for part in flat.split(chunk):
-        clips = part if takes_frames else normalize_clips(part, spec.mean, spec.std)
-        with autocast(frames.device, amp):
-            logits.append(model(clips).float())
-    return torch.cat(logits).view(batch, views, -1)
