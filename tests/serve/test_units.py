@@ -138,8 +138,7 @@ def networks(tmp_path_factory):
 def test_localization_through_the_border_is_localization(pool, networks, tmp_path):
     from clipwise.infer.localize import Localizer
     from clipwise.infer.predictor import load
-    from clipwise.serve.analysis import Analyzer, Options
-    from clipwise.serve.localizer import ServedLocalizer
+    from clipwise.serve.analysis import Analyzer, Options, ServedLocalizer
 
     make_long_videos(tmp_path, 1, seconds=6)
     video = tmp_path / "long_000.mp4"
@@ -162,7 +161,7 @@ def test_localization_through_the_border_is_localization(pool, networks, tmp_pat
 
 
 def test_the_localizers_recognizer_is_looked_for_at_the_start(networks, tmp_path):
-    from clipwise.serve.localizer import ServedLocalizer
+    from clipwise.serve.analysis import ServedLocalizer
 
     moved = tmp_path / "elsewhere"
     moved.mkdir()

@@ -21,11 +21,11 @@ _LIMIT_HELP = {
     "max_frames": "frames of a video",
     "max_pixels": "width times height of a video",
     "upload_timeout_s": "seconds that an upload may take",
-    "idle_timeout_s": "seconds that a request may stand still",
+    "idle_timeout_s": "seconds without data in a request",
     "decode_timeout_s": "seconds that the decoder may work on a file",
     "decode_memory_mb": "memory of the decoder process for a file, in MB",
     "request_timeout_s": "seconds that a video may take in all",
-    "queue_length": "videos that wait or are worked on; then 503",
+    "queue_length": "videos waiting or in progress; then 503",
     "per_client": "of them, videos of one client; then 429",
     "max_windows": "points of a timeline",
     "result_ttl_s": "seconds that a result can be fetched",
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from clipwise.serve.limits import Limits
 
     parser.add_argument("checkpoint", help="a checkpoint, an exported model, or a name in the zoo")
-    parser.add_argument("--localizer", metavar="CKPT", help="a BMN checkpoint that finds the segments")
+    parser.add_argument("--localizer", metavar="CKPT", help="a localization checkpoint that finds the segments")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine alone)"
     )
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a name under which the server may be called, besides --host and localhost; * takes any",
+        help="another host name of the server, besides --host and localhost; * allows any",
     )
     parser.add_argument(
         "--trusted-proxy",
@@ -56,17 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="IP address or network of a proxy before the server; its X-Forwarded-For names the client "
         "(without it all clients of the proxy count as one)",
     )
-    parser.add_argument("--allow-urls", action="store_true", help="fetch videos from public http(s) addresses")
+    parser.add_argument("--allow-urls", action="store_true", help="fetch videos from public http(s) URLs")
     parser.add_argument("--allow-private-urls", action="store_true", help="fetch from private networks as well")
-    parser.add_argument(
-        "--decoders", type=int, metavar="N", help="files that are decoded at once (default: cores, 2 to 8)"
-    )
+    parser.add_argument("--decoders", type=int, metavar="N", help="files decoded at once (default: cores, 2 to 8)")
     parser.add_argument("--max-batch", type=int, default=16, metavar="N", help="clips of a batch (default 16)")
     parser.add_argument("--window", type=float, metavar="S", help="length of the timeline's windows in seconds")
     parser.add_argument("--threshold", type=float, default=0.5, help="score at which a segment begins (default 0.5)")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
     parser.add_argument("--max-views", type=count, metavar="N", help="views that go through the network at once")
-    parser.add_argument("--tmp", metavar="DIR", help="where uploads lie while they are worked on")
+    parser.add_argument("--tmp", metavar="DIR", help="folder of uploads during the analysis")
     add_device(parser)
     group = parser.add_argument_group("limits")
     for item in fields(Limits):
@@ -111,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views)
         localizer = None
         if args.localizer:
-            from clipwise.serve.localizer import ServedLocalizer
+            from clipwise.serve.analysis import ServedLocalizer
 
             own = args.checkpoint if args.checkpoint.endswith(".safetensors") else None
             localizer = ServedLocalizer(args.localizer, own, predictor.classes, args.device)
@@ -120,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         port = listener.getsockname()[1]
         if not is_loopback(args.host):
             print(
-                f"clipwise serve: warning: {args.host} can be reached by other machines, and there is no password. "
+                f"clipwise serve: warning: {args.host} is reachable by other machines, and there is no authentication. "
                 "Put a proxy with TLS and a login before it, or stay with 127.0.0.1.",
                 file=sys.stderr,
             )

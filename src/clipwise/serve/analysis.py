@@ -1,19 +1,21 @@
-"""What the server says about a video: the whole-video prediction, the classes along its time, and segments.
+"""The analysis of a video: the whole-video prediction, the classes along its time, and segments.
 
 The whole-video prediction is made exactly as ``clipwise predict`` makes it; windows and segments are those of ``clipwise stream``.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from clipwise.errors import ClipwiseError
+from clipwise.errors import CheckpointError, ClipwiseError
+from clipwise.infer.localize import Localizer
 from clipwise.infer.predictor import ClipSpec, VideoReader
 from clipwise.infer.segments import THRESHOLD, Segment, WindowScores, find_segments
 from clipwise.infer.windows import batches, read_windows, sliding_windows, window_protocol
@@ -24,10 +26,46 @@ _CHUNK_BYTES = 48 * 2**20  # frames of windows that are held at once
 _CURVES = 8  # classes that are given along the whole time
 
 
-class Localizer(Protocol):
-    """Finds segments in a video; ``clipwise serve --localizer`` makes one, see :mod:`clipwise.serve.localizer`."""
+LocalizeReader = Callable[[VideoReader], list[Segment]]
+"""Finds segments in an open video."""
 
-    def __call__(self, reader: VideoReader) -> list[Segment]: ...
+
+class ServedLocalizer:
+    """Segments of a localization network: ``clipwise serve CKPT --localizer CKPT``.
+
+    Args:
+        checkpoint: of the localization network.
+        recognizer: what the server serves; used if the recognizer that the network remembers is not where it was. It must be
+            the one that made its features.
+        classes: of the served model, so that segments get its class numbers.
+        device: where it computes.
+
+    Raises:
+        CheckpointError: the network or its recognizer cannot be used.
+    """
+
+    def __init__(
+        self, checkpoint: str, recognizer: str | None, classes: Sequence[str] | None, device: str | None = None
+    ):
+        self.localizer = Localizer(checkpoint, device=device)
+        try:
+            self.localizer.extractor  # noqa: B018 - loads the recognizer now: the first video should not find it missing
+        except CheckpointError:
+            if recognizer is None:
+                raise
+            self.localizer = Localizer(checkpoint, recognizer, device=device)
+            self.localizer.extractor  # noqa: B018
+        self.localizer.namer  # noqa: B018
+        self.index = {name: i for i, name in enumerate(classes or ())}
+
+    def __call__(self, reader: VideoReader) -> list[Segment]:
+        """Segments of an open video, by their start."""
+        found = self.localizer(reader)
+        return [
+            Segment(s.start_s, s.end_s, s.name, min(1.0, s.score), self.index.get(s.name))
+            for s in found.in_time
+            if math.isfinite(s.score)
+        ]
 
 
 @dataclass(frozen=True)
@@ -56,7 +94,7 @@ class Analyzer:
         predictor: Any,
         batches: BatchQueue,
         *,
-        localizer: Localizer | None = None,
+        localizer: LocalizeReader | None = None,
         max_windows: int = 240,
         window_s: float | None = None,
     ):

@@ -1,4 +1,4 @@
-"""The HTTP application: routes, refusals, headers. ``create_app`` is all that others need.
+"""The HTTP application: routes and refusals. ``create_app`` is the entry point.
 
 The order of things in a request: the Host and Origin headers are checked, a place in the queue is taken, the body is
 written to disk under limits, a job does the work in a thread with a decoder process, the answer is JSON or SRT.
@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import clipwise
 from clipwise.errors import MissingExtraError
 from clipwise.infer.segments import Segment, to_srt
-from clipwise.serve.analysis import Analyzer, Localizer, Options
+from clipwise.serve.analysis import Analyzer, LocalizeReader, Options
 from clipwise.serve.api_errors import CODES, ApiError
 from clipwise.serve.batching import BatchQueue
 from clipwise.serve.decoders import DecoderPool
@@ -34,15 +34,14 @@ try:
     from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
     from clipwise.serve import schemas
-    from clipwise.serve.counters import ServerMetrics
     from clipwise.serve.fetch import fetch_url
-    from clipwise.serve.guard import Guard
+    from clipwise.serve.middleware import Guard, ServerMetrics
     from clipwise.serve.uploads import Upload, display_name, receive_files, receive_urls
 except ImportError as error:
     raise MissingExtraError(error.name or "fastapi", "serve", "clipwise serve") from None
 
 _PAGE = Path(__file__).parent / "page"
-_PAGE_FILES = {  # the only files there are: no path of the file system is ever made from an address
+_PAGE_FILES = {  # a closed list: an address never becomes a path of the file system
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
@@ -53,7 +52,7 @@ _OPERATIONS = {  # names of routes in the OpenAPI document, after which clients'
 
 
 def create_app(
-    predictor: Any, settings: Settings | None = None, *, localizer: Localizer | None = None, model_name: str = ""
+    predictor: Any, settings: Settings | None = None, *, localizer: LocalizeReader | None = None, model_name: str = ""
 ) -> FastAPI:
     """The application (ASGI) for a predictor.
 
@@ -81,7 +80,7 @@ def create_app(
 
 
 class _Server:
-    def __init__(self, predictor: Any, settings: Settings, localizer: Localizer | None, model_name: str):
+    def __init__(self, predictor: Any, settings: Settings, localizer: LocalizeReader | None, model_name: str):
         self.settings, self.limits = settings, settings.limits
         self.passport, self.predictor = predictor.passport, predictor
         self.model_name = model_name or self.passport.model
@@ -279,7 +278,7 @@ class _Server:
         if kind == "application/x-www-form-urlencoded" or kind.startswith("text/"):
             raise ApiError(
                 "unsupported_type",
-                f"the content type {kind} is not taken; send multipart/form-data, application/json, or the file itself as application/octet-stream or video/…",
+                f"the content type {kind} is not accepted; send multipart/form-data, application/json, or the file itself as application/octet-stream or video/…",
             )
         folder = Path(tempfile.mkdtemp(prefix="request-", dir=self.folder))
         try:
@@ -295,7 +294,7 @@ class _Server:
         if not self.settings.allow_urls:
             raise ApiError(
                 "urls_off",
-                "this server does not fetch addresses (it was started without --allow-urls). Upload the file.",
+                "this server does not fetch URLs (it was started without --allow-urls). Upload the file.",
             )
         return await receive_urls(request, self.limits, allow_private=self.settings.allow_private_urls)
 
@@ -311,7 +310,7 @@ class _Server:
         try:
             await asyncio.wait({done, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not done.done():
-                raise ApiError("cancelled", "the client went away.")
+                raise ApiError("cancelled", "the client disconnected.")
         finally:
             leaving.cancel()
             if not done.done():  # also when the server is shutting down
@@ -330,7 +329,7 @@ class _Server:
         """Segments of a finished job as subtitles; ``item`` selects one of its videos, from 0."""
         job = self.jobs.get(id)
         if job.finished_at is None:
-            raise ApiError("not_ready", "the job has not finished yet.")
+            raise ApiError("not_ready", "the job has not finished.")
         if job.error is not None:
             raise job.error
         return self._srt(job, item)
@@ -367,14 +366,12 @@ class _Server:
             return self.refuse(error)
 
         async def not_found(request: Request, error: Exception) -> Response:
-            return self.refuse(
-                ApiError("not_found", "there is nothing at this address; /openapi.json lists what there is.")
-            )
+            return self.refuse(ApiError("not_found", "no such address; /openapi.json lists the routes."))
 
         async def wrong_method(request: Request, error: Exception) -> Response:
             allowed = getattr(error, "headers", None) or {}
             refusal = ApiError(
-                "method_not_allowed", f"this address does not take {request.method[:20]}.", headers=dict(allowed)
+                "method_not_allowed", f"this address does not accept {request.method[:20]}.", headers=dict(allowed)
             )
             return self.refuse(refusal)
 

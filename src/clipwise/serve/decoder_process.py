@@ -136,7 +136,7 @@ def _check_header(path: str, settings: dict[str, Any]) -> str:
         if _looks_like_playlist(head) or isinstance(error, av.error.ArgumentError):
             raise RefusedError(
                 "unsupported_type",
-                "this is not a self-contained video file (playlists and raw images are not taken). Send mp4, webm, mkv, mov, avi or another ordinary video.",
+                "this is not a self-contained video file (playlists and raw frames are not accepted). Send mp4, webm, mkv, mov, avi or another ordinary video.",
             ) from None
         return ""  # open_video will say better why it can't be read
     with container:
@@ -158,7 +158,7 @@ def _check_size(width: int, height: int, settings: dict[str, Any]) -> None:
     if width * height > settings["max_pixels"]:
         raise RefusedError(
             "too_many_pixels",
-            f"the frames are {width} x {height} pixels; at most {settings['max_pixels']:,} pixels are taken. Make the video smaller.",
+            f"the frames are {width} x {height} pixels; at most {settings['max_pixels']:,} pixels are allowed. Resize the video.",
         )
 
 
@@ -166,7 +166,7 @@ def _check_frames(count: int, settings: dict[str, Any]) -> None:
     if count > settings["max_frames"]:
         raise RefusedError(
             "too_many_frames",
-            f"the video says it has {count:,} frames; at most {settings['max_frames']:,} are taken. Cut it into parts.",
+            f"the video claims {count:,} frames; at most {settings['max_frames']:,} are allowed. Split it.",
         )
 
 
@@ -174,7 +174,7 @@ def _check_duration(seconds: float, settings: dict[str, Any]) -> None:
     if seconds > settings["max_duration_s"]:
         raise RefusedError(
             "too_long",
-            f"the video lasts {seconds:,.0f} s; at most {settings['max_duration_s']:,.0f} s are taken. Cut it into parts.",
+            f"the video lasts {seconds:,.0f} s; at most {settings['max_duration_s']:,.0f} s are allowed. Split it.",
         )
 
 
@@ -187,7 +187,7 @@ def explain(error: BaseException) -> tuple[str, str]:
         chain = chain.__cause__
         text += f" {chain}"
     if isinstance(error, MemoryError) or "annot allocate memory" in text or "out of memory" in text:
-        return "decode_memory", "decoding this file takes more memory than is allowed."
+        return "decode_memory", "decoding this file needs more memory than --decode-memory-mb allows."
     from clipwise.errors import ClipwiseError
 
     if isinstance(error, ClipwiseError | OSError):

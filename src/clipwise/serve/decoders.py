@@ -41,6 +41,7 @@ class _Process:
         theirs.close()
 
     def kill(self) -> None:
+        """End the process; a second call does nothing."""
         self.process.kill()
         self.process.join()
         self.connection.close()
@@ -68,7 +69,7 @@ class RemoteReader(VideoReader):
         self._pts_s = np.frombuffer(body, np.float64)
         sane = self.num_frames > 0 and min(self._size) > 0 and len(self._pts_s) == self.num_frames
         if not sane or not math.isfinite(self._duration_s):
-            raise ApiError("not_a_video", f"{name}: the file makes no sense to the decoder.")
+            raise ApiError("not_a_video", f"{name}: the decoder reports impossible facts about the file.")
 
     @property
     def duration_s(self) -> float:
@@ -95,7 +96,7 @@ class RemoteReader(VideoReader):
         facts, body = self._ask(request)
         shape = tuple(int(n) for n in facts["shape"])
         if math.prod(shape) != len(body) or shape[:1] != (count,):
-            raise ApiError("decode_crash", f"{self.name}: the decoder's answer makes no sense.")
+            raise ApiError("decode_crash", f"{self.name}: the decoder's answer is malformed.")
         return np.frombuffer(body, np.uint8).reshape(shape)
 
     def _read(self, indices: np.ndarray, sink: Any) -> None:
@@ -184,7 +185,7 @@ class DecoderPool:
             first.connection.recv_bytes(_MAX_HEAD)
         except (EOFError, OSError):
             raise WorkError(
-                "the decoder processes do not start; what they wrote above says why. A script that makes the app needs "
+                "the decoder processes do not start; their output above says why. A script that creates the app needs "
                 "the usual guard: if __name__ == '__main__': …"
             ) from None
         finally:
@@ -210,25 +211,39 @@ class DecoderPool:
         while not self._room.acquire(timeout=0.2):
             if cancelled.is_set():
                 raise ApiError("cancelled", "the job was cancelled.")
+        watch, process = None, None
         try:
-            with self._lock:
-                process = self._ready.pop() if self._ready else None
-            if process is None or not process.process.is_alive():
-                process = _Process(self._context, self._settings)
-            watch = _kill_when_set(cancelled, process)
-            try:
-                yield RemoteReader(process, path, name, self._budget_s, cancelled)
-            except ApiError as error:
-                if error.code in ("decode_crash", "decode_timeout"):
-                    self.ended_badly += 1
-                raise
-            finally:
+            for attempt in range(2):
+                process = _Process(self._context, self._settings) if attempt else self._take()
+                watch = _kill_when_set(cancelled, process)
+                try:
+                    reader = RemoteReader(process, path, name, self._budget_s, cancelled)
+                    break
+                except ApiError as error:  # the process may have been killed while it waited: once more, in a new one
+                    watch()
+                    process.kill()
+                    if error.code != "decode_crash" or attempt or cancelled.is_set():
+                        raise
+            yield reader
+        except ApiError as error:
+            if error.code in ("decode_crash", "decode_timeout"):
+                self.ended_badly += 1
+            raise
+        finally:
+            if watch is not None and process is not None:
                 watch()
                 process.kill()
-        finally:
             self._room.release()
             if not self.closed:
                 self._add_ready()
+
+    def _take(self) -> _Process:
+        """A process that waits ready, or a new one."""
+        with self._lock:
+            process = self._ready.pop() if self._ready else None
+        if process is None or not process.process.is_alive():
+            process = _Process(self._context, self._settings)
+        return process
 
     def close(self) -> None:
         """End the processes that wait."""

@@ -1,4 +1,4 @@
-"""Fetch a video from an address that a stranger names, without becoming the stranger's arm into the local network."""
+"""Fetch a video from a client's URL without giving the client access to the local network (SSRF)."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def fetch_url(
                 url = urljoin(url, answer.getheader("Location") or "")
                 continue
             if answer.status != 200:
-                raise ApiError("url_failed", f"the address answered {answer.status} {answer.reason}.")
+                raise ApiError("url_failed", f"the URL answered {answer.status} {answer.reason}.")
             return _save(answer, path, limits, until, cancelled)
         except (OSError, http.client.HTTPException) as error:
-            raise ApiError("url_failed", f"the address could not be fetched ({type(error).__name__}).") from error
+            raise ApiError("url_failed", f"the URL could not be fetched ({type(error).__name__}).") from error
         finally:
             clock.cancel()
             connection.close()
-    raise ApiError("url_failed", f"the address redirects more than {_MAX_REDIRECTS} times.")
+    raise ApiError("url_failed", f"the URL redirects more than {_MAX_REDIRECTS} times.")
 
 
 def check_url(url: str, *, allow_private: bool = False) -> tuple[SplitResult, str]:
@@ -73,20 +73,22 @@ def check_url(url: str, *, allow_private: bool = False) -> tuple[SplitResult, st
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ApiError("url_refused", "the address cannot be understood.") from None
+        raise ApiError("url_refused", "the URL is malformed.") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ApiError("url_refused", "only http:// and https:// addresses are fetched.")
+        raise ApiError("url_refused", "only http:// and https:// URLs are fetched.")
     if parts.username is not None or parts.password is not None:
-        raise ApiError("url_refused", "addresses with a user name or password are not fetched.")
+        raise ApiError("url_refused", "URLs with a user name or password are not fetched.")
     if any(ord(c) <= 32 or ord(c) == 127 for c in url):
-        raise ApiError("url_refused", "the address holds spaces or control characters.")
+        raise ApiError("url_refused", "the URL contains spaces or control characters.")
     try:
         found = socket.getaddrinfo(parts.hostname, port or 80, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise ApiError("url_failed", "there is no such host.") from None
+        raise ApiError("url_failed", "unknown host.") from None
     numbers = [str(entry[4][0]) for entry in found]
     if not allow_private and not all(is_public(number) for number in numbers):
-        raise ApiError("url_refused", "the address leads to a private or local network, which is not fetched from.")
+        raise ApiError(
+            "url_refused", "the URL leads to a private or local network (allowed with --allow-private-urls)."
+        )
     return parts, numbers[0]
 
 
@@ -124,7 +126,7 @@ def _connect(parts: SplitResult, number: str, limits: Limits, until: float) -> h
         if secure:
             plain = ssl.create_default_context().wrap_socket(plain, server_hostname=host)
     except OSError as error:
-        raise ApiError("url_failed", f"the address could not be reached ({type(error).__name__}).") from error
+        raise ApiError("url_failed", f"the URL could not be reached ({type(error).__name__}).") from error
     connection = http.client.HTTPConnection(host, port)
     connection.sock = plain
     return connection
@@ -145,12 +147,12 @@ def _save(
         while chunk := answer.read1(_CHUNK):
             size += len(chunk)
             if size > limits.max_upload_bytes:
-                raise ApiError("too_large", f"the address gives more than {limits.max_upload_mb:g} MB.")
+                raise ApiError("too_large", f"the URL returns more than {limits.max_upload_mb:g} MB.")
             if time.monotonic() > until or (cancelled is not None and cancelled.is_set()):
                 break
             file.write(chunk)
     if time.monotonic() > until or (cancelled is not None and cancelled.is_set()):
-        raise ApiError("too_slow", f"fetching the address took longer than {limits.upload_timeout_s:g} s.")
+        raise ApiError("too_slow", f"fetching the URL took longer than {limits.upload_timeout_s:g} s.")
     if answer.length:
         raise ApiError("url_failed", "the connection ended before the file did.")
     return size

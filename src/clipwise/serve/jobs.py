@@ -62,13 +62,13 @@ class Admission:
             if self.total + count > self.limits.queue_length:
                 raise ApiError(
                     "queue_full",
-                    f"{self.total} videos are waiting or worked on, {self.limits.queue_length} is the limit. Try again a little later.",
+                    f"{self.total} videos are waiting or in progress, {self.limits.queue_length} is the limit. Try again later.",
                     headers={"Retry-After": str(self._retry_after())},
                 )
             if self.clients[client] + count > self.limits.per_client:
                 raise ApiError(
                     "too_many_requests",
-                    f"{self.clients[client]} of your videos are waiting or worked on, {self.limits.per_client} is the limit. Wait for one of them.",
+                    f"{self.clients[client]} of your videos are waiting or in progress, {self.limits.per_client} is the limit. Wait for one of them.",
                     headers={"Retry-After": str(self._retry_after())},
                 )
             self.total += count
@@ -135,9 +135,7 @@ class JobStore:
             self._forget_old()
             job = self._jobs.get(job_id)
         if job is None:
-            raise ApiError(
-                "unknown_job", "there is no such job; results are kept for a while only, and then forgotten."
-            )
+            raise ApiError("unknown_job", "no such job; results are kept for --result-ttl-s seconds.")
         return job
 
     def cancel(self, job_id: str) -> Job:
@@ -187,7 +185,7 @@ class JobStore:
                 error = ApiError("not_a_video", str(raised))
             except Exception:
                 log.exception("job %s failed on %r", job.id, source)
-                error = ApiError("internal", "the server failed on this video; its log says why.")
+                error = ApiError("internal", "internal error on this video; the server's log has the traceback.")
             if error is not None and error.code in ("cancelled", "decode_crash") and job.timed_out:
                 error = ApiError(
                     "timeout", f"this took longer than {self._limits.request_timeout_s:g} s and was ended."

@@ -1,4 +1,4 @@
-"""What the server lets in (sizes, lengths, times and numbers), and how it behaves."""
+"""Limits (sizes, lengths, times and numbers) and settings of the server."""
 
 from __future__ import annotations
 

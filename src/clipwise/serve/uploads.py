@@ -64,7 +64,7 @@ async def body_of(request: Request, limits: Limits) -> AsyncIterator[bytes]:
         except TimeoutError:
             raise ApiError(
                 "too_slow",
-                f"the upload stood still for {limits.idle_timeout_s:g} s, or took longer than {limits.upload_timeout_s:g} s in all.",
+                f"no data for {limits.idle_timeout_s:g} s, or the upload took longer than {limits.upload_timeout_s:g} s in all.",
                 headers={"Connection": "close"},
             ) from None
         seen += len(chunk)
@@ -109,7 +109,7 @@ async def receive_files(request: Request, folder: Path, limits: Limits) -> list[
             uploads = [await _receive_raw(request, folder, limits)]
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ApiError("disk_full", "the server has no room for this upload at the moment.") from error
+            raise ApiError("disk_full", "the server has no disk space for this upload.") from error
         raise
     except ClientDisconnect:
         raise ApiError("too_slow", "the connection ended before the upload did.") from None
@@ -170,16 +170,16 @@ def _new_part(part: MultipartSegment, folder: Path, limits: Limits, before: int)
             f"the form has a field {(part.name or '')[:60]!r} that is not a file; options go into the address (?topk=3).",
         )
     if before == limits.max_files:
-        raise ApiError("too_many_files", f"at most {limits.max_files} files are taken in a request.")
+        raise ApiError("too_many_files", f"at most {limits.max_files} files are allowed in a request.")
     file, path = _new_file(folder)
     return file, Upload(path, display_name(part.filename))
 
 
 async def receive_urls(request: Request, limits: Limits, *, allow_private: bool) -> list[str]:
-    """The addresses of a JSON body, each checked.
+    """The URLs of a JSON body, each checked.
 
     Raises:
-        ApiError: not that JSON, too many, or addresses that the server does not fetch.
+        ApiError: not that JSON, too many, or URLs that the server does not fetch.
     """
     body = b""
     async for chunk in body_of(request, limits):
@@ -191,7 +191,7 @@ async def receive_urls(request: Request, limits: Limits, *, allow_private: bool)
     except ValidationError:
         raise ApiError("bad_request", 'the JSON must be {"url": "https://…"} or {"urls": ["https://…", …]}.') from None
     if len(urls) > limits.max_files:
-        raise ApiError("too_many_files", f"at most {limits.max_files} addresses are taken in a request.")
+        raise ApiError("too_many_files", f"at most {limits.max_files} URLs are allowed in a request.")
     for url in urls:
         await asyncio.to_thread(check_url, url, allow_private=allow_private)
     return urls
