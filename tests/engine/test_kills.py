@@ -359,7 +359,7 @@ def test_resume_lists_what_changes_nothing(clips, tmp_path, capsys):
     recipe = load_recipe("tsm_tiny", [*RECIPE, "lr_schedule=constant", "epochs=2", "log.every=3"])
     train(recipe, data=str(clips), work_dir=tmp_path, resume=True)
     said = capsys.readouterr().err
-    assert "differs from the checkpoint's: epochs 3 -> 2, log_every 2 -> 3" in said
+    assert "differs from the checkpoint's: epochs 3 -> 2, log.every 2 -> 3" in said
 
 
 def test_more_epochs_are_refused_where_the_schedule_depends_on_them(clips, tmp_path):
