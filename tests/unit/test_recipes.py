@@ -359,7 +359,7 @@ def test_a_wrong_value_is_told_what_is_allowed():
         ("seed=null", "seed: must be a whole number, given null"),
         (
             "crop_size=[1,2,3]",
-            "crop_size: must be a whole number of at least 1, or a list of 2 (each a whole number of at least 1), or null, given [1, 2, 3]",
+            "crop_size: must be a whole number of at least 16, or a list of 2 (each a whole number of at least 16), or null, given [1, 2, 3]",
         ),
         ("optim.betas=[0.9]", "optim.betas: must be a list of 2 (each a number from 0 to 1), given [0.9]"),
         ("input.mean=[a,b,c]", "input.mean: must be a list (each a number), given ['a', 'b', 'c']"),

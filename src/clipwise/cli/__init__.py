@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import errno
-import functools
 import importlib
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NoReturn
 
 from clipwise import __version__
 from clipwise.errors import ClipwiseError, ClipwiseWarning, WorkError
@@ -80,9 +79,11 @@ def guarded(program: str, work: Callable[[], int | None], debug: bool = False) -
         debug: print the traceback of an error, too.
     """
     if not debug:
-        warnings.formatwarning = lambda message, *_: (
-            f"{program}: {message}\n"
-        )  # a sentence for a user, not a line of code
+        # a sentence for a user, not a line of code; of several processes the first says it
+        rank = os.environ.get("RANK", "0")
+        warnings.formatwarning = lambda message, kind, *_: (
+            "" if rank != "0" and issubclass(kind, ClipwiseWarning) else f"{program}: {message}\n"
+        )
     try:
         return _guarded(program, work, debug)
     except Exception as error:
@@ -124,7 +125,6 @@ def _guarded(program: str, work: Callable[[], int | None], debug: bool) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the rest of the process
-    warnings.showwarning = functools.partial(_show_warning, warnings.showwarning, program)
     try:
         code = work() or 0
         sys.stdout.flush()  # a reader that has gone shows here, not when the interpreter ends
@@ -152,24 +152,32 @@ def _guarded(program: str, work: Callable[[], int | None], debug: bool) -> int:
         raise
 
 
-def _show_warning(usual: Callable[..., None], program: str, message: Warning | str, kind: type, *where: Any) -> None:
-    """Our own warnings are one line, said once by the first of several processes."""
-    if not issubclass(kind, ClipwiseWarning):
-        usual(message, kind, *where)
-    elif os.environ.get("RANK", "0") == "0":
-        print(f"{program}: {message}", file=sys.stderr)
+class _Parser(argparse.ArgumentParser):
+    """Says of an unknown option that is a key of recipes how keys are given (``epochs=3``)."""
+
+    words: Sequence[str] = ()
+    takes_keys = False
+
+    def error(self, message: str) -> NoReturn:
+        unknown = [word for word in self.words if word.startswith("--") and message.startswith("unrecognized arg")]
+        if self.takes_keys and unknown:
+            from clipwise.recipe.validation_messages import as_overrides
+
+            message += as_overrides([word for word in self.words if word not in self._option_string_actions], message)
+        super().error(message)
 
 
 def _run(verb: str, rest: Sequence[str]) -> int:
     module_name, text = VERBS[verb]
     module = importlib.import_module(f"clipwise.cli.{module_name}")
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"clipwise {verb}",
         description=module.__doc__ or text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     module.add_arguments(parser)
+    parser.words, parser.takes_keys = rest, "key=value" in parser.format_usage()
     if verb in MAY_LOAD_CODE:
         parser.add_argument(
             "--trust",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from clipwise.cli.common import add_json, count, print_json
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from clipwise.recipe import Recipe
 
 
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         overrides = [*modern_overrides(load_recipe(args.recipe, overrides)), *overrides]
     recipe = load_recipe(args.recipe, overrides)
     if args.keys:
-        print(dump_recipe(recipe), end="")
+        print(dump_recipe(recipe) if args.json else describe_keys(recipe), end="")
         return 0
     facts = explain_recipe(recipe, args.devices, args.samples)
     if args.json:
@@ -45,6 +47,34 @@ def run(args: argparse.Namespace) -> int:
         else:
             print(f"{key:<{width}}  {value}")
     return 0
+
+
+def describe_keys(recipe: Recipe) -> str:
+    """The recipe as YAML with every key, and what each means beside it: a reference, and a start for one's own."""
+    from clipwise.recipe import dump_recipe, idle_keys
+    from clipwise.recipe.keys import Strict
+
+    idle = {key: reason for key, _, reason in idle_keys(recipe)}
+    given = dump_recipe(recipe).splitlines()
+    lines: list[str] = []
+    owner: type[BaseModel] = type(recipe)
+    group = ""
+    for line, following in zip(given, [*given[1:], ""]):
+        name, _, value = line.strip().partition(":")
+        if not line.startswith((" ", "-")):
+            owner, group = type(recipe), ""
+        depth, deeper = (len(text) - len(text.lstrip()) for text in (line, following))
+        field = next((f for key, f in owner.model_fields.items() if name in (key, f.alias)), None)
+        continued = value and deeper > depth  # a text of several lines, in which a comment would be text
+        if field is not None and depth == (2 if group else 0) and not continued:
+            text = " ".join((field.description or type(field.default).__doc__ or "").split())
+            key = f"{group}.{name}" if group else name
+            text += f" No effect with {idle[key]}." if key in idle else ""
+            line = f"{line:<40}  # {text}"
+            if not group and isinstance(field.default, Strict):
+                owner, group = type(field.default), name
+        lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
 def explain_recipe(recipe: Recipe, num_devices: int = 1, num_samples: int | None = None) -> dict[str, Any]:
@@ -79,8 +109,11 @@ def explain_recipe(recipe: Recipe, num_devices: int = 1, num_samples: int | None
     facts["schedule"] = f"{recipe.epochs} epochs, {schedule}, by {recipe.schedule.by}"
     if samples:
         whole = recipe.batch_size * num_devices
-        steps = samples // whole if getattr(recipe.input, "drop_last", False) else -(-samples // whole)
+        batches = samples // whole if getattr(recipe.input, "drop_last", False) else -(-samples // whole)
+        steps = -(-batches // recipe.accumulate)
         facts["steps"] = f"{steps} an epoch, {steps * recipe.epochs} in all ({samples} samples)"
+        if recipe.accumulate > 1:
+            facts["steps"] += f"; {recipe.accumulate} batches a step, {batches} batches an epoch"
     facts.update(recipe.input_facts())
     published = {k: v for k, v in recipe.published.model_dump().items() if v is not None}
     if published:

@@ -54,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
     if not words:
         raise ClipwiseError("give a checkpoint.")
     if len(words) == 2 and words[0].endswith((".safetensors", *EXPORTED_SUFFIXES)):
-        raise ClipwiseError(f"the recipe stands before the checkpoint: clipwise test {words[1]} {words[0]}")
+        raise ClipwiseError(
+            f"usage: clipwise test [RECIPE] CKPT; given in the other order. Try: clipwise test {words[1]} {words[0]}"
+        )
     exported = words[-1].endswith(EXPORTED_SUFFIXES)
     loaded = None
     if exported:

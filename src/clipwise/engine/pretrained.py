@@ -19,7 +19,7 @@ from clipwise.errors import CheckpointError, ClipwiseWarning
 from clipwise.io.download import cache_folder, download, locked
 from clipwise.io.names import did_you_mean
 from clipwise.models.registry import create_model, model_args, model_place
-from clipwise.recipe import Recipe, load_recipe
+from clipwise.recipe import Recipe, list_recipes, load_recipe
 
 FOREIGN_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".pdparams")
 
@@ -220,6 +220,11 @@ def _at_address(url: str) -> str | Path:
 
 
 def _unknown(name: str) -> str:
+    if name in list_recipes():
+        return (
+            f"{name} is a recipe where a checkpoint is expected, and it has no published weights. Train it first: "
+            f"clipwise train {name} --data DATA leaves runs/{name}/best.safetensors."
+        )
     looks_like_path = "/" in name or Path(name).suffix in (*FOREIGN_SUFFIXES, ".safetensors")
     if looks_like_path:
         return f"checkpoint {name!r} does not exist."

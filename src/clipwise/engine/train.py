@@ -101,7 +101,12 @@ def train(
                 from clipwise.engine.init_resume import init_weights
 
                 init_weights(task.model, str(init or recipe.init), getattr(recipe, "init_first_conv", "average"), log)
-        lr = scaled_lr(recipe, accelerator.num_processes)
+        lr, batch = scaled_lr(recipe, accelerator.num_processes), recipe.batch_size * accelerator.num_processes
+        if batch > (videos := getattr(task.sampler, "num_samples", batch)):
+            log.say(
+                f"batch_size {recipe.batch_size} x {accelerator.num_processes} processes is more than the {videos} training videos: "
+                "an epoch is one step."
+            )
         accelerator.wait_for_everyone()  # all have read their start, which may lie in this folder
         if log.run_folder is not None:
             earlier = log.run_folder.prepare(recipe, start.path if start else None)

@@ -16,7 +16,7 @@ from collections import deque
 import torch
 from torch import Tensor, nn
 
-from clipwise.errors import ClipwiseError
+from clipwise.errors import ClipwiseError, RecipeError
 from clipwise.models.recognizer import Recognizer, initialize_backbone, initialize_linear
 from clipwise.models.registry import register_model
 from clipwise.models.resnet import ResNet
@@ -68,6 +68,11 @@ class TSM(Recognizer):
         grad_checkpointing: bool = False,
         drop_path: float = 0.0,
     ):
+        if shift_div < 2:
+            raise RecipeError(
+                f"shift_div is {shift_div}; a TSM shifts 1/shift_div of the channels each way: 2 or more (8 in the paper). "
+                "Without a shift it is a TSN."
+            )
         backbone = ResNet(
             depth,
             in_channels,

@@ -107,6 +107,11 @@ def find_recipe(name: str | Path) -> Path:
         raise RecipeError(
             f"{path} is a config of MMAction2, not a recipe. Make it one: clipwise convert {path} --out {path.stem}.yaml"
         )
+    if path.suffix in (".safetensors", ".pth", ".pdparams", ".onnx", ".pt2"):
+        raise RecipeError(
+            f"{path} is a checkpoint where a recipe is expected. Order: clipwise train RECIPE --init CKPT, clipwise test [RECIPE] CKPT, "
+            "clipwise predict CKPT INPUT."
+        )
     stem = path.stem if path.suffix == ".py" else path.name
     stem = ALIASES.get(stem, stem)
     matches = [p for p in RECIPES.rglob("*.yaml") if p.stem == stem]

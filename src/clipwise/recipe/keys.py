@@ -15,7 +15,9 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
-Size = Count | tuple[Count, Count] | None
+Pixels = Annotated[int, Field(ge=16)]
+"""Below this the networks' last maps are empty or one pixel, and statistics of batch norm are NaN."""
+Size = Pixels | tuple[Pixels, Pixels] | None
 
 
 class Only:

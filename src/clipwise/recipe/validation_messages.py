@@ -11,7 +11,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from clipwise.io.names import nearest
+from clipwise.recipe.keys import RecognitionRecipe
+from clipwise.recipe.localization_keys import LocalizationRecipe
 
+RECIPES = (RecognitionRecipe, LocalizationRecipe)
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
 
 
@@ -35,6 +38,8 @@ def explain_errors(
         owner, way, known = find_key(kind, place)
         name = ".".join(map(str, way))
         at = where.get(".".join(map(str, place[:2])), where.get(str(place[0]), source))
+        if at == source:  # a group, of which the command line gave a key
+            at = next((there for key, there in where.items() if key.startswith(f"{place[0]}.")), source)
         if not known:
             problems.append(f"{at}: unknown key {name!r}{suggestion(kind, owner, str(way[-1]))}")
         elif e["type"] == "missing" and len(way) == len(place):
@@ -106,7 +111,7 @@ SYNONYMS = {
 COMMANDS = {
     "gpus devices num_gpus ngpus world_size nproc_per_node gpu_ids nnodes": "processes are started by torchrun "
     "(torchrun --nproc-per-node N -m clipwise train …)",
-    "device gpu cuda cpu accelerator": "the device is chosen by itself; CUDA_VISIBLE_DEVICES limits it",
+    "device gpu cuda cpu accelerator": "the device is chosen by itself; --device cpu keeps off an accelerator",
     "work_dir output output_dir out_dir project save_dir exp_name run_name output_path": "it is the option --work-dir DIR",
     "data data_dir dataset_dir data_path datasets": "it is the option --data DIR|LIST, or the keys train_data and val_data",
     "resume resume_from resume_from_checkpoint auto_resume": "it is the option --resume [PATH]",
@@ -123,23 +128,70 @@ def suggestion(kind: type[BaseModel], owner: type[BaseModel], key: str) -> str:
         kind: the recipe's class.
         owner: the class that lacks the key: the recipe's or a group's.
     """
-    plain = key.lower().replace("-", "_").replace(".", "_")
-    names = _names(kind)
-    if owner is kind or owner in _groups(kind).values():
-        for texts, text in COMMANDS.items():
-            if plain in texts.split():
-                return f"; {text}"
-        for name, words in SYNONYMS.items():
-            if plain in words.split() and (name in names or name.startswith("model_args.")):
-                return f"; did you mean {name!r}?"
-        whole = next((name for name in names if plain in (name.replace(".", "_"), name.partition(".")[2])), None)
-        close = whole or nearest(plain, names, 0.8)
-        if not close:  # the last part of a group's key
-            last = nearest(plain, [name.rpartition(".")[2] for name in names], 0.8)
-            close = next((name for name in names if name.rpartition(".")[2] == last), None) if last else None
-    else:
+    if owner is not kind and owner not in _groups(kind).values():  # of a source
         close = nearest(key, owner.model_fields, 0.7)
-    return f"; did you mean {close!r}?" if close else ""
+        return f"; did you mean {close!r}?" if close else ""
+    plain = _plain(key)
+    if owner is kind and (text := next((text for words, text in COMMANDS.items() if plain in words.split()), None)):
+        return f"; {text}"
+    group = next((name for name, inner in _groups(kind).items() if inner is owner), None)
+    if close := known_key(kind, key, group):
+        return f"; did you mean {close!r}?"
+    from clipwise.recipe.moved import place_of
+
+    others = [other for other in RECIPES if other is not kind and (key in other.model_fields or place_of(other, key))]
+    return f"; only recipes of the task {_task(others[0])!r} have it" if others else ""
+
+
+def known_key(kind: type[BaseModel], key: str, group: str | None = None) -> str | None:
+    """Our key for what another tool calls so, or for a mistyped one; None when nothing is near.
+
+    Args:
+        group: where the key was given (``augment``), whose own keys come first.
+    """
+    plain, names = _plain(key), _names(kind)
+    inside = [name.partition(".")[2] for name in names if name.startswith(f"{group}.")]
+    if group and (close := nearest(plain, inside, 0.7)):
+        return f"{group}.{close}"
+    for name, words in SYNONYMS.items():
+        if plain in words.split() and (name in names or name.startswith("model_args.")):
+            return name
+    last = {name.rpartition(".")[2]: name for name in reversed(names)}
+    if plain in last:
+        return last[plain]
+    close = nearest(plain, names, 0.8)
+    return close or (last[near] if (near := nearest(plain, last, 0.8)) else None)
+
+
+def as_overrides(words: Sequence[str], message: str) -> str:
+    """``. Keys of the recipe are written key=value: epochs=3`` for unknown options (``--epochs 3``), or an empty string.
+
+    Args:
+        words: of the command line, without the options that the command has.
+        message: which options are unknown.
+    """
+    from clipwise.recipe.moved import MOVED
+
+    found = []
+    for at, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if not option.startswith("--") or option not in message:
+            continue
+        key = _plain(option.lstrip("-"))
+        known = MOVED.get(key) or next((k for kind in RECIPES for k in _names(kind) if k == key), None)
+        known = known or next((name for name, other in SYNONYMS.items() if key in other.split()), None)
+        following = words[at + 1] if at + 1 < len(words) and not words[at + 1].startswith("-") else "…"
+        if known:
+            found.append(f"{known}={value if equals else following}")
+    return f". Keys of the recipe are written key=value: {' '.join(found)}" if found else ""
+
+
+def _task(kind: type[BaseModel]) -> str:
+    return str(get_args(kind.model_fields["task"].annotation)[0])
+
+
+def _plain(key: str) -> str:
+    return key.lower().replace("-", "_").replace(".", "_")
 
 
 def _groups(kind: type[BaseModel]) -> dict[str, type[BaseModel]]:
