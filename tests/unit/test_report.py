@@ -14,7 +14,15 @@ import pytest
 
 import clipwise
 from clipwise.errors import ClipwiseError, DataError
-from clipwise.report.result_report import calibration, demo_report, result_report, similarity_order
+from clipwise.report.comparison import read_result
+from clipwise.report.result_report import (
+    calibration,
+    confused_pairs,
+    demo_report,
+    result_report,
+    similarity_order,
+    worst_mistakes,
+)
 from clipwise.report.run_report import run_report
 from clipwise.report.scores import ScoreTable
 from clipwise.report.thumbs import film_strip, jpeg_address
@@ -125,9 +133,9 @@ def test_table_counts_failures_as_wrong(small):
 def test_confused_pairs_and_worst_mistakes_are_in_order():
     scores = np.array([[0.1, 0.9, 0], [0.4, 0.6, 0], [0.2, 0.1, 0.7], [0.55, 0.45, 0], [0.8, 0.1, 0.1]])
     table = ScoreTable.of(make_result([0, 0, 2, 1, 1], scores))
-    assert table.confused_pairs() in ([(0, 1, 2, 2)], [(1, 0, 2, 2)])
-    assert table.worst_mistakes() == [0, 4, 1, 3]
-    assert table.worst_mistakes(per_class=1) == [0, 4]
+    assert confused_pairs(table) in ([(0, 1, 2, 2)], [(1, 0, 2, 2)])
+    assert worst_mistakes(table) == [0, 4, 1, 3]
+    assert worst_mistakes(table, per_class=1) == [0, 4]
     assert table.classes == ["0", "1", "2"]
 
 
@@ -293,14 +301,14 @@ def test_result_file_round_trip(small, tmp_path):
 
     result = TestResult(small.paths, small.labels, small.scores, small.classes, small.failures, {"top1_acc": 0.5}, 1.0)
     result.save(tmp_path / "r.json")
-    read, made = ScoreTable.read(tmp_path / "r.json"), ScoreTable.of(small)
+    read, made = read_result(tmp_path / "r.json"), ScoreTable.of(small)
     assert (read.predictions == made.predictions).all()
     assert (read.correct == made.correct).all()
     assert read.classes == made.classes
     assert np.allclose(read.scores, made.scores, equal_nan=True)
     hot = list(np.eye(5, dtype=int)[small.labels])
     TestResult(small.paths, hot, small.scores, small.classes).save(tmp_path / "m.json")
-    assert (ScoreTable.read(tmp_path / "m.json").labels == np.stack(hot)).all()
+    assert (read_result(tmp_path / "m.json").labels == np.stack(hot)).all()
 
 
 @pytest.mark.parametrize(
@@ -309,9 +317,9 @@ def test_result_file_round_trip(small, tmp_path):
 def test_other_files_are_refused(content, tmp_path):
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(DataError, match=r"x\.json"):
-        ScoreTable.read(tmp_path / "x.json")
+        read_result(tmp_path / "x.json")
     with pytest.raises(DataError, match="can't be read"):
-        ScoreTable.read(tmp_path / "gone.json")
+        read_result(tmp_path / "gone.json")
 
 
 def chinese():

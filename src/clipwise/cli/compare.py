@@ -29,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from clipwise.errors import ClipwiseError
-    from clipwise.report.comparison import compare
-    from clipwise.report.scores import ScoreTable
+    from clipwise.report.comparison import compare, read_result
 
     if not 0.5 <= args.confidence < 1:
         raise ClipwiseError(f"--confidence {args.confidence}: give a share from 0.5 to below 1, such as 0.95.")
@@ -38,8 +37,8 @@ def run(args: argparse.Namespace) -> int:
         raise ClipwiseError(f"--resamples {args.resamples}: at least 100 are needed for an interval.")
     names = tuple(args.names) if args.names else _names(args.a, args.b)
     result = compare(
-        ScoreTable.read(args.a),
-        ScoreTable.read(args.b),
+        read_result(args.a),
+        read_result(args.b),
         names,
         resamples=args.resamples,
         confidence=args.confidence,

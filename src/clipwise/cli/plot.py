@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from clipwise.cli.common import add_font, add_json, print_json, print_table
 
 if TYPE_CHECKING:
-    from clipwise.report.runs import RunLog
+    from clipwise.report.runs import RunLog, TimeAnalysis
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +89,20 @@ def _summary(run: RunLog, include_outliers: bool) -> dict[str, Any]:
         "epochs": max((int(line["at"] + 0.999) for line in run.train + run.val), default=0),
         "last_loss": float(loss[-1]) if len(loss) else None,
         "validation": figures,
-        "time": timing.to_dict() if timing else None,
+        "time": _times(timing) if timing else None,
+    }
+
+
+def _times(timing: TimeAnalysis) -> dict[str, Any]:
+    return {
+        "slowest_epoch": timing.slowest[0],
+        "slowest_epoch_s_per_iter": timing.slowest[1],
+        "fastest_epoch": timing.fastest[0],
+        "fastest_epoch_s_per_iter": timing.fastest[1],
+        "std_over_epochs": timing.std,
+        "average_s_per_iter": timing.average,
+        "waiting_for_data": timing.waiting,
+        "total_s": timing.total_s,
     }
 
 
@@ -121,8 +134,7 @@ def _print_time(entry: dict[str, Any]) -> None:
 
 
 def _draw(runs: Sequence[RunLog], keys: Sequence[str], out: Path, weight: float | None) -> None:
-    from clipwise.report.chart_files import write_chart
-    from clipwise.report.charts import sheet
+    from clipwise.report.chart_files import sheet, write_chart
     from clipwise.report.run_report import curves_report, run_chart
 
     if out.suffix == ".html":

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from clipwise.errors import ClipwiseError
 from clipwise.infer.fonts import find_font
 from clipwise.io.files import atomic_path
+from clipwise.report.page import render
 
 KINDS = (".svg", ".png", ".pdf")
 _ZOOM = {".png": 2.0, ".pdf": 4.0}  # pixels of the file per unit of the drawing
@@ -24,6 +27,17 @@ def check_chart_path(path: str | Path, option: str = "") -> str:
     if kind not in KINDS:
         raise ClipwiseError(f"{option} {path}: charts are written as .svg, .png or .pdf.".lstrip())
     return kind
+
+
+def sheet(charts: Sequence[Any], columns: int = 2, width: int = 560, height: int = 270, gap: int = 24) -> Any:
+    """Several standalone charts in one SVG document."""
+    columns = min(columns, len(charts))
+    rows = -(-len(charts) // columns)
+    placed = [
+        (gap + n % columns * (width + gap), gap + n // columns * (height + gap), chart)
+        for n, chart in enumerate(charts)
+    ]
+    return render("sheet.svg", charts=placed, width=columns * (width + gap) + gap, height=rows * (height + gap) + gap)
 
 
 def write_chart(path: str | Path, svg: str, texts: str = "") -> Path:

@@ -109,17 +109,6 @@ def line_chart(
     return render("chart.svg", c=chart, standalone=standalone)
 
 
-def sheet(charts: Sequence[Any], columns: int = 2, width: int = 560, height: int = 270, gap: int = 24) -> Any:
-    """Several standalone charts in one SVG document."""
-    columns = min(columns, len(charts))
-    rows = -(-len(charts) // columns)
-    placed = [
-        (gap + n % columns * (width + gap), gap + n // columns * (height + gap), chart)
-        for n, chart in enumerate(charts)
-    ]
-    return render("sheet.svg", charts=placed, width=columns * (width + gap) + gap, height=rows * (height + gap) + gap)
-
-
 def round_ticks(low: float, high: float, wanted: int) -> list[float]:
     """Round numbers that cover low to high."""
     span = max(high - low, 1e-12)

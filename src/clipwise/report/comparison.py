@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipwise.errors import DataError
-from clipwise.report.scores import ScoreTable
+from clipwise.io.parse import parse_json
+from clipwise.report.scores import ScoreTable, as_labels, class_names, one_row
 from clipwise.tasks.paired import Interval, accuracy_difference, class_accuracy_difference, sign_test
 
 
@@ -206,3 +208,55 @@ def _subset(table: ScoreTable, rows: NDArray) -> ScoreTable:
         metrics=table.metrics,
         seconds=table.seconds,
     )
+
+
+def read_result(path: str | Path) -> ScoreTable:
+    """From a JSON file that ``clipwise test --out`` wrote.
+
+    Raises:
+        DataError: not such a file.
+    """
+    path = Path(path)
+    try:
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror}.") from None
+    except ValueError:
+        raise DataError(f"{path} is not JSON. Write it with `clipwise test … --out {path.stem}.json`.") from None
+    rows = content.get("results") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and "path" in r for r in rows):
+        raise DataError(f"{path} is not a result of `clipwise test --out`: it has no list 'results' with videos.")
+    try:
+        known = [_floats(r["scores"]) for r in rows if r.get("scores") is not None]
+        width = max((r.shape[-1] for r in known), default=len(content.get("classes") or [0]))
+        scores = np.stack(
+            [
+                one_row(_floats(r["scores"]), width) if r.get("scores") is not None else np.full(width, np.nan)
+                for r in rows
+            ]
+        )
+        labels = as_labels([_multi_hot(r["label"], width) for r in rows], width)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(f"{path}: a result has no usable label or scores ({error}).") from None
+    return ScoreTable(
+        paths=[str(r["path"]) for r in rows],
+        scores=scores,
+        labels=labels,
+        classes=class_names(content.get("classes"), width),
+        failures=content.get("failures") or {},
+        metrics=content.get("metrics") or {},
+        seconds=float(content.get("seconds") or 0.0),
+    )
+
+
+def _floats(values: Any) -> NDArray[np.float64]:
+    return np.asarray(values, np.float64)
+
+
+def _multi_hot(label: Any, width: int) -> Any:
+    """JSON holds several labels as a list of classes."""
+    if not isinstance(label, list):
+        return label
+    hot = np.zeros(width, np.int64)
+    hot[label] = 1
+    return hot

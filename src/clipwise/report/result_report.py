@@ -162,7 +162,7 @@ def _pairs_section(result: ScoreTable, limit: int = 20) -> Section | None:
             "back": back,
             "share": there / max(int(result.class_counts[i]), 1),
         }
-        for i, j, there, back in (result.confused_pairs(limit) if not result.multi_label else ())
+        for i, j, there, back in (confused_pairs(result, limit) if not result.multi_label else ())
     ]
     most = max((p["there"] + p["back"] for p in pairs), default=0)
     return Section("pairs", "Most confused pairs", "pairs", {"pairs": pairs, "most": most}) if pairs else None
@@ -170,7 +170,7 @@ def _pairs_section(result: ScoreTable, limit: int = 20) -> Section | None:
 
 def _mistakes_section(result: ScoreTable, anchor: str, limit: int, title: str = "Worst mistakes") -> Section | None:
     """The mistakes with the largest margin, as strips that play."""
-    chosen = result.worst_mistakes(limit)
+    chosen = worst_mistakes(result, limit)
     p, said = result.probabilities, result.predictions
     mistakes = [
         {
@@ -352,3 +352,36 @@ def similarity_order(confusion: NDArray) -> NDArray[np.int64]:
     weight += 1e-6 * weight.max(initial=1.0)  # keeps separate groups in one piece
     laplacian = np.diag(weight.sum(1)) - weight
     return np.argsort(np.linalg.eigh(laplacian)[1][:, 1] if len(weight) > 2 else np.arange(len(weight)), kind="stable")
+
+
+def confused_pairs(result: ScoreTable, limit: int = 20) -> list[tuple[int, int, int, int]]:
+    """(i, j, times i was called j, times j was called i), the most confused first."""
+    off = result.confusion - np.diag(result.confusion.diagonal())
+    both = np.triu(off + off.T, 1)
+    order = np.argsort(-both, axis=None, kind="stable")[:limit]
+    pairs = [(int(p) // result.num_classes, int(p) % result.num_classes) for p in order if both.flat[p] > 0]
+    return [(i, j, int(off[i, j]), int(off[j, i])) if off[i, j] >= off[j, i] else (j, i, int(off[j, i]), int(off[i, j]))
+            for i, j in pairs]  # fmt: skip
+
+
+def worst_mistakes(result: ScoreTable, limit: int = 24, per_class: int = 3) -> list[int]:
+    """Videos whose wrong class beat the true one by most, at most ``per_class`` of a true class."""
+    wrong = np.flatnonzero(result.usable & ~result.correct)
+    if not len(wrong):
+        return []
+    p = result.probabilities
+    if result.multi_label:
+        margin = p[wrong, result.predictions[wrong]] - np.where(result.labels[wrong] > 0, p[wrong], 0).max(1)
+        group = result.predictions[wrong]
+    else:
+        margin = p[wrong, result.predictions[wrong]] - p[wrong, result.labels[wrong]]
+        group = result.labels[wrong]
+    taken: dict[int, int] = {}
+    chosen = []
+    for n in np.argsort(-margin, kind="stable"):
+        if taken.get(int(group[n]), 0) < per_class:
+            taken[int(group[n])] = taken.get(int(group[n]), 0) + 1
+            chosen.append(int(wrong[n]))
+        if len(chosen) == limit:
+            break
+    return chosen

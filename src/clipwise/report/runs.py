@@ -133,19 +133,6 @@ class TimeAnalysis:
     def fastest(self) -> tuple[int, float]:
         return int(self.epochs[self.means.argmin()]), float(self.means.min())
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "slowest_epoch": self.slowest[0],
-            "slowest_epoch_s_per_iter": self.slowest[1],
-            "fastest_epoch": self.fastest[0],
-            "fastest_epoch_s_per_iter": self.fastest[1],
-            "std_over_epochs": self.std,
-            "average_s_per_iter": self.average,
-            "waiting_for_data": self.waiting,
-            "total_s": self.total_s,
-        }
-
 
 def analyze_time(run: RunLog, include_outliers: bool = False) -> TimeAnalysis | None:
     """Time per step, by epoch; None where the log has no times.

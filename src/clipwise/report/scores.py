@@ -1,6 +1,6 @@
-"""What a test result says: predictions, classes, confusions, mistakes, calibration. Plain numpy, no model.
+"""Test results as arrays: predictions, classes, confusions. Plain numpy, no model.
 
-``ScoreTable.of(result)`` takes the object that ``clipwise test`` makes, ``ScoreTable.read(path)`` the JSON that it
+``ScoreTable.of(result)`` takes the object that ``clipwise test`` makes, ``comparison.read_result(path)`` the JSON that it
 wrote; reports and ``clipwise compare`` work on either.
 """
 
@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipwise.errors import DataError
-from clipwise.io.parse import parse_json
 from clipwise.tasks import metrics
 
 
@@ -51,56 +48,17 @@ class ScoreTable:
             return result
         rows = [np.asarray(s, np.float64) for s in result.scores]
         width = max((r.shape[-1] for r in rows), default=1)
-        scores = np.stack([_one_row(r, width) for r in rows]) if rows else np.empty((0, width))
-        labels = _labels(result.labels, width)
+        scores = np.stack([one_row(r, width) for r in rows]) if rows else np.empty((0, width))
+        labels = as_labels(result.labels, width)
         return cls(
             paths=[str(p) for p in result.paths],
             scores=scores,
             labels=labels,
-            classes=_names(result.classes, width),
+            classes=class_names(result.classes, width),
             failures=dict(result.failures),
             metrics={k: float(v) for k, v in result.metrics.items()},
             seconds=float(result.seconds),
             video_seconds=np.asarray(result.video_seconds, float) if len(result.video_seconds) else None,
-        )
-
-    @classmethod
-    def read(cls, path: str | Path) -> ScoreTable:
-        """From a JSON file that ``clipwise test --out`` wrote.
-
-        Raises:
-            DataError: not such a file.
-        """
-        path = Path(path)
-        try:
-            content = parse_json(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(f"{path} can't be read: {error.strerror}.") from None
-        except ValueError:
-            raise DataError(f"{path} is not JSON. Write it with `clipwise test … --out {path.stem}.json`.") from None
-        rows = content.get("results") if isinstance(content, dict) else None
-        if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and "path" in r for r in rows):
-            raise DataError(f"{path} is not a result of `clipwise test --out`: it has no list 'results' with videos.")
-        try:
-            known = [_row(r["scores"]) for r in rows if r.get("scores") is not None]
-            width = max((r.shape[-1] for r in known), default=len(content.get("classes") or [0]))
-            scores = np.stack(
-                [
-                    _one_row(_row(r["scores"]), width) if r.get("scores") is not None else np.full(width, np.nan)
-                    for r in rows
-                ]
-            )
-            labels = _labels([_multi_hot(r["label"], width) for r in rows], width)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise DataError(f"{path}: a result has no usable label or scores ({error}).") from None
-        return cls(
-            paths=[str(r["path"]) for r in rows],
-            scores=scores,
-            labels=labels,
-            classes=_names(content.get("classes"), width),
-            failures=content.get("failures") or {},
-            metrics=content.get("metrics") or {},
-            seconds=float(content.get("seconds") or 0.0),
         )
 
     def __len__(self) -> int:
@@ -190,37 +148,6 @@ class ScoreTable:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.bincount(self.labels[self.correct], minlength=self.num_classes) / self.class_counts
 
-    def confused_pairs(self, limit: int = 20) -> list[tuple[int, int, int, int]]:
-        """(i, j, times i was called j, times j was called i), the most confused first."""
-        off = self.confusion - np.diag(self.confusion.diagonal())
-        both = np.triu(off + off.T, 1)
-        order = np.argsort(-both, axis=None, kind="stable")[:limit]
-        pairs = [(int(p) // self.num_classes, int(p) % self.num_classes) for p in order if both.flat[p] > 0]
-        return [(i, j, int(off[i, j]), int(off[j, i])) if off[i, j] >= off[j, i] else (j, i, int(off[j, i]), int(off[i, j]))
-                for i, j in pairs]  # fmt: skip
-
-    def worst_mistakes(self, limit: int = 24, per_class: int = 3) -> list[int]:
-        """Videos whose wrong class beat the true one by most, at most ``per_class`` of a true class."""
-        wrong = np.flatnonzero(self.usable & ~self.correct)
-        if not len(wrong):
-            return []
-        p = self.probabilities
-        if self.multi_label:
-            margin = p[wrong, self.predictions[wrong]] - np.where(self.labels[wrong] > 0, p[wrong], 0).max(1)
-            group = self.predictions[wrong]
-        else:
-            margin = p[wrong, self.predictions[wrong]] - p[wrong, self.labels[wrong]]
-            group = self.labels[wrong]
-        taken: dict[int, int] = {}
-        chosen = []
-        for n in np.argsort(-margin, kind="stable"):
-            if taken.get(int(group[n]), 0) < per_class:
-                taken[int(group[n])] = taken.get(int(group[n]), 0) + 1
-                chosen.append(int(wrong[n]))
-            if len(chosen) == limit:
-                break
-        return chosen
-
     def label_names(self, index: int) -> str:
         """The true class or classes of a video, for people."""
         if self.multi_label:
@@ -229,11 +156,7 @@ class ScoreTable:
         return self.classes[label] if label >= 0 else "–"
 
 
-def _row(values: Any) -> NDArray[np.float64]:
-    return np.asarray(values, np.float64)
-
-
-def _one_row(scores: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+def one_row(scores: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     if scores.ndim == 1 and len(scores) == width:
         return scores
     if np.isnan(scores).any():
@@ -243,21 +166,12 @@ def _one_row(scores: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     return (shares / shares.sum(-1, keepdims=True)).mean(0)
 
 
-def _labels(labels: Sequence[Any], width: int) -> NDArray:
+def as_labels(labels: Sequence[Any], width: int) -> NDArray:
     if any(np.ndim(label) > 0 for label in labels):
         return np.stack([np.zeros(width) if label is None else np.asarray(label) for label in labels]).astype(np.int64)
     return np.array([-1 if label is None else int(label) for label in labels], np.int64)
 
 
-def _multi_hot(label: Any, width: int) -> Any:
-    """JSON holds several labels as a list of classes."""
-    if not isinstance(label, list):
-        return label
-    hot = np.zeros(width, np.int64)
-    hot[label] = 1
-    return hot
-
-
-def _names(classes: Sequence[str] | None, width: int) -> list[str]:
+def class_names(classes: Sequence[str] | None, width: int) -> list[str]:
     names = [str(c) for c in classes or []][:width]
     return names + [str(k) for k in range(len(names), width)]
