@@ -341,3 +341,16 @@ def test_the_exported_shift_is_the_same(monkeypatch, reverse, online):
     expected = shift(maps, 4)
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     assert torch.equal(shift(maps, 4), expected)
+
+
+@pytest.mark.parametrize("mode", ["embedded_gaussian", "dot_product"])
+def test_a_new_non_local_block_is_the_identity(mode):
+    """The paper's initialization: the norm that closes the branch starts at zero."""
+    from clipwise.models.non_local import initialize_non_local
+
+    torch.manual_seed(0)
+    block = NonLocal(16, mode)
+    initialize_non_local(block)
+    x = torch.randn(8, 16, 6, 6)
+    assert torch.equal(block(x, 4), x)
+    assert block.theta.weight.std().item() == pytest.approx(0.01, rel=0.2)

@@ -93,17 +93,19 @@ def _analyze(predictor, args: argparse.Namespace) -> dict:
     from clipwise.analyze.perturbations import analyze
     from clipwise.data.lists import read_list, test_part
     from clipwise.engine.recognition import check_classes
+    from clipwise.engine.test import list_of
     from clipwise.errors import DataError
 
     recipe = predictor.passport.recipe
-    source = args.data or recipe.get("test_data") or recipe.get("val_data")
+    own = list_of(predictor.passport, "val", args.checkpoint)
+    source = args.data or recipe.get("test_data") or recipe.get("val_data") or own
     if source is None:
         raise DataError("no videos to analyze: give --data FOLDER or LIST.")
     outputs = predictor.model.num_classes
     videos = read_list(
         test_part(source),
         root=recipe.get("data_root"),
-        format=recipe["lists"]["format"],
+        format="auto" if source == own else recipe["lists"]["format"],
         classes=predictor.classes,
         num_classes=outputs,
         multi_label=recipe["multi_label"],

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import Progress, add_json, print_json, print_table
+from clipwise.cli.common import Progress, add_json, plural, print_json, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         print_json({**result.to_dict(), "left_out": left_out})
         return 0 if result.ok else 1
     for name, count in result.entries.items():
-        print(f"{name}: {count} entries, {sum(1 for n in result.histograms.get(name, []) if n)} classes")
+        print(f"{name}: {plural(count, 'entry', 'entries')}, {_classes(result, name)}")
     for key, value in result.statistics.items():
         text = (
             f"{value['min']:g} to {value['max']:g}, median {value['median']:g}"
@@ -61,7 +61,10 @@ def run(args: argparse.Namespace) -> int:
     for key, figure in result.speed.items():
         print(f"  {key}: {figure:.4g}")
     if result.faults:
-        print(f"\n{len(result.faults)} faults: " + ", ".join(f"{n} {kind}" for kind, n in result.counts().items()))
+        print(
+            f"\n{plural(len(result.faults), 'fault')}: "
+            + ", ".join(f"{n} {kind}" for kind, n in result.counts().items())
+        )
         print_table(
             [(f.part, f.kind, f.path, f.detail) for f in result.faults[: args.show]], ("list", "fault", "file", "what")
         )
@@ -70,9 +73,21 @@ def run(args: argparse.Namespace) -> int:
     for line in result.advice:
         print(f"advice: {line}")
     for name, count in left_out.items():
-        print(f"{Path(args.fix) / (name + '.txt')}: written without {count} entries")
-    print("nothing is wrong" if result.ok else f"{len(result.faults)} faults", f"({result.seconds:.1f} s)")
+        print(f"{Path(args.fix) / (name + '.txt')}: written without {plural(count, 'entry', 'entries')}")
+    print("nothing is wrong" if result.ok else plural(len(result.faults), "fault"), f"({result.seconds:.1f} s)")
     return 0 if result.ok else 1
+
+
+def _classes(result, name: str) -> str:
+    """How many classes have entries, and how many each has: all of up to 20, else the ends of the range."""
+    counts = {i: int(n) for i, n in enumerate(result.histograms.get(name, [])) if n}
+    if not counts:
+        return "no labels"
+    word = plural(len(counts), "class", "classes")
+    if len(counts) > 20:
+        return f"{word} of {min(counts.values())} to {max(counts.values())} entries"
+    names = result.classes or []
+    return f"{word}: " + ", ".join(f"{names[i] if i < len(names) else i} ({n})" for i, n in counts.items())
 
 
 def _parts(args: argparse.Namespace):

@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-proposals", type=int, default=100, help="largest average number (default 100)")
     parser.add_argument("--tiou", type=float, nargs="+", metavar="T", help="overlaps (default 0.5 0.55 … 0.95)")
     parser.add_argument("--plot", metavar="FILE", help="draw the AR-AN curves, .svg, .png or .pdf")
+    parser.add_argument(
+        "--curves", action="store_true", help="with --json: also the recall at every number of proposals"
+    )
     add_json(parser)
 
 
@@ -68,8 +71,7 @@ def run(args: argparse.Namespace) -> int:
                         **{f"AR@{n}": r.at(n) for n in counts},
                         "AUC": r.auc,
                         "tiou": tiou,
-                        "recall": r.recall,
-                        "proposals_per_video": r.proposals_per_video,
+                        **({"recall": r.recall, "proposals_per_video": r.proposals_per_video} if args.curves else {}),
                     }
                     for path, r in measured.items()
                 },

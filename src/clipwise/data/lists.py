@@ -297,6 +297,10 @@ def find_splits(data: str | Path) -> Splits:
     if ".tar" in str(data) and not path.is_dir():
         return Splits(str(data), None, held_out=True)
     if path.is_file():
+        if is_video(path.name):
+            raise DataError(
+                f"{path} is one video. Training data is a folder with one sub-folder a class, or a list file (path label)."
+            )
         val = _twin(path) if "train" in path.name else None
         return Splits(path, val, held_out=val is None)
     if not path.is_dir():

@@ -14,6 +14,7 @@ from typing import Any
 
 from clipwise.convert.zoo import ALIASES, CATALOGUE, Weights, find_weights
 from clipwise.data.classes import class_names_for
+from clipwise.data.videolist import is_video
 from clipwise.engine.checkpoint import Passport, read_passport, save_weights
 from clipwise.errors import CheckpointError, ClipwiseWarning
 from clipwise.io.download import cache_folder, download, locked
@@ -44,6 +45,8 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None, *, as_it
         checkpoint = _at_address(str(checkpoint))
     path = Path(checkpoint)
     weights = find_weights(str(checkpoint))
+    if path.is_file() and is_video(path.name):
+        raise CheckpointError(f"{path} is a video, not a checkpoint. The checkpoint comes first: CKPT {path}")
     if path.is_file() or (path.exists() and weights is None):
         if path.suffix not in FOREIGN_SUFFIXES or path.is_dir() or (recipe is None and as_it_is):
             return path
@@ -227,7 +230,11 @@ def _unknown(name: str) -> str:
         )
     looks_like_path = "/" in name or Path(name).suffix in (*FOREIGN_SUFFIXES, ".safetensors")
     if looks_like_path:
-        return f"checkpoint {name!r} does not exist."
+        there = sorted(p.name for p in Path(name).parent.glob("*.safetensors")) if Path(name).parent.is_dir() else []
+        beside = f" In its folder: {', '.join(there[:6])}{', …' if len(there) > 6 else ''}." if there else ""
+        return f"checkpoint {name!r} does not exist.{beside}"
+    if name in list_recipes():
+        return f"{name!r} is a recipe, not a checkpoint. Train it: clipwise train {name} --data DIR; the run's checkpoint is best.safetensors."
     hint = did_you_mean(name, [*CATALOGUE, *ALIASES]) or "."
     return (
         f"checkpoint {name!r} is neither a file nor a name in the zoo{hint} "

@@ -55,7 +55,7 @@ def load_imagenet(
         RecipeError: unknown ``first_conv``.
     """
     # differs: MMAction2 leaves the first convolution random and says so only in a warning; the papers' average is the default
-    # here (tests/parity/test_recognition_init.py).
+    # here (tests/parity/test_recognition_blocks.py).
     if first_conv not in ("average", "random"):
         raise RecipeError(f"first_conv: {first_conv!r} is not allowed; choose 'average' or 'random'")
     source, _ = split_checkpoint(state_dict)

@@ -88,7 +88,7 @@ def initialize_non_local(block: NonLocal) -> None:
     """N(0, 0.01) for g, theta, phi; the closing norm starts at zero, so that the block starts as the identity.
 
     differs: MMAction2 without ImageNet weights overwrites this with Kaiming weights and a closing norm of one
-    (tests/parity/test_recognition_init.py); the paper starts from the identity, and so do we in every case.
+    (tests/parity/test_recognition_blocks.py); the paper starts from the identity, and so do we in every case.
     """
     for name, module in block.named_children():
         if isinstance(module, nn.Conv2d):

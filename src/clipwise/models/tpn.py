@@ -139,7 +139,7 @@ class TPN(Recognizer):
     no auxiliary head, no attribute ``aux_weight``, and the logits alone in both modes. Views' probabilities are averaged.
 
     differs: MMAction2's fully convolutional test path classifies with a copy of the classifier that is made once and
-    never refreshed; here the classifier itself is used (tests/parity/test_recognition_tpn.py).
+    never refreshed; here the classifier itself is used (tests/contract/test_models.py: resetting the classifier).
 
     Args:
         backbone: a ResNet with ``out_stages=(2, 3)``.

@@ -374,9 +374,20 @@ def _columns(
             if classes is not None:
                 label.fromlist([classes.get(entry["label"], -1) for entry in some])
     except (KeyError, ValueError, TypeError) as error:
-        needed = ["'segment' (start, end)"] + ["'score'"] * scored + ["'label'"] * (classes is not None)
-        raise DataError(f"every entry needs {', '.join(needed)}; one does not have it: {error!r}") from None
+        needed = ["'segment' ([start, end])"] + ["'score' (a number)"] * scored + ["'label'"] * (classes is not None)
+        wrong = next((entry for entry in entries if not _has(entry, scored, classes is not None)), "one entry")
+        raise DataError(f"every entry needs {', '.join(needed)}, given {str(wrong)[:120]}") from error
     boxes, scores = np.column_stack([start, end]), np.array(score)
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise DataError("segments or scores hold NaN or infinity")
     return boxes, scores, np.array(label, dtype=np.int64)
+
+
+def _has(entry: Any, scored: bool, labeled: bool) -> bool:
+    """Whether an entry has what :func:`_columns` reads."""
+    try:
+        a, b = entry["segment"]
+        numbers = [a, b, entry["score"]] if scored else [a, b]
+        return all(isinstance(x, int | float | np.number) for x in numbers) and (not labeled or "label" in entry)
+    except (KeyError, ValueError, TypeError):
+        return False

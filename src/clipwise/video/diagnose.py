@@ -47,7 +47,10 @@ def why_not_opened(source: Any, error: Exception, timeout_s: float | None) -> st
         return "has no index (moov box): the file was cut off before its end, or never finished"
     if isinstance(error, av.error.ExitError):
         return f"opening took longer than {timeout_s} s"
-    return f"is not a video that FFmpeg can read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
+    reason = getattr(error, "strerror", None) or error or type(error).__name__
+    if isinstance(error, OSError) and not isinstance(error, av.error.InvalidDataError) and not head:
+        return f"cannot be opened: {reason}"
+    return f"is not a video that FFmpeg can read: {reason}"
 
 
 def why_no_video(container: Any, has_stream: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import os
@@ -49,6 +50,9 @@ def read_columns(
 ) -> VideoList:
     """Text columns; ``layout`` None: found from the first lines."""
     sample = [(number, line) for (number, line), _ in zip(_lines(path), range(200))]
+    head = _cells(sample[0][1], None) if sample else []
+    header = len(head) > 1 and head[0].lower() in PATH_KEYS and head[1].lower() in (*LABEL_KEYS, "num_frames")
+    skipped = sample.pop(0)[0] if header else 0
     if not sample:
         raise DataError(f"{path}: the list is empty.")
     separator = _separator([line for _, line in sample])
@@ -61,6 +65,8 @@ def read_columns(
     fast = separator is None and not multi_label and layout != "untrimmed"
     resolve, source = index.resolve, str(path)
     for number, line in _lines(path):
+        if number == skipped:
+            continue  # `path label`
         # The usual line, numbers after a path, is split from the right: blanks in the path do no harm.
         cells = line.rsplit(None, numbers + 1) if fast and line[0] not in "\"'" else []
         if len(cells) != numbers + 2 or not is_integer(cells[-1]):
@@ -148,6 +154,11 @@ def load_json(path: Path) -> Any:
 
 
 def open_text(path: Path):
+    """A list for reading: UTF-8, or UTF-16 where it begins with that encoding's mark (Windows' editors write it)."""
+    with path.open("rb") as file:
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    if wide:
+        return path.open(encoding="utf-16", newline="" if path.suffix == ".csv" else None)
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="" if path.suffix == ".csv" else None)
 
 
@@ -155,8 +166,15 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     with open_text(path) as file:
         for number, line in enumerate(file, 1):
             line = line.strip()
-            if line and not line.startswith("# "):
+            if line and not _is_comment(line):
                 yield number, line
+
+
+def _is_comment(line: str) -> bool:
+    """A line that begins with #, unless that is the first letter of a path: ``#intro.mp4 0``."""
+    if line[0] != "#" or line.startswith("# "):
+        return line[0] == "#"
+    return not re.match(rf"#\S*(/|\.(?:{_EXTENSION})\b)", line, re.IGNORECASE)
 
 
 def _separator(lines: Sequence[str]) -> str | None:
