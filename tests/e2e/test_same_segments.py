@@ -1,4 +1,4 @@
-"""``stream`` and the server say the same of the same file: three files of several actions each."""
+"""``stream``, ``localize`` with a recognizer and the server say the same of the same file: three files of several actions each."""
 
 import json
 
@@ -38,7 +38,7 @@ def videos(tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_stream_and_server_find_the_same_segments(recognizer, videos, number, capsys):
+def test_stream_localize_and_the_server_find_the_same_segments(recognizer, videos, number, capsys):
     path = videos / f"{number}.mp4"
     assert main(["stream", str(recognizer), str(path), "--threshold", "0.22", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -49,8 +49,17 @@ def test_stream_and_server_find_the_same_segments(recognizer, videos, number, ca
     queue.start()
     with open_video(path) as reader:
         served = Analyzer(predictor, queue)(reader, Options(threshold=0.22))
+    assert main(["localize", str(recognizer), str(path), "--threshold", "0.22", "--json"]) == 0
+    (localized,) = json.loads(capsys.readouterr().out)["videos"]
     assert streamed
-    assert served["segments"] == sorted(streamed, key=lambda s: (s["start_s"], s["end_s"], s["index"]))
+    by_start = sorted(streamed, key=lambda s: (s["start_s"], s["end_s"], s["index"]))
+    assert sorted(localized["segments"], key=lambda s: (s["start_s"], s["end_s"], s["index"])) == by_start
+    assert served["segments"] == by_start
     starts = [(w["start_s"], w["end_s"]) for w in served["timeline"]["windows"]]
     assert starts == [(w["start_s"], w["end_s"]) for w in windows]
     assert starts[-1][1] == pytest.approx(served["video"]["duration_s"])
+
+
+def test_options_of_localization_networks_are_refused_by_name(recognizer, videos, capsys):
+    assert main(["localize", str(recognizer), str(videos / "0.mp4"), "--labeler", str(recognizer)]) == 2
+    assert "--labeler is for localization networks" in capsys.readouterr().err

@@ -25,6 +25,7 @@ from clipwise.cli.common import (
     add_font,
     add_json,
     add_shard,
+    fail,
     print_json,
     print_table,
     shard_of,
@@ -32,7 +33,10 @@ from clipwise.cli.common import (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help="a BMN's checkpoint, or an exported BMN")
+    parser.add_argument(
+        "checkpoint",
+        help="a localization network's checkpoint or exported file; or a recognizer, whose windows are used",
+    )
     parser.add_argument("inputs", nargs="+", help="videos, feature files, folders of either, or lists (.txt)")
     parser.add_argument("--features-from", metavar="CKPT", help="the recognizer that made the BMN's features")
     parser.add_argument("--labeler", metavar="CKPT", help="recognizer that names the segments (default: the same)")
@@ -44,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--class-scores",
         metavar="FILE",
         help="scores of whole videos that name the proposals (CUHK's, or of `clipwise test --out`)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=0.5,
+        help="score at which a segment begins, where CHECKPOINT is a recognizer (default 0.5)",
     )
     parser.add_argument("--max-segments", type=int, default=20, help="most segments a video (default 20)")
     parser.add_argument(
@@ -97,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
             known = annotations.videos.get(item.name.removeprefix("v_")) if annotations else None
             if annotations and not known:
                 without_truth.append(item.name)
-            duration = args.duration or (known.covered_s(localizer.recipe.input.time_base) if known else None)
+            duration = args.duration or (known.covered_s(localizer.time_base) if known else None)
             try:
                 one = localizer(
                     item.read(), duration_s=duration, class_scores=scores, frame_rate=args.frame_rate, name=item.name
@@ -127,8 +137,11 @@ def run(args: argparse.Namespace) -> int:
             f"{args.gt} says nothing of {len(without_truth)} of {len(inputs)} inputs: {', '.join(without_truth[:5])}",
             file=sys.stderr,
         )
+    for one in found:
+        if one is not None and one.damage:
+            fail("localize", f"{one.source}: {one.damage}; the rest was looked at.")
     for source, reason in failures.items():
-        print(f"clipwise localize: {reason if source in reason else source + ': ' + reason}", file=sys.stderr)
+        fail("localize", reason if source in reason else f"{source}: {reason}")
     return (1 if found else 2) if failures else 0
 
 
@@ -142,6 +155,13 @@ def _load(args: argparse.Namespace) -> Any:
         loaded = load_exported_model(
             args.checkpoint, args.device, amp=args.amp if args.checkpoint.endswith(".xml") else "no"
         )
+    if _is_recognizer(args.checkpoint, loaded):
+        from clipwise.cli.predict import load_any
+        from clipwise.infer.window_localizer import WindowLocalizer, check_options
+
+        only = {"--features-from": args.features_from, "--labeler": args.labeler, "--class-scores": args.class_scores}
+        check_options(args.checkpoint, {**only, "--no-names": args.no_names})
+        return WindowLocalizer(load_any(args.checkpoint, args.device, args.amp), args.threshold)
     return Localizer(
         args.checkpoint,
         args.features_from,
@@ -154,6 +174,16 @@ def _load(args: argparse.Namespace) -> Any:
         amp=args.amp,
         loaded=loaded,
     )
+
+
+def _is_recognizer(checkpoint: str, loaded: Any) -> bool:
+    """Whether the file holds a recognizer; what can't be read is left to those who say why."""
+    from clipwise.engine.checkpoint import read_passport
+
+    if loaded is None and not (checkpoint.endswith(".safetensors") and Path(checkpoint).is_file()):
+        return False
+    passport = loaded[1] if loaded else read_passport(checkpoint)
+    return bool(passport.recipe) and passport.recipe.get("task", "recognition") == "recognition"
 
 
 @dataclass(frozen=True)
@@ -262,7 +292,7 @@ def _write(args: argparse.Namespace, localizer: Any, item: _Input, one: Any, kno
         if known:
             truth = [{"segment": s, "label": label} for s, label in zip(known.segments.tolist(), known.labels)]
         source = item.source
-        with open_for(localizer.extractor.spec, source, args.frame_rate) if item.is_video else nullcontext() as reader:
+        with open_for(localizer.spec, source, args.frame_rate) if item.is_video else nullcontext() as reader:
             for path in charts:
                 save_timeline(path, one, reader=reader, truth=truth)
     if args.preview and item.is_video:
@@ -271,7 +301,7 @@ def _write(args: argparse.Namespace, localizer: Any, item: _Input, one: Any, kno
         target = folder / f"{name}_found.mp4" if args.preview is True and folder else Path(str(args.preview))
         captions = [(s.start_s, s.end_s, [(s.name, s.score)]) for s in one.in_time]
         if Path(item.source).is_dir():  # which does not know its own rate
-            with open_for(localizer.extractor.spec, item.source, args.frame_rate) as reader:
+            with open_for(localizer.spec, item.source, args.frame_rate) as reader:
                 annotate_video(reader, target, captions)
         else:
             annotate_video(item.source, target, captions)

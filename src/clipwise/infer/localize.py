@@ -127,6 +127,16 @@ class Localizer:
         return self._extractor
 
     @property
+    def spec(self) -> Any:
+        """How a video is opened for the network's features."""
+        return self.extractor.spec
+
+    @property
+    def time_base(self) -> str:
+        """What the network's times divide: "duration" or "covered" seconds."""
+        return self.recipe.input.time_base
+
+    @property
     def namer(self) -> SegmentClassifier | None:
         """What gives names, or None."""
         if self._labeler is False:
@@ -199,11 +209,10 @@ class Localizer:
         if _is_features(video):
             return self._from_features(video, duration_s, class_scores, name or "features")
         if isinstance(video, VideoReader):
-            return self._from_video(video, video.name, class_scores)
-        with open_for(self.extractor.spec, video, frame_rate) as reader:
-            return self._from_video(
-                reader, str(video) if isinstance(video, (str, os.PathLike)) else "video", class_scores
-            )
+            return replace(self._from_video(video, video.name, class_scores), damage=video.damage)
+        source = str(video) if isinstance(video, (str, os.PathLike)) else "video"
+        with open_for(self.spec, video, frame_rate) as reader:
+            return replace(self._from_video(reader, source, class_scores), damage=reader.damage)
 
     def _from_video(self, reader: VideoReader, source: str, class_scores: VideoClassScores | None) -> Localization:
         features = self.extractor.read(reader)

@@ -194,6 +194,8 @@ class Localization:
     proposals: NDArray[np.float64]
     start: NDArray[np.float32] = field(repr=False)
     end: NDArray[np.float32] = field(repr=False)
+    damage: str | None = None
+    """What is wrong with the video, whose readable part was looked at."""
 
     @property
     def times_s(self) -> NDArray[np.floating]:
@@ -212,6 +214,8 @@ class Localization:
             "duration_s": round(self.duration_s, 3),
             "segments": [s.to_dict() for s in self.in_time],
         }
+        if self.damage:
+            facts["damage"] = self.damage
         if curves:
             facts["proposals"] = np.round(self.proposals, 5).tolist()
             facts["curves"] = {
