@@ -119,3 +119,18 @@ def test_analyze_finds_what_its_run_held_out(clips, tmp_path, capsys):
     result = train(load_recipe("tsm_tiny", words), data=str(clips / "train"), work_dir=tmp_path, quiet=True)
     assert main(["analyze", str(result.last), "--no-masks", "--json", "--device", "cpu"]) == 0
     assert '"videos": 6' in capsys.readouterr().out
+
+
+def test_report_of_a_run_and_of_a_result(trained, clips, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    for name in ("log.jsonl", "recipe.yaml"):
+        (tmp_path / "run" / name).write_bytes((trained.parent / name).read_bytes())
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert "<svg" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert (
+        main(["test", str(trained), "--data", str(clips), "--out", str(tmp_path / "scores.json"), "--device", "cpu"])
+        == 0
+    )
+    assert main(["report", str(tmp_path / "scores.json"), "--language", "zh"]) == 0
+    assert capsys.readouterr().out.strip().endswith("scores/index.html")
+    assert "can't be read: No such file" in said(capsys, "report", tmp_path / "nothing.json")

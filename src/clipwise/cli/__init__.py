@@ -42,6 +42,7 @@ VERBS = {
     "diff": ("diff", "show where two recipes differ"),
     "compare": ("compare", "compare two result files, with a confidence interval"),
     "analyze": ("analyze", "does the model see motion? shuffled, reversed, frozen frames; Grad-CAM"),
+    "report": ("report", "write the HTML report of a run or of a test result"),
     "plot": ("plot", "draw curves of runs and analyze their time"),
     "serve": ("serve", "HTTP server with a page"),
     "doctor": ("doctor", "describe this machine and what is installed"),
