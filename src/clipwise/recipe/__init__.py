@@ -1,7 +1,7 @@
 """The recipe: one strict YAML file that is the whole truth of a run.
 
 There is no inheritance and no hidden default file: what is not written in the YAML has the default in ``keys.py``
-(every run, and recognition) or ``localization_keys.py``. Everyday keys are flat, the others in groups one level deep.
+(every run), ``recognition_keys.py`` or ``localization_keys.py``. Everyday keys are flat, the others in groups one level deep.
 An unknown key stops the run with the nearest known one, its file and line (MMAction2 1.2 accepts ``total_epochs`` or
 ``optim_wraper`` silently). A key that has no effect beside the others is refused on a command line and warned about
 elsewhere. The flat recipes of clipwise 0.1 are read as well (``moved.py``).
@@ -22,9 +22,9 @@ from pydantic import ValidationError
 from clipwise.errors import ClipwiseWarning, RecipeError
 from clipwise.io.names import did_you_mean
 from clipwise.io.parse import parse_yaml
-from clipwise.recipe.keys import Only, Published, RecognitionRecipe, RunRecipe, Source, Strict
+from clipwise.recipe.keys import Only, Published, RunRecipe, Strict
 from clipwise.recipe.localization_keys import LocalizationRecipe
-from clipwise.recipe.modern import modern_overrides
+from clipwise.recipe.recognition_keys import RecognitionRecipe, Source, modern_overrides
 
 __all__ = [
     "ALIASES",

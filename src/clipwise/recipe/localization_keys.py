@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import model_validator
 
+from clipwise.recipe.consistency import consistent_localization
 from clipwise.recipe.keys import Count, Fraction, NonNegative, Only, Positive, RunRecipe, Strict, Validation
 
 
@@ -87,16 +88,4 @@ class LocalizationRecipe(RunRecipe):
     nms: Nms = Nms()
     bmn: Annotated[Bmn, Only("model", "bmn")] = Bmn()
 
-    @model_validator(mode="after")
-    def _consistent_localization(self):
-        for key in ("feat_dim", "temporal_dim"):
-            if key in self.model_args and self.model_args[key] != getattr(self, key):
-                raise ValueError(
-                    f"{key} is {getattr(self, key)} but model_args.{key} is {self.model_args[key]}; give it once, as {key}"
-                )
-        if self.optim.layer_decay is not None:
-            raise ValueError("optim.layer_decay is for recognizers, whose bodies have stages")
-        layout = self.model_args.get("layout", "duration_start")
-        if layout == "start_end" and self.model_args.get("max_duration", self.temporal_dim) != self.temporal_dim:
-            raise ValueError("model_args.layout start_end needs max_duration equal to temporal_dim")
-        return self
+    _consistent_localization = model_validator(mode="after")(consistent_localization)

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from clipwise.io.names import nearest
-from clipwise.recipe.keys import RecognitionRecipe
 from clipwise.recipe.localization_keys import LocalizationRecipe
+from clipwise.recipe.recognition_keys import RecognitionRecipe
 
 RECIPES = (RecognitionRecipe, LocalizationRecipe)
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
