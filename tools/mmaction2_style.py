@@ -17,6 +17,7 @@ import _clipwise  # noqa: F401 - puts clipwise on the path
 
 from clipwise import cli
 from clipwise.convert.mmaction2 import convert_config
+from clipwise.convert.mmaction2.config_network import name_of_weights
 from clipwise.convert.mmaction2.config_optim import POLICIES
 from clipwise.data.lists import test_part
 from clipwise.errors import ClipwiseError
@@ -311,9 +312,8 @@ def _overrides(items: list[str]) -> dict[str, str]:
                 raise ClipwiseError(f"--cfg-options {item}: the policies {', '.join(POLICIES)} have a counterpart.")
             found["lr_schedule"] = POLICIES[value]
         elif key in ("model.backbone.pretrained", "model.pretrained"):
-            found["init"] = (
-                "imagenet" if value.startswith("torchvision://resnet") else "null" if value == "None" else value
-            )
+            value = re.sub(r"^torchvision://resnet(?=\d+$)", "imagenet_resnet", value)
+            found["init"] = "null" if value == "None" else name_of_weights(value)
         elif key == "optimizer.type" or key == "optim_wrapper.optimizer.type":
             found["optimizer"] = value.lower()
         elif key == "optim_wrapper.type" and value in ("AmpOptimWrapper", "OptimWrapper"):

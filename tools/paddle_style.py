@@ -218,7 +218,7 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from clipwise.data.dataset import open_entry
+    from clipwise.data.entries import open_entry
     from clipwise.data.lists import read_list
     from clipwise.engine.pretrained import resolve
     from clipwise.infer.predictor import load

@@ -655,7 +655,7 @@ def test_the_seeds_script_trains_on_two_processes_and_prints_its_speed(world, tm
     assert result.figures()["auc"] == pytest.approx(log[-1]["auc"], abs=1e-4)
 
 
-def test_the_seeds_options_become_keys():
+def test_the_seeds_options_become_keys(capsys):
     spec = importlib.util.spec_from_file_location("door", REPOSITORY / "tools/bmn/train.py")
     door = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(door)
@@ -677,3 +677,25 @@ def test_the_seeds_options_become_keys():
     dynamic = door.command(door.parse(["--data", "d", "--loss_scale", "-1"]), on_cpu=False)
     assert not any("loss_scale" in word for word in dynamic)
     assert "no" in door.command(door.parse(["--data", "d", "--opt-level", "O0"]), on_cpu=True)
+    # an option that was given is never dropped without a word
+    plain = door.command(door.parse(["--data", "d", "--opt-level", "O1"]), on_cpu=False)
+    assert "optim.loss_scale=128.0" in plain
+    for words, message in (
+        (["--loss_scale=64", "--opt-level=O0"], "--loss_scale 64 has no effect with --opt-level O0"),
+        (["--loss_scale=-2"], "give a positive number, or -1"),
+        (["--resume", "--finetune", "x.pth"], "--finetune has no effect with --resume"),
+        (["--learning-rate", "1"], "unrecognized arguments"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            door.parse(["--data", "d", *words])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+    on_cpu = door.command(door.parse(["--data", "d", "--loss_scale", "64"]), on_cpu=True)
+    assert not any("loss_scale" in word for word in on_cpu)
+    assert "--loss_scale 64 has no effect" in capsys.readouterr().err
+    assert "epochs=0" in door.command(
+        door.parse(["--data", "d", "--train_epochs", "0"]), on_cpu=True
+    )  # which the recipe refuses
+    for words, wanted in ((["--resume"], "auto"), (["--resume", "runs/x/last.safetensors"], "runs/x/last.safetensors")):
+        found = door.command(door.parse(["--data", "d", *words]), on_cpu=True)
+        assert found[found.index("--resume") + 1] == wanted

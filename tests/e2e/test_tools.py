@@ -132,7 +132,7 @@ def test_options_are_translated(mmaction2):
     )
     words = seen[-1]
     assert words[:2] == ["train", "slowonly_r50_8x8x1_196e_kinetics400_flow"]
-    assert {"lr_schedule=cosine", "lr=0.3", "epochs=3", "init=imagenet", "--auto-scale-lr"} <= set(words)
+    assert {"lr_schedule=cosine", "lr=0.3", "epochs=3", "init=imagenet_resnet50", "--auto-scale-lr"} <= set(words)
     assert words[words.index("--resume") + 1] == "auto"
     assert words[words.index("--amp") + 1] == "bf16"
     assert words[words.index("--work-dir") + 1] == "work_dirs/slowonly_r50_8x8x1_256e_kinetics400_flow"

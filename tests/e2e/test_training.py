@@ -236,13 +236,11 @@ def test_a_broken_training_video_is_skipped_by_name_and_a_broken_test_video_coun
     assert process.returncode == 1
     assert json.loads(process.stdout)["videos"] == 25
     assert "1 of 25 videos could not be decoded" in process.stderr
-    process = subprocess.run(
-        command("test", trained, "--data", tmp_path / "list.txt", "--allow-missing"),
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-    )
-    assert process.returncode == 0
+    for accepted in ("--allow-missing", "test.allow_missing=true"):
+        words = command("test", trained, "--data", tmp_path / "list.txt", accepted)
+        process = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT)
+        assert process.returncode == 0, accepted
+        assert "could not be decoded" in process.stderr
 
 
 def test_too_many_classes_are_refused(clips, tmp_path):

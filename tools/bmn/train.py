@@ -35,10 +35,17 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--train_epochs", "--train-epochs", type=int, help="epochs (default 10; 1 in performance mode)")
     parser.add_argument("--batch_size", "--batch-size", type=int, help="videos a device and step (default 16)")
     parser.add_argument(
-        "--loss_scale", "--loss-scale", type=float, default=128.0, help="static loss scale of fp16; -1: dynamic"
+        "--loss_scale", "--loss-scale", type=float, help="static loss scale of fp16 (default 128); -1: dynamic"
     )
     parser.add_argument(
         "--opt-level", "--opt_level", choices=sorted(AMP_OF), default="O1", help="O0: fp32; O1, O2: mixed precision"
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="CKPT",
+        help="resume from the run's last checkpoint, or from this one",
     )
     parser.add_argument("--recipe", default="bmn_ascend_activitynet", help="recipe (default bmn_ascend_activitynet)")
     parser.add_argument("--work-dir", "--checkpoint_path", help="folder of the run")
@@ -48,26 +55,38 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(
             "--finetune 1: name the checkpoint instead (--finetune FILE); this repository has no pretrained file to fall back on"
         )
+    if args.loss_scale is not None and AMP_OF[args.opt_level] == "no":
+        parser.error(
+            f"--loss_scale {args.loss_scale:g} has no effect with --opt-level {args.opt_level}, which trains in fp32; leave it out"
+        )
+    if args.loss_scale is not None and args.loss_scale <= 0 and args.loss_scale != -1:
+        parser.error(f"--loss_scale {args.loss_scale:g}: give a positive number, or -1 for a dynamic scale")
+    if args.resume and args.finetune != "0":
+        parser.error("--finetune has no effect with --resume, whose checkpoint holds the weights; give one of them")
     return args
 
 
 def command(args: argparse.Namespace, on_cpu: bool) -> list[str]:
     """The `clipwise train` command line that the options mean."""
-    epochs = args.train_epochs or (1 if args.mode == "performance" else None)
+    epochs = args.train_epochs
+    if epochs is None and args.mode == "performance":
+        epochs = 1
     work_dir = args.work_dir or f"runs/bmn_{args.mode}_{args.devices}p"
     amp = AMP_OF[args.opt_level]
     if amp == "fp16" and on_cpu:
+        unused = "" if args.loss_scale is None else f" (--loss_scale {args.loss_scale:g} has no effect)"
         print(
-            f"--opt-level {args.opt_level}: a CPU has no fp16 training; bf16 is used, which needs no loss scale.",
+            f"--opt-level {args.opt_level}: a CPU has no fp16 training; bf16 is used, which needs no loss scale{unused}.",
             file=sys.stderr,
         )
         amp = "bf16"
+    scale = 128.0 if args.loss_scale is None else args.loss_scale
     keys = {
         "lr": args.training_lr,
         "weight_decay": args.weight_decay,
         "epochs": epochs,
         "batch_size": args.batch_size,
-        "optim.loss_scale": args.loss_scale if amp == "fp16" and args.loss_scale > 0 else None,
+        "optim.loss_scale": scale if amp == "fp16" and scale > 0 else None,
         "log.every": 5,
     }
     words = ["train", args.recipe, "--data", args.data_path, "--work-dir", work_dir, "--amp", amp]
@@ -76,6 +95,8 @@ def command(args: argparse.Namespace, on_cpu: bool) -> list[str]:
         words.append("schedule.milestones=[]")
     if args.finetune != "0":
         words += ["--init", args.finetune]
+    if args.resume:
+        words += ["--resume", args.resume]
     if args.mode == "performance":
         words.append("--no-validate")
     return words + args.overrides

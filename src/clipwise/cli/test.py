@@ -127,9 +127,9 @@ def run(args: argparse.Namespace) -> int:
     if result.failures:
         for reason in result.failures.values():
             print(f"could not be decoded: {reason}", file=sys.stderr)
-        if not args.allow_missing:
+        if not (args.allow_missing or result.allow_missing):
             print(
-                f"clipwise test: {len(result.failures)} of {len(result.paths)} videos could not be decoded and count as wrong (--allow-missing accepts that).",
+                f"clipwise test: {len(result.failures)} of {len(result.paths)} videos could not be decoded and count as wrong (--allow-missing or test.allow_missing=true accepts that).",
                 file=sys.stderr,
             )
             return 1

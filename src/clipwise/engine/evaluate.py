@@ -43,6 +43,8 @@ class TestResult:
     """Path and reason of each video that could not be decoded."""
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    allow_missing: bool = False
+    """The recipe accepts videos that could not be decoded (they count as wrong all the same)."""
     trained_on: int = 0
     """Videos of the list that the checkpoint was trained on, as far as that is known."""
     video_seconds: list[float] = field(default_factory=list)

@@ -103,6 +103,7 @@ def evaluate(
         amp=amp,
         progress=advance,
     )
+    result.allow_missing = protocol.test.allow_missing
     result.compute(metrics or default, topk)
     result.trained_on = _trained_on(result.paths, passport, list_of(passport, "train", checkpoint))
     return result

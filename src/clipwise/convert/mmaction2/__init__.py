@@ -138,6 +138,8 @@ def _stands_in(value: Any, name: str, used: Any) -> bool:
             return True
         return any(_stands_in(value, name, inner) for inner in used.values())
     if isinstance(used, list):
+        if isinstance(value, list) and any(used[i : i + len(value)] == value for i in range(len(used))):
+            return True  # a part that was added to others
         return any(_stands_in(value, name, inner) for inner in used)
     if isinstance(used, str):
         return (isinstance(value, str) and value in used) or (isinstance(value, int) and f"{name}_{value}_" in used)
