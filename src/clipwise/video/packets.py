@@ -3,7 +3,7 @@
 A container's header says how many frames there should be; the packets say how many there are. One pass over the packets
 (no decoding, about a millisecond for ten seconds of video) gives the presentation time stamps, whose order is the order of the
 frames, and the time stamps of the keyframes. Everything that random access needs follows from these two lists. Where the packets
-cannot be relied on, the table says why (``doubt``), and :mod:`clipwise.video.counting` decodes the file once.
+cannot be relied on, the table says why (``doubt``), and :mod:`clipwise.video.pyav_sequential` decodes the file once.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _false_marks(check: PacketCheck, marked: int, keys: int) -> str | None:
         return f"marks {marked} packets as keyframes, of which {keys} are"
     if check.changed is not None:
         return f"parameter sets change at packet {check.changed} and keyframes do not repeat them"
-    return None if check.verifiable else "whether its keyframes are what they are marked as cannot be told"
+    return None
 
 
 def _doubt(
@@ -195,7 +195,7 @@ def _doubt(
     uneven = int((np.abs(steps - typical) > max(1.5, typical / 4)).sum())
     # A rate that varies all over is meant so; a few holes in an even one are where packets have been lost.
     if 0 < uneven <= max(1, len(steps) // 10):
-        return f"its time stamps have {uneven} gaps, as if packets had been lost"
+        return f"its time stamps have {uneven} gap{'s' if uneven > 1 else ''}, as if packets had been lost"
     return None
 
 

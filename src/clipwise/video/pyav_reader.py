@@ -51,7 +51,7 @@ class PyAVReader(VideoReader):
         self._source, self.name = name_source(source)
         self._timeout_s, self._rotate = timeout_s, rotate
         self._reformat = VideoReformatter().reformat
-        self._container: Any = None
+        self.container: Any = None
         self.concealed: set[int] = set()
         self.start_clock()
         self.open()
@@ -71,16 +71,16 @@ class PyAVReader(VideoReader):
             source.seek(0)
         timeout = None if self._timeout_s is None else (self._timeout_s, self._timeout_s)
         try:
-            self._container = av.open(source, timeout=timeout, metadata_errors="replace")
+            self.container = av.open(source, timeout=timeout, metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError, EOFError) as error:
             from clipwise.video.diagnose import why_not_opened
 
             raise DecodeError(f"{self.name}: {why_not_opened(self._source, error, self._timeout_s)}") from error
-        streams = [s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        streams = [s for s in self.container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams or streams[0].codec_context is None:
             from clipwise.video.diagnose import why_no_video
 
-            what = why_no_video(self._container, bool(streams))
+            what = why_no_video(self.container, bool(streams))
             self.close()
             raise DecodeError(f"{self.name}: {what}")
         self.stream = streams[0]
@@ -89,7 +89,7 @@ class PyAVReader(VideoReader):
         self._codec.thread_type = "NONE"
         # A stream may change its frame size half-way: all frames get the size that the header names.
         self._stored_size = (self._codec.width, self._codec.height)
-        self._fresh = True
+        self.fresh = True
         self._packets: list[Any] = []  # all of them, or none
         self._starts: dict[int, int] = {}  # time stamp of a keyframe -> its place among them
 
@@ -104,18 +104,20 @@ class PyAVReader(VideoReader):
         scanned = table is None
         if table is None:
             try:
-                table = scan_packets(self._container, self.stream, self._packets)
+                table = scan_packets(self.container, self.stream, self._packets)
             except (av.error.FFmpegError, OSError) as error:
-                raise DecodeError(f"{self.name}: cannot be read to its end: {reason(error)}") from error
-            self._fresh = False
+                raise DecodeError(
+                    f"{self.name}: cannot be read to its end: {getattr(error, 'strerror', None) or error}"
+                ) from error
+            self.fresh = False
             self._starts = {packet.pts: at for at, packet in enumerate(self._packets) if packet.is_keyframe}
-            if not SEEKABLE_CONTAINERS.isdisjoint(
-                self._container.format.name.split(",")
-            ):  # others have no tag of rotation
+            if not SEEKABLE_CONTAINERS.isdisjoint(self.container.format.name.split(",")):  # others can't be turned
                 from clipwise.video.rotation import may_be_rotated
 
-                if may_be_rotated(self._source if path is None else path, self._container.format.name):
-                    table = replace(table, rotation=self._first_rotation())
+                if may_be_rotated(self._source if path is None else path, self.container.format.name):
+                    from clipwise.video.pyav_sequential import first_rotation
+
+                    table = replace(table, rotation=first_rotation(self))
         self.fps = float(self.stream.average_rate or self.stream.guessed_rate or 0)
         self.header_frames = self.stream.frames
         doubtful = scanned and (table.damage is not None or table.doubt is not None)
@@ -124,15 +126,6 @@ class PyAVReader(VideoReader):
             self._count(None)
         if not len(self.table):
             raise DecodeError(f"{self.name}: has a video stream, but no frame of it can be decoded")
-
-    def _first_rotation(self) -> int:
-        try:
-            for _, frames in self.decode_on():
-                if frames:
-                    return round(frames[0].rotation / 90) * 90
-        except av.error.FFmpegError as error:
-            self.check_clock(error)
-        return 0
 
     def use_table(self, table: PacketTable, keep: bool = False) -> None:
         """Reads by ``table`` from now on; ``keep``: so does every later reader of this file."""
@@ -144,7 +137,7 @@ class PyAVReader(VideoReader):
         self._size = (width, height) if self._rotate and table.rotation % 180 else (height, width)
 
     def _count(self, surprise: Exception | None) -> None:
-        from clipwise.video.counting import count_by_decoding
+        from clipwise.video.pyav_sequential import count_by_decoding
 
         count_by_decoding(self, surprise)
 
@@ -217,7 +210,9 @@ class PyAVReader(VideoReader):
                 self._count(error)
                 sink.restart()
                 self._check_indices(indices)
-        self._read_from_start(sink)
+        from clipwise.video.pyav_sequential import read_from_start
+
+        read_from_start(self, sink)
 
     def _read_by_seeking(self, indices: np.ndarray, sink: FrameSink) -> None:
         stamps = self.table.pts[indices]
@@ -271,10 +266,10 @@ class PyAVReader(VideoReader):
             self._codec.flush_buffers()
             packets = iter(self._packets[self._starts[key] :])
             return packets, next(packets)
-        self._fresh = False
+        self.fresh = False
         for target in (key, wanted, key):
-            self._container.seek(target, stream=self.stream)
-            packets = self._container.demux(self.stream)
+            self.container.seek(target, stream=self.stream)
+            packets = self.container.demux(self.stream)
             packet = next(packets)
             if packet.pts == key:
                 break
@@ -282,52 +277,15 @@ class PyAVReader(VideoReader):
             raise SurpriseError(f"seeking to {key} led to {packet.pts}")
         return packets, packet
 
-    def _read_from_start(self, sink: FrameSink) -> None:
-        count, last = 0, max(sink.missing, default=-1)
-        error: Exception | None = None
-        try:
-            for messages, frames in self.decode_on():
-                for frame in frames:
-                    if count in sink.missing:
-                        if frame.is_corrupt:
-                            self.concealed.add(count)
-                        sink(count, self.upright(frame))
-                    count += 1
-                if messages and self.damage is None:
-                    damage = f"the decoder reports errors from frame {count} on: {messages[0]}"
-                    self.use_table(replace(self.table, damage=damage), keep=True)
-                if count > last:
-                    return
-        except av.error.FFmpegError as broken:
-            self.check_clock(broken)
-            error = broken
-        why = reason(error) if error is not None else f"the file ends after {count} frames, not {self.num_frames}"
-        damage = self.damage or f"after frame {count - 1}: {why}"
-        self.use_table(replace(self.table, pts=self.table.pts[:count], seekable=False, damage=damage), keep=True)
-        raise DecodeError(
-            f"{self.name}: frame {min(sink.missing)} cannot be decoded; decoding broke off after {count} frames: {why}"
-        ) from error
-
-    def decode_on(self) -> Iterator[tuple[list[str], list[Any]]]:
-        """Decodes from the start: what the decoder said of each packet, and its frames. Ends with FFmpeg's error, or with the file."""
-        if not self._fresh:
-            self.open()
-        self._fresh = False
-        for packet in self._container.demux(self.stream):
-            self.check_clock()
-            with DecoderMessages() as messages:
-                frames = packet.decode()
-            yield [text.strip() for _, _, text in messages], frames
-
     def iterate(self, start: int = 0, step: int = 1) -> Iterator[tuple[int, np.ndarray]]:
         """See :meth:`VideoReader.iterate`. Uses a file handle of its own, so ``frames`` may be called in between."""
-        from clipwise.video.pyav_stream import iterate
+        from clipwise.video.pyav_sequential import iterate
 
         return iterate(self, start, step)
 
     def decoded_frames(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """Streams ``(index, frame)`` as FFmpeg decodes them: unconverted, not turned. For transcoding."""
-        from clipwise.video.pyav_stream import decoded_frames
+        from clipwise.video.pyav_sequential import decoded_frames
 
         return decoded_frames(self)
 
@@ -350,9 +308,9 @@ class PyAVReader(VideoReader):
             raise DecodeError(f"{self.name}: decoding took longer than {self._timeout_s} s") from error
 
     def close(self) -> None:
-        if self._container is not None:
-            self._container.close()
-            self._container = None
+        if self.container is not None:
+            self.container.close()
+            self.container = None
 
 
 def name_source(source: Any) -> tuple[Any, str]:
@@ -377,8 +335,3 @@ def name_source(source: Any) -> tuple[Any, str]:
     if hasattr(source, "read") and hasattr(source, "seek"):
         return source, str(getattr(source, "name", f"<{type(source).__name__}>"))
     raise DecodeError(f"a video is given as a path, bytes or a file that can seek, not as {type(source).__name__}")
-
-
-def reason(error: BaseException) -> str:
-    """An error in a few words."""
-    return str(getattr(error, "strerror", None) or error or type(error).__name__)
