@@ -14,7 +14,9 @@ import pytest
 
 import clipwise
 from clipwise.errors import ClipwiseError, DataError
-from clipwise.report.comparison import read_result
+from clipwise.report.analyze_report import analyze_report
+from clipwise.report.compare_report import compare_report
+from clipwise.report.comparison import compare, read_result
 from clipwise.report.result_report import (
     calibration,
     confused_pairs,
@@ -351,8 +353,11 @@ class OwnWords(Page):
         super().handle_endtag(tag)
 
     def handle_data(self, data):
-        if data.strip() and not self.kept:
+        if data.strip() and not self.kept and data.strip() not in ("left", "right", "tsm"):
             self.words.append(" ".join(data.split()))
+
+
+PERTURBED = ("ordered", "shuffled", "reversed", "frozen", "single frame", "background", "centre", "still scene")
 
 
 def test_every_word_of_a_page_has_chinese(small, tmp_path):
@@ -365,7 +370,24 @@ def test_every_word_of_a_page_has_chinese(small, tmp_path):
     ]  # fmt: skip
     (tmp_path / "run" / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (tmp_path / "run" / "recipe.yaml").write_text("lr: 0.1\n")
-    pages = [result_report(small, tmp_path), run_report(tmp_path / "run", small)]
+    other = make_result(small.labels, np.nan_to_num(np.stack(small.scores))[::-1], small.classes)
+    comparison = compare(ScoreTable.of(small), ScoreTable.of(other), ("left", "right"), resamples=50)
+    variants = [{"variant": name, "accuracy": 0.5, "lost": 0.1, "low": 0.0, "high": 0.2} for name in PERTURBED]
+    facts = {
+        "model": "tsm", "verdict": "motion", "videos": 9, "chance": 0.2, "words": ["With everything that moves removed, 5% are still right."],
+        "variants": variants, "importance": [{"position": p, "accuracy_lost": 0.1, "probability_lost": 0.1, "accuracy_alone": 0.2} for p in (0.0, 1.0)],
+        "classes": [{"class": "a", **dict.fromkeys(PERTURBED, 0.5)}], "failures": {"x.mp4": "broken"},
+    }  # fmt: skip
+    segment = {"class": "a", "start_s": 1.0, "end_s": 3.0, "score": 0.9}
+    curves = {"time_s": [0.0, 1.0], "start": [0.1, 0.9], "end": [0.0, 0.1]}
+    timeline = {"video": "long.mp4", "segments": [segment], "truth": [segment], "curves": curves}
+    pages = [
+        result_report(small, tmp_path),
+        run_report(tmp_path / "run", small),
+        compare_report(comparison, tmp_path / "compare"),
+        analyze_report(facts, tmp_path / "analyze"),
+        demo_report(tmp_path / "demo", {"tsm": tmp_path / "run"}, {"tsm": small}, timeline, predictions=[{"source": "x.mp4", "top": [("a", 0.9)]}]),
+    ]  # fmt: skip
     unknown = set()
     for page in pages:
         for text in OwnWords(page.read_text(encoding="utf-8")).words:

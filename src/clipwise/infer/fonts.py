@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from clipwise.errors import ClipwiseError
+from clipwise.errors import ClipwiseError, ClipwiseWarning
 
 _UNUSUAL = ("bold", "italic", "oblique", "mono", "light", "thin", "black", "condensed", "serif", "emoji", "symbol")
 _FIRST = ("dejavusans", "notosans-regular", "arial", "helvetica", "segoeui")
@@ -87,6 +87,7 @@ def find_font(text: str = "") -> Font:
         warnings.warn(
             f"no font on this machine has {absent}; drawn as '?'. Install a font with these characters (Debian: "
             "fonts-noto-cjk for Chinese, Japanese, Korean) or name one with --font FILE.",
+            ClipwiseWarning,
             stacklevel=2,
         )
     return best

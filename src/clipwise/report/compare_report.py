@@ -48,14 +48,15 @@ def _verdict_section(c: Comparison) -> Section:
     rows = [(FIGURE_NAMES.get(k, k), i.difference, i.low, i.high) for k, i in c.intervals.items()]
     reach = max([abs(v) for _, *values in rows for v in values] + [0.005]) * 1.15
     data = {
-        "verdict": c.verdict,
+        "better": c.better or "",
+        "verdict": c.verdict.removeprefix(c.better or "").strip(),
         "left_out": c.left_out,
         "intervals": rows,
         "reach": reach,
         "ticks": round_ticks(-reach, reach, 6),
     }
     share = next(iter(c.intervals.values())).confidence
-    note = f"Difference in percentage points, {c.names[1]} minus {c.names[0]}, with the {share:.0%} interval of a paired bootstrap over the videos."
+    note = f"Difference in percentage points, second minus first, with the {share:.0%} interval of a paired bootstrap over the videos."
     return Section("verdict", "Which is better?", "comparison", data, note)
 
 

@@ -40,13 +40,19 @@ class Comparison:
     p_value: float
 
     @property
+    def better(self) -> str | None:
+        """The name of the better one, where the difference is more than chance explains."""
+        change = self.intervals["top1_acc"]
+        if not (change.clear and self.p_value < 0.05):
+            return None
+        return self.names[1] if change.difference > 0 else self.names[0]
+
+    @property
     def verdict(self) -> str:
         """One sentence for people."""
-        change = self.intervals["top1_acc"]
-        points = abs(change.difference) * 100
-        if change.clear and self.p_value < 0.05:
-            better = self.names[1] if change.difference > 0 else self.names[0]
-            return f"{better} is better by {points:.2f} points of top-1 accuracy, more than chance explains."
+        points = abs(self.intervals["top1_acc"].difference) * 100
+        if self.better is not None:
+            return f"{self.better} is better by {points:.2f} points of top-1 accuracy, more than chance explains."
         if not self.gained.any() and not self.lost.any():
             return "Both are right and wrong on the same videos."
         return f"No clear winner: a difference of {points:.2f} points on {len(self.a)} videos can be chance."
