@@ -5,7 +5,8 @@
 
 The demo (its videos and checkpoints) is made once, by the first tree, in WORK/demo. Compared are exit codes, what is
 printed (JSON key by key, numbers exactly), and the files written: their JSON and YAML, hashes of tensors, arrays and videos.
-Times, memory, versions and paths are left out (``IGNORED``), and how sentences are worded, unless --words. Exits with 1 where something differs.
+Times, memory, versions and paths are left out (``IGNORED``), and how sentences are worded, unless --words. Exits with 1
+where something differs that ``compare_verbs_explained.txt`` gives no reason for.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,6 @@ IGNORED = re.compile(
     r"(^|\.)(time|data_time|seconds|memory|versions?|torch|device|cpu|threads|elapsed_s|\w*_per_s(econd)?|\w*_ms\w*|\w*memory\w*|epoch_s|"
     r"(decode|wait|compute|forward|load|wall|total)\w*_s|sha256|size_bytes|file_mb|created|times_real_time|free disk[^.]*|latency\w*)(\[|\.|$)"
 )
-MOVED = re.compile(r"^files\.[^ ]*(\.recipe|\.yaml)\.[\w.]+: (gone|new) \(")
-"""Keys of recipes that stand in another place; ``tests/e2e/test_from_v01.py`` compares what they mean."""
 COMMANDS = Path(__file__).with_suffix(".txt")
 """A name and a command a line; a command with ``{recipe}`` stands for as many as there are packaged recipes."""
 QUICK = "warmup_epochs=0 batch_size=8 num_workers=0 log_every=1 amp=no"
@@ -54,6 +54,9 @@ data = dict(videos_per_gpu=8, train=dict(type='RawframeDataset', ann_file='train
             val=dict(type='RawframeDataset', ann_file='val.txt', data_prefix='d', pipeline=val_pipeline),
             test=dict(type='RawframeDataset', ann_file='val.txt', data_prefix='d', pipeline=val_pipeline))
 """
+
+EXPLAINED = Path(__file__).with_name("compare_verbs_explained.txt")
+"""Differences that are meant, each with its reason."""
 
 
 def write_inputs(work: Path) -> None:
@@ -354,21 +357,31 @@ def main() -> int:
             str(src),
         ]
         subprocess.run(words, input=json.dumps(left), text=True, check=True, env=_path(src))
-    different = 0
+    rules = [re.split(r" +\| ", line) for line in EXPLAINED.read_text().splitlines() if not line.startswith("#")]
+    different, reasons = 0, Counter[str]()
     for name, words in todo:
         one, two = (json.loads((work / side / f"{name}.json").read_text()) for side in ("before", "after"))
-        found = differences(one, two)
-        lines = [line for line, sentence in found if args.words or not sentence]
-        lines = [line for line in lines if not MOVED.search(line)]
+        found = [line for line, sentence in differences(one, two) if args.words or not sentence]
         if name.startswith("options-"):  # options may be added
-            lines = [line for line in lines if ": new" not in line]
+            found = [line for line in found if ": new" not in line]
+        known = {
+            line: why
+            for line in found
+            for command, what, why in rules
+            if re.fullmatch(command, name) and re.search(what, line)
+        }
+        lines = [line for line in found if line not in known]
         different += bool(lines)
-        reworded = f", {len(found) - len(lines)} worded otherwise or moved" if len(found) > len(lines) else ""
-        print(f"{words[0]:<16} {name:<60} {f'{len(lines)} different' if lines else 'same'}{reworded}")
+        reasons.update(set(known.values()))
+        state = f"{len(lines)} different" if lines else f"{len(known)} explained" if known else "same"
+        print(f"{words[0]:<16} {name:<60} {state}")
         for line in lines[: args.show]:
             print(f"    {line}")
+    for why, count in reasons.most_common():
+        print(f"explained in {count} command{'s' * (count != 1)}: {why}")
+    verbs = {words[0] for _, words in todo}
     print(
-        f"{len(todo)} commands of {len({words[0] for _, words in todo})} verbs: {len(todo) - different} the same, {different} different"
+        f"{len(todo)} commands of {len(verbs)} verbs: {len(todo) - different} the same or explained, {different} different"
     )
     return 1 if different else 0
 
