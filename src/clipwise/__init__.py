@@ -10,6 +10,11 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "create_model": "clipwise.models",
     "list_models": "clipwise.models",
+    "register_model": "clipwise.models",
+    "register_dataset": "clipwise.data.lists",
+    "register_transform": "clipwise.data.augment",
+    "register_loss": "clipwise.tasks.recognition_loss",
+    "register_metric": "clipwise.tasks.metrics",
     "load_model": "clipwise.engine.checkpoint",
     "load": "clipwise.infer.predictor",
     "localize": "clipwise.infer.localize",

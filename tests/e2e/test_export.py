@@ -286,7 +286,9 @@ def test_command_line_from_checkpoint_to_prediction(tmp_path, checkpoint, video,
     assert main(["predict", str(out), video, "--json", "--topk", "9", "--trust"]) == 0
     found = json.loads(capsys.readouterr().out)["predictions"][0]["predictions"]
     predictor = load(checkpoint, "cpu")
-    predictor.spec = type(predictor.spec).from_recipe({**predictor.passport.recipe, "test_crop": "center"}, "test")
+    recipe = predictor.passport.recipe
+    test = {**recipe["test"], "crop": "center"}
+    predictor.spec = type(predictor.spec).from_recipe({**recipe, "test": test}, "test")
     expected = predictor(video).top(9)
     assert [(p["class"], pytest.approx(p["score"], abs=2e-5)) for p in found] == expected
 

@@ -16,6 +16,7 @@ from clipwise.data.colors import gray, rotate_hue, widest
 from clipwise.data.randaugment import rand_augment
 from clipwise.data.sampling import Rng
 from clipwise.errors import RecipeError
+from clipwise.io.plugins import Registry
 
 ColorGeneration = Literal["mmaction2_0.24", "mmaction2_0.16"]
 
@@ -24,6 +25,11 @@ _PCA_VALUES = np.array([55.46, 4.794, 1.148])
 _PCA_VECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 _RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])
 _YIQ_TO_RGB = np.array([[1.0, 0.956, 0.621], [1.0, -0.272, -0.647], [1.0, -1.107, 1.705]])
+
+
+TRANSFORMS = Registry("transform", "clipwise.transforms")
+register_transform = TRANSFORMS.register
+"""Decorator: a function ``(frames, rng) -> frames`` changes training clips, uint8 (N, T, H, W, C) (``augment.also``)."""
 
 
 class BatchAugment:

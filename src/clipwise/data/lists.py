@@ -44,6 +44,7 @@ from clipwise.data.videolist import (
     natural_key,
 )
 from clipwise.errors import DataError, RecipeError
+from clipwise.io.plugins import Registry
 
 __all__ = [
     "ListFormat",
@@ -79,6 +80,10 @@ ListFormat = Literal[
     "activitynet",
 ]
 
+DATASETS = Registry("dataset", "clipwise.datasets")
+register_dataset = DATASETS.register
+"""Decorator: a function ``(source) -> (path, label) pairs`` reads lists of the format of its name (``lists.format``)."""
+
 
 def read_list(
     source: str | Path,
@@ -109,10 +114,10 @@ def read_list(
             that do not fit.
     """
     path = Path(source)
-    if format not in get_args(ListFormat):
-        raise RecipeError(f"The list format is {format!r}; known are {', '.join(get_args(ListFormat))}.")
     if isinstance(classes, str | Path):
         classes = read_classes(classes)
+    if format not in get_args(ListFormat):
+        return _read_registered(format, str(source), root, ClassIndex(classes, num_classes, str(source)), multi_label)
     if format == "shards" or (format == "auto" and (".tar" in str(source) or _holds_shards(path))):
         from clipwise.data.formats.tar_shards import read_shard_list
 
@@ -160,6 +165,30 @@ def read_list(
     layout = "video" if found == "paddle_mp4" else found
     videos = formats.read_columns(path, root, index, multi_label, layout if layout != "auto" else None)
     return replace(videos, kind="shard", root="") if ".tar#" in videos.entry(0) else videos
+
+
+def _read_registered(
+    format: str, source: str, root: str | Path | None, index: ClassIndex, multi_label: bool
+) -> VideoList:
+    """The entries that a registered function gives."""
+    try:
+        function = DATASETS.find(format).make
+    except RecipeError as error:
+        raise RecipeError(
+            f"The list format is {format!r}; known are {', '.join(get_args(ListFormat))}. {error}"
+        ) from None
+    builder = ListBuilder("video", source)
+    for number, row in enumerate(function(source), 1):
+        path, label = row
+        labels = label if isinstance(label, (list, tuple)) else [] if label is None else [label]
+        builder.add(os.fspath(path), [index.resolve(x, number) for x in labels])
+    if not len(builder):
+        raise DataError(f"{source}: the list format {format} gave no entry.")
+    if order := index.sorted_by_name():
+        builder.relabel(order)
+    names = index.names or None
+    count = index.limit or (len(names) if names else None)
+    return builder.build(root=str(root or ""), multi_label=multi_label, classes=names, num_classes=count)
 
 
 def _holds_shards(path: Path) -> bool:

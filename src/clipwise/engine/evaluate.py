@@ -20,7 +20,7 @@ from clipwise.data.dataset import ClipDataset
 from clipwise.data.loader import ShardSampler, make_loader, prefetch
 from clipwise.engine.device import world
 from clipwise.engine.forward import score_clip
-from clipwise.errors import ClipwiseError
+from clipwise.errors import ClipwiseError, RecipeError
 from clipwise.io.names import did_you_mean
 from clipwise.tasks import metrics
 from clipwise.tasks.views import Activation, average_views
@@ -96,13 +96,22 @@ def check_metrics(names: Sequence[str], multi_label: bool) -> None:
         names: metrics.
         multi_label: whether a video has several labels.
     """
-    unknown = [n for n in names if n not in METRICS]
-    if unknown:
-        near = did_you_mean(unknown[0], METRICS)
-        raise ClipwiseError(f"metric {unknown[0]!r} is not known{near}; there are: {', '.join(METRICS)}.")
-    if names and multi_label != any("average_precision" in n for n in names):
-        kind = "several labels a video" if multi_label else "one label a video"
-        raise ClipwiseError(f"the data has {kind}, which {', '.join(names)} can't measure.")
+    for name in names:
+        if name in METRICS:
+            several = "average_precision" in name
+        else:
+            try:
+                several = bool(metrics.METRICS.find(name).options.get("multi_label"))
+            except RecipeError as error:
+                known = [*METRICS, *metrics.METRICS.names()]
+                more = f" {error}" if ":" in name else ""
+                near = did_you_mean(name, known)
+                raise ClipwiseError(
+                    f"metric {name!r} is not known{near}; there are: {', '.join(known)}.{more}"
+                ) from None
+        if multi_label != several:
+            kind = "several labels a video" if multi_label else "one label a video"
+            raise ClipwiseError(f"the data has {kind}, which {', '.join(names)} can't measure.")
 
 
 def measure(
@@ -132,7 +141,8 @@ def measure(
         elif name == "mean_class_accuracy":
             figures[name] = float(metrics.mean_class_accuracy(full, label_array))
         else:
-            figures[name] = float(getattr(metrics, name)(full, label_array))
+            function = getattr(metrics, name) if name in METRICS else metrics.METRICS.find(name).make
+            figures[name] = float(function(full, label_array))
     return figures
 
 

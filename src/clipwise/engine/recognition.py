@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from clipwise.data.augment import BatchAugment
+from clipwise.data.augment import TRANSFORMS, BatchAugment
 from clipwise.data.dataset import ClipDataset, ClipSpec
 from clipwise.data.lists import VideoList, find_splits, read_list, write_list
 from clipwise.data.loader import EpochSampler, make_loader, prefetch
@@ -31,7 +31,7 @@ from clipwise.models import contract
 from clipwise.models.registry import build_model, model_args, model_place
 from clipwise.prepare.check import check_dataset
 from clipwise.recipe import RecognitionRecipe, flatten
-from clipwise.tasks.recognition_loss import batch_accuracy, distillation_loss, recognition_loss
+from clipwise.tasks.recognition_loss import LOSSES, batch_accuracy, distillation_loss, recognition_loss
 from clipwise.tasks.views import activation_of
 
 
@@ -195,6 +195,16 @@ class RecognitionTask(Task):
         self.soft = read_soft_labels(soft, self.train_videos, num_classes) if soft else None
         self.teacher = self._load_teacher(recipe.distill.from_) if recipe.distill.from_ else None
         self.failed: dict[str, str] = {}
+        self.transforms = [TRANSFORMS.find(name).make for name in recipe.augment.also]
+        self.own_loss = LOSSES.find(recipe.loss).make if recipe.loss else None
+        if self.own_loss and recipe.augment.label_smoothing:
+            raise RecipeError(f"augment.label_smoothing has no effect with loss: {recipe.loss}; leave one of them out.")
+
+    def criterion(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The recipe's loss of logits (B, num_classes)."""
+        if self.own_loss is not None:
+            return self.own_loss(logits.float(), targets)
+        return recognition_loss(logits, targets, self.recipe.augment.label_smoothing, self.recipe.multi_label)
 
     def _load_teacher(self, path: str) -> nn.Module:
         """The teacher, frozen, in evaluation mode. It gets the student's clips, so it must fit them."""
@@ -236,18 +246,19 @@ class RecognitionTask(Task):
         rng = np.random.default_rng((recipe.seed, *key))
         if self.augment is not None:
             frames = self.augment.pixels(frames, rng)
+        for transform in self.transforms:
+            frames = transform(frames, rng)
         clips, targets = normalize_clips(frames, self.spec.mean, self.spec.std), labels
         if self.augment is not None:
             clips, targets = self.augment.blend(clips, labels, rng)
         with autocast(self.device, recipe.amp):
             outputs = model(clips)
         logits, aux, aux_weight = contract.split_auxiliary(self.model, outputs)
-        smoothing = recipe.augment.label_smoothing
-        loss = recognition_loss(logits, targets, smoothing, recipe.multi_label)
+        loss = self.criterion(logits, targets)
         figures = {} if recipe.multi_label else batch_accuracy(logits, labels)
         figures["loss_cls"] = loss
         if aux is not None:
-            aux_loss = aux_weight * recognition_loss(aux, targets, smoothing, recipe.multi_label)
+            aux_loss = aux_weight * self.criterion(aux, targets)
             figures["loss_aux"] = aux_loss
             loss = loss + aux_loss
         if self.teacher is not None:

@@ -116,6 +116,8 @@ class Augment(Strict):
     """Alpha of CutMix; 0 is off."""
     label_smoothing: Fraction = 0.0
     """Share of the label that is spread over all classes."""
+    also: list[str] = []  # noqa: RUF012 - pydantic copies it
+    """Registered transforms of your own, in their order (docs/en/models.md)."""
 
 
 class RecognitionValidation(Validation):
@@ -180,6 +182,8 @@ class RecognitionRecipe(RunRecipe):
     """Number of classes; read from the data if not given."""
     multi_label: bool = False
     """Samples may have several labels."""
+    loss: str | None = None
+    """A registered loss of your own (docs/en/models.md); cross-entropy, or of several labels binary, if not given."""
     modality: Literal["rgb", "flow"] = "rgb"
     """Flow needs frame folders."""
     clip_len: Count = 1

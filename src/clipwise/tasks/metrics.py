@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clipwise.errors import ClipwiseError
+from clipwise.io.plugins import Registry
 from clipwise.tasks.accuracy import confusion_matrix, mean_class_accuracy, top_k_accuracy
 from clipwise.tasks.average_precision import mean_average_precision, mmit_mean_average_precision
 from clipwise.tasks.detection_metrics import (
@@ -55,3 +56,9 @@ def weighted_score(score_sets: Sequence[ArrayLike], weights: Sequence[float]) ->
     if len({a.shape for a in arrays}) > 1:
         raise ClipwiseError(f"score sets of different shapes {[a.shape for a in arrays]} cannot be added")
     return np.sum([weight * array for weight, array in zip(weights, arrays)], axis=0)
+
+
+METRICS = Registry("metric", "clipwise.metrics")
+register_metric = METRICS.register
+"""Decorator: a function ``(scores (N, num_classes), labels) -> float`` is a metric of its name (``--eval``); with
+``multi_label=True`` one for (N, num_classes) labels of 0 and 1."""

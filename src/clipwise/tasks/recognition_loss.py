@@ -5,6 +5,15 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from clipwise.io.plugins import Registry
+
+LOSSES = Registry("loss", "clipwise.losses")
+register_loss = LOSSES.register
+"""Decorator: a function ``(logits, targets) -> scalar`` is the loss of recipes that name it (``loss``).
+
+Logits are float32 (B, num_classes); targets (B,) class numbers, or (B, num_classes) where samples are mixed or have several labels.
+"""
+
 
 def recognition_loss(
     logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0, multi_label: bool = False
