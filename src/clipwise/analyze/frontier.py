@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from clipwise.export.graphs import make_graph
 from clipwise.export.runtimes import load_exported_model
 from clipwise.export.writers import quantize_onnx, write_onnx, write_openvino
 from clipwise.infer.predictor import Predictor
+from clipwise.io.progress import Progress, silent
 from clipwise.models.registry import frames_setting
 from clipwise.recipe import flatten, make_recipe
 
@@ -112,7 +113,7 @@ def measure_frontier(
     backends: Sequence[str] | None = None,
     calibration: str | None = None,
     tolerance: float = 0.01,
-    progress: Callable[[int, int | None, str], None] = lambda done, total, message: None,
+    progress: Progress = silent,
 ) -> Frontier:
     """Measure every combination.
 

@@ -13,7 +13,7 @@ All of this happens within each clip that the network sees; a protocol with ten 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from clipwise.data.loader import ShardSampler, make_loader, prefetch
 from clipwise.engine.forward import score_clip
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.infer.predictor import Predictor
+from clipwise.io.progress import Progress, silent
 from clipwise.tasks.paired import Interval, accuracy_difference, wilson_interval
 from clipwise.tasks.views import activate, average_views
 
@@ -265,7 +266,7 @@ def analyze(
     limit: int | None = None,
     seed: int = 0,
     num_workers: int = 2,
-    progress: Callable[[int, int | None, str], None] = lambda done, total, message: None,
+    progress: Progress = silent,
 ) -> Analysis:
     """Score a list in all disguises, one decode a video.
 

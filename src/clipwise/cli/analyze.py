@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 
-from clipwise.cli.common import Progress, add_device, add_font, add_json, count, print_json, print_table
+from clipwise.cli.common import add_device, add_font, add_json, count, print_json, print_table
+from clipwise.io.progress import ProgressBar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +112,7 @@ def _analyze(predictor, args: argparse.Namespace) -> dict:
         multi_label=recipe["multi_label"],
     )
     check_classes(videos, outputs, source)
-    with Progress("analyze", quiet=args.json) as progress:
+    with ProgressBar("analyze", quiet=args.json) as progress:
         result = analyze(
             predictor,
             videos,

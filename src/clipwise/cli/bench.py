@@ -15,8 +15,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import EXPORTED_SUFFIXES, Progress, add_device, add_json, count, print_json, print_table
+from clipwise.cli.common import EXPORTED_SUFFIXES, add_device, add_json, count, print_json, print_table
 from clipwise.errors import ClipwiseError
+from clipwise.io.progress import ProgressBar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,7 +173,7 @@ def _frontier(args: argparse.Namespace, target: Any) -> int:
         raise ClipwiseError("--frontier starts from a checkpoint of a recognizer.")
     if not args.data:
         raise ClipwiseError("--frontier needs --data: a list or folder with labels.")
-    with Progress("bench", quiet=args.json) as progress:
+    with ProgressBar("bench", quiet=args.json) as progress:
         frontier = measure_frontier(
             target,
             _videos(args, target),

@@ -10,7 +10,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import Progress, add_json, plural, print_json, print_table
+from clipwise.cli.common import add_json, plural, print_json, print_table
+from clipwise.io.progress import ProgressBar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from clipwise.prepare.check import check_dataset, write_clean_lists
 
     parts, options = _parts(args)
-    with Progress("check", quiet=args.json) as progress:
+    with ProgressBar("check", quiet=args.json) as progress:
         result = check_dataset(
             parts, depth=args.depth, min_frames=args.min_frames, workers=args.workers, progress=progress, **options
         )

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import Progress, add_json, print_json, print_table
+from clipwise.cli.common import add_json, print_json, print_table
+from clipwise.io.progress import ProgressBar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         raise ClipwiseError(f"--out {out} is a file; give a folder.")
     say = _speaker(args.json)
     say(f"1. making clips of {len(CLASSES)} classes in {out}/videos")
-    with Progress("clips", quiet=args.json) as progress:
+    with ProgressBar("clips", quiet=args.json) as progress:
         make_clips(out / "videos", train_per_class=args.train_per_class, progress=progress)
 
     import numpy as np
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             name, [f"epochs={args.epochs}", "warmup_epochs=1", "log.every=5", f"num_workers={workers}"]
         )
         trained = train(recipe, data=str(out / "videos"), work_dir=out / name, quiet=args.json)
-        with Progress("test", quiet=args.json) as progress:
+        with ProgressBar("test", quiet=args.json) as progress:
             results[name] = evaluate(trained.last, data=out / "videos", progress=progress)
         results[name].save(out / name / "scores.json")
         logs[name] = out / name

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import Progress
+from clipwise.io.progress import ProgressBar
 
 STRIDE, WINDOW = 8, 24  # frames; an action of the demo has 30 to 80
 
@@ -47,7 +47,7 @@ def run(
 
     clock = _Clock()
     videos = out / "long"
-    with Progress("long videos", quiet=quiet) as progress:
+    with ProgressBar("long videos", quiet=quiet) as progress:
         database = make_long_videos(videos, count, progress=progress)
     for n, entry in enumerate(database.values()):
         entry["subset"] = "training" if n < count - held_out else "validation"
@@ -56,7 +56,7 @@ def run(
     clock("videos")
 
     extractor = FeatureExtractor(recognizer, WindowRule(stride=STRIDE, window=WINDOW), batch_size=32)
-    with Progress("features", quiet=quiet) as progress:
+    with ProgressBar("features", quiet=quiet) as progress:
         files = [videos / f"{name}.mp4" for name in database]
         extract_features(extractor, files, out / "features", progress=progress)
     clock("features")

@@ -97,10 +97,10 @@ def run_checkpoint(
     """``clipwise test`` of a BMN: proposals for the validation videos, written and measured."""
     import os
 
-    from clipwise.cli.common import Progress
     from clipwise.engine.localization import evaluate_proposals
     from clipwise.engine.result_files import check_writable
     from clipwise.errors import ClipwiseError
+    from clipwise.io.progress import ProgressBar
 
     for option in ("eval", "average_clips", "max_views", "report"):
         if getattr(args, option):
@@ -116,7 +116,7 @@ def run_checkpoint(
         raise ClipwiseError(f"--out {args.out}: proposals are written as .json, in ActivityNet's form.")
     if args.out:
         check_writable(args.out, "--out")
-    with Progress("test", quiet=args.json) as progress:
+    with ProgressBar("test", quiet=args.json) as progress:
         result = evaluate_proposals(
             checkpoint,
             data=args.data,

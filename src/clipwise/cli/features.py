@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from clipwise.cli.common import Progress, add_device, add_json, add_shard, print_json, shard_of
+from clipwise.cli.common import add_device, add_json, add_shard, print_json, shard_of
+from clipwise.io.progress import ProgressBar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     extractor: FeatureExtractor | TwoStream = rgb
     if args.flow_model:
         extractor = TwoStream(rgb, FeatureExtractor(args.flow_model, rule, **options), args.flow_frames)
-    with Progress("features", quiet=args.json) as progress:
+    with ProgressBar("features", quiet=args.json) as progress:
         report = extract_features(
             extractor, inputs, args.out, format=args.format, frame_rate=args.frame_rate, progress=progress
         )

@@ -20,7 +20,6 @@ from typing import Any
 
 from clipwise.cli.common import (
     EXPORTED_SUFFIXES,
-    Progress,
     add_device,
     add_font,
     add_json,
@@ -30,6 +29,7 @@ from clipwise.cli.common import (
     print_table,
     shard_of,
 )
+from clipwise.io.progress import ProgressBar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     without_truth = []
     shown = bool(args.csv or args.json or not args.results or len(inputs) == 1)
     with ExitStack() as stack:
-        progress = stack.enter_context(Progress("localize", quiet=args.json or len(inputs) == 1))
+        progress = stack.enter_context(ProgressBar("localize", quiet=args.json or len(inputs) == 1))
         results = stack.enter_context(ResultWriter(args.results)) if args.results else None
         for n, item in enumerate(inputs):
             known = annotations.videos.get(item.name.removeprefix("v_")) if annotations else None

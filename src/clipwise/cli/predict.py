@@ -11,7 +11,6 @@ from contextlib import ExitStack
 
 from clipwise.cli.common import (
     EXPORTED_SUFFIXES,
-    Progress,
     add_device,
     add_font,
     add_json,
@@ -83,8 +82,11 @@ def run(args: argparse.Namespace) -> int:
     predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views)
     predictions, failures, interrupted = [], {}, False
     with ExitStack() as stack:
-        progress = stack.enter_context(Progress("predict", quiet=args.json or len(inputs) == 1))
-        add_row = None
+        progress = add_row = None
+        if len(inputs) > 1 and not args.json:
+            from clipwise.io.progress import ProgressBar
+
+            progress = stack.enter_context(ProgressBar("predict"))
         if args.csv:
             from clipwise.cli.predict_many import csv_rows
 
@@ -97,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
                     failures[source] = str(error)
                 if add_row:
                     add_row(source, None if source in failures else predictions[-1], failures.get(source, ""))
-                progress(n + 1, len(inputs))
+                if progress:
+                    progress(n + 1, len(inputs))
         except KeyboardInterrupt:  # what was predicted is written and shown before the command ends
             interrupted = True
     if args.out and predictions and not interrupted:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import Progress, fail, print_json, print_table
+from clipwise.cli.common import fail, print_json, print_table
 from clipwise.cli.predict import load_any
 from clipwise.errors import DataError
 from clipwise.io.files import growing_file
 from clipwise.io.parse import parse_json
+from clipwise.io.progress import ProgressBar
 from clipwise.io.text import csv_cell
 
 
@@ -25,7 +26,7 @@ def run_on_cluster(args: argparse.Namespace, inputs: list[str]) -> int:
 
     worker = functools.partial(PredictWorker, str(Path(args.checkpoint).resolve()), args.device, args.amp, args.topk)
     address = None if args.ray == "local" else args.ray
-    with Progress("predict", quiet=args.json) as progress:
+    with ProgressBar("predict", quiet=args.json) as progress:
         results = run_on_ray(
             worker,
             [str(Path(i).resolve()) if Path(i).exists() else i for i in inputs],
@@ -64,7 +65,7 @@ def append_lines(args: argparse.Namespace, inputs: list[str]) -> int:
         todo = [source for source in dict.fromkeys(inputs) if source not in done]
         predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views) if todo else None
         failed = 0
-        with Progress("predict", quiet=args.json) as progress:
+        with ProgressBar("predict", quiet=args.json) as progress:
             for n, source in enumerate(todo):
                 try:
                     answer = {**predictor(source).to_dict(args.topk), "source": source}  # type: ignore[misc]

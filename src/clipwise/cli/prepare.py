@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from clipwise.cli.common import Progress, add_json, add_shard, print_json, shard_of
+from clipwise.cli.common import add_json, add_shard, print_json, shard_of
+from clipwise.io.progress import ProgressBar
 
 _FLOW_NOTE = "the files are named {template}; recipes made for MMAction2's default name x_00001.jpg need input.filename_tmpl: '{template}'"
 
@@ -91,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    with Progress(f"prepare {args.task}", quiet=args.json) as progress:
+    with ProgressBar(f"prepare {args.task}", quiet=args.json) as progress:
         result = _TASKS[args.task](args, progress)
     if isinstance(result, dict):  # published annotations: part -> list
         facts = {name: len(videos) for name, videos in result.items()}

@@ -16,8 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import EXPORTED_SUFFIXES, Progress, add_device, add_json, count, print_json, split_overrides
+from clipwise.cli.common import EXPORTED_SUFFIXES, add_device, add_json, count, print_json, split_overrides
 from clipwise.errors import ClipwiseError
+from clipwise.io.progress import ProgressBar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         overrides.append(f"test.average_clips={args.average_clips}")
     if args.num_workers is not None:
         overrides.append(f"num_workers={args.num_workers}")
-    with Progress("test", quiet=args.json) as progress:
+    with ProgressBar("test", quiet=args.json) as progress:
         result = evaluate(
             words[-1],
             loaded=loaded,

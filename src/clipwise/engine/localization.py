@@ -24,6 +24,7 @@ from clipwise.engine.forward import autocast
 from clipwise.engine.log import RunLog
 from clipwise.engine.task import InputPlan, Task
 from clipwise.errors import CheckpointError, DataError
+from clipwise.io.progress import Progress, silent
 from clipwise.models.localizer_rules import LabeledVideo, localizer_rules
 from clipwise.models.registry import build_model, model_args, model_place
 from clipwise.recipe import LocalizationRecipe, apply_overrides, load_recipe, make_recipe
@@ -294,7 +295,7 @@ def evaluate_proposals(
     amp: str = "no",
     device: str | None = None,
     loaded: tuple[nn.Module, Passport] | None = None,
-    progress: Callable[[int, int | None, str], None] = lambda done, total, message: None,
+    progress: Progress = silent,
 ) -> LocalizationResult:
     """Proposals of a checkpoint for its validation videos, and how good they are.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -17,6 +17,7 @@ from clipwise.engine.evaluate import TestResult, check_metrics, score_list
 from clipwise.engine.recognition import check_classes, check_labels
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.io.plugins import trusting
+from clipwise.io.progress import Progress, silent
 from clipwise.models.registry import model_place
 from clipwise.recipe import apply_overrides, load_recipe, make_recipe
 from clipwise.tasks.views import activation_of
@@ -34,7 +35,7 @@ def evaluate(
     amp: str = "no",
     device: str | None = None,
     loaded: tuple[nn.Module, Passport] | None = None,
-    progress: Callable[[int, int | None, str], None] = lambda done, total, message: None,
+    progress: Progress = silent,
     trust: bool = False,
 ) -> TestResult:
     """Score every video of a list once and measure.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from clipwise.errors import MissingExtraError, WorkError
+from clipwise.io.progress import Progress, silent
 
 
 def run_on_ray(
@@ -22,7 +23,7 @@ def run_on_ray(
     workers: int = 2,
     chunk: int = 8,
     devices_per_worker: float = 0,
-    progress: Callable[[int, int, str], None] = lambda done, total, message: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Apply a function to every item, wherever the cluster has room.
 

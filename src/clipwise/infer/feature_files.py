@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from clipwise.errors import DataError
 from clipwise.infer.features import FeatureExtractor, TwoStream, VideoFeatures
 from clipwise.io.files import atomic_path
 from clipwise.io.parse import parse_json
+from clipwise.io.progress import Progress, silent
 
 FileFormat = Literal["npy", "csv"]
 _PLACES = ("recogniser",)  # may differ between machines
@@ -43,7 +44,7 @@ def extract_features(
     *,
     format: FileFormat = "npy",
     frame_rate: float | None = None,
-    progress: Callable[[int, int, str], None] = lambda done, total, message: None,
+    progress: Progress = silent,
 ) -> ExtractionReport:
     """Write one feature file a video.
 

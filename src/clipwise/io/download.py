@@ -10,22 +10,20 @@ import contextlib
 import hashlib
 import http.client
 import os
-import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import clipwise
 from clipwise.errors import CheckpointError
+from clipwise.io.progress import Progress, ProgressBar
 
 CHUNK = 1 << 20
 ATTEMPTS = 6
 """Tries on one address; a try that brought new bytes does not count."""
-
-Progress = Callable[[int, int | None], None]
 
 
 def cache_folder() -> Path:
@@ -56,7 +54,7 @@ def download(url: str, target: Path, sha256: str, progress: Progress | None = No
         url: its published address.
         target: where it shall lie.
         sha256: the beginning of its checksum, in hexadecimal digits.
-        progress: called with (bytes so far, bytes in all or None); a line on stderr if not given.
+        progress: counts bytes; a bar or lines on stderr if not given.
 
     Returns:
         ``target``.
@@ -74,7 +72,7 @@ def download(url: str, target: Path, sha256: str, progress: Progress | None = No
                 "Delete it to download it again."
             )
         problems = []
-        report = progress or _Line(target.name)
+        report = progress or ProgressBar(target.name, unit=("MB", 1e6))
         for address in addresses(url):
             try:
                 _fetch(address, target, sha256, report)
@@ -153,7 +151,7 @@ def _read_on(url: str, part: Path, progress: Progress) -> bool:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 have += len(chunk)
-                progress(have, total)
+                progress(have, total, "")
     return total is None or have == total
 
 
@@ -184,22 +182,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.URLError):
         return f"no connection ({error.reason})"
     return str(error) or type(error).__name__
-
-
-class _Line:
-    """Progress as a line on stderr: redrawn on a terminal, every ten percent elsewhere."""
-
-    def __init__(self, name: str):
-        self.name, self.said, self.live = name, -1.0, sys.stderr.isatty()
-
-    def __call__(self, done: int, total: int | None) -> None:
-        share = done / total if total else 0.0
-        if share < 1 and share - self.said < (0.01 if self.live else 0.1) and total:
-            return
-        self.said = share
-        text = f"{self.name}: {done / 1e6:.1f}" + (f" of {total / 1e6:.1f} MB" if total else " MB")
-        end = "\n" if not self.live or share >= 1 else ""
-        print(("\r" if self.live else "") + text, end=end, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ import numpy as np
 from clipwise.data.lists import VideoList, write_list
 from clipwise.errors import DataError
 from clipwise.io.files import atomic_path
+from clipwise.io.progress import Progress
 from clipwise.prepare.check_entry import Look, Record
 from clipwise.prepare.check_report import (
     FAULTS,
@@ -31,7 +32,7 @@ from clipwise.prepare.check_report import (
     summarize,
 )
 from clipwise.prepare.lookalikes import find_lookalikes
-from clipwise.prepare.parallel import Progress, run_jobs
+from clipwise.prepare.parallel import run_jobs
 
 Depth = Literal["short", "normal", "full"]
 
@@ -156,7 +157,7 @@ def _look_at(parts: Mapping[str, VideoList], keys: list[tuple[str, int]], look: 
     size = max(1, min(CHUNK, len(keys) // (4 * (workers or os.cpu_count() or 1))))
     chunks = [keys[at : at + size] for at in range(0, len(keys), size)]
 
-    def advance(count: int, total: int, message: str) -> None:
+    def advance(count: int, total: int | None, message: str) -> None:
         if progress is not None:
             progress(min(count * size, len(keys)), len(keys), message)
 

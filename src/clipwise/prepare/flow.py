@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from clipwise.errors import DataError, MissingExtraError
+from clipwise.io.progress import Progress
 from clipwise.prepare.folder_work import PrepareResult
 from clipwise.prepare.frame_files import FolderWork, write_folders
-from clipwise.prepare.parallel import Progress
 from clipwise.video.backends import FLOW_TEMPLATE, brace_template
 from clipwise.video.pyav_reader import PyAVReader
 

@@ -14,7 +14,8 @@ from clipwise.data.videolist import VIDEO_SUFFIXES, is_video
 from clipwise.errors import DataError
 from clipwise.io.files import atomic_path, remove_stale
 from clipwise.io.parse import parse_json
-from clipwise.prepare.parallel import Progress, run_jobs
+from clipwise.io.progress import Progress
+from clipwise.prepare.parallel import run_jobs
 
 SETTINGS_NAME = ".clipwise-prepare.json"
 SOURCES_NAME = ".clipwise-sources"

@@ -15,8 +15,8 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from clipwise.errors import DataError
 from clipwise.io.files import atomic_folder
+from clipwise.io.progress import Progress
 from clipwise.prepare.folder_work import PrepareResult, claim_folder, even_size, find_videos, name_targets, run_files
-from clipwise.prepare.parallel import Progress
 from clipwise.video.backends import RGB_TEMPLATE, brace_template
 from clipwise.video.pyav_reader import PyAVReader
 

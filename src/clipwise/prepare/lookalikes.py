@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipwise.data.transforms import resize_frames
-from clipwise.prepare.parallel import Progress, run_jobs
+from clipwise.io.progress import Progress
+from clipwise.prepare.parallel import run_jobs
 from clipwise.video.decode import open_video
 
 SIDE, CELLS, POSITIONS = 32, 8, 5

@@ -16,7 +16,7 @@ import numpy as np
 from clipwise.data.lists import VideoList, read_list, write_list
 from clipwise.errors import DataError
 from clipwise.io.files import atomic_path
-from clipwise.prepare.parallel import Progress
+from clipwise.io.progress import Progress
 
 # Names under which videos belong together, tried in this order if no pattern is given; a pattern counts only if every name fits.
 KNOWN_GROUPS = {

@@ -9,8 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from clipwise.errors import ClipwiseError
-
-Progress = Callable[[int, int, str], None]  # done, total, message
+from clipwise.io.progress import Progress
 
 
 def run_jobs(work: Callable[[Any], Any], jobs: Sequence[Any], *, workers: int | None = None, progress: Progress | None = None,

@@ -18,11 +18,12 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from clipwise.errors import DataError, DecodeError
 from clipwise.io.files import atomic_path
+from clipwise.io.progress import Progress
 from clipwise.prepare.flow import extract_flow
 from clipwise.prepare.folder_work import PrepareResult, claim_folder, even_size, find_videos, name_targets, run_files
 from clipwise.prepare.frame_files import extract_frames
 from clipwise.prepare.make_lists import make_lists
-from clipwise.prepare.parallel import Progress, run_jobs
+from clipwise.prepare.parallel import run_jobs
 from clipwise.prepare.shards import write_shards
 from clipwise.video.packet_index import PacketIndex, write_index
 from clipwise.video.packets import INDEX_NAME, PacketTable, TableCache

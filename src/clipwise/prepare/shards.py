@@ -22,8 +22,9 @@ from clipwise.data.lists import VideoList
 from clipwise.errors import DataError
 from clipwise.io.files import atomic_path, remove_stale
 from clipwise.io.parse import parse_json
+from clipwise.io.progress import Progress
 from clipwise.prepare.folder_work import PrepareResult
-from clipwise.prepare.parallel import Progress, run_jobs
+from clipwise.prepare.parallel import run_jobs
 
 INDEX_NAME = "shards.json"
 

@@ -7,10 +7,12 @@ of frames can tell them apart. The other two ("ring" and "cross") show in any fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from clipwise.io.progress import Progress, silent
 
 CLASSES = ("moves right", "moves left", "grows", "shrinks", "ring", "cross")
 ORDER_CLASSES = CLASSES[:4]
@@ -73,7 +75,7 @@ def make_clips(
     val_per_class: int = 12,
     classes: Sequence[str] = CLASSES,
     seed: int = 0,
-    progress: Callable[[int, int, str], None] = lambda done, total, message: None,
+    progress: Progress = silent,
 ) -> Path:
     """Write ``train/CLASS/*.mp4`` and ``val/CLASS/*.mp4`` into a folder; returns the folder."""
     folder = Path(folder)
@@ -98,7 +100,7 @@ def make_long_videos(
     classes: Sequence[str] = ORDER_CLASSES,
     seconds: float = 12.0,
     seed: int = 0,
-    progress: Callable[[int, int, str], None] = lambda done, total, message: None,
+    progress: Progress = silent,
 ) -> dict[str, dict]:
     """Write long videos in which actions happen now and then between stretches of nothing.
 

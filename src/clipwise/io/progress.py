@@ -1,0 +1,78 @@
+"""Progress of long work: one signature for whoever works, one bar for whoever waits."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+Progress = Callable[[int, int | None, str], None]
+"""Called with what is done, all there is to do (None: unknown) and a word about the last item."""
+
+
+def silent(done: int, total: int | None, message: str = "") -> None:
+    """A :data:`Progress` that shows nothing."""
+
+
+class ProgressBar:
+    """A :data:`Progress` on stderr: a bar on a terminal, a line every ten seconds elsewhere, both with the time that is left.
+
+    Args:
+        title: what is being done.
+        quiet: show nothing.
+        unit: name and size of what is counted, for instance ("MB", 1e6) for bytes.
+    """
+
+    def __init__(self, title: str, quiet: bool = False, unit: tuple[str, float] = ("", 1)):
+        self.title, self.quiet, (self.unit, self.size) = title, quiet, unit
+        self.bar: Any = None
+        self.task: Any = None
+        self.began = time.monotonic()
+        self.shown = self.began - 10.0
+        self.first: int | None = None
+
+    def __call__(self, done: int, total: int | None, message: str = "") -> None:
+        if self.quiet:
+            return
+        self.first = done if self.first is None else self.first
+        if not sys.stderr.isatty():
+            now = time.monotonic()
+            if now - self.shown > 10 or (total and done >= total):
+                self.shown = now
+                print(self.line(done, total, message, now - self.began), file=sys.stderr, flush=True)
+            return
+        if self.bar is None:
+            from rich.console import Console
+            from rich.progress import Progress as Bar
+
+            self.bar = Bar(console=Console(stderr=True), transient=True)
+            self.bar.start()
+            self.task = self.bar.add_task(self.title, total=total)
+        self.bar.update(self.task, completed=done, total=total)
+        if total and done >= total:
+            self.close()
+
+    def line(self, done: int, total: int | None, message: str, seconds: float) -> str:
+        """``title: 3/40 name, 2 min left``; the time is known once something was done since the first call."""
+        text = f"{self.title}: {self._amount(done)}/{self._amount(total) if total else '?'} {self.unit}".rstrip()
+        text += f" {message}" if message else ""
+        new = done - (self.first or 0)
+        if not total or done >= total or new <= 0 or seconds < 1:
+            return text
+        left = seconds / new * (total - done)
+        return text + (f", {left:.0f} s left" if left < 100 else f", {left / 60:.0f} min left")
+
+    def _amount(self, count: int) -> str:
+        return f"{count / self.size:.1f}" if self.size != 1 else str(count)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
