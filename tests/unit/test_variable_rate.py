@@ -18,6 +18,7 @@ from clipwise.models import create_model
 from clipwise.prepare.prepare import resize_videos
 from clipwise.recipe import RecognitionRecipe, make_recipe
 from clipwise.recipe.moved import in_groups
+from clipwise.report.timeline import frame_strip
 from clipwise.serve.analysis import Analyzer, Options
 from clipwise.serve.batching import BatchQueue
 from clipwise.video.decode import open_video
@@ -176,3 +177,11 @@ def test_resized_videos_keep_their_times(video, tmp_path):
         white = [index for index, frame in small.iterate() if frame.mean() > 128]
         assert small.pts_s([white[0]])[0] == pytest.approx(CHANGE_S, abs=0.06)
         np.testing.assert_allclose(small.pts_s(range(len(small))), reader.pts_s(range(len(reader))), atol=0.003)
+
+
+def test_strips_of_frames_along_a_time_axis(video):
+    with open_video(video) as reader:
+        strip = frame_strip(reader, 640, 24)
+        share = CHANGE_S / reader.duration_s
+    dark = (strip.reshape(strip.shape[0], -1, 3).mean((0, 2)) < 128).mean()
+    assert dark == pytest.approx(share, abs=0.06)

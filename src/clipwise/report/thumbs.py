@@ -46,6 +46,7 @@ def film_strip(path: str | os.PathLike, *, count: int = 10, height: int = 108, m
     """
     from clipwise.data.transforms import resize_frames
     from clipwise.video.decode import open_frames, open_video
+    from clipwise.video.even_rate import at_even_rate
 
     try:
         with open_frames(path) if Path(path).is_dir() else open_video(path, timeout_s=20) as reader:
@@ -58,8 +59,9 @@ def film_strip(path: str | os.PathLike, *, count: int = 10, height: int = 108, m
             def shrink(frame: np.ndarray) -> np.ndarray:
                 return resize_frames(frame[..., :3], size)[top : top + height, left : left + width]
 
-            picked = np.unique(np.linspace(0, reader.num_frames - 1, count).round().astype(int))
-            frames = reader.frames(picked, transform=shrink)
+            even = at_even_rate(reader)
+            picked = np.unique(np.linspace(0, even.num_frames - 1, count).round().astype(int))
+            frames = even.frames(picked, transform=shrink)
             duration = reader.duration_s
     except (DataError, OSError):
         return None

@@ -17,6 +17,7 @@ from clipwise.report.charts import round_ticks
 from clipwise.report.page import render
 from clipwise.report.thumbs import jpeg_address
 from clipwise.video.decode import VideoReader
+from clipwise.video.even_rate import at_even_rate
 
 _COLORS = ("#1f77b4", "#d66014", "#2c8c3c", "#be283c", "#7850b4", "#8c564b", "#c85aa0", "#5a6e78")
 _INK, _START, _END = "#282c34", "#2c8c3c", "#be283c"
@@ -123,6 +124,7 @@ def frame_strip(reader: VideoReader, width: int, height: int) -> NDArray[np.uint
     """Frames of a video side by side, evenly spaced in time: uint8 (height, width, 3)."""
     each = max(8, round(reader.width / reader.height * height))
     count = max(1, width // each)
+    reader = at_even_rate(reader)  # the strip's axis is time
     places = ((np.arange(count) + 0.5) / count * reader.num_frames).astype(np.int64)
     each = width // count
 
