@@ -396,6 +396,18 @@ def test_a_font_with_the_characters_is_found(only_latin, tmp_path, monkeypatch):
     assert fonts.find_font("跳绳").path == chinese[0]
 
 
+def test_a_char_of_no_font_is_drawn_as_a_question_mark_in_svg_charts_too(only_latin, tmp_path):
+    from clipwise.report.chart_files import write_chart
+
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="60" height="30"><text x="5" y="20" font-family="sans-serif">{}</text></svg>'
+    with pytest.warns(UserWarning, match="跳"):
+        write_chart(tmp_path / "a.png", svg.format("跳"), "跳")
+    write_chart(tmp_path / "b.png", svg.format("?"))
+    write_chart(tmp_path / "c.png", svg.format(" "))
+    a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert a == b != c
+
+
 def test_a_file_that_is_no_font_is_refused(tmp_path):
     (tmp_path / "x.ttf").write_bytes(b"no font")
     with pytest.raises(ClipwiseError, match=r"--font .*x\.ttf: not a font file"):

@@ -341,6 +341,7 @@ def test_wrong_options_of_the_command(capsys, tmp_path):
     from clipwise.cli import main
 
     for words, message in (
+        (["--trusted-proxy", "proxy.local"], "give the proxy's IP address (10.0.0.5) or its network"),
         (["--port", "99999"], "a port is a number from 0 to 65535"),
         (["--queue-length", "0"], "must be greater than 0"),
         (["--host", "no.such.host.invalid"], "--host no.such.host.invalid"),
