@@ -101,6 +101,23 @@ def test_a_passport_of_0_1_is_read_in_todays_form():
     assert passport.recipe == {"model": "tsm_tiny", "num_segments": 8, "augment": {"mixup": 0.2}}
 
 
+def test_a_file_may_write_groups_as_a_command_line_does(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("model: tsn_tiny\naugment.mixup: 0.2\naugment: {flip: 0}\nmodel_args.dropout: 0.1\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recipe = load_recipe(path)
+    assert (recipe.augment.mixup, recipe.augment.flip, recipe.model_args) == (0.2, 0, {"dropout": 0.1})
+    path.write_text("model: tsn_tiny\naugment.mixup: 0.2\naugment: {mixup: 0}\n")
+    with pytest.raises(
+        RecipeError, match=f"{path}:2: augment.mixup is given as well|{path}:3: key 'augment.mixup' is given twice"
+    ):
+        load_recipe(path)
+    path.write_text("model: tsn_tiny\naugment.mixupp: 0.2\n")
+    with pytest.raises(RecipeError, match=f"{path}:2: unknown key 'augment.mixupp'; did you mean 'augment.mixup'"):
+        load_recipe(path)
+
+
 def test_diff_of_an_old_and_a_new_recipe(tmp_path):
     new = load_recipe("tsm_tiny", ["optim.param_groups=all"])
     flat = {old: value for key, value in flatten(load_recipe("tsm_tiny").model_dump(mode="json")).items()

@@ -113,8 +113,8 @@ def test_analyze_finds_what_its_run_held_out(clips, tmp_path, capsys):
         "num_workers=0",
         "amp=no",
         "crop_size=32",
-        "val_crop_size=32",
-        "test_crop_size=32",
+        "val.crop_size=32",
+        "test.crop_size=32",
     ]
     result = train(load_recipe("tsm_tiny", words), data=str(clips / "train"), work_dir=tmp_path, quiet=True)
     assert main(["analyze", str(result.last), "--no-masks", "--json", "--device", "cpu"]) == 0

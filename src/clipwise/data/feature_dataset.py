@@ -172,7 +172,7 @@ class FeatureDataset(Dataset):
             return torch.from_numpy(np.ascontiguousarray(values.T))
         if self.rescale == "none" and len(values) != self.temporal_dim:
             raise DataError(
-                f"{self.store.where(name)}: {len(values)} positions, but temporal_dim is {self.temporal_dim}. Set rescale=linear."
+                f"{self.store.where(name)}: {len(values)} positions, but temporal_dim is {self.temporal_dim}. Set input.rescale=linear."
             )
         if len(values) != self.temporal_dim:
             video = self.annotations.videos[name]

@@ -54,7 +54,7 @@ def read_soft_labels(path: str | Path, videos: VideoList, num_classes: int) -> t
     if len(bad):
         raise DataError(
             f"{path}, {entries[bad[0]]} and {len(bad) - 1} more: probabilities are not negative and sum to 1. "
-            "Scores before the softmax? Write them with average_clips=prob."
+            "Scores before the softmax? Write them with --average-clips prob."
         )
     return torch.from_numpy(soft)
 

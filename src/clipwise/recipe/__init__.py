@@ -234,7 +234,7 @@ def current_form(
     A line (a :class:`ClipwiseWarning`) says what moved.
     """
     kind = _kind(values, (where or {}).get("task", source))
-    if any(_is_old(kind, key, value) for key, value in values.items()):
+    if any("." in str(key) or _is_old(kind, key, value) for key, value in values.items()):
         from clipwise.recipe.moved import migrate
 
         return migrate(kind, values, source, where if where is not None else {})

@@ -140,10 +140,11 @@ def migrate(kind: type[RunRecipe], values: Mapping[str, Any], source: str, where
     task = "localization" if "nms" in kind.model_fields else "recognition"
     gone = [key for key in _WITHOUT_EFFECT.get(task, ()) if key in values]
     moves = _moves(kind, values)
-    for key, place in moves.items():
+    for key, place in (_dotted(values) | moves).items():
         group, _, name = place.partition(".")
-        if group not in moves and name in (values.get(group) or {}):
-            raise RecipeError(f"{where.get(key, source)}: {key} is {place} now, which is given as well; keep one.")
+        if group not in moves and isinstance(values.get(group), dict) and name in values[group]:
+            now = f"{key} is {place} now, which" if key in moves else key
+            raise RecipeError(f"{where.get(key, source)}: {now} is given as well; keep one.")
         if key in where:
             where[place] = where[key]
     changed = in_groups(kind, {key: value for key, value in values.items() if key not in gone})
@@ -172,14 +173,21 @@ def in_groups(kind: type[RunRecipe], values: Mapping[str, Any]) -> dict[str, Any
 
     For code that collects a recipe's keys in one flat dictionary.
     """
-    places = {key: key for key in values if "." in key} | _moves(kind, values)
+    places = _dotted(values) | _moves(kind, values)
     grouped: dict[str, Any] = {
         key: dict(value) if isinstance(value, dict) else value for key, value in values.items() if key not in places
     }
     for key, place in places.items():
         group, _, name = place.partition(".")
-        grouped.setdefault(group, {})[name] = values[key]
+        owner = grouped.setdefault(group, {})
+        if isinstance(owner, dict):  # else a wrong value, which is reported as such
+            owner[name] = values[key]
     return grouped
+
+
+def _dotted(values: Mapping[str, Any]) -> dict[str, str]:
+    """Keys written as on a command line (``augment.mixup: 0.2``)."""
+    return {key: key for key in values if "." in str(key)}
 
 
 def _moves(kind: type[RunRecipe], values: Mapping[str, Any]) -> dict[str, str]:

@@ -149,7 +149,7 @@ class AnnotationSet:
                 for each in found.values()
             ]
             raise DataError(
-                f"{self.source}: {'; '.join(lines)}. Correct the file, or set tolerant=true: segments of no length are then left "
+                f"{self.source}: {'; '.join(lines)}. Correct the file, or set input.tolerant=true: segments of no length are then left "
                 "out, late ends cut, and videos without a segment taken as background."
             )
         done = {
