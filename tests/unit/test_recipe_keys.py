@@ -256,9 +256,9 @@ def test_a_recipe_where_a_checkpoint_is_expected_and_the_other_way_round(tmp_pat
         (["predict", "tsm_tiny", str(tmp_path / "a.mp4")], "tsm_tiny is a recipe where a checkpoint is expected"),
         (
             ["predict", str(tmp_path / "a.mp4"), str(tmp_path / "a.mp4")],
-            "is a video where a checkpoint (.safetensors) is expected",
+            "is a video, not a checkpoint",
         ),
-        (["test", str(tmp_path / "r.yaml")], "is a recipe where a checkpoint (.safetensors) is expected"),
+        (["test", str(tmp_path / "r.yaml")], "is a recipe, not a checkpoint (.safetensors)"),
         (["train", "best.safetensors", "--data", "x"], "best.safetensors is a checkpoint where a recipe is expected"),
         (["test", "best.safetensors", "tsm_tiny"], "usage: clipwise test [RECIPE] CKPT"),
     ):
@@ -310,5 +310,5 @@ def test_checkpoint_errors_are_of_their_kind(tmp_path):
 
     path = tmp_path / "list.txt"
     path.write_text("a.mp4 0\n")
-    with pytest.raises(CheckpointError, match="is a list where a checkpoint"):
+    with pytest.raises(CheckpointError, match="is a list, not a checkpoint"):
         read_passport(path)

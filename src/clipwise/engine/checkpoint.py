@@ -169,11 +169,9 @@ def _open(path: str | Path):
         raise CheckpointError(
             f"{path} is not a clipwise checkpoint. Convert it first: clipwise convert {path} --recipe RECIPE --out NAME.safetensors"
         )
-    if path.suffix.lower() in (".yaml", ".yml", ".mp4", ".avi", ".mkv", ".webm", ".mov", ".txt", ".csv"):
-        what = {".yaml": "a recipe", ".yml": "a recipe", ".txt": "a list", ".csv": "a list"}.get(path.suffix, "a video")
+    if what := {".yaml": "a recipe", ".yml": "a recipe", ".txt": "a list", ".csv": "a list"}.get(path.suffix.lower()):
         raise CheckpointError(
-            f"{path} is {what} where a checkpoint (.safetensors) is expected, which comes before the inputs: clipwise predict CKPT INPUT, "
-            "and after a recipe: clipwise test [RECIPE] CKPT."
+            f"{path} is {what}, not a checkpoint (.safetensors). Order: clipwise predict CKPT INPUT, clipwise test [RECIPE] CKPT."
         )
     if path.suffix in (".onnx", ".pt2", ".xml"):
         raise CheckpointError(
