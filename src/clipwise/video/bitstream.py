@@ -134,12 +134,3 @@ def _slice_type(data: bytes, head: int) -> str:
     if byte & 0xF0 == 0xB0 or byte == 0x88:  # 1 011…, 1 0001000
         return "I"
     return "P" if byte & 0xC0 == 0xC0 or byte & 0xFC == 0x98 else "?"
-
-
-def check_for(codec: Any) -> PacketCheck:
-    """The check for a stream's codec."""
-    if codec.name in ("h264", "hevc"):
-        return UnitCheck(codec)
-    from clipwise.video.bitstream_others import check_for_other
-
-    return check_for_other(codec)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from clipwise.video.bitstream import PacketCheck, check_for
+from clipwise.video.bitstream import PacketCheck, UnitCheck
 
 # Containers whose time stamps can be trusted for seeking. AVI has no presentation time stamps, transport streams seek coarsely.
 SEEKABLE_CONTAINERS = frozenset({"mov", "mp4", "matroska", "webm"})
@@ -117,7 +117,7 @@ def scan_packets(container, stream, keep: list[Any] | None = None) -> PacketTabl
     """
     names = set(container.format.name.split(","))
     seekable = not SEEKABLE_CONTAINERS.isdisjoint(names)
-    check = check_for(stream.codec_context)
+    check = _check_for(stream.codec_context)
     pts: list[int] = []
     keys: list[int] = []
     timed, damage, number, hidden, marked, starts, reordered, newest = True, None, -1, 0, 0, False, False, -(1 << 62)
@@ -172,6 +172,14 @@ def scan_packets(container, stream, keep: list[Any] | None = None) -> PacketTabl
     if not timed:
         stamps = np.arange(len(stamps), dtype=np.int64)
     return PacketTable(stamps, np.sort(np.asarray(keys, np.int64)), timed, seekable, damage, 0, hidden, note, doubt)
+
+
+def _check_for(codec: Any) -> PacketCheck:
+    if codec.name in ("h264", "hevc"):
+        return UnitCheck(codec)
+    from clipwise.video.bitstream_others import check_for_other
+
+    return check_for_other(codec)
 
 
 def _false_marks(check: PacketCheck, marked: int, keys: int) -> str | None:
