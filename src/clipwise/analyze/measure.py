@@ -18,7 +18,7 @@ from clipwise.data.dataset import ClipSpec
 from clipwise.engine.device import peak_memory_mb
 from clipwise.errors import DataError
 from clipwise.infer.predictor import Predictor
-from clipwise.video.decode import FrameSink, VideoReader, open_video
+from clipwise.video.decode import FrameSink, VideoReader
 
 
 @dataclass
@@ -168,7 +168,7 @@ def bench_end_to_end(predictor: Predictor, paths: Iterable[str], *, warmup: int 
         synchronize(device)
         start = time.perf_counter()
         try:
-            with open_video(path, timeout_s=spec.decode_timeout_s) as reader:
+            with spec.open_video(path) as reader:
                 timed = TimedReader(reader)
                 frames, _ = spec.read(timed, np.random.default_rng(0))
         except DataError:

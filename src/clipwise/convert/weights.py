@@ -139,7 +139,7 @@ def convert_state_dict(
         if fitted is None:
             mismatched.append(f"{foreign} {tuple(tensor.shape)} -> {name} {tuple(own[name].shape)}")
             continue
-        if fitted.is_floating_point() and not torch.isfinite(fitted).all():
+        if fitted.is_floating_point() and not fitted.is_meta and not torch.isfinite(fitted).all():
             not_finite.append(foreign)
         state[name] = fitted.contiguous()
         matched.append((foreign, name))

@@ -54,6 +54,8 @@ class ClipSpec:
     filename_tmpl: str | None
     start_index: int
     decode_timeout_s: float | None
+    temporal_jitter: bool = False
+    video_backend: Literal["pyav", "torchcodec"] = "pyav"
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], mode: Mode) -> ClipSpec:
@@ -71,7 +73,7 @@ class ClipSpec:
             num_clips = DENSE_WINDOWS
         transform = ClipTransform(
             resize=_size(pixels["resize"]),
-            resize_rule="paddle_4x3" if given["resize_rule"] == "paddle_4x3" else None,
+            resize_rule=None if given["resize_rule"] == "short_side" else given["resize_rule"],
             crop=pixels["crop"],
             crop_size=_size(recipe["crop_size"] if train else pixels["crop_size"]),
             area_range=tuple(augment["crop_area"]),
@@ -95,6 +97,9 @@ class ClipSpec:
             mean=tuple(given["mean"]),
             std=tuple(given["std"]),
             transform=transform,
+            # keys that passports of 0.1 do not have
+            temporal_jitter=train and given.get("temporal_jitter", False),
+            video_backend=given.get("video_backend", "pyav"),
             **{key: recipe[key] for key in ("sampling", "clip_len", "frame_interval", "modality")},
             **{key: given[key] for key in same},
         )
@@ -110,6 +115,15 @@ class ClipSpec:
         if self.num_segments:
             return self.num_segments, height, width, channels * self.clip_len
         return self.clip_len, height, width, channels
+
+    def open_video(self, source: Any) -> VideoReader:
+        """Open a video file as the recipe says.
+
+        Raises:
+            DecodeError: it can't be opened.
+            MissingExtraError: the recipe's decoder is not installed.
+        """
+        return open_video(source, backend=self.video_backend, timeout_s=self.decode_timeout_s)
 
     def indices(
         self, num_frames: int, rng: np.random.Generator, fps: float | None = None, pickled: bool = False
@@ -142,6 +156,7 @@ class ClipSpec:
             rule=self.test_rule,
             twice_sample=self.twice_sample,
             keep_tail_frames=self.keep_tail_frames,
+            temporal_jitter=self.temporal_jitter,
             out_of_bound=self.out_of_bound,
             target_fps=self.target_fps,
             fps=fps if self.target_fps else None,
@@ -226,7 +241,7 @@ class ClipDataset(Dataset):
     def _open(self, index: int, rng: np.random.Generator) -> VideoReader:
         spec, videos = self.spec, self.videos
         if videos.kind == "video" and videos.spans_s is None and spec.modality == "rgb":
-            return open_video(videos.path(index), timeout_s=spec.decode_timeout_s)
+            return spec.open_video(videos.path(index))
         from clipwise.data.entries import open_entry
 
         return open_entry(
@@ -235,7 +250,7 @@ class ClipDataset(Dataset):
             modality=spec.modality,
             template=spec.filename_tmpl,
             start_index=spec.start_index,
-            timeout_s=spec.decode_timeout_s,
+            open_file=spec.open_video,
             rng=rng if spec.mode == "train" else None,
         )
 

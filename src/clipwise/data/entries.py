@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,7 @@ def open_entry(
     modality: str = "rgb",
     template: str | None = None,
     start_index: int | None = 1,
-    timeout_s: float | None = None,
+    open_file: Callable[[Any], VideoReader] = open_video,
     rng: Rng | None = None,
 ) -> VideoReader:
     """Open an entry, whatever kind of list it is from.
@@ -119,7 +120,7 @@ def open_entry(
         modality: "rgb" or "flow" (frame folders only).
         template: name of a frame in its folder; the list's own, or the usual one, if not given.
         start_index: number of the first frame file.
-        timeout_s: limit for decoding a video.
+        open_file: opens a video file.
         rng: chooses among the positive parts of an untrimmed video (OmniSource); without it the first is taken.
 
     Returns:
@@ -154,7 +155,7 @@ def open_entry(
     if videos.kind == "untrimmed":
         positives = videos.positive_clips(index)
         chosen = 0 if rng is None else int(draw_integers(rng, 0, len(positives)))
-        return open_video(videos.clip_path(index, int(positives[chosen])), timeout_s=timeout_s)
-    reader = open_video(path, timeout_s=timeout_s)
+        return open_file(videos.clip_path(index, int(positives[chosen])))
+    reader = open_file(path)
     span = videos.span(index)
     return reader if span is None else SpanReader(reader, *span)

@@ -32,7 +32,7 @@ from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.windows import FrameGrid, batches, read_windows
 from clipwise.models import contract
 from clipwise.tasks.views import activate, activation_of
-from clipwise.video.decode import VideoReader, open_frames, open_video
+from clipwise.video.decode import VideoReader, open_frames
 from clipwise.video.even_rate import FlowOf
 
 Kind = Literal["features", "scores", "probs"]
@@ -310,4 +310,4 @@ def open_for(spec: ClipSpec, video: Any, frame_rate: float | None = None) -> Vid
             start_index=spec.start_index,
             fps=frame_rate or 0.0,
         )
-    return open_video(video, timeout_s=spec.decode_timeout_s)
+    return spec.open_video(video)

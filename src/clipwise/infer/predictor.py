@@ -23,7 +23,7 @@ from clipwise.engine.forward import score_clip
 from clipwise.errors import CheckpointError, DataError
 from clipwise.io.plugins import trusting
 from clipwise.tasks.views import activation_of, average_views
-from clipwise.video.decode import VideoReader, open_video
+from clipwise.video.decode import VideoReader
 
 
 @dataclass
@@ -114,7 +114,7 @@ class Predictor:
 
             reader = FrameFolderReader(video, template=self.spec.filename_tmpl, start_index=self.spec.start_index)
         else:
-            reader = open_video(video, timeout_s=self.spec.decode_timeout_s)
+            reader = self.spec.open_video(video)
         with reader:
             return self._read(reader, str(video) if isinstance(video, (str, os.PathLike)) else "video")
 

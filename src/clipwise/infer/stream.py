@@ -36,7 +36,7 @@ from clipwise.infer.windows import (
 )
 from clipwise.models import contract
 from clipwise.tasks.views import activate, to_probabilities
-from clipwise.video.decode import VideoReader, open_video
+from clipwise.video.decode import VideoReader
 from clipwise.video.live import Source, TimedFrame, resample
 
 
@@ -97,7 +97,7 @@ class Streamer:
 
     def _file(self, path: str) -> Iterator[WindowScores]:
         """A file: every frame by its number, as all other commands read it."""
-        with open_video(path, timeout_s=self.spec.decode_timeout_s) as reader:
+        with self.spec.open_video(path) as reader:
             if self.online:
                 yield from self._step_by_step(self._file_steps(reader))
             else:

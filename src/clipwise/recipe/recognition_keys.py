@@ -67,14 +67,19 @@ class Input(Strict):
     """`opencv` is MMAction2's bilinear resize without anti-aliasing, bit for bit."""
     fused_resize: bool = True
     """Resize once, from the crop's box in the stored frame; false: resize, crop, resize as MMAction2."""
-    resize_rule: Literal["short_side", "paddle_4x3"] = "short_side"
-    """What a resize to one number means; `paddle_4x3`: PaddleCV's stretch to a 4:3 frame of that short side."""
+    resize_rule: Literal["short_side", "fit", "paddle_4x3"] = "short_side"
+    """What a resize means: to one number, the short side or `paddle_4x3` (PaddleCV's stretch to a 4:3 frame of that short
+    side); to a pair, a fixed size, or with `fit` the largest of the frame's shape that fits into it."""
     target_fps: Positive | None = None
     """Sample as if every video had this frame rate."""
     out_of_bound: Literal["loop", "repeat_last"] = "loop"
     """What follows the end of a short video."""
     keep_tail_frames: bool = False
     """Let training clips reach the last frames."""
+    temporal_jitter: bool = False
+    """Shift every frame of a training clip by a random number below `frame_interval`."""
+    video_backend: Literal["pyav", "torchcodec"] = "pyav"
+    """Decoder of video files; `torchcodec` needs the extra `codec`; files of which it gives other frames are read by PyAV."""
     filename_tmpl: str | None = None
     """Name of a frame in a folder; `img_{:05}.jpg` for RGB and `{}_{:05d}.jpg` for flow if not given."""
     start_index: CountOrZero = 1

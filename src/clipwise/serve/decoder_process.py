@@ -104,7 +104,7 @@ def open_checked(path: str, settings: dict[str, Any]):
     Raises:
         RefusedError: over a limit, or a container that is not taken.
     """
-    from clipwise.infer.predictor import open_video  # through infer: the server knows nothing below it
+    from clipwise.video.decode import open_video
 
     container_name = _check_header(path, settings)
     reader = open_video(path)
