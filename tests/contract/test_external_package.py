@@ -121,6 +121,24 @@ def test_bench_info_and_features(run, clips, tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_converting_to_another_projects_network_is_refused(run, tmp_path, capsys):
+    assert main(["convert", str(run / "last.safetensors"), "--to", "mmaction2", "--out", str(tmp_path / "x.pth")]) == 2
+    assert "MMAction2 has no OtherViT" in capsys.readouterr().err
+    assert not (tmp_path / "x.pth").exists()
+
+
+def test_image_weights_are_refused(run, clips, tmp_path, capsys):
+    words = ["train", "tsm_tiny", "model=other_vit", "--data", str(clips), "--work-dir", str(tmp_path), *SHORT]
+    assert main([*words, "init=imagenet"]) == 2
+    assert "Add `imagenet_body(self)" in capsys.readouterr().err
+
+
+def test_a_key_without_effect_for_this_model_is_named(clips, tmp_path, capsys, installed):
+    words = ["train", "tsm_tiny", "model=other_vit", "--data", str(clips), "--work-dir", str(tmp_path), *SHORT]
+    assert main([*words, "--max-steps", "1", "sync_bn=true"]) == 0
+    assert "sync_bn has no effect: OtherViT has no batch norm" in capsys.readouterr().err
+
+
 def test_layer_decay_gives_each_block_its_rate(installed):
     """By hand: patch and positions, two blocks, norm, head are five stages, so the stem has 0.5 ** 4 of the rate."""
     from clipwise.engine.optim import parameter_groups

@@ -1,5 +1,7 @@
 """Weights cut over two processes (FSDP2 on gloo): the run of whole ones, its checkpoints, and going on in either way."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -68,3 +70,16 @@ def test_options_together(clips, launch, tmp_path, parallel, compiled):
 def test_what_does_not_go_together_is_refused(words):
     with pytest.raises(RecipeError, match=r"fsdp|ddp"):
         load_recipe("tsm_tiny", ["parallel.mode=fsdp", *words])
+
+
+def test_a_strangers_network_is_cut_by_its_blocks(clips, tmp_path, launch):
+    """A transformer of another package (tests/external_package), found by its place: the run of one process."""
+    package = str(Path(__file__).resolve().parents[1] / "external_package" / "src")
+    words = ["epochs=1", "warmup_epochs=0", "log.every=1", "num_workers=0", "amp=no", "optimizer=sgd", "lr=0.001"]
+    words += ["--trust", f"model={package}/other_nets/__init__.py:other_vit", "--data", clips]
+    launch(2, "train", "tsm_tiny", "--work-dir", tmp_path / "cut", *words, "batch_size=2", "parallel.mode=fsdp")
+    launch(1, "train", "tsm_tiny", "--work-dir", tmp_path / "whole", *words, "batch_size=4")
+    assert lines(tmp_path / "cut", "train", "loss") == pytest.approx(lines(tmp_path / "whole", "train", "loss"), rel=1e-4)
+    a, b = (read_checkpoint(tmp_path / name / "last.safetensors")[0] for name in ("cut", "whole"))
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], rtol=1e-3, atol=1e-5, msg=key)

@@ -27,7 +27,12 @@ def to_mmaction2(state_dict: Mapping[str, Tensor], model: nn.Module) -> "Ordered
     """
     if not isinstance(model, Recognizer):
         from clipwise.convert.bmn_layouts import bmn_to_mmaction2
+        from clipwise.models.bmn import BMN
 
+        if not isinstance(model, BMN):
+            raise CheckpointError(
+                f"MMAction2 has no {type(model).__name__}, so there is nothing that could load the file."
+            )
         args = {"sampling": model.sampling, "layout": model.layout}
         return OrderedDict(bmn_to_mmaction2(state_dict, args))
     body = model.backbone

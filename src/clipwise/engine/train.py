@@ -21,6 +21,7 @@ from clipwise.engine.run_folder import RunFolder
 from clipwise.engine.task import task_class
 from clipwise.errors import CheckpointError
 from clipwise.io.plugins import trusting
+from clipwise.models import contract
 from clipwise.models.registry import model_place
 from clipwise.recipe import Recipe, load_recipe, scaled_lr
 
@@ -93,6 +94,8 @@ def train(
             task = kind(recipe, accelerator, log, data=data, val_data=val_data, validate=validate)
         recipe = task.recipe  # with what only the data can tell
         assert not isinstance(recipe, str)
+        for key, reason in contract.keys_without_effect(task.model, recipe):
+            log.say(f"{key} has no effect: {reason}.")
         if start:
             check_resume(start, task, allow_changes, log)
         else:

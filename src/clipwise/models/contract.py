@@ -19,6 +19,7 @@ names the method to add.
 | ``online(num_frames)`` | a twin that takes one frame a step and keeps state | refused |
 | ``imagenet_body()`` | (2-D ResNet body with torchvision's names, its depth) | refused |
 | ``task`` | "recognition" or "localization" | "recognition" |
+| ``ignored_keys`` | recipe keys that mean nothing to it: {key: reason} | batch norm's, where there is none |
 | ``counts_on_meta`` | its cost can be counted without numbers | True |
 
 Letters: B batch, T frames, C channels, H W space, D features.
@@ -290,6 +291,25 @@ def imagenet_body(model: nn.Module) -> tuple[nn.Module, str]:
     if method := _method(model, "imagenet_body"):
         return method()
     _refuse(model, "has no ImageNet weights to start from", "imagenet_body(self) -> (module, depth)")
+
+
+def keys_without_effect(model: nn.Module, recipe: Any) -> Iterator[tuple[str, str]]:
+    """Keys that the recipe sets but that mean nothing to this model, each with the reason.
+
+    A model can name more of them in an attribute ``ignored_keys``, a dictionary key -> reason.
+    """
+    name = type(model).__name__
+    if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+        if getattr(recipe, "sync_bn", False):
+            yield "sync_bn", f"{name} has no batch norm"
+        if getattr(recipe.val, "precise_bn_samples", 0):
+            yield "val.precise_bn_samples", f"{name} has no batch norm"
+    for key, reason in getattr(model, "ignored_keys", {}).items():
+        setting: Any = recipe
+        for part in key.split("."):
+            setting = getattr(setting, part, None)
+        if setting:
+            yield key, reason
 
 
 def views_before_softmax(model: Any) -> bool:
