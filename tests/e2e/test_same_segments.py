@@ -1,7 +1,9 @@
 """``stream``, ``localize`` with a recognizer and the server say the same of the same file: three files of several actions each."""
 
+import argparse
 import json
 
+import av
 import numpy as np
 import pytest
 
@@ -63,3 +65,35 @@ def test_stream_localize_and_the_server_find_the_same_segments(recognizer, video
 def test_options_of_localization_networks_are_refused_by_name(recognizer, videos, capsys):
     assert main(["localize", str(recognizer), str(videos / "0.mp4"), "--labeler", str(recognizer)]) == 2
     assert "--labeler is for localization networks" in capsys.readouterr().err
+
+
+def test_localize_says_where_a_file_breaks_off(recognizer, tmp_path, capsys):
+    frames = np.concatenate([draw_action(name, 60, np.random.default_rng(0)) for name in ("grows", "cross")])
+    whole = tmp_path / "whole.mp4"
+    with av.open(str(whole), "w", options={"movflags": "faststart"}) as container:  # its index lies before the frames
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    content = whole.read_bytes()
+    (tmp_path / "broken.mp4").write_bytes(content[: len(content) * 2 // 3])
+    for command in ("localize", "stream"):
+        assert main([command, str(recognizer), str(whole)]) == 0
+        assert "broken.mp4" not in capsys.readouterr().err
+        assert main([command, str(recognizer), str(tmp_path / "broken.mp4")]) == 0
+        assert "broken.mp4: " in capsys.readouterr().err
+
+
+def test_all_commands_have_the_same_defaults():
+    from clipwise.cli import localize, serve, stream
+    from clipwise.infer.segments import SMOOTH, THRESHOLD
+    from clipwise.serve.limits import Settings
+
+    defaults = []
+    for module in (stream, serve, localize):
+        parser = argparse.ArgumentParser()
+        module.add_arguments(parser)
+        defaults.append(parser.get_default("threshold"))
+        assert parser.get_default("smooth") in (None, SMOOTH)
+    assert [*defaults, Settings().threshold] == [THRESHOLD] * 4

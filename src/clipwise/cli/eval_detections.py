@@ -96,7 +96,7 @@ def read_any_class_scores(path: str) -> Any:
     """CUHK's file, or the scores of ``clipwise test --out``: videos named by their file names.
 
     Raises:
-        DataError: neither; or two files of one name, of which it can't be told which is meant.
+        DataError: neither; or two files of one name; which one is meant is not clear.
     """
     from clipwise.errors import DataError
     from clipwise.tasks.detections import VideoClassScores, read_class_scores
@@ -118,7 +118,7 @@ def read_any_class_scores(path: str) -> Any:
         name = Path(row["path"]).stem.removeprefix("v_")
         if named.setdefault(name, row["path"]) != row["path"]:
             raise DataError(
-                f"{path} has scores of {named[name]} and of {row['path']}; videos are told apart by their file names, which must differ."
+                f"{path} has scores of {named[name]} and of {row['path']}; videos are matched by file name, so names must differ."
             )
         scores[name] = np.asarray(row["scores"], float)
     if not scores or any(s.ndim != 1 for s in scores.values()):

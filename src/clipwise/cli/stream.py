@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     found: list[Segment] = []
     subtitles = open(args.srt, "w", encoding="utf-8") if args.srt else None  # noqa: SIM115 - grows with the stream
 
-    def tell(segments: list[Segment]) -> None:
+    def show(segments: list[Segment]) -> None:
         for segment in segments:
             found.append(segment)
             if subtitles:
@@ -110,16 +110,16 @@ def run(args: argparse.Namespace) -> int:
                 names = predictor.classes or list(map(str, range(len(window.scores))))
                 top = [{"class": names[i], "score": round(float(window.scores[i]), 4)} for i in order.tolist()]
                 _line(type="window", start_s=round(window.start_s, 3), end_s=round(window.end_s, 3), top=top)
-            tell(segmenter.update(window))
+            show(segmenter.update(window))
             if args.max_seconds is not None and last_s >= args.max_seconds:
                 break
-    except WorkError as error:  # what was seen up to the break is told before the error
+    except WorkError as error:  # what was seen up to the break is shown before the error
         broken = error
     except KeyboardInterrupt:
         pass  # the usual way to end a camera
     finally:
         source.close()
-    tell(segmenter.finish())
+    show(segmenter.finish())
     if subtitles:
         subtitles.close()
     seconds = time.perf_counter() - began
