@@ -15,13 +15,13 @@ from clipwise.infer.naming import SegmentClassifier
 from clipwise.infer.predictor import Predictor
 from clipwise.infer.stream import Streamer
 from clipwise.models import create_model
-from clipwise.prepare.prepare import resize_videos
+from clipwise.prepare.prepare import extract_frames, resize_videos
 from clipwise.recipe import RecognitionRecipe, make_recipe
 from clipwise.recipe.moved import in_groups
 from clipwise.report.timeline import frame_strip
 from clipwise.serve.analysis import Analyzer, Options
 from clipwise.serve.batching import BatchQueue
-from clipwise.video.decode import open_video
+from clipwise.video.decode import open_frames, open_video
 from clipwise.video.even_rate import at_even_rate
 from clipwise.video.live import Source
 
@@ -185,3 +185,22 @@ def test_strips_of_frames_along_a_time_axis(video):
         share = CHANGE_S / reader.duration_s
     dark = (strip.reshape(strip.shape[0], -1, 3).mean((0, 2)) < 128).mean()
     assert dark == pytest.approx(share, abs=0.06)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_folders_of_frames_keep_their_times(video, tmp_path, step):
+    made = extract_frames([video], tmp_path / "frames", short_side=32, step=step, workers=1)
+    folder = made.outputs[str(video)]
+    with open_video(video) as reader:
+        uneven = at_even_rate(reader) is not reader
+        rate = reader.fps / step
+        assert made.num_frames[folder] == -(-reader.num_frames // step)
+    with open_frames(folder, fps=0.0 if uneven else rate) as frames:
+        even = at_even_rate(frames)
+        assert (even is not frames) == uneven
+        white = [frame.mean() > 128 for _, frame in even.iterate()]
+        assert white.index(True) / even.fps == pytest.approx(CHANGE_S, abs=1.5 / even.fps)
+    if uneven:
+        # A list's entry that begins with the fourth image.
+        with open_frames(folder, offset=3) as later, open_frames(folder) as whole:
+            assert later.pts_s([0, 5]).tolist() == pytest.approx((whole.pts_s([3, 8]) - whole.pts_s([3])).tolist())

@@ -195,7 +195,7 @@ def _find_copies(
         if videos.kind in ("video", "image") and os.path.isfile(path):
             contents[key] = [path]
         elif videos.kind == "rawframes" and os.path.isdir(path):
-            names = sorted(os.listdir(path))
+            names = sorted(name for name in os.listdir(path) if not name.startswith("."))
             contents[key] = [os.path.join(path, names[at]) for at in (0, len(names) // 2, -1)] if names else []
         sizes = [os.path.getsize(file) for file in contents.get(key, ()) if os.path.isfile(file)]
         if any(sizes):

@@ -112,7 +112,7 @@ class Look:
 def _video_fault(reader: PyAVReader) -> tuple[str, str]:
     expected, there = reader.header_frames, reader.num_frames
     if reader.damage:
-        begins_late = reader.damage.startswith("it begins between")
+        begins_late = reader.damage.startswith("begins between")
         return ("damaged" if there >= expected > 0 or begins_late else "truncated"), reader.damage
     if expected and there + reader.table.hidden < expected:
         return "truncated", f"has {there} frames, its header says {expected}"

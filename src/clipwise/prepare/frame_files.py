@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from clipwise.errors import DataError
 from clipwise.io.files import atomic_folder
 from clipwise.io.progress import Progress
 from clipwise.prepare.folder_work import PrepareResult, claim_folder, even_size, find_videos, name_targets, run_files
-from clipwise.video.backends import RGB_TEMPLATE, brace_template
+from clipwise.video.backends import RGB_TEMPLATE, TIMES_NAME, brace_template
+from clipwise.video.even_rate import uneven_times
 from clipwise.video.pyav_reader import PyAVReader
 
 FRAME_TIME = Fraction(1, 25)  # encoders want one; images have none
@@ -129,8 +132,20 @@ class FolderWork:
             return None
         with PyAVReader(job[0], timeout_s=self.timeout_s) as reader:
             size = even_size(reader.height, reader.width, self.short_side) if self.short_side else None
-            write_folder(target, self.files(reader, size))
+            write_folder(target, chain(self._times(reader), self.files(reader, size)))
             return reader.damage or ""
+
+    def _times(self, reader: PyAVReader) -> Iterator[tuple[str, bytes]]:
+        """The times of a variable frame rate, which a folder of images would lose."""
+        times = uneven_times(reader)
+        if times is not None:
+            noted = {"first": self.start_index, "times_s": times[:: self.every].tolist(), "end_s": reader.duration_s}
+            yield TIMES_NAME, json.dumps(noted).encode()
+
+    @property
+    def every(self) -> int:
+        """Frames of the video for each of the folder."""
+        return 1
 
     def files(self, reader: PyAVReader, size: tuple[int, int] | None) -> Iterator[tuple[str, bytes]]:
         """Names and contents of the folder's files."""
@@ -145,7 +160,7 @@ def write_folders(work: FolderWork, source: str | os.PathLike | Sequence[str | o
     claim_folder(Path(target), settings, work.overwrite)
     result = run_files(work, files, targets, Path(target), workers, progress, part)
     for made in result.outputs.values():
-        result.num_frames[made] = len(os.listdir(made))
+        result.num_frames[made] = sum(not name.startswith(".") for name in os.listdir(made))
     return result
 
 
@@ -153,6 +168,10 @@ def write_folders(work: FolderWork, source: str | os.PathLike | Sequence[str | o
 class _Frames(FolderWork):
     step: int
     quality: int
+
+    @property
+    def every(self) -> int:
+        return self.step
 
     def files(self, reader: PyAVReader, size: tuple[int, int] | None) -> Iterator[tuple[str, bytes]]:
         encoder = PictureEncoder(Path(self.template).suffix, self.quality)

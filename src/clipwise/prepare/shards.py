@@ -115,7 +115,7 @@ def _members(videos: VideoList, index: int, key: str) -> Iterator[tuple[str, byt
     path = videos.path(index)
     try:
         if videos.kind == "rawframes":
-            for name in sorted(os.listdir(path)):
+            for name in sorted(name for name in os.listdir(path) if not name.startswith(".")):
                 yield f"{key}.{name}", Path(path, name).read_bytes()
         else:
             yield f"{key}{os.path.splitext(path)[1].lower() or '.bin'}", Path(path).read_bytes()

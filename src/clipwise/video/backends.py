@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from clipwise.video.reader import DecoderMessages, FrameSink, VideoReader
 
 RGB_TEMPLATE = "img_{:05}.jpg"
 FLOW_TEMPLATE = "flow_{}_{:05}.jpg"
+TIMES_NAME = ".clipwise-times.json"  # {"first": number of the first file, "times_s": […], "end_s": …}
 
 _PICTURE_CODECS = (
     (b"\xff\xd8", "mjpeg"),
@@ -90,7 +92,8 @@ def _plane(frame, channels: int) -> np.ndarray:
 class FrameFolderReader(VideoReader):
     """Reads a folder with one image per frame (RGB), or two per frame (optical flow, x and y).
 
-    The file of frame ``i`` has the number ``i + start_index + offset``.
+    The file of frame ``i`` has the number ``i + start_index + offset``. Where ``TIMES_NAME`` lies among the images, as ``clipwise prepare``
+    leaves it for videos of a variable frame rate, frames have its times.
 
     Two flow templates are about: the recipes of MMAction2 name ``{}_{:05d}.jpg`` (``x_00001.jpg``), its extraction tools and ours
     write ``flow_{}_{:05d}.jpg`` (``flow_x_00001.jpg``). A template that finds nothing is an error that lists what is there.
@@ -115,7 +118,7 @@ class FrameFolderReader(VideoReader):
             raise DecodeError(f"{self.name}: modality must be rgb or flow, not {modality!r}")
         self.channels = 2 if self.flow else 3
         self.template = brace_template(template or (FLOW_TEMPLATE if self.flow else RGB_TEMPLATE), self.flow)
-        self.fps = fps
+        self._fps = fps
         if num_frames is None or start_index is None:
             first, count = self._look_around(start_index, offset)
             start_index = first - offset
@@ -125,6 +128,39 @@ class FrameFolderReader(VideoReader):
         if num_frames < 1:
             raise DecodeError(f"{self.name}: num_frames must be 1 or more, not {num_frames}")
         self._pictures = PictureDecoder()
+
+    @cached_property
+    def _times(self) -> tuple[np.ndarray, float] | None:
+        """(n,) seconds from the first frame, and when the last one goes; None where they follow from the frame rate."""
+        try:
+            with open(os.path.join(self.folder, TIMES_NAME), encoding="utf-8") as file:
+                noted = json.load(file)
+            first = self.first - int(noted["first"])
+            times = np.asarray(noted["times_s"], np.float64)[max(first, 0) :][: self.num_frames]
+            return (
+                (times - times[0], float(noted["end_s"]) - times[0])
+                if len(times) == self.num_frames and first >= 0
+                else None
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DecodeError(
+                f"{self.folder}/{TIMES_NAME}: cannot be read: {error}; delete it if it is not needed"
+            ) from error
+
+    @property
+    def fps(self) -> float:  # type: ignore[override]
+        if self._fps or self._times is None:
+            return self._fps
+        return self.num_frames / self._times[1]
+
+    @property
+    def duration_s(self) -> float:
+        return super().duration_s if self._times is None else self._times[1]
+
+    def pts_s(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        return super().pts_s(indices) if self._times is None else self._times[0][self._check_indices(indices)]
 
     def _look_around(self, start_index: int | None, offset: int) -> tuple[int, int]:
         """First file number and how many follow it without a gap."""

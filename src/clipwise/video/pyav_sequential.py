@@ -123,7 +123,9 @@ def _damage(
     if table.damage is not None:
         return table.damage
     if missing > 0 and len(stamps) and (not table.timed or int(np.searchsorted(table.pts, stamps[0])) == missing):
-        return f"it begins between two keyframes: its first {missing} packet{'s give' if missing > 1 else ' gives'} no frame"
+        return (
+            f"begins between two keyframes: its first {missing} packet{'s give' if missing > 1 else ' gives'} no frame"
+        )
     if concealed:
         frames = (
             f"{len(concealed)} frames, the first is {min(concealed)}"
