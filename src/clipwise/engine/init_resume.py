@@ -14,8 +14,8 @@ from torch import nn
 from clipwise.convert.zoo import imagenet_name
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, Saver, link_or_copy, load_state, load_tensors, read_checkpoint
-from clipwise.engine.device import from_first, world
-from clipwise.engine.log import RunLog
+from clipwise.engine.device import from_first, set_random_state, world
+from clipwise.engine.log import Averages, RunLog
 from clipwise.engine.optim import Schedule
 from clipwise.errors import CheckpointError, RecipeError
 from clipwise.models import contract
@@ -279,3 +279,44 @@ def complete(start: Start, folder: Path, saver: Saver, recipe: Recipe, log: RunL
         saver.write_copies(start.tensors, passport, best=False, whole_epoch=True)
     saver.tidy()
     return from_first(figures)
+
+
+def restore(run: Any, start: Start) -> None:
+    """Take everything of a run back from a checkpoint.
+
+    Args:
+        run: a ``train.Run`` that has not begun.
+    """
+    state, own = start.state, start.own
+    groups = [{k: v for k, v in g.items() if k != "params"} for g in run.network.optimizer.param_groups]
+    run.network.restore(start.tensors, state, start.path)
+    for group, recipes in zip(run.network.optimizer.param_groups, groups):
+        group.update(recipes)  # with --allow-changes they differ from the checkpoint's
+    if own is None:
+        own = {"random": state["random"]}
+    elif run.accelerator.process_index:
+        for key, buffer in run.network.bare.named_buffers():
+            buffer.copy_(own["buffers"][key])
+    if start.processes < run.accelerator.num_processes:
+        run.log.say(
+            f"the checkpoint was made by {start.processes} of now {run.accelerator.num_processes} processes: "
+            "the new ones take the first one's batch norm statistics."
+        )
+    for suffix, (sums, count) in own.get("log", {}).get("averages", {}).items():
+        average = run.averages.setdefault(suffix, Averages())
+        average.count = count
+        average.sums = {k: v.to(run.accelerator.device) if torch.is_tensor(v) else v for k, v in sums.items()}
+    run.waited, run.worked, run.taken = own.get("log", {}).get("times", (0.0, 0.0, 0))
+    run.epoch, run.batch, run.step = state["epoch"], state["batch"], state["step"]
+    run.best = complete(start, run.folder, run.saver, run.recipe, run.log)
+    run.best_epoch, run.metrics = state.get("best_epoch", 0), state["metrics"]
+    set_random_state(own["random"])
+    run.log.forget_after(run.epoch, run.batch)
+    before = state.get("global_batch", run.global_batch)
+    if before != run.global_batch:  # other processes or another batch size: the same place of the epoch, recomputed
+        whole = run.batch * before // run.global_batch
+        run.batch = min(whole - whole % run.recipe.accumulate, run.batches - 1)
+        run.step = run.epoch * run.schedule.steps_per_epoch + run.batch // run.recipe.accumulate
+        run.log.say(
+            f"the global batch was {before} and is {run.global_batch} now: resuming with batch {run.batch + 1} of {run.batches}"
+        )

@@ -1,4 +1,4 @@
-"""A run's folder: one run at a time, its recipe, and an earlier run's files out of the way."""
+"""A run's folder and its end: one run at a time, its recipe, an earlier run's files out of the way, signals that ask it to stop."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from clipwise.engine.device import from_first
 from clipwise.errors import CheckpointError, WorkError
 from clipwise.io.files import atomic_path
 from clipwise.recipe import Recipe, dump_recipe
+
+if TYPE_CHECKING:
+    from clipwise.engine.log import RunLog
 
 _BEAT_S, _PATIENCE_S = (
     5.0,
@@ -201,3 +207,48 @@ def _started(pid: int) -> str | None:
         return "alive"
     except (OSError, TypeError, OverflowError):
         return None
+
+
+@contextlib.contextmanager
+def locked(folder: Path, log: RunLog) -> Iterator[None]:
+    """The run's folder, locked by the main process while the block runs; all processes learn of a refusal."""
+    refusal = None
+    if log.active:
+        try:
+            log.run_folder = RunFolder(folder)
+        except CheckpointError as error:
+            refusal = str(error)
+    refusal = from_first(refusal)
+    if refusal:
+        raise CheckpointError(refusal)
+    try:
+        yield
+    finally:
+        if log.run_folder is not None:
+            log.run_folder.close()
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """SIGINT and SIGTERM ask the loop to save and end after this step; a second Ctrl-C, a second later, ends at once."""
+    stop = threading.Event()
+    first = 0.0
+
+    def ask(number, frame):
+        nonlocal first
+        if (
+            stop.is_set() and number == signal.SIGINT and time.monotonic() - first > 1
+        ):  # torchrun repeats the terminal's
+            raise KeyboardInterrupt
+        first = first or time.monotonic()
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
