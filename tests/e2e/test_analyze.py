@@ -238,8 +238,15 @@ def test_grad_cam_finds_where_and_when(square):
 
 
 def test_grad_cam_puts_crops_and_clips_back_into_the_frame(square):
-    recipe = dict(clip_len=4, frame_interval=2, test_num_clips=3, test_crop="three", test_crop_size=72, test_resize=72)
-    values = {**load_recipe("slowonly_tiny").model_dump(mode="json"), **recipe, "num_segments": None}
+    words = [
+        "clip_len=4",
+        "frame_interval=2",
+        "test.num_clips=3",
+        "test.crop=three",
+        "test.crop_size=72",
+        "test.resize=72",
+    ]
+    values = load_recipe("slowonly_tiny", words).model_dump(mode="json")
     passport = Passport(model="slowonly_tiny", recipe=values, classes=["brighter", "darker"])
     model = Predictor(Bright().eval(), passport, device=torch.device("cpu"))
     with open_video(square) as reader:
