@@ -151,7 +151,7 @@ class FeatureDataset(Dataset):
         if missing:
             raise DataError(
                 f"{store.source} has no features of {len(missing)} of {len(annotations)} videos of {annotations.source}, "
-                f"the first: {', '.join(missing[:5])}. Extract them (`clipwise features`), or set allow_missing=true to do without."
+                f"the first: {', '.join(missing[:5])}. Extract them (`clipwise features`), or set input.allow_missing=true to do without."
             )
         self.annotations, self.store = annotations, store
         self.names = list(annotations.videos)
