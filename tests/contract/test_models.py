@@ -9,7 +9,7 @@ from clipwise.errors import ClipwiseError, DataError, RecipeError
 from clipwise.models import create_model, list_models, model_arguments
 from clipwise.models.resnet import Block
 
-RECOGNISERS = [name for name in list_models() if name != "bmn"]
+RECOGNISERS = list_models(task="recognition")
 TINY = [name for name in RECOGNISERS if name.endswith("tiny")]
 # Every structure, small; gradients of the large models are compared one by one in tests/parity.
 LIGHT = [

@@ -122,6 +122,23 @@ def test_an_exported_file_says_the_same(run, sequences, tmp_path, capsys):
         assert one["start_s"] == pytest.approx(other["start_s"], abs=0.01)
 
 
+def test_raw_video_needs_no_recognizer_for_names(trained, clips, tmp_path):
+    """Features of a recognizer go in; the classes are the localizer's own, here one that the recognizer does not know."""
+    videos = sorted(next((clips / "val").iterdir()).glob("*.mp4"))
+    assert (
+        main(["features", str(trained), *map(str, videos), "--out", str(tmp_path / "features"), "--stride", "4"]) == 0
+    )
+    action = {"segment": [0.2, 0.6], "label": "somersault"}
+    known = {"duration": 1.0, "subset": "training", "annotations": [action]}
+    database = {video.stem: known for video in videos}
+    (tmp_path / "annotations.json").write_text(json.dumps({"database": database}), encoding="utf-8")
+    words = ["train", "bmn_tiny", f"model={MODEL}", "model_args={}", "--data", str(tmp_path), "--trust"]
+    assert main([*words, "--work-dir", str(tmp_path / "run"), *SHORT, "epochs=1"]) == 0
+    found = Localizer(tmp_path / "run" / "last.safetensors", trained, device="cpu")(str(videos[0]))
+    assert found.segments
+    assert {segment.name for segment in found.segments} == {"somersault"}
+
+
 def test_the_timeline_needs_no_curves(run, sequences, tmp_path):
     features = str(sequences / "features" / "v_20.npy")
     words = ["localize", str(run / "last.safetensors"), features, "--duration", "15"]

@@ -24,7 +24,8 @@ def run_on_cluster(args: argparse.Namespace, inputs: list[str]) -> int:
 
     from clipwise.infer.cluster import PredictWorker, run_on_ray
 
-    worker = functools.partial(PredictWorker, str(Path(args.checkpoint).resolve()), args.device, args.amp, args.topk)
+    checkpoint = str(Path(args.checkpoint).resolve())
+    worker = functools.partial(PredictWorker, checkpoint, args.device, args.amp, args.topk, args.trust)
     address = None if args.ray == "local" else args.ray
     with ProgressBar("predict", quiet=args.json) as progress:
         results = run_on_ray(

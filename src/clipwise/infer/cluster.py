@@ -92,10 +92,10 @@ class _Worker:
 class PredictWorker:
     """Predicts one input; broken ones give their error. Made in each worker by ``functools.partial(PredictWorker, …)``."""
 
-    def __init__(self, checkpoint: str, device: str | None, amp: str, topk: int):
+    def __init__(self, checkpoint: str, device: str | None, amp: str, topk: int, trust: bool = False):
         from clipwise.infer.predictor import load
 
-        self.predictor, self.topk = load(checkpoint, device, amp=amp), topk
+        self.predictor, self.topk = load(checkpoint, device, amp=amp, trust=trust), topk
 
     def __call__(self, source: str) -> dict[str, Any]:
         from clipwise.errors import DataError
