@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
+from clipwise.io.text import printable
 
 _ASKS = (
     "{path} was not opened: its pickle asks for {name}, which is neither a tensor, an array nor plain data, and loading it could run "
@@ -47,11 +48,11 @@ def read_pickle(path: str | Path, error: type[ClipwiseError] = DataError, *, enc
         reader = _FrugalUnpickler if _LARGE_MEMO.search(data) else _Unpickler
         return reader(io.BytesIO(data), encoding=encoding).load()
     except _CodeInPickleError as asked:
-        raise error(_ASKS.format(path=path, name=asked)) from None
+        raise error(_ASKS.format(path=path, name=printable(str(asked))[:100])) from None
     except MemoryError:
         raise error(f"{path} can't be read: it asks for more memory than it has data for. It is damaged.") from None
     except Exception as problem:  # whatever a damaged pickle runs into
-        reason = str(problem).strip().split("\n")[0] or type(problem).__name__
+        reason = printable(str(problem).strip().split("\n")[0])[:200] or type(problem).__name__
         raise error(
             f"{path} can't be read as a pickle: it is truncated, damaged or of another format ({reason})."
         ) from None
@@ -71,8 +72,8 @@ def read_torch(path: str | Path, error: type[ClipwiseError] = CheckpointError) -
         raise error(f"{path} does not exist.") from None
     except Exception as problem:  # torch wraps, and passes on, whatever a damaged file runs into
         if isinstance(problem, pickle.UnpicklingError) and (name := _asked_of_torch(str(problem))):
-            raise error(_ASKS.format(path=path, name=name)) from None
-        reason = (str(problem).strip() or type(problem).__name__).split("\n")[0]
+            raise error(_ASKS.format(path=path, name=printable(name)[:100])) from None
+        reason = printable((str(problem).strip() or type(problem).__name__).split("\n")[0])[:200]
         if isinstance(problem, MemoryError) or "allocate memory" in reason:
             reason = "it asks for more memory than it has data for"
         if isinstance(problem, pickle.UnpicklingError):
@@ -94,13 +95,13 @@ _LARGE = 2**28  # bytes that an expanded tensor may take whatever its storage ho
 
 def _check_archive(path: Path, error: type[ClipwiseError]) -> None:
     """``torch.save`` does not compress; an archive that unpacks to more than its own size is made to fill the memory."""
-    if not zipfile.is_zipfile(path):
-        return
     try:
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(item.file_size for item in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError):
-        return  # torch says what is wrong
+    except Exception:  # of many kinds where the archive is damaged; torch says what is wrong
+        return
     if unpacked > path.stat().st_size:
         raise error(
             f"{path} was not opened: it is {path.stat().st_size:,} bytes and unpacks to {unpacked:,}, as torch never writes it."

@@ -240,6 +240,8 @@ def _frames(parts: dict[str, Part], recipe: dict[str, Any], left: list[str], not
     validated = parts["val"].frames if "val" in parts else {}
     if validated.get("twice_sample"):
         left.append("val pipeline: twice_sample = True")
+    if validated.get("positions", 10) != 10:
+        left.append(f"val pipeline: num_sample_positions = {validated['positions']}; here 10 in validation")
     if validated and validated["num_clips"] != count:
         notes.append(f"MMAction2 validates on {validated['num_clips']} clips or segments; here on {count}.")
     if test := (parts["test"].frames if "test" in parts else {}):
