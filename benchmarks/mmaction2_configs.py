@@ -137,7 +137,10 @@ def _outcomes(config: dict, changes: Iterable[tuple[str, Any, dict]], shorthand:
             if whole or any(key in line or (key == "type" and str(value) in line) for line in new):
                 yield path, "refused by name"
             elif make_recipe(values) == before:
-                yield path, "refused without its name" if new else "silent"
+                whole = any(
+                    f"{owner.split('[')[0]} = " in line for owner in path.split(".") for line in named
+                )  # it was refused as a whole
+                yield path, "refused by name" if whole else "refused without its name" if new else "silent"
             else:
                 yield path, "changed recipe"
         except ClipwiseError as error:

@@ -48,11 +48,11 @@ def read_pickle(path: str | Path, error: type[ClipwiseError] = DataError, *, enc
         reader = _FrugalUnpickler if _LARGE_MEMO.search(data) else _Unpickler
         return reader(io.BytesIO(data), encoding=encoding).load()
     except _CodeInPickleError as asked:
-        raise error(_ASKS.format(path=path, name=printable(str(asked))[:100])) from None
+        raise error(_ASKS.format(path=path, name=_line(str(asked)))) from None
     except MemoryError:
         raise error(f"{path} can't be read: it asks for more memory than it has data for. It is damaged.") from None
     except Exception as problem:  # whatever a damaged pickle runs into
-        reason = printable(str(problem).strip().split("\n")[0])[:200] or type(problem).__name__
+        reason = _line(str(problem).strip()) or type(problem).__name__
         raise error(
             f"{path} can't be read as a pickle: it is truncated, damaged or of another format ({reason})."
         ) from None
@@ -72,8 +72,8 @@ def read_torch(path: str | Path, error: type[ClipwiseError] = CheckpointError) -
         raise error(f"{path} does not exist.") from None
     except Exception as problem:  # torch wraps, and passes on, whatever a damaged file runs into
         if isinstance(problem, pickle.UnpicklingError) and (name := _asked_of_torch(str(problem))):
-            raise error(_ASKS.format(path=path, name=printable(name)[:100])) from None
-        reason = printable((str(problem).strip() or type(problem).__name__).split("\n")[0])[:200]
+            raise error(_ASKS.format(path=path, name=_line(name))) from None
+        reason = _line(str(problem).strip() or type(problem).__name__)
         if isinstance(problem, MemoryError) or "allocate memory" in reason:
             reason = "it asks for more memory than it has data for"
         if isinstance(problem, pickle.UnpicklingError):
@@ -88,6 +88,11 @@ def read_torch(path: str | Path, error: type[ClipwiseError] = CheckpointError) -
                 f"{tensor.numel() * tensor.element_size() / 2**30:,.0f} GiB, but the file holds {Path(path).stat().st_size:,} bytes."
             )
     return content
+
+
+def _line(text: str) -> str:
+    """The first line of a text that a stranger's file may have written."""
+    return printable(text.split("\n")[0].replace("\t", " ").replace("\r", " "))[:200]
 
 
 _LARGE = 2**28  # bytes that an expanded tensor may take whatever its storage holds
