@@ -17,7 +17,6 @@ from clipwise.tasks.detections import (
     name_proposals,
     name_results,
     read_class_scores,
-    read_ground_truth,
     read_results,
 )
 from clipwise.tasks.proposals import corrected_duration_s, generate_proposals, soft_nms
@@ -524,8 +523,6 @@ def test_class_scores_name_proposals(tmp_path):
     [
         ("{", read_results, "is no JSON file"),
         ('{"results": 3}', read_results, "is no ActivityNet result file"),
-        ('{"results": {}}', read_ground_truth, "has no 'database'"),
-        ('{"database": {"v": {"subset": "training"}}}', read_ground_truth, "it has training"),
         ('{"results": {"v": [{"name": 1}]}}', read_class_scores, "need 'label' and 'score'"),
     ],
 )
@@ -538,9 +535,3 @@ def test_broken_files_are_named(tmp_path, content, read, words):
     assert "broken.json" in str(error.value)
     with pytest.raises(DataError, match="does not exist"):
         read(tmp_path / "absent.json")
-
-
-def test_ground_truth_of_the_sentences(shared):
-    truth = read_ground_truth(shared / "data/grid_sentences/color_digit_activitynet_gt.json")
-    assert len(truth) == 100
-    assert all(len(v) == 2 for v in truth.values())

@@ -112,6 +112,17 @@ def shard_of(text: str | None) -> tuple[int, int]:
     return int(part) - 1, int(parts)
 
 
+def load_any(checkpoint: str, device: str | None, amp: str = "no", max_views: int | None = None):
+    """A predictor for a checkpoint or for an exported model."""
+    if checkpoint.endswith(EXPORTED_SUFFIXES):
+        from clipwise.export.runtimes import load_exported
+
+        return load_exported(checkpoint, device, amp=amp, max_views=max_views)
+    from clipwise.infer.predictor import load
+
+    return load(checkpoint, device, amp=amp, max_views=max_views)
+
+
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate ``key=value`` words from the others."""
     overrides = [w for w in words if "=" in w and not w.startswith("-")]

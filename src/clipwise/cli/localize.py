@@ -156,7 +156,7 @@ def _load(args: argparse.Namespace) -> Any:
             args.checkpoint, args.device, amp=args.amp if args.checkpoint.endswith(".xml") else "no"
         )
     if _is_recognizer(args.checkpoint, loaded):
-        from clipwise.cli.predict import load_any
+        from clipwise.cli.common import load_any
         from clipwise.infer.window_localizer import WindowLocalizer, check_options
 
         only = {"--features-from": args.features_from, "--labeler": args.labeler, "--class-scores": args.class_scores}

@@ -10,13 +10,13 @@ import argparse
 from contextlib import ExitStack
 
 from clipwise.cli.common import (
-    EXPORTED_SUFFIXES,
     add_device,
     add_font,
     add_json,
     add_shard,
     count,
     fail,
+    load_any,
     print_json,
     print_table,
     shard_of,
@@ -48,17 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ray-workers", type=int, default=2, metavar="N", help="processes on the cluster (default 2)")
     add_device(parser)
     add_json(parser)
-
-
-def load_any(checkpoint: str, device: str | None, amp: str = "no", max_views: int | None = None):
-    """A predictor for a checkpoint or for an exported model."""
-    if checkpoint.endswith(EXPORTED_SUFFIXES):
-        from clipwise.export.runtimes import load_exported
-
-        return load_exported(checkpoint, device, amp=amp, max_views=max_views)
-    from clipwise.infer.predictor import load
-
-    return load(checkpoint, device, amp=amp, max_views=max_views)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import fail, print_json, print_table
-from clipwise.cli.predict import load_any
+from clipwise.cli.common import fail, load_any, print_json, print_table
 from clipwise.errors import DataError
 from clipwise.io.files import growing_file
 from clipwise.io.parse import parse_json

@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from clipwise.cli.predict import load_any
+    from clipwise.cli.common import load_any
     from clipwise.errors import ClipwiseError
     from clipwise.serve.app import create_app
     from clipwise.serve.limits import Limits, Settings

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from clipwise.cli.predict import load_any
+    from clipwise.cli.common import load_any
     from clipwise.engine.device import peak_memory_mb
     from clipwise.errors import ClipwiseError, WorkError
     from clipwise.infer.segments import Segment, Segmenter, srt_block

@@ -90,26 +90,6 @@ def read_results(path: str | os.PathLike) -> ActivityNetResults:
     return results
 
 
-def read_ground_truth(path: str | os.PathLike, subset: str | None = "validation") -> ActivityNetResults:
-    """Annotations by video from a file in ActivityNet's form (``database``), those of one subset or all.
-
-    Raises:
-        DataError: no such file, another form, or a subset that does not occur.
-    """
-    content = _read_json(path)
-    database = content.get("database") if isinstance(content, dict) else None
-    if not isinstance(database, dict):
-        raise DataError(f"{path} has no 'database'; it is no ground truth in ActivityNet's form")
-    subsets = sorted({str(v.get("subset")) for v in database.values()})
-    if subset is not None and subset not in subsets:
-        raise DataError(f"{path} has no video of subset {subset!r}; it has {', '.join(subsets)}")
-    return {
-        name: entry.get("annotations", [])
-        for name, entry in database.items()
-        if subset is None or entry.get("subset") == subset
-    }
-
-
 @dataclasses.dataclass(frozen=True)
 class VideoClassScores:
     """Scores of whole videos, from a recognizer or a published file.
