@@ -19,10 +19,12 @@ def uneven_times(reader: VideoReader) -> np.ndarray | None:
     if not reader.fps or count < 2:
         return None
     times = reader.pts_s(np.arange(count))
+    if not (np.isfinite(times).all() and times[-1] > 0):
+        return None
     step = times[-1] / (count - 1)
     off_even = np.abs(times - step * np.arange(count)).max() / step
     off_header = abs(times[-1] * reader.fps - (count - 1))
-    return times if np.isfinite(times).all() and (off_even >= 0.5 or off_header >= 1.5) else None
+    return times if off_even >= 0.5 or off_header >= 1.5 else None
 
 
 def at_even_rate(reader: VideoReader) -> VideoReader:
