@@ -29,7 +29,7 @@ class Stamped(ArrayReader):
 
 
 def spec_of(**keys) -> ClipSpec:
-    values = {"model": "slowonly_tiny", "num_classes": 2, "test": {"resize": 8, "crop_size": 8}, **keys}
+    values = {"model": "slowonly_tiny", "num_classes": 2, "test": {"resize": 16, "crop_size": 16}, **keys}
     recipe = RecognitionRecipe.model_validate(values)
     return ClipSpec.from_recipe(recipe.model_dump(), "test")
 
