@@ -35,7 +35,7 @@ def ours(tmp_path):
         if i == 40:
             lines.append(dict(mode="val", epoch=e, epochs=3, top1_acc=TOP1[e], step=e * 40))
     write_lines(tmp_path / "ours" / "log.jsonl", lines)
-    (tmp_path / "ours" / "recipe.yaml").write_text("model: tsm_tiny\nlr: 0.01\nnotes: []\n")
+    (tmp_path / "ours" / "recipe.yaml").write_text("model: tsm_tiny\nlr: 0.01\nnotes: []\naugment:\n  mixup: 0.2\n")
     return tmp_path / "ours"
 
 
@@ -139,6 +139,8 @@ def test_run_report_of_a_run(ours):
     assert "50.00%" in text
     assert "after epoch 2" in text
     assert "tsm_tiny" in text
+    assert "<dt>augment.mixup</dt><dd data-keep>0.2</dd>" in text
+    assert "<dt>notes" not in text
 
 
 def test_plot_svg_html_and_json(ours, mmaction_0x, tmp_path, capsys):

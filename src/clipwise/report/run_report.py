@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -190,9 +190,18 @@ def _recipe_section(text: str) -> Section:
     except yaml.YAMLError:  # damaged: the text below is all there is
         values = None
     recipe = {
-        key: json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
-        for key, value in (values.items() if isinstance(values, dict) else ())
+        key: json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+        for key, value in _flat(values if isinstance(values, dict) else {})
         if value not in (None, [], {}, "")
     }
     note = "Every key that has a value. Training with this file repeats the run."
     return Section("recipe", "Recipe", "recipe", {"recipe": recipe, "text": text}, note)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys of groups with a dot, as the command line takes them."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
