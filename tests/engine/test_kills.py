@@ -248,6 +248,37 @@ def test_a_passport_that_is_not_ours_is_refused_with_a_sentence(text, tmp_path):
         read_passport(tmp_path / "x.safetensors")
 
 
+def test_slow_storage_deletes_no_newer_state(clips, tmp_path):
+    """The first process still writes the second checkpoint; the other one's state of the third lies there already."""
+    make(clips, tmp_path, max_steps=2)
+    kept = {p.name for p in tmp_path.glob("state-*.pt")}
+    for name in ("state-0-0-0-rank1.pt", "state-1-3-0-rank1.pt", "state-1-4-1-rank1.pt"):
+        (tmp_path / name).write_bytes(b"x")
+    saver = ckpt.Saver(tmp_path, None, 0)  # type: ignore[arg-type]
+    saver.tidy(before=(0, 2))
+    newer = {"state-1-3-0-rank1.pt", "state-1-4-1-rank1.pt"}
+    assert {p.name for p in tmp_path.glob("state-*.pt")} == kept | newer
+    saver.tidy()  # before a run writes anything: what no checkpoint names is left over
+    assert {p.name for p in tmp_path.glob("state-*.pt")} == kept
+
+
+def test_a_missing_state_of_another_process_is_refused(clips, tmp_path, monkeypatch):
+    import torch
+
+    from clipwise.engine import init_resume
+
+    make(clips, tmp_path, max_steps=2)
+    last = tmp_path / "last.safetensors"
+    path = tmp_path / (read_passport(last).state or "").format(rank=0)
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "processes": 2}, path)
+    monkeypatch.setattr(init_resume, "world", lambda: (1, 2))
+    with pytest.raises(CheckpointError, match=r"rank1\.pt, the training state of .*, is not there"):
+        init_resume._read_start(last)
+    torch.save({**state, "processes": 1}, path)  # a process that was not there: nothing is missing
+    assert init_resume._read_start(last).own is None
+
+
 # -- one run a folder
 
 
