@@ -186,6 +186,19 @@ def test_what_was_not_asked_for_is_not_warned_about(tmp_path):
         make_recipe({"model": "tsm_tiny", "optimizer": "adamw", "optim": {"momentum": 0.95}})
 
 
+def test_parts_of_the_modern_recipe_can_be_switched_off():
+    """What --modern sets was not asked for key by key, so it is no contradiction of what was."""
+    modern = load_recipe("tsm_tiny", modern=True)
+    assert (modern.augment.mixup, modern.ema_decay, modern.warmup_epochs) == (0.2, 0.999, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recipe = load_recipe("tsm_r50_1x1x8_50e_sthv1_rgb", ["warmup_epochs=0", "lr_schedule=constant"], modern=True)
+    assert (recipe.lr_schedule, recipe.warmup_epochs, recipe.augment.mixup) == ("constant", 0, 0.2)
+    assert main(["explain", "tsm_tiny", "--modern", "warmup_epochs=0"]) == 0
+    with pytest.raises(RecipeError, match="momentum has no effect"):
+        load_recipe("tsm_tiny", ["optim.momentum=0.95"], modern=True)
+
+
 # ---------------------------------------------------------------- other tools' names
 
 

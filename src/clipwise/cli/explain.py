@@ -24,16 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from clipwise.recipe import dump_recipe, load_recipe
+    from clipwise.recipe import load_recipe
 
-    overrides = list(args.overrides)
-    if args.modern:
-        from clipwise.recipe import modern_overrides
-
-        overrides = [*modern_overrides(load_recipe(args.recipe, overrides)), *overrides]
-    recipe = load_recipe(args.recipe, overrides)
+    recipe = load_recipe(args.recipe, args.overrides, modern=args.modern)
     if args.keys:
-        print(dump_recipe(recipe) if args.json else describe_keys(recipe), end="")
+        print_json(recipe.model_dump(mode="json")) if args.json else print(describe_keys(recipe), end="")
         return 0
     facts = explain_recipe(recipe, args.devices, args.samples)
     if args.json:

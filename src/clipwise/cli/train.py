@@ -59,17 +59,13 @@ def make_recipe_from(args: argparse.Namespace):
     from clipwise.recipe import load_recipe
 
     overrides = list(args.overrides)
-    if args.modern:
-        from clipwise.recipe import modern_overrides
-
-        overrides = [*modern_overrides(load_recipe(args.recipe, overrides)), *overrides]
     for key in ("seed", "amp"):
         if getattr(args, key) is not None:
             overrides.append(f"{key}={getattr(args, key)}")
     for key in ("deterministic", "compile", "auto_scale_lr"):
         if getattr(args, key):
             overrides.append(f"{key}=true")
-    return load_recipe(args.recipe, overrides)
+    return load_recipe(args.recipe, overrides, modern=args.modern)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -122,13 +122,14 @@ def find_recipe(name: str | Path) -> Path:
     )
 
 
-def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+def load_recipe(name: str | Path, overrides: Iterable[str] = (), *, modern: bool = False) -> Recipe:
     """Read a recipe strictly.
 
     Args:
         name: a packaged recipe's name or a YAML file.
         overrides: ``key=value`` strings; the value is YAML, a dot reaches into a dictionary
             (``model_args.dropout=0.2``).
+        modern: with the modern training recipe, before the overrides.
 
     Raises:
         RecipeError: an unknown key (with the nearest known one, file and line), a wrong value, or keys that
@@ -155,6 +156,10 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
             raise RecipeError(f"{path}:{line}: key {key!r} is given twice.")
         where[key] = f"{path}:{line}"
     values.setdefault("name", path.stem)
+    values = current_form(values, str(path), where)
+    if modern:  # what it sets was not asked for key by key, so it has no place
+        plain = make_recipe(apply_overrides(values, overrides, dict(where), str(path)), source=str(path))
+        values = apply_overrides(values, modern_overrides(plain), source=str(path))
     values = apply_overrides(values, overrides, where, str(path))
     return make_recipe(values, where, str(path))
 
