@@ -122,6 +122,18 @@ def test_an_exported_file_says_the_same(run, sequences, tmp_path, capsys):
         assert one["start_s"] == pytest.approx(other["start_s"], abs=0.01)
 
 
+def test_one_class_is_enough(sequences, tmp_path):
+    from clipwise.engine.checkpoint import Passport
+    from clipwise.export.export_model import export_model
+    from clipwise.models import create_model
+
+    settings = {"feat_dim": 6, "num_classes": 1}
+    passport = Passport(MODEL, settings, classes=["run"])
+    exported = export_model(create_model(MODEL, trust=True, **settings), passport, tmp_path / "one.onnx")
+    assert exported.description.outputs == ["classes", "distances"]
+    assert exported.comparison.top1_agreement == 1
+
+
 def test_raw_video_needs_no_recognizer_for_names(trained, clips, tmp_path):
     """Features of a recognizer go in; the classes are the localizer's own, here one that the recognizer does not know."""
     videos = sorted(next((clips / "val").iterdir()).glob("*.mp4"))

@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _is_proposal_network(checkpoint: str, loaded: Any) -> bool:
-    """Whether a checkpoint or an exported file is a BMN, whose test list are features and annotations."""
+    """Whether a checkpoint or an exported file is a localizer, whose test list are features and annotations."""
     if loaded:
         return loaded[1].recipe.get("task") == "localization"
     if not (checkpoint.endswith(".safetensors") and Path(checkpoint).is_file()):

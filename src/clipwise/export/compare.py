@@ -100,11 +100,11 @@ def _tuple(outputs: Any) -> tuple[Tensor, ...]:
 
 
 def _best(outputs: list[Tensor], average: str, activation: Activation, before: bool) -> int:
-    """The class of a video, or the best cell of BMN's map."""
+    """The class of a video, or where a localizer's first output is largest; the channels of a map are factors."""
     if len(outputs) == 1:
         return int(average_views(outputs[0][None], average, activation, before).argmax())
-    confidence = outputs[0]
-    return int((confidence[:1, 0] * confidence[:1, 1]).argmax())
+    first = outputs[0][:1]
+    return int((first.prod(1) if first.dim() == 4 else first).argmax())
 
 
 def random_samples(description: Description, count: int = 4) -> list[Sample]:

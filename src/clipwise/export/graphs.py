@@ -22,9 +22,8 @@ from clipwise.engine.checkpoint import Passport, make_passport
 from clipwise.errors import CheckpointError, ClipwiseError
 from clipwise.io.parse import parse_json
 from clipwise.models.contract import input_spec
-from clipwise.models.localizer_rules import localizer_rules
+from clipwise.models.localizer_rules import localizer_rules, recipe_of
 from clipwise.models.registry import model_task
-from clipwise.recipe import make_recipe
 from clipwise.tasks.views import activation_of
 
 KEY = "clipwise"
@@ -143,9 +142,7 @@ def make_graph(model: nn.Module, passport: Passport, *, normalize: bool = True) 
     """
     model = model.eval()
     if model_task(passport.model) == "localization":
-        recipe = make_recipe(
-            passport.recipe or {"task": "localization", "model": passport.model, **passport.model_args}
-        )
+        recipe = recipe_of(passport.model, passport.model_args, passport.recipe)
         rules = localizer_rules(passport.model, passport.model_args, recipe)
         shape = list(input_spec(model).shape)
         names = list(rules.output_names)

@@ -29,9 +29,8 @@ from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, check_recognizer, model_hash, open_for
 from clipwise.infer.naming import SegmentClassifier
 from clipwise.infer.segments import Localization, Segment, choose_segments
-from clipwise.models.localizer_rules import LabeledVideo, localizer_rules
+from clipwise.models.localizer_rules import LabeledVideo, localizer_rules, recipe_of
 from clipwise.models.registry import model_task
-from clipwise.recipe import make_recipe
 from clipwise.tasks.detections import VideoClassScores, name_proposals
 from clipwise.video.decode import VideoReader
 
@@ -94,8 +93,8 @@ class Localizer:
             raise CheckpointError(
                 f"{bmn} is a {self.passport.model}, not a proposal network. Give a BMN, and {recognizer_file} as --features-from."
             )
-        values = self.passport.recipe or {"task": "localization", "model": self.passport.model, **self._sizes()}
-        self.recipe: Any = make_recipe(values, source=str(bmn))
+        known = self.passport
+        self.recipe: Any = recipe_of(known.model, known.model_args, known.recipe, str(bmn))
         self.rules = localizer_rules(self.passport.model, self.passport.model_args, self.recipe)
         self.rules.prepare(self.model)
         self.made = dict(self.passport.data.get("features") or {})
@@ -104,13 +103,6 @@ class Localizer:
         self.max_named, self.classes_per_segment, self.batch_size = max_named, classes_per_segment, batch_size
         self._extractor: FeatureExtractor | None = None
         self._namer: SegmentClassifier | None = None
-
-    def _sizes(self) -> dict[str, int]:
-        return {
-            key: self.passport.model_args[key]
-            for key in ("feat_dim", "temporal_dim")
-            if key in self.passport.model_args
-        }
 
     @property
     def extractor(self) -> FeatureExtractor:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from clipwise.errors import RecipeError
 from clipwise.models.registry import MODELS, model_class
-from clipwise.recipe import Recipe
+from clipwise.recipe import Recipe, make_recipe
 
 
 @dataclass(frozen=True)
@@ -142,3 +142,9 @@ def localizer_rules(name: str, settings: Mapping[str, Any], recipe: Recipe) -> L
             '@register_model(task="localization", rules=MyRules); see docs/en/models.md.'
         )
     return kind(settings, recipe)
+
+
+def recipe_of(name: str, settings: Mapping[str, Any], values: Mapping[str, Any], source: str = "recipe") -> Recipe:
+    """The recipe that a passport holds; where it holds none, the defaults with the network's sizes."""
+    sizes = {key: settings[key] for key in ("feat_dim", "temporal_dim") if key in settings}
+    return make_recipe(values or {"task": "localization", "model": name, **sizes}, source=source)
