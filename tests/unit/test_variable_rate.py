@@ -77,6 +77,8 @@ def predictor() -> Predictor:
         "num_classes": 3,
         "clip_len": 4,
         "frame_interval": 2,
+        "val.resize": 32,
+        "val.crop_size": 32,
         "test.resize": 32,
         "test.crop_size": 32,
     }
@@ -123,7 +125,7 @@ def test_a_reader_at_an_even_rate(tmp_path, name):
 
 def test_features(video, predictor, tmp_path):
     save_weights(tmp_path / "r.safetensors", predictor.model.state_dict(), predictor.passport)
-    for rule in (WindowRule(stride=6, window=8, fps=10), WindowRule(stride=8, window=8)):
+    for rule in (WindowRule(stride=8, window=8, fps=10), WindowRule(stride=10, window=8)):
         extractor = FeatureExtractor(tmp_path / "r.safetensors", rule, device="cpu")
         features = extractor(video)
         step = features.covered_s / len(features.values)
