@@ -5,7 +5,7 @@ import pytest
 
 from clipwise.data.dataset import ClipSpec
 from clipwise.infer.windows import FrameGrid, read_windows, sliding_starts
-from clipwise.recipe import RecognitionRecipe
+from clipwise.recipe import make_recipe
 from clipwise.video.backends import ArrayReader
 
 
@@ -14,7 +14,7 @@ class Stamped(ArrayReader):
 
     def __init__(self, stamps, fps=25.0):
         super().__init__(
-            np.zeros((len(stamps), 8, 8, 3), np.uint8) + np.arange(len(stamps), dtype=np.uint8)[:, None, None, None]
+            np.zeros((len(stamps), 16, 16, 3), np.uint8) + np.arange(len(stamps), dtype=np.uint8)[:, None, None, None]
         )
         self.stamps = np.asarray(stamps, float)
         self.fps = fps
@@ -30,7 +30,7 @@ class Stamped(ArrayReader):
 
 def spec_of(**keys) -> ClipSpec:
     values = {"model": "slowonly_tiny", "num_classes": 2, "test": {"resize": 16, "crop_size": 16}, **keys}
-    recipe = RecognitionRecipe.model_validate(values)
+    recipe = make_recipe(values)
     return ClipSpec.from_recipe(recipe.model_dump(), "test")
 
 
