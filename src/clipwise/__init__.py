@@ -17,11 +17,14 @@ _PUBLIC = {
     "register_metric": "clipwise.tasks.metrics",
     "load_model": "clipwise.engine.checkpoint",
     "load": "clipwise.infer.predictor",
+    "Predictor": "clipwise.infer.predictor",
     "localize": "clipwise.infer.localize",
     "train": "clipwise.engine.train",
     "evaluate": "clipwise.engine.test",
     "list_recipes": "clipwise.recipe",
     "load_recipe": "clipwise.recipe",
+    "Recipe": "clipwise.recipe",
+    "ClipwiseError": "clipwise.errors",
     "open_video": "clipwise.video.decode",
 }
 __all__ = ["__version__", *_PUBLIC]
