@@ -13,7 +13,7 @@ _PUBLIC = {
     "register_model": "clipwise.models",
     "register_dataset": "clipwise.data.lists",
     "register_transform": "clipwise.data.augment",
-    "register_loss": "clipwise.tasks.recognition_loss",
+    "register_loss": "clipwise.tasks.logits",
     "register_metric": "clipwise.tasks.metrics",
     "load_model": "clipwise.engine.checkpoint",
     "load": "clipwise.infer.predictor",

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from clipwise.engine import checkpoint as ckpt
+from clipwise.engine import training_state
 from clipwise.engine.checkpoint import read_checkpoint, read_passport
 from clipwise.engine.log import RunLog, read_log
 from clipwise.engine.run_folder import RunFolder
@@ -43,7 +44,7 @@ def contents(folder: Path) -> dict[str, object]:
         elif path.name == "log.csv":
             found[path.name] = path.read_text().count("\n")
         elif path.suffix == ".pt":
-            state = ckpt.load_state(folder / "x", ckpt.Passport("x", state=path.name))
+            state = training_state.load_state(folder / "x", ckpt.Passport("x", state=path.name))
             found[path.name] = [
                 state["epoch"],
                 state["batch"],
@@ -88,7 +89,7 @@ def run_and_die(clips: Path, folder: Path, fatal: int) -> int:
             setattr(os, name, counted(getattr(os, name)))
         builtins.open = counted(open, lambda path, mode="r", *a, **k: any(c in mode for c in "wax"))
         for name in ("save_state", "save_weights"):  # before a file, and after it
-            setattr(ckpt, name, counted(getattr(ckpt, name)))
+            setattr(training_state, name, counted(getattr(training_state, name)))
         make(clips, folder, resume="auto")
         code = 0
     except BaseException:
@@ -121,7 +122,7 @@ def test_a_kill_between_last_and_best_loses_no_best(clips, whole, tmp_path, monk
     class DiedError(Exception):
         pass
 
-    write = ckpt.Saver.write_copies
+    write = training_state.Saver.write_copies
 
     def die(self, weights, passport, best, whole_epoch):
         if best:
@@ -131,7 +132,7 @@ def test_a_kill_between_last_and_best_loses_no_best(clips, whole, tmp_path, monk
     best = next(
         line["epoch"] for line in whole["log.jsonl"] if line["mode"] == "val"
     )  # the first validation is the best so far
-    monkeypatch.setattr(ckpt.Saver, "write_copies", die)
+    monkeypatch.setattr(training_state.Saver, "write_copies", die)
     with pytest.raises(DiedError):
         make(clips, tmp_path)
     monkeypatch.undo()
@@ -156,14 +157,14 @@ def test_a_kill_before_best_of_an_equal_epoch_is_written(clips, tmp_path, monkey
     class DiedError(Exception):
         pass
 
-    write = ckpt.Saver.write_copies
+    write = training_state.Saver.write_copies
 
     def die(self, weights, passport, best, whole_epoch):
         if passport.epoch == 2:
             raise DiedError
         write(self, weights, passport, best, whole_epoch)
 
-    monkeypatch.setattr(ckpt.Saver, "write_copies", die)
+    monkeypatch.setattr(training_state.Saver, "write_copies", die)
     with pytest.raises(DiedError):
         make(clips, tmp_path, *words)
     monkeypatch.undo()
@@ -254,7 +255,7 @@ def test_slow_storage_deletes_no_newer_state(clips, tmp_path):
     kept = {p.name for p in tmp_path.glob("state-*.pt")}
     for name in ("state-0-0-0-rank1.pt", "state-1-3-0-rank1.pt", "state-1-4-1-rank1.pt"):
         (tmp_path / name).write_bytes(b"x")
-    saver = ckpt.Saver(tmp_path, None, 0)  # type: ignore[arg-type]
+    saver = training_state.Saver(tmp_path, None, 0)  # type: ignore[arg-type]
     saver.tidy(before=(0, 2))
     newer = {"state-1-3-0-rank1.pt", "state-1-4-1-rank1.pt"}
     assert {p.name for p in tmp_path.glob("state-*.pt")} == kept | newer
@@ -343,7 +344,9 @@ def test_a_folder_removed_in_mid_run_is_made_again(clips, tmp_path, monkeypatch,
     assert "was removed while the run was going on" in capsys.readouterr().err
     assert load_recipe(tmp_path / "run" / "recipe.yaml").epochs == 3
     assert read_passport(tmp_path / "run" / "last.safetensors").epoch == 3
-    assert ckpt.load_state(tmp_path / "run" / "last.safetensors", read_passport(tmp_path / "run" / "last.safetensors"))
+    assert training_state.load_state(
+        tmp_path / "run" / "last.safetensors", read_passport(tmp_path / "run" / "last.safetensors")
+    )
 
 
 def test_a_folder_that_another_run_has_taken_stops_the_run(clips, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from clipwise.errors import CheckpointError, DataError, RecipeError
 from clipwise.models import create_model
 from clipwise.models.resnet import Block
 from clipwise.recipe import load_recipe
-from clipwise.tasks.recognition_loss import distillation_loss, recognition_loss
+from clipwise.tasks.logits import distillation_loss, recognition_loss
 
 QUICK = [
     "epochs=1",

@@ -64,7 +64,8 @@ def test_no_memory_is_a_sentence(error, capsys):
     ("torch", "python", "says"),
     [
         ("2.11.0", "3.11.2", []),
-        ("2.15.0+cpu", "3.14.1", []),
+        ("2.13.0+cpu", "3.13.1", []),
+        ("2.15.0+cpu", "3.14.1", ["torch 2.15.0+cpu is supported", "Python 3.14.1 is supported"]),
         ("2.16.0", "3.13.0", ["torch 2.16.0 is newer"]),
         ("3.0.0", "3.15.0", ["torch 3.0.0 is newer", "Python 3.15.0 is newer"]),
         ("2.10.1", "3.12.0", ["torch 2.10.1 is older"]),

@@ -17,7 +17,7 @@ from clipwise.models import create_model
 from clipwise.prepare.synthetic import write_video
 from clipwise.recipe import RecognitionRecipe, load_recipe, make_recipe
 from clipwise.recipe.moved import in_groups
-from clipwise.tasks.views import average_views
+from clipwise.tasks.logits import average_views
 from clipwise.video.live import Source
 
 CPU = torch.device("cpu")

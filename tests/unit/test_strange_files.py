@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from clipwise.cli import main
-from clipwise.engine.checkpoint import Passport, load_model, load_state, read_passport, save_weights
+from clipwise.engine.checkpoint import Passport, load_model, read_passport, save_weights
+from clipwise.engine.training_state import load_state
 from clipwise.errors import CheckpointError, ClipwiseError, RecipeError
 from clipwise.io.parse import parse_json
 from clipwise.models import create_model

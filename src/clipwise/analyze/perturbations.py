@@ -28,8 +28,8 @@ from clipwise.engine.forward import score_clip
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.infer.predictor import Predictor
 from clipwise.io.progress import Progress, silent
+from clipwise.tasks.logits import activate, average_views
 from clipwise.tasks.paired import Interval, accuracy_difference, wilson_interval
-from clipwise.tasks.views import activate, average_views
 
 MASKS = ("background", "centre", "still scene")
 _MAX_POSITIONS = 16

@@ -24,9 +24,9 @@ _OPTIONAL = {
 }
 
 
-TORCH = (2, 11), (2, 15)
-PYTHON = (3, 11), (3, 14)
-"""Oldest and newest supported versions."""
+TORCH = (2, 11), (2, 15), (2, 13)
+PYTHON = (3, 11), (3, 14), (3, 13)
+"""Oldest and newest supported version, and the newest with which the test suite was run."""
 
 
 def check_versions(torch: str, python: str) -> list[str]:
@@ -36,12 +36,16 @@ def check_versions(torch: str, python: str) -> list[str]:
         torch, python: versions, such as 2.13.0+cpu.
     """
     advice = []
-    for name, version, (oldest, newest) in (("torch", torch, TORCH), ("Python", python, PYTHON)):
+    for name, version, (oldest, newest, tested) in (("torch", torch, TORCH), ("Python", python, PYTHON)):
         own = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
         span = f"{'.'.join(map(str, oldest))} to {'.'.join(map(str, newest))}"
         if own > newest:
             advice.append(
-                f"{name} {version} is newer than what clipwise was tested with ({span}): results and speed may differ."
+                f"{name} {version} is newer than what clipwise supports ({span}): results and speed may differ."
+            )
+        elif own > tested:
+            advice.append(
+                f"{name} {version} is supported ({span}), but the test suite was last run with {'.'.join(map(str, tested))}."
             )
         elif own < oldest:
             advice.append(f"{name} {version} is older than what clipwise supports ({span}).")

@@ -23,7 +23,7 @@ from clipwise.engine.forward import score_clip
 from clipwise.errors import ClipwiseError, RecipeError
 from clipwise.io.names import did_you_mean
 from clipwise.tasks import metrics
-from clipwise.tasks.views import Activation, average_views
+from clipwise.tasks.logits import Activation, average_views
 
 METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision", "mmit_mean_average_precision")
 

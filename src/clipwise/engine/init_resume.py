@@ -13,10 +13,11 @@ from torch import nn
 
 from clipwise.convert.zoo import imagenet_name
 from clipwise.engine import pretrained as zoo
-from clipwise.engine.checkpoint import Passport, Saver, link_or_copy, load_state, load_tensors, read_checkpoint
+from clipwise.engine.checkpoint import Passport, link_or_copy, load_tensors, read_checkpoint
 from clipwise.engine.device import from_first, set_random_state, world
 from clipwise.engine.log import Averages, RunLog
 from clipwise.engine.optim import Schedule
+from clipwise.engine.training_state import Saver, load_state
 from clipwise.errors import CheckpointError, RecipeError
 from clipwise.models import contract
 from clipwise.recipe import Recipe, make_recipe

@@ -31,8 +31,7 @@ from clipwise.models import contract
 from clipwise.models.registry import build_model, model_args, model_place
 from clipwise.prepare.check import check_dataset
 from clipwise.recipe import RecognitionRecipe, flatten
-from clipwise.tasks.recognition_loss import LOSSES, batch_accuracy, distillation_loss, recognition_loss
-from clipwise.tasks.views import activation_of
+from clipwise.tasks.logits import LOSSES, activation_of, batch_accuracy, distillation_loss, recognition_loss
 
 
 def check_classes(videos: VideoList, num_classes: int, source: str | Path) -> None:

@@ -20,7 +20,7 @@ from clipwise.io.plugins import trusting
 from clipwise.io.progress import Progress, silent
 from clipwise.models.registry import model_place
 from clipwise.recipe import apply_overrides, load_recipe, make_recipe
-from clipwise.tasks.views import activation_of
+from clipwise.tasks.logits import activation_of
 
 
 def evaluate(

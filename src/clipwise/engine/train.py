@@ -19,13 +19,13 @@ from accelerate import Accelerator
 from torch import nn
 
 from clipwise.data.loader import prefetch, worker_deaths
-from clipwise.engine.checkpoint import Saver
 from clipwise.engine.device import make_accelerator, peak_memory_mb, random_state, seed_everything
 from clipwise.engine.log import Averages, RunLog, Watchdog
 from clipwise.engine.network import Network
 from clipwise.engine.optim import Schedule
 from clipwise.engine.run_folder import locked, stop_signals
 from clipwise.engine.task import task_class
+from clipwise.engine.training_state import Saver
 from clipwise.errors import WorkError
 from clipwise.io.plugins import trusting
 from clipwise.models import contract

@@ -15,7 +15,7 @@ from clipwise.data.lists import read_list, test_part
 from clipwise.engine.checkpoint import Passport
 from clipwise.errors import DataError
 from clipwise.export.graphs import Description, random_input
-from clipwise.tasks.views import Activation, average_views
+from clipwise.tasks.logits import Activation, average_views
 
 # Largest difference of float files, as a share of the largest score: sums in another order, folded norms.
 FLOAT_TOLERANCE = 1e-3

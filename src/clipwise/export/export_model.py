@@ -23,7 +23,7 @@ from clipwise.export.graphs import Description, make_graph
 from clipwise.export.runtimes import load_exported_model
 from clipwise.export.writers import quantize_onnx, write_onnx, write_openvino, write_torch
 from clipwise.recipe import apply_overrides, make_recipe
-from clipwise.tasks.views import activation_of
+from clipwise.tasks.logits import activation_of
 
 Format = Literal["onnx", "torch", "openvino"]
 

@@ -24,7 +24,7 @@ from clipwise.io.parse import parse_json
 from clipwise.models.contract import input_spec
 from clipwise.models.localizer_rules import localizer_rules, recipe_of
 from clipwise.models.registry import model_task
-from clipwise.tasks.views import activation_of
+from clipwise.tasks.logits import activation_of
 
 KEY = "clipwise"
 """Under this key the description stands in a file's metadata."""
@@ -44,7 +44,7 @@ class Description:
     precision: str = "fp32"
     """``fp32``, or ``int8`` where weights and activations of convolutions are quantized."""
     views_before_softmax: bool = False
-    """How the views of a video are averaged; see :func:`clipwise.tasks.views.average_views`."""
+    """How the views of a video are averaged; see :func:`clipwise.tasks.logits.average_views`."""
     device: str | None = None
     """Kind of device that a compiled file is bound to; None: any that its runtime knows."""
     passport: dict[str, Any] = field(default_factory=dict)

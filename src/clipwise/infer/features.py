@@ -31,7 +31,7 @@ from clipwise.engine.forward import autocast
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.windows import FrameGrid, batches, read_windows
 from clipwise.models import contract
-from clipwise.tasks.views import activate, activation_of
+from clipwise.tasks.logits import activate, activation_of
 from clipwise.video.decode import VideoReader, open_frames
 from clipwise.video.even_rate import FlowOf
 

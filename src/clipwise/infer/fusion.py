@@ -23,7 +23,7 @@ from clipwise.io.parse import parse_json
 from clipwise.io.text import from_csv_cell
 from clipwise.io.unpickle import read_pickle
 from clipwise.tasks import metrics
-from clipwise.tasks.views import Activation, to_probabilities
+from clipwise.tasks.logits import Activation, to_probabilities
 
 Label = int | list[int]
 """A class index, or the indices of all classes of a video with several labels."""

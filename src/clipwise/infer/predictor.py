@@ -22,7 +22,7 @@ from clipwise.engine.device import pick_device
 from clipwise.engine.forward import score_clip
 from clipwise.errors import CheckpointError, DataError
 from clipwise.io.plugins import trusting
-from clipwise.tasks.views import activation_of, average_views
+from clipwise.tasks.logits import activation_of, average_views
 from clipwise.video.decode import VideoReader
 
 

@@ -35,7 +35,7 @@ from clipwise.infer.windows import (
     window_stride,
 )
 from clipwise.models import contract
-from clipwise.tasks.views import activate, to_probabilities
+from clipwise.tasks.logits import activate, to_probabilities
 from clipwise.video.decode import VideoReader
 from clipwise.video.live import Source, TimedFrame, resample
 

@@ -17,7 +17,7 @@ from clipwise.infer.features import open_for
 from clipwise.infer.predictor import Predictor
 from clipwise.infer.segments import THRESHOLD, Localization, Segmenter, WindowScores, find_segments
 from clipwise.infer.windows import read_windows, sliding_windows, window_protocol
-from clipwise.tasks.views import to_probabilities
+from clipwise.tasks.logits import to_probabilities
 from clipwise.video.reader import VideoReader
 
 

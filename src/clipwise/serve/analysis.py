@@ -20,7 +20,7 @@ from clipwise.infer.predictor import ClipSpec, VideoReader
 from clipwise.infer.segments import THRESHOLD, Segment, WindowScores, find_segments
 from clipwise.infer.windows import batches, read_windows, sliding_windows, window_protocol
 from clipwise.serve.batching import BatchQueue
-from clipwise.tasks.views import activation_of, to_probabilities
+from clipwise.tasks.logits import activation_of, to_probabilities
 
 _CHUNK_BYTES = 48 * 2**20  # frames of windows that are held at once
 _CURVES = 8  # classes that are given along the whole time
