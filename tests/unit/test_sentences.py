@@ -50,9 +50,7 @@ def test_one_video_is_no_training_data(files, capsys):
 
 def test_what_is_no_checkpoint_says_what_it_is(files, capsys, clips):
     video = next(clips.rglob("*.mp4"))
-    assert "'tsm_tiny' is a recipe, not a checkpoint. Train it: clipwise train" in said(
-        capsys, "predict", "tsm_tiny", video
-    )
+    assert "tsm_tiny is a recipe where a checkpoint is expected" in said(capsys, "predict", "tsm_tiny", video)
     assert "is a video, not a checkpoint. The checkpoint comes first" in said(capsys, "predict", video, video)
     (files / "last.safetensors").write_bytes(b"x")
     text = said(capsys, "predict", files / "latest.pth", video)

@@ -270,9 +270,9 @@ class BMNRules(LocalizerRules):
 
 
 @register_model(task="localization", rules=BMNRules)
-def bmn(**model_args) -> BMN:
+def bmn(feat_dim: int = 400, temporal_dim: int = 100, max_duration: int | None = None, **model_args) -> BMN:
     """BMN with MMAction2's sampling and map; ``sampling="jjboy", layout="start_end"`` for JJBOY's network."""
-    return BMN(**model_args)
+    return BMN(feat_dim, temporal_dim, max_duration, **model_args)
 
 
 def _runs_tiles(x: Tensor) -> bool:
