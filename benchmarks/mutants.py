@@ -113,9 +113,9 @@ MUTANTS = [
     M("scale gap", "if abs(i - j) <= max_scale_gap", "if abs(i - j) < max_scale_gap", (TRANSFORMS,)),
     M("corner grid", "grid = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)]", "grid = [(0, 0), (4, 0), (0, 4), (4, 4), (1, 1)]", (TRANSFORMS,)),
     # losses and scores
-    M("softmax after the mean", "return activate(logits, activation).mean(1)", "return activate(logits.mean(1), activation)", (METRICS, "tests/unit/test_scores.py", TRAINING, GOLDEN)),
+    M("softmax after the mean", "return activate(logits, activation).mean(1)", "return activate(logits.mean(1), activation)", ("tests/unit/test_logits.py",)),
     M("distillation without T²", 'reduction="batchmean", log_target=True) * temperature**2', 'reduction="batchmean", log_target=True)', (MODERN,)),
-    M("distillation mirrored", "F.kl_div(student, target,", "F.kl_div(target, student,", (MODERN,)),
+    M("distillation mirrored", "F.kl_div(student, target,", "F.kl_div(target, student,", ("tests/unit/test_logits.py",)),
     M("top-k one more", "float((rank < k).sum() / len(rank))", "float((rank <= k).sum() / len(rank))", (METRICS,)),
     M("confusion transposed", "counts = np.bincount(real * side + pred,", "counts = np.bincount(pred * side + real,", (METRICS,)),
     M("AP ignores ties", "last_of_tie[:, :-1] = scores[:, :-1] != scores[:, 1:]", "last_of_tie[:, :-1] = True", (METRICS,)),
