@@ -93,6 +93,8 @@ def guarded(program: str, work: Callable[[], int | None], debug: bool = False) -
         if _is_memory(error):
             advice = "Smaller batch_size, crop_size or max_views and fewer num_workers need less; a limit (ulimit, cgroup) may be too low."
             return _fail(program, f"out of memory ({_first_line(error)}). {advice}", 1)
+        if "DataLoader worker" in str(error):  # torch raises it wherever the process is, even while it says so already
+            return _fail(program, f"a data loading worker died ({_first_line(error)}).", 1)
         text = f"unexpected {type(error).__name__}: {_first_line(error)}."
         return _fail(program, f"{text} {_keep_traceback(program)}", 1)
 
