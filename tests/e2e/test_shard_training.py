@@ -40,8 +40,8 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
         self.send_header("Content-Length", str(last - first + 1))
         self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
         self.end_headers()
+        Ranges.sent += last - first + 1  # before the reader can go on
         self.wfile.write(data[first : last + 1])
-        Ranges.sent += last - first + 1
 
     def log_message(self, *args):
         pass
