@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import EXPORTED_SUFFIXES, add_device, add_json, count, print_json, print_table
+from clipwise.cli.common import EXPORTED_SUFFIXES, add_device, add_json, count, plural, print_json, print_table
 from clipwise.errors import ClipwiseError
 from clipwise.io.progress import ProgressBar
 
@@ -158,7 +158,7 @@ def _speed(args: argparse.Namespace, target: Any) -> int:
         ]
     precision = "" if speed.amp == "no" else f", amp {speed.amp}"
     print(
-        f"{args.what}: {speed.views} view{'s' if speed.views > 1 else ''} of "
+        f"{args.what}: {plural(speed.views, 'view')} of "
         f"{' x '.join(map(str, speed.view_shape))} on {speed.device}, {speed.backend}{precision}"
     )
     print_table(rows)

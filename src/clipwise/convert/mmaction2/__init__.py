@@ -8,7 +8,6 @@ generation.
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from clipwise.convert.mmaction2.consumed import Keys, plain, shown
 from clipwise.convert.mmaction2.python_config import read_python_config
 from clipwise.errors import RecipeError
 from clipwise.io.files import atomic_path
+from clipwise.io.names import nearest
 from clipwise.recipe import RecognitionRecipe, make_recipe
 from clipwise.recipe.moved import in_groups
 
@@ -116,9 +116,9 @@ def _shorthand(config: dict[str, Any], notes: list[str]) -> list[str]:
     for name, value in config.items():
         if name in READ or _stands_in(plain(value), name, used):
             continue
-        near = difflib.get_close_matches(name, READ, n=1, cutoff=0.8)
+        near = nearest(name, READ, cutoff=0.8)
         if near or isinstance(value, dict | list | tuple | str):
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; did you mean {near}?" if near else ""
             left.append(
                 f"{name} = {shown(value)}: MMAction2 does not read this name, and no key that it reads has this value{hint}"
             )

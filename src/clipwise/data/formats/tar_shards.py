@@ -57,19 +57,23 @@ def shard_names(source: str | os.PathLike) -> list[str]:
     return names
 
 
+def _store(shard: str) -> Any:
+    """The file system of a shard that is an address; None for a local file."""
+    protocol, colon, _ = shard.partition("://")
+    return _filesystem(protocol, os.getpid()) if colon else None
+
+
 @functools.lru_cache(maxsize=64)
-def _filesystem(name: str, process: int) -> Any:
-    """The file system that opens ``name``; one for each process, for its connections do not survive a fork."""
+def _filesystem(protocol: str, process: int) -> Any:
+    """The file system of a protocol; one for each process, for its connections do not survive a fork."""
     try:
         import fsspec
 
-        return fsspec.core.url_to_fs(name)[0]
+        return fsspec.core.url_to_fs(f"{protocol}://")[0]
     except ImportError as error:
-        raise MissingExtraError(
-            str(error.name or "fsspec"), "shards", f"Reading {name.split('://')[0]}:// shards"
-        ) from None
+        raise MissingExtraError(str(error.name or "fsspec"), "shards", f"Reading {protocol}:// shards") from None
     except ValueError as error:
-        raise DataError(f"{name}: {error}.") from None
+        raise DataError(f"{protocol}://: {error}.") from None
 
 
 def read_range(shard: str, start: int, size: int) -> bytes:
@@ -78,10 +82,10 @@ def read_range(shard: str, start: int, size: int) -> bytes:
     Raises:
         DataError: the shard can't be read, or is shorter.
     """
+    store = _store(shard)
     try:
-        if "://" in shard:
-            protocol = shard.split("://")[0]
-            data = _filesystem(f"{protocol}://", os.getpid()).cat_file(shard, start=start, end=start + size)
+        if store is not None:
+            data = store.cat_file(shard, start=start, end=start + size)
         else:
             with open(shard, "rb") as file:
                 file.seek(start)
@@ -89,7 +93,7 @@ def read_range(shard: str, start: int, size: int) -> bytes:
     except OSError as error:
         raise DataError(f"{shard}: cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # fsspec's file systems raise what their libraries raise
-        if "://" not in shard or isinstance(error, DataError | MissingExtraError):
+        if store is None:
             raise
         raise DataError(f"{shard}: cannot be read: {error or type(error).__name__}.") from error
     if len(data) != size:
@@ -101,16 +105,15 @@ def read_range(shard: str, start: int, size: int) -> bytes:
 
 def index_shard(shard: str) -> list[Sample]:
     """The samples of a shard: from its index if there is one, else from its members' headers."""
-    index = f"{shard}{INDEX_SUFFIX}"
+    index, store = f"{shard}{INDEX_SUFFIX}", _store(shard)
     try:
-        if "://" in shard:
-            fs = _filesystem(shard.split("://")[0] + "://", os.getpid())
-            text = fs.cat_file(index) if fs.exists(index) else None
+        if store is not None:
+            text = store.cat_file(index) if store.exists(index) else None
         else:
             text = Path(index).read_bytes() if os.path.exists(index) else None
         if text is not None:
             samples = [Sample(*row) for row in parse_json(text)]
-            if samples and "://" not in shard and os.path.getsize(shard) < samples[-1].start + samples[-1].size:
+            if samples and store is None and os.path.getsize(shard) < samples[-1].start + samples[-1].size:
                 raise DataError(f"{shard}: shorter than its index says; write this shard again.")
             return samples
     except (ValueError, TypeError, OSError) as error:
@@ -130,8 +133,12 @@ def _scan(shard: str) -> list[Sample]:
     found: list[Sample] = []
     key, start, stop, label = "", 0, 0, ""
     meta: dict[str, Any] = {}
+    store = _store(shard)
     try:
-        with _open(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with (
+            store.open(shard, "rb") if store is not None else open(shard, "rb") as file,
+            tarfile.open(fileobj=file, mode="r:") as tar,
+        ):
             for entry in tar:
                 if not entry.isfile():
                     continue
@@ -159,12 +166,6 @@ def _scan(shard: str) -> list[Sample]:
             raise DataError(f"{shard}: sample {key} is cut off; write this shard again.")
         found.append(Sample(key, start, stop - start, label, meta))
     return found
-
-
-def _open(shard: str) -> Any:
-    if "://" not in shard:
-        return open(shard, "rb")
-    return _filesystem(shard.split("://")[0] + "://", os.getpid()).open(shard, "rb")
 
 
 def _key(name: str) -> tuple[str, str]:
