@@ -184,11 +184,7 @@ def _read_registered(
         builder.add(os.fspath(path), [index.resolve(x, number) for x in labels])
     if not len(builder):
         raise DataError(f"{source}: the list format {format} gave no entry.")
-    if order := index.sorted_by_name():
-        builder.relabel(order)
-    names = index.names or None
-    count = index.limit or (len(names) if names else None)
-    return builder.build(root=str(root or ""), multi_label=multi_label, classes=names, num_classes=count)
+    return formats.finish(builder, Path(source), root or "", index, multi_label, suffix="")
 
 
 def _holds_shards(path: Path) -> bool:
