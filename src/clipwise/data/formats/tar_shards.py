@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clipwise.data.formats.text_lists import finish
 from clipwise.data.labels import ClassIndex
 from clipwise.data.videolist import ListBuilder, VideoList
 from clipwise.errors import DataError, MissingExtraError
@@ -198,9 +199,7 @@ def read_shard_list(
         labels = [index.resolve(word.strip(), number) for word in words if word.strip()]
         span = (sample.meta["start_s"], sample.meta["end_s"]) if "start_s" in sample.meta else None
         builder.add(f"{name}#{sample.start}+{sample.size}", labels, span_s=span)
-    if (order := index.sorted_by_name()) is not None:
-        builder.relabel(order)
-    return builder.build(root="", multi_label=multi_label, classes=index.names or None, num_classes=num_classes)
+    return finish(builder, Path(source), "", index, multi_label, suffix="")
 
 
 def _classes(names: list[str], samples: list[tuple[str, Sample]]) -> list[str] | None:
