@@ -335,8 +335,8 @@ def test_a_folder_removed_in_mid_run_is_made_again(clips, tmp_path, monkeypatch,
     write = RunLog.write
 
     def remove_and_write(self, mode, figures, step):
-        if step == 5:
-            shutil.rmtree(tmp_path / "run")
+        while step == 5 and (tmp_path / "run").exists():  # a checkpoint may be written at the same time
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
         write(self, mode, figures, step)
 
     monkeypatch.setattr(RunLog, "write", remove_and_write)
@@ -347,6 +347,21 @@ def test_a_folder_removed_in_mid_run_is_made_again(clips, tmp_path, monkeypatch,
     assert training_state.load_state(
         tmp_path / "run" / "last.safetensors", read_passport(tmp_path / "run" / "last.safetensors")
     )
+
+
+def test_a_folder_removed_while_a_checkpoint_is_written_is_made_again(clips, tmp_path, monkeypatch, capsys):
+    save, removed = training_state.save_state, []
+
+    def remove_and_save(path, state):
+        if not removed:
+            removed.append(shutil.rmtree(tmp_path / "run"))
+            raise FileNotFoundError(path)
+        save(path, state)
+
+    monkeypatch.setattr(training_state, "save_state", remove_and_save)
+    train(load_recipe("tsm_tiny", RECIPE), data=str(clips), work_dir=tmp_path / "run")
+    assert "was removed while the run was going on" in capsys.readouterr().err
+    assert read_passport(tmp_path / "run" / "last.safetensors").epoch == 3
 
 
 def test_a_folder_that_another_run_has_taken_stops_the_run(clips, tmp_path, monkeypatch):

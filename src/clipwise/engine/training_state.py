@@ -100,13 +100,19 @@ class Saver:
         if rank == 0:
             passport.state = name
             arguments = _to_memory(state), _to_memory(weights), passport, best, whole_epoch
-            self.pending = self.thread.submit(self._write, *arguments)
+            self.pending = self.thread.submit(self._write_again, *arguments)
 
     def wait(self) -> None:
         """Wait for the writing; an error of it (a full disk) is raised here."""
         pending, self.pending = self.pending, None
         if pending is not None:
             pending.result()
+
+    def _write_again(self, *arguments) -> None:
+        try:
+            self._write(*arguments)
+        except (CheckpointError, FileNotFoundError):  # the folder was removed meanwhile: writing makes it again
+            self._write(*arguments)
 
     def _write(self, state, weights, passport: Passport, best: bool, whole_epoch: bool) -> None:
         last = self.folder / "last.safetensors"
