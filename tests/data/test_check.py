@@ -11,7 +11,8 @@ import pytest
 
 from clipwise.data.lists import read_list
 from clipwise.errors import DataError, DecodeError
-from clipwise.prepare.check import FAULTS, check_dataset, write_clean_lists
+from clipwise.prepare.audit import FAULTS
+from clipwise.prepare.check import check_dataset, write_clean_lists
 from clipwise.video.decode import open_frames
 from clipwise.video.packets import TABLES
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clipwise.data.dataset import ClipSpec
-from clipwise.prepare.check_entry import Look
+from clipwise.prepare.audit import Look
 from clipwise.prepare.prepare import extract_frames, index_videos, resize_videos
 from clipwise.recipe import RecognitionRecipe
 from clipwise.video import open as open_any

@@ -29,7 +29,7 @@ from clipwise.engine.task import InputPlan, Task
 from clipwise.errors import CheckpointError, DataError, RecipeError
 from clipwise.models import contract
 from clipwise.models.registry import build_model, model_args, model_place
-from clipwise.prepare.check import check_dataset
+from clipwise.prepare.audit import Look, short_audit
 from clipwise.recipe import RecognitionRecipe, flatten
 from clipwise.tasks.logits import LOSSES, activation_of, batch_accuracy, distillation_loss, recognition_loss
 
@@ -301,15 +301,9 @@ class RecognitionTask(Task):
                 )
         if not short_check:
             return
-        result = check_dataset(
-            parts,
-            depth="short",
-            num_classes=self.num_classes,
-            modality=self.spec.modality,
-            frame_template=self.spec.filename_tmpl,
-            start_index=self.spec.start_index,
-            workers=1,
-        )
+        spec = self.spec
+        look = Look(frame_template=spec.filename_tmpl, start_index=spec.start_index, modality=spec.modality)
+        result = short_audit(parts, look, self.num_classes)
         for fault in result.faults[:5]:
             self.log.say(f"check: {fault.part} {fault.path}: {fault.detail}")
         if len(result.faults) > 5:

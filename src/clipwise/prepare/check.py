@@ -1,7 +1,7 @@
 """Auditing a data set before days are spent on it: what is missing, broken, too short, wrongly labeled, or in both parts.
 
-``check_dataset`` opens every video (a pass over its packets, and a few keyframes decoded), ``depth="full"`` decodes everything,
-``depth="short"`` only looks at labels, existence and a sample, which takes seconds on any data set.
+``check_dataset`` opens every video (a pass over its packets, and a few keyframes decoded) and looks for copies, ``depth="full"``
+decodes everything, ``depth="short"`` only looks at labels, existence and a sample, which takes seconds on any data set.
 """
 
 from __future__ import annotations
@@ -17,33 +17,37 @@ from typing import Any, Literal
 import numpy as np
 
 from clipwise.data.lists import VideoList, write_list
-from clipwise.errors import DataError
+from clipwise.errors import ClipwiseError, DataError
 from clipwise.io.files import atomic_path
 from clipwise.io.progress import Progress
-from clipwise.prepare.check_entry import Look, Record
-from clipwise.prepare.check_report import (
-    FAULTS,
+from clipwise.prepare.audit import (
     CheckResult,
     Fault,
-    ReadClip,
-    advise,
-    measure_speed,
-    read_eight_frames,
-    summarize,
+    Key,
+    Look,
+    Record,
+    add_records,
+    check_lists,
+    entry_of,
+    finish,
+    sample,
 )
 from clipwise.prepare.lookalikes import find_lookalikes
 from clipwise.prepare.parallel import run_jobs
+from clipwise.video.decode import VideoReader, open_frames, open_video
 
 Depth = Literal["short", "normal", "full"]
+ReadClip = Callable[[VideoReader, np.random.Generator], Any]
+Report = Callable[[str, int, str, str], None]
 
-SHORT_SAMPLE = 48
+SPEED_SAMPLE = 24
 CHUNK = 16
 
 
 def check_dataset(parts: Mapping[str, VideoList], *, depth: Depth = "normal", num_classes: int | None = None, min_frames: int = 1,
                   workers: int | None = None, loader_workers: int | None = None, read_clip: ReadClip | None = None,
                   frame_template: str | None = None, start_index: int | None = 1, modality: str = "rgb",
-                  timeout_s: float | None = 120.0, seed: int = 0, progress: Progress | None = None) -> CheckResult:  # fmt: skip
+                  timeout_s: float | None = 120.0, progress: Progress | None = None) -> CheckResult:  # fmt: skip
     """Audits the lists of a data set.
 
     Args:
@@ -66,94 +70,31 @@ def check_dataset(parts: Mapping[str, VideoList], *, depth: Depth = "normal", nu
     if depth not in ("short", "normal", "full"):
         raise DataError(f"depth is {depth!r}; allowed are short, normal, full")
     started = time.perf_counter()
-    rng = np.random.default_rng(seed)
-    result = CheckResult(depth, {name: len(videos) for name, videos in parts.items()})
-    worst: dict[tuple[str, int], Fault] = {}
+    result, there = check_lists(depth, parts, num_classes)
+    look = Look(depth == "full", min_frames, frame_template, start_index, modality, timeout_s, cells=depth != "short")
+    records = _look_at(parts, list(sample(there) if depth == "short" else there), look, workers, progress)
+    add_records(result, parts, records)
 
     def report(part: str, index: int, kind: str, detail: str) -> None:
-        rank = list(FAULTS).index
-        old = worst.get((part, index))
-        if old is None or rank(kind) < rank(old.kind):
-            worst[part, index] = Fault(part, index, parts[part].path(index), kind, detail)
+        result.faults.append(Fault(part, index, parts[part].path(index), kind, detail))
 
-    known = next((videos.classes for videos in parts.values() if videos.classes), None)
-    result.classes = list(known) if known else None
-    limit = num_classes or next((videos.num_classes for videos in parts.values() if videos.num_classes), None)
-    for name, videos in parts.items():
-        result.histograms[name] = _check_labels(name, videos, limit, report)
-        for index in videos.missing():
-            report(name, int(index), "missing", FAULTS["missing"])
-        for index, first in _repeats(videos):
-            report(name, index, "repeated", f"is listed before, as entry {first}")
-    there = [
-        (name, i) for name, videos in parts.items() for i in range(len(videos)) if _kind(worst, name, i) != "missing"
-    ]
-    looked = there
-    if depth == "short" and len(there) > SHORT_SAMPLE:
-        looked = [there[i] for i in np.sort(rng.choice(len(there), SHORT_SAMPLE, replace=False))]
-    look = Look(depth == "full", min_frames, frame_template, start_index, modality, timeout_s)
-    records = _look_at(parts, looked, look, workers, progress)
-    for (name, index), record in records.items():
-        if record.fault:
-            report(name, index, record.fault, record.detail)
-        elif record.note:
-            result.notes.append(Fault(name, index, parts[name].path(index), "false_marks", record.note))
-    result.opened = len(records)
     if depth != "short":
         copies = _find_copies(parts, there, report)
         _find_lookalikes(parts, records, copies, report, workers, timeout_s, progress)
-    result.faults = [worst[key] for key in sorted(worst, key=lambda key: (list(parts).index(key[0]), key[1]))]
-    summarize(result, parts, list(records.values()))
+    finish(result, parts, list(records.values()))
     good = [key for key, record in records.items() if not record.fault]
-    measure_speed(result, parts, good, look, read_clip or read_eight_frames, loader_workers or os.cpu_count() or 1, rng)
-    advise(result, parts)
+    result.speed = _measure_speed(
+        parts, good, look, read_clip or read_eight_frames, loader_workers or os.cpu_count() or 1
+    )
     result.seconds = time.perf_counter() - started
     return result
-
-
-def _kind(worst: Mapping[tuple[str, int], Fault], part: str, index: int) -> str | None:
-    fault = worst.get((part, index))
-    return fault.kind if fault else None
-
-
-def _check_labels(
-    name: str, videos: VideoList, limit: int | None, report: Callable[[str, int, str, str], None]
-) -> list[int]:
-    labels = videos.labels
-    if labels.ndim == 2:
-        for index in np.flatnonzero(labels.sum(axis=1) == 0):
-            report(name, int(index), "bad_label", "has no label")
-        return [int(count) for count in labels.sum(axis=0)]
-    if (labels == -1).all():
-        return []  # a list to predict on
-    top = limit if limit is not None else int(labels.max()) + 1
-    for index in np.flatnonzero((labels < 0) | (labels >= top)):
-        label = int(labels[index])
-        what = "has no label" if label == -1 else f"has the label {label}, but there are {top} classes, 0 to {top - 1}"
-        report(name, int(index), "bad_label", what)
-    return np.bincount(labels[(labels >= 0) & (labels < top)], minlength=top).tolist()
-
-
-def _repeats(videos: VideoList) -> list[tuple[int, int]]:
-    """(index, first index) of entries that name the same file and the same part of it as one before."""
-    first: dict[tuple, int] = {}
-    found = []
-    for index in range(len(videos)):
-        key = (videos.entry(index), videos.offset(index), videos.span(index))
-        if first.setdefault(key, index) != index:
-            found.append((index, first[key]))
-    return found
 
 
 # ---- looking at every entry -----------------------------------------------------------------------------------------------------------
 
 
-def _look_at(parts: Mapping[str, VideoList], keys: list[tuple[str, int]], look: Look, workers: int | None,
-             progress: Progress | None) -> dict[tuple[str, int], Record]:  # fmt: skip
-    def job(key: tuple[str, int]) -> tuple[str, str, int | None, int]:
-        videos, index = parts[key[0]], key[1]
-        return videos.path(index), videos.kind, videos.num_frames(index), videos.offset(index)
-
+def _look_at(parts: Mapping[str, VideoList], keys: list[Key], look: Look, workers: int | None,
+             progress: Progress | None) -> dict[Key, Record]:  # fmt: skip
     size = max(1, min(CHUNK, len(keys) // (4 * (workers or os.cpu_count() or 1))))
     chunks = [keys[at : at + size] for at in range(0, len(keys), size)]
 
@@ -161,34 +102,77 @@ def _look_at(parts: Mapping[str, VideoList], keys: list[tuple[str, int]], look: 
         if progress is not None:
             progress(min(count * size, len(keys)), len(keys), message)
 
-    jobs = [[job(key) for key in chunk] for chunk in chunks]
-    outcomes = run_jobs(look, jobs, workers=workers, progress=advance, describe=_last_path)
-    records: dict[tuple[str, int], Record] = {}
+    jobs = [[entry_of(parts, key) for key in chunk] for chunk in chunks]
+    outcomes = run_jobs(look.many, jobs, workers=workers, progress=advance, describe=lambda chunk: chunk[-1][0])
+    records: dict[Key, Record] = {}
     for chunk, outcome in zip(chunks, outcomes):
         if isinstance(outcome, BaseException):  # a process died on one of them: each alone
-            outcome = run_jobs(look, [[job(key)] for key in chunk], workers=2)
+            outcome = run_jobs(look.many, [[entry_of(parts, key)] for key in chunk], workers=2)
             outcome = [Record("undecodable", str(one)) if isinstance(one, BaseException) else one[0] for one in outcome]
         records.update(zip(chunk, outcome))
     return records
 
 
-def _last_path(chunk: list[tuple]) -> str:
-    return chunk[-1][0]
+# ---- the expected speed ---------------------------------------------------------------------------------------------------------------
+
+
+def read_eight_frames(reader: VideoReader, rng: np.random.Generator) -> np.ndarray:
+    """One frame from each eighth of the video, cut to 224×224: what TSN and TSM ask for."""
+    edges = np.linspace(0, reader.num_frames, 9)
+    indices = (edges[:-1] + rng.random(8) * np.diff(edges)).astype(int)
+    return reader.frames(indices, transform=lambda frame: frame[:224, :224] if min(frame.shape[:2]) >= 224 else frame)
+
+
+def _measure_speed(
+    parts: Mapping[str, VideoList], good: list[Key], look: Look, read_clip: ReadClip, workers: int
+) -> dict[str, float]:
+    """Processor time of a training clip, over a sample of the first part; empty where none can be read."""
+    first, rng = next(iter(parts)), np.random.default_rng(0)
+    keys = [key for key in good if key[0] == first and parts[first].kind in ("video", "rawframes")] or good
+    times = []
+    for at in rng.permutation(len(keys))[:SPEED_SAMPLE]:
+        part, index = keys[at]
+        videos = parts[part]
+        started = time.process_time()
+        try:
+            if videos.kind == "rawframes":
+                options: dict[str, Any] = {
+                    "template": look.frame_template,
+                    "modality": look.modality,
+                    "start_index": look.start_index,
+                }
+                reader = open_frames(
+                    videos.path(index), num_frames=videos.num_frames(index), offset=videos.offset(index), **options
+                )
+            else:
+                reader = open_video(videos.path(index), timeout_s=look.timeout_s)
+            with reader:
+                read_clip(reader, rng)
+        except ClipwiseError:
+            continue
+        times.append(time.process_time() - started)
+    if not times:
+        return {}
+    per_clip = float(np.mean(times))
+    return {
+        "clip_cpu_ms": per_clip * 1e3,
+        "clips_per_s": 1 / max(per_clip, 1e-6),
+        "workers": workers,
+        "epoch_s": len(parts[first]) * per_clip / workers,
+    }
 
 
 # ---- copies --------------------------------------------------------------------------------------------------------------------------
 
 
-def _find_copies(
-    parts: Mapping[str, VideoList], keys: list[tuple[str, int]], report: Callable[[str, int, str, str], None]
-) -> set[tuple[str, int]]:
+def _find_copies(parts: Mapping[str, VideoList], keys: list[Key], report: Report) -> set[Key]:
     """Entries with the same bytes. Files are read only where two have the same size. Returns what is in several parts.
 
     Of folders of frames the first, the middle and the last image are compared, and their number.
     """
-    copies: set[tuple[str, int]] = set()
-    by_size: dict[tuple[int, ...], list[tuple[str, int]]] = defaultdict(list)
-    contents: dict[tuple[str, int], list[str]] = {}
+    copies: set[Key] = set()
+    by_size: dict[tuple[int, ...], list[Key]] = defaultdict(list)
+    contents: dict[Key, list[str]] = {}
     for key in keys:
         videos = parts[key[0]]
         path = videos.path(key[1])
@@ -208,7 +192,7 @@ def _find_copies(
     for group in by_size.values():
         if len(group) < 2:
             continue
-        by_content: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
+        by_content: dict[bytes, list[Key]] = defaultdict(list)
         for key in group:
             by_content[b"".join(_digest(file) for file in contents[key])].append(key)
         for same in by_content.values():
@@ -232,8 +216,8 @@ def _find_copies(
     return copies
 
 
-def _find_lookalikes(parts: Mapping[str, VideoList], records: Mapping[tuple[str, int], Record], copies: set[tuple[str, int]],
-                     report: Callable[[str, int, str, str], None], workers: int | None, timeout_s: float | None,
+def _find_lookalikes(parts: Mapping[str, VideoList], records: Mapping[Key, Record], copies: set[Key],
+                     report: Report, workers: int | None, timeout_s: float | None,
                      progress: Progress | None) -> None:  # fmt: skip
     """Entries of different parts that show the same frames but are not the same bytes."""
     keys = [key for key, record in records.items() if record.cells and key not in copies]
@@ -254,7 +238,7 @@ def _find_lookalikes(parts: Mapping[str, VideoList], records: Mapping[tuple[str,
                 report(name, index, "lookalike", f"looks the same as entry {i} of {p}, {parts[p].path(i)}")
 
 
-def _different_spans(parts: Mapping[str, VideoList], a: tuple[str, int], b: tuple[str, int]) -> bool:
+def _different_spans(parts: Mapping[str, VideoList], a: Key, b: Key) -> bool:
     return parts[a[0]].span(a[1]) != parts[b[0]].span(b[1])
 
 
