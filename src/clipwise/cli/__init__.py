@@ -7,50 +7,55 @@ that ``--help`` need not wait for torch. Exit codes: 0 success, 2 wrong use or b
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from clipwise import __version__
-from clipwise.errors import ClipwiseError, ClipwiseWarning, WorkError
+from clipwise.errors import ClipwiseWarning
 
-# verb -> (module, what it does)
-VERBS = {
-    "demo": ("demo", "make a small video set, train, test, predict and write a report (under 3 minutes)"),
-    "train": ("train", "train a recipe on a folder or list of videos"),
-    "test": ("test", "score a test list and measure accuracy"),
-    "predict": ("predict", "name what happens in videos"),
-    "localize": ("localize", "find when things happen in long videos"),
-    "stream": ("stream", "name what happens along a long file, a stream or a camera"),
-    "features": ("features", "extract features of whole videos"),
-    "fuse": ("fuse", "combine score files of several models"),
-    "eval-proposals": ("eval_proposals", "AR@AN and AUC of a proposal file"),
-    "eval-detections": ("eval_detections", "mAP over tIoU of a detection file"),
-    "check": ("check", "audit a data set before it is trained on"),
-    "prepare": ("prepare", "index, resize, extract frames or flow, make lists or shards"),
-    "convert": ("convert", "read checkpoints of MMAction2, TSN, TSM, TPN, BMN, Paddle, torchvision"),
-    "export": ("export", "write ONNX, torch.export or OpenVINO, compared with the original"),
-    "bench": ("bench", "measure speed and memory"),
-    "info": ("info", "describe a model, a recipe or a checkpoint"),
-    "recipes": ("recipes", "list the packaged recipes"),
-    "explain": ("explain", "say in plain figures what a recipe will do"),
-    "diff": ("diff", "show where two recipes differ"),
-    "compare": ("compare", "compare two result files, with a confidence interval"),
-    "analyze": ("analyze", "does the model see motion? shuffled, reversed, frozen frames; Grad-CAM"),
-    "report": ("report", "write the HTML report of a run or of a test result"),
-    "plot": ("plot", "draw curves of runs and analyze their time"),
-    "serve": ("serve", "HTTP server with a page"),
-    "doctor": ("doctor", "describe this machine and what is installed"),
+# What the commands share; a command names what it has.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "device": {"help": "where to compute (cpu, cuda:1, npu, …); the machine's accelerator if not given"},
+    "json": {"action": "store_true", "help": "print JSON for scripts"},
+    # for commands that build networks which a recipe or a checkpoint names, or load exported files
+    "trust": {
+        "action": "store_true",
+        "help": "allow code of others: a model that a recipe or checkpoint names, a .pt2 file",
+    },
 }
 
-# verbs that build networks which a recipe or a checkpoint names, or load exported files
-MAY_LOAD_CODE = {"train", "test", "predict", "localize", "stream", "features", "convert", "export", "bench", "info", "explain",
-                 "analyze", "compare", "serve", "eval-proposals"}  # fmt: skip
+# command -> (its shared options, what it does); its module has its name
+VERBS = {
+    "demo": ("json", "make a small video set, train, test, predict and write a report (under 3 minutes)"),
+    "train": ("device json trust", "train a recipe on a folder or list of videos"),
+    "test": ("device json trust", "score a test list and measure accuracy"),
+    "predict": ("device json trust", "name what happens in videos"),
+    "localize": ("device json trust", "find when things happen in long videos"),
+    "stream": ("device json trust", "name what happens along a long file, a stream or a camera"),
+    "features": ("device json trust", "extract features of whole videos"),
+    "fuse": ("json", "combine score files of several models"),
+    "eval-proposals": ("json trust", "AR@AN and AUC of a proposal file"),
+    "eval-detections": ("json", "mAP over tIoU of a detection file"),
+    "check": ("json", "audit a data set before it is trained on"),
+    "prepare": ("", "index, resize, extract frames or flow, make lists or shards"),
+    "convert": ("json trust", "read checkpoints of MMAction2, TSN, TSM, TPN, BMN, Paddle, torchvision"),
+    "export": ("device json trust", "write ONNX, torch.export or OpenVINO, compared with the original"),
+    "bench": ("device json trust", "measure speed and memory"),
+    "info": ("json trust", "describe a model, a recipe or a checkpoint"),
+    "recipes": ("json", "list the packaged recipes"),
+    "explain": ("json trust", "say in plain figures what a recipe will do"),
+    "diff": ("json", "show where two recipes differ"),
+    "compare": ("json trust", "compare two result files, with a confidence interval"),
+    "analyze": ("device json trust", "does the model see motion? shuffled, reversed, frozen frames; Grad-CAM"),
+    "report": ("json", "write the HTML report of a run or of a test result"),
+    "plot": ("json", "draw curves of runs and analyze their time"),
+    "serve": ("device trust", "HTTP server with a page"),
+    "doctor": ("json", "describe this machine and what is installed"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,46 +90,6 @@ def guarded(program: str, work: Callable[[], int | None], debug: bool = False) -
         warnings.formatwarning = lambda message, kind, *_: (
             "" if rank != "0" and issubclass(kind, ClipwiseWarning) else f"{program}: {message}\n"
         )
-    try:
-        return _guarded(program, work, debug)
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        if _is_memory(error):
-            advice = "Smaller batch_size, crop_size or max_views and fewer num_workers need less; a limit (ulimit, cgroup) may be too low."
-            return _fail(program, f"out of memory ({_first_line(error)}). {advice}", 1)
-        if "DataLoader worker" in str(error):  # torch raises it wherever the process is, even while it says so already
-            return _fail(program, f"a data loading worker died ({_first_line(error)}).", 1)
-        text = f"unexpected {type(error).__name__}: {_first_line(error)}."
-        return _fail(program, f"{text} {_keep_traceback(program)}", 1)
-
-
-def _is_memory(error: Exception) -> bool:
-    """Whether the system or a device had no memory left; torch and the system each say it in their way."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return getattr(error, "errno", None) == errno.ENOMEM or "can't allocate memory" in str(error)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__).rstrip(".")[:300]
-
-
-def _keep_traceback(program: str) -> str:
-    """Write the traceback of the error at hand to a file; returns where it is."""
-    import tempfile
-
-    try:
-        handle, name = tempfile.mkstemp(prefix=f"{program.replace(' ', '-')}-", suffix=".log")
-        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"clipwise {__version__}, python {sys.version}\n{sys.argv}\n\n{traceback.format_exc()}")
-    except OSError:
-        return "--debug shows the traceback."
-    return f"Traceback: {name} (--debug shows it). It belongs into a bug report."
-
-
-def _guarded(program: str, work: Callable[[], int | None], debug: bool) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the rest of the process
@@ -134,25 +99,10 @@ def _guarded(program: str, work: Callable[[], int | None], debug: bool) -> int:
         return code
     except SystemExit as stop:  # argparse: --help is 0, wrong use is 2
         return stop.code if isinstance(stop.code, int) else 2
-    except (ClipwiseError, WorkError) as error:
-        if debug:
-            traceback.print_exc()
-        return _fail(program, str(error), 2 if isinstance(error, ClipwiseError) else 1)
-    except KeyboardInterrupt:
-        return _fail(program, "interrupted.", 130)
-    except BrokenPipeError:  # the reader of our output has gone (| head)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return _fail(
-                program,
-                f"the disk is full ({error.filename or 'while writing'}); nothing that was complete is lost.",
-                1,
-            )
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR) and error.filename:
-            return _fail(program, f"{error.filename}: {error.strerror}.", 2)
-        raise
+    except (Exception, KeyboardInterrupt) as error:
+        from clipwise.cli.failures import exit_code
+
+        return exit_code(program, error, debug)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -171,8 +121,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _run(verb: str, rest: Sequence[str]) -> int:
-    module_name, text = VERBS[verb]
-    module = importlib.import_module(f"clipwise.cli.{module_name}")
+    options, text = VERBS[verb]
+    module = importlib.import_module(f"clipwise.cli.{verb.replace('-', '_')}")
     parser = _Parser(
         prog=f"clipwise {verb}",
         description=module.__doc__ or text,
@@ -181,12 +131,8 @@ def _run(verb: str, rest: Sequence[str]) -> int:
     )
     module.add_arguments(parser)
     parser.words, parser.takes_keys = rest, "key=value" in parser.format_usage()
-    if verb in MAY_LOAD_CODE:
-        parser.add_argument(
-            "--trust",
-            action="store_true",
-            help="allow code of others: a model that a recipe or checkpoint names, a .pt2 file",
-        )
+    for name in options.split():
+        parser.add_argument(f"--{name}", **OPTIONS[name])
     # Intermixed: `train RECIPE --data X lr=0.1` has words before and after options.
     args = parser.parse_args(rest) if parser._subparsers else parser.parse_intermixed_args(rest)
     if not getattr(args, "trust", False):
@@ -195,13 +141,6 @@ def _run(verb: str, rest: Sequence[str]) -> int:
 
     with trusting():
         return module.run(args)
-
-
-def _fail(program: str, message: str, code: int) -> int:
-    from clipwise.io.text import printable
-
-    print(printable(f"{program}: {message}"), file=sys.stderr)
-    return code
 
 
 def _overview() -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from clipwise.cli.common import add_device, add_font, add_json, count, print_json, print_table
+from clipwise.cli.common import add_font, count, print_json, print_table
 from clipwise.io.progress import ProgressBar
 
 
@@ -38,8 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="VIDEO", help="where the overlay goes (.mp4, .mov, .mkv)")
     add_font(parser)
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="class to look for (default: the best one)")
-    add_device(parser)
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

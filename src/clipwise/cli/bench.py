@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import EXPORTED_SUFFIXES, add_device, add_json, count, plural, print_json, print_table
+from clipwise.cli.common import EXPORTED_SUFFIXES, count, plural, print_json, print_table
 from clipwise.errors import ClipwiseError
 from clipwise.io.progress import ProgressBar
 
@@ -41,8 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     frontier.add_argument(
         "--tolerance", type=float, default=0.01, help="accuracy that the recommended point may lose (default 0.01)"
     )
-    add_device(parser)
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

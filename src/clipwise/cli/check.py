@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import add_json, plural, print_json, print_table
+from clipwise.cli.common import plural, print_json, print_table
 from clipwise.io.progress import ProgressBar
 
 
@@ -29,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="processes (default one a core)")
     parser.add_argument("--fix", metavar="DIR", help="write the lists without their faulty entries into this folder")
     parser.add_argument("--show", type=int, default=20, metavar="N", help="faults to print (default 20)")
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

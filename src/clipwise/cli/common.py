@@ -88,16 +88,6 @@ def count(text: str) -> int:
     return int(text)
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON for scripts")
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--device", help="where to compute (cpu, cuda:1, npu, …); the machine's accelerator if not given"
-    )
-
-
 def add_shard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard", metavar="I/N", help="work on the I-th of N parts of the inputs (1/4 … 4/4)")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clipwise.cli.common import add_json, print_json, print_table
+from clipwise.cli.common import print_json, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
     parser.add_argument("--limit", type=int, default=15, help="classes and videos to print (default 15; 0: all)")
     parser.add_argument("--report", metavar="DIR", help="write an HTML report to this folder")
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 
-from clipwise.cli.common import add_json, print_json
+from clipwise.cli.common import print_json
 from clipwise.errors import ClipwiseError
 
 
@@ -38,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("jjboy", "mmaction2"),
         help="whose BMN this is, where the file does not tell: their names and shapes are the same, the networks are not",
     )
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

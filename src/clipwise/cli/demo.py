@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import add_json, print_json, print_table
+from clipwise.cli.common import print_json, print_table
 from clipwise.io.progress import ProgressBar
 
 
@@ -21,7 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="demo", metavar="DIR", help="where everything goes (default ./demo)")
     parser.add_argument("--train-per-class", type=int, default=40, help="training clips a class (default 40)")
     parser.add_argument("--epochs", type=int, default=8, help="epochs of each recognizer (default 8)")
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

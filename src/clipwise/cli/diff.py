@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from clipwise.cli.common import add_json, print_json, print_table
+from clipwise.cli.common import print_json, print_table
 
 if TYPE_CHECKING:
     from clipwise.recipe import Recipe
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", help="recipe, YAML file or checkpoint")
     parser.add_argument("b", help="recipe, YAML file or checkpoint")
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

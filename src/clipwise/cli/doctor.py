@@ -10,7 +10,7 @@ import platform
 import re
 import shutil
 
-from clipwise.cli.common import add_json, print_json, print_table
+from clipwise.cli.common import print_json, print_table
 
 _OPTIONAL = {
     "tensorboard": "tb",
@@ -53,7 +53,7 @@ def check_versions(torch: str, python: str) -> list[str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_json(parser)
+    """It has no options of its own."""
 
 
 def run(args: argparse.Namespace) -> int:

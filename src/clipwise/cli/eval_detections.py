@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import add_json, print_json, print_table
+from clipwise.cli.common import print_json, print_table
 from clipwise.cli.eval_proposals import add_video_info, check_tiou, ground_truth, measure, split_ground_truth
 from clipwise.io.parse import parse_json
 
@@ -42,7 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tiou", type=float, nargs="+", metavar="T", help="overlaps (default 0.5 0.55 … 0.95)")
     parser.add_argument("--per-class", action="store_true", help="also print each class")
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

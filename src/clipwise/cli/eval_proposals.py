@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import add_json, print_json, print_table
+from clipwise.cli.common import print_json, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--curves", action="store_true", help="with --json: also the recall at every number of proposals"
     )
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

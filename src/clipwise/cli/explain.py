@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from clipwise.cli.common import add_json, count, print_json
+from clipwise.cli.common import count, print_json
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -20,7 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=count, help="size of the training list")
     parser.add_argument("--modern", action="store_true", help="with the modern training recipe")
     parser.add_argument("--keys", action="store_true", help="print every key with its value instead")
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from clipwise.cli.common import add_device, add_json, print_json
+from clipwise.cli.common import print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="int8: least share of samples whose best class stays (default 0.9)",
     )
-    add_device(parser)
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from clipwise.cli.common import add_device, add_json, add_shard, print_json, shard_of
+from clipwise.cli.common import add_shard, print_json, shard_of
 from clipwise.io.progress import ProgressBar
 
 
@@ -49,8 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
     add_shard(parser)
-    add_device(parser)
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

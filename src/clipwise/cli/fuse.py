@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from clipwise.cli.common import add_json, print_json
+from clipwise.cli.common import print_json
 from clipwise.errors import ClipwiseError, DataError
 
 
@@ -34,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--search-labels", metavar="LIST", help="labels of the --search files, if they have none")
     parser.add_argument("--out", help="write the fused scores: .json, .csv or .pkl")
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

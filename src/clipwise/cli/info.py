@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import add_json, print_json, print_table
+from clipwise.cli.common import print_json, print_table
 from clipwise.errors import ClipwiseError
 
 
@@ -34,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to count: meta (default) computes nothing; cpu or another also times one view",
     )
     parser.add_argument("--zoo", action="store_true", help="list the published weights")
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,17 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import (
-    EXPORTED_SUFFIXES,
-    add_device,
-    add_font,
-    add_json,
-    add_shard,
-    fail,
-    print_json,
-    print_table,
-    shard_of,
-)
+from clipwise.cli.common import EXPORTED_SUFFIXES, add_font, add_shard, fail, print_json, print_table, shard_of
 from clipwise.io.progress import ProgressBar
 
 
@@ -76,8 +66,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
     add_shard(parser)
-    add_device(parser)
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

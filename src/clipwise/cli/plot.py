@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipwise.cli.common import add_font, add_json, print_json, print_table
+from clipwise.cli.common import add_font, print_json, print_table
 
 if TYPE_CHECKING:
     from clipwise.report.runs import RunLog, TimeAnalysis
@@ -33,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--include-outliers", action="store_true", help="with --time: keep the first line of each epoch"
     )
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

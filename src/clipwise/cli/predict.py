@@ -9,18 +9,7 @@ from __future__ import annotations
 import argparse
 from contextlib import ExitStack
 
-from clipwise.cli.common import (
-    add_device,
-    add_font,
-    add_json,
-    add_shard,
-    count,
-    fail,
-    load_any,
-    print_json,
-    print_table,
-    shard_of,
-)
+from clipwise.cli.common import add_font, add_shard, count, fail, load_any, print_json, print_table, shard_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="spread the inputs over a Ray cluster (auto, an address, or local)",
     )
     parser.add_argument("--ray-workers", type=int, default=2, metavar="N", help="processes on the cluster (default 2)")
-    add_device(parser)
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

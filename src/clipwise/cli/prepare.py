@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from clipwise.cli.common import add_json, add_shard, print_json, shard_of
+from clipwise.cli import OPTIONS
+from clipwise.cli.common import add_shard, print_json, shard_of
 from clipwise.io.progress import ProgressBar
 
 _FLOW_NOTE = "the files are named {template}; recipes made for MMAction2's default name x_00001.jpg need input.filename_tmpl: '{template}'"
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             sub.add_argument("--workers", type=int, help="processes (default one a core)")
         if target and workers:
             add_shard(sub)
-        add_json(sub)
+        sub.add_argument("--json", **OPTIONS["json"])
         return sub
 
     sub = task("index", "store frame counts and keyframes, so that opening a video needs no pass over its packets")

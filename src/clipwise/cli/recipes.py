@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from clipwise.cli.common import add_json, print_json, print_table
+from clipwise.cli.common import print_json, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pattern", nargs="?", default="", help="only names that contain this")
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

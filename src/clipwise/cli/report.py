@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clipwise.cli.common import add_json, print_json
+from clipwise.cli.common import print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="DIR", help="folder of a result's report (default: the file's name without .json)"
     )
     parser.add_argument("--language", choices=("en", "zh"), default="en", help="in which the page opens")
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

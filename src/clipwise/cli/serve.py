@@ -12,7 +12,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from clipwise.cli.common import add_device, count
+from clipwise.cli.common import count
 
 _LIMIT_HELP = {
     "max_upload_mb": "size of a request's body in MB",
@@ -65,7 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
     parser.add_argument("--max-views", type=count, metavar="N", help="views that go through the network at once")
     parser.add_argument("--tmp", metavar="DIR", help="folder of uploads during the analysis")
-    add_device(parser)
     group = parser.add_argument_group("limits")
     for item in fields(Limits):
         option = "--" + item.name.replace("_", "-")

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from clipwise.cli.common import add_device, add_font, add_json
+from clipwise.cli.common import add_font
 from clipwise.io.text import json_text, printable
 
 
@@ -46,8 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source-format", metavar="NAME", help="FFmpeg's input format (v4l2, avfoundation, lavfi, …)")
     parser.add_argument("--max-seconds", type=float, metavar="S", help="stop after so many seconds of the source")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
-    add_device(parser)
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

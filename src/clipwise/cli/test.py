@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import EXPORTED_SUFFIXES, add_device, add_json, count, print_json, split_overrides
+from clipwise.cli.common import EXPORTED_SUFFIXES, count, print_json, split_overrides
 from clipwise.errors import ClipwiseError
 from clipwise.io.progress import ProgressBar
 
@@ -44,8 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
     parser.add_argument("--report", metavar="DIR", help="write a report to this folder")
     parser.add_argument("--num-workers", type=int, help="loader processes")
-    add_device(parser)
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

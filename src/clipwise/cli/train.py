@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from clipwise.cli.common import add_device, add_json, count, print_json
+from clipwise.cli.common import count, print_json
 from clipwise.errors import ClipwiseError
 
 
@@ -50,8 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify-resume", action="store_true", help="prove on this machine that kill and resume gives the same run"
     )
-    add_device(parser)
-    add_json(parser)
 
 
 def make_recipe_from(args: argparse.Namespace):

@@ -1,0 +1,74 @@
+"""What goes wrong in a command, as one message on stderr and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+
+from clipwise import __version__
+from clipwise.errors import ClipwiseError, WorkError
+from clipwise.io.text import printable
+
+_WRONG_PLACE = (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+
+
+def exit_code(program: str, error: BaseException, debug: bool = False) -> int:
+    """The exit code for an error, which is at hand and gets its message.
+
+    Args:
+        debug: print its traceback, too.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return fail(program, "interrupted.", 130)
+    if isinstance(error, BrokenPipeError):  # the reader of our output has gone (| head)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        place = error.filename or "while writing"
+        return fail(program, f"the disk is full ({place}); nothing that was complete is lost.", 1)
+    if isinstance(error, OSError) and error.filename and error.errno in _WRONG_PLACE:
+        return fail(program, f"{error.filename}: {error.strerror}.", 2)
+    if debug:
+        traceback.print_exc()
+    if isinstance(error, (ClipwiseError, WorkError)):
+        return fail(program, str(error), 2 if isinstance(error, ClipwiseError) else 1)
+    if _is_memory(error):
+        advice = "Smaller batch_size, crop_size or max_views and fewer num_workers need less; a limit (ulimit, cgroup) may be too low."
+        return fail(program, f"out of memory ({_first_line(error)}). {advice}", 1)
+    if "DataLoader worker" in str(error):  # torch raises it wherever the process is, even while it says so already
+        return fail(program, f"a data loading worker died ({_first_line(error)}).", 1)
+    text = f"unexpected {type(error).__name__}: {_first_line(error)}."
+    return fail(program, f"{text} {_keep_traceback(program)}", 1)
+
+
+def fail(program: str, message: str, code: int) -> int:
+    """One message on stderr; returns the exit code."""
+    print(printable(f"{program}: {message}"), file=sys.stderr)
+    return code
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether the system or a device had no memory left; torch and the system each say it in their way."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return getattr(error, "errno", None) == errno.ENOMEM or "can't allocate memory" in str(error)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return (text[0] if text else type(error).__name__).rstrip(".")[:300]
+
+
+def _keep_traceback(program: str) -> str:
+    """Write the traceback of the error at hand to a file; returns where it is."""
+    import tempfile
+
+    try:
+        handle, name = tempfile.mkstemp(prefix=f"{program.replace(' ', '-')}-", suffix=".log")
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"clipwise {__version__}, python {sys.version}\n{sys.argv}\n\n{traceback.format_exc()}")
+    except OSError:
+        return "--debug shows the traceback."
+    return f"Traceback: {name} (--debug shows it). It belongs into a bug report."
