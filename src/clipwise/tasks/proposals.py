@@ -18,7 +18,7 @@ the end of the video. The default is therefore ``paddle``, which goes with the l
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,13 +26,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from clipwise.errors import ClipwiseError
+from clipwise.tasks.nms import SoftNMS, lockstep_soft_nms
 
 Convention = Literal["paddle", "mmaction2", "jjboy"]
 Layout = Literal["duration_start", "start_end"]
 
 _LOW_THRESHOLD = {"paddle": 0.55, "mmaction2": 0.5, "jjboy": 0.5}
 _FIRST_ROUND = 512  # candidates a video that soft-NMS looks at first
-_VIDEOS = 16  # videos that take each step of soft-NMS together; their tables stay in the cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ def generate_proposals(
     if scores.isnan().any():
         raise ClipwiseError(f"scores of video {int(scores.isnan().any(1).int().argmax())} of the batch are NaN")
     low = _LOW_THRESHOLD[convention] if low_threshold is None else low_threshold
-    options = _SoftNMS(top_k, alpha, low, high_threshold, "mmaction2" if convention == "mmaction2" else "jjboy")
+    options = SoftNMS(top_k, alpha, low, high_threshold, "mmaction2" if convention == "mmaction2" else "jjboy")
     found = _soft_nms_by_rank(scores, first, last + 1, length, options)
     if durations is None:
         return found
@@ -150,16 +150,8 @@ def soft_nms(
     order = np.argsort(-values, axis=1, kind="stable")
     values = np.take_along_axis(values, order, 1)
     low, high = (np.take_along_axis(boxes[..., i], order, 1) for i in (0, 1))
-    options = _SoftNMS(top_k, alpha, low_threshold, high_threshold, overlap)
-    return _soft_nms_sorted(low, high, values, options)
-
-
-class _SoftNMS(NamedTuple):
-    top_k: int
-    alpha: float
-    low: float
-    high: float
-    overlap: str
+    options = SoftNMS(top_k, alpha, low_threshold, high_threshold, overlap)
+    return Proposals(*lockstep_soft_nms(low, high, values, options))
 
 
 def _candidate_scores(
@@ -198,7 +190,7 @@ def _boundaries(curve: Tensor, always: int, inner_only: bool) -> Tensor:
     return peak
 
 
-def _soft_nms_by_rank(scores: Tensor, first: Tensor, stop: Tensor, length: int, options: _SoftNMS) -> Proposals:
+def _soft_nms_by_rank(scores: Tensor, first: Tensor, stop: Tensor, length: int, options: SoftNMS) -> Proposals:
     """Soft-NMS that looks at the best candidates first, and at more only where that could change the result.
 
     Decay only lowers scores: once the last kept score is at least the highest score that was left out, the rest cannot
@@ -215,7 +207,7 @@ def _soft_nms_by_rank(scores: Tensor, first: Tensor, stop: Tensor, length: int, 
         chosen = scores if len(todo) == batch else scores[torch.from_numpy(todo).to(scores.device)]
         top, place = chosen.topk(min(size + 1, total), dim=1)
         values, at = top[:, :size].double().cpu().numpy(), place[:, :size].cpu().numpy()
-        found = _soft_nms_sorted(left[at], right[at], values, options)
+        found = Proposals(*lockstep_soft_nms(left[at], right[at], values, options))
         if size == total:
             done = np.ones(len(todo), dtype=bool)
         else:
@@ -227,51 +219,6 @@ def _soft_nms_by_rank(scores: Tensor, first: Tensor, stop: Tensor, length: int, 
         result.count[kept] = found.count[done]
         todo, size = todo[~done], size * 4
     return result
-
-
-def _soft_nms_sorted(left: NDArray, right: NDArray, scores: NDArray, options: _SoftNMS) -> Proposals:
-    """Soft-NMS of (B, n) lists that are sorted by falling score; -inf marks an empty place."""
-    parts = [
-        _soft_nms_chunk(left[i : i + _VIDEOS], right[i : i + _VIDEOS], scores[i : i + _VIDEOS], options)
-        for i in range(0, max(len(scores), 1), _VIDEOS)
-    ]
-    segments, kept, count = (np.concatenate(column) for column in zip(*parts))
-    return Proposals(segments, kept, count)
-
-
-def _soft_nms_chunk(
-    left: NDArray, right: NDArray, scores: NDArray, options: _SoftNMS
-) -> tuple[NDArray, NDArray, NDArray]:
-    batch = len(scores)
-    segments, kept = np.zeros((batch, options.top_k, 2)), np.zeros((batch, options.top_k))
-    count = (scores > -np.inf).sum(axis=1).clip(max=options.top_k)
-    work = scores.copy()  # -inf once kept
-    width = right - left
-    rows = np.arange(batch)
-    inter, other = np.empty_like(work), np.empty_like(work)
-    for k in range(count.max(initial=0)):
-        best = work.argmax(axis=1)
-        l, r, w = left[rows, best], right[rows, best], width[rows, best]
-        alive = k < count
-        kept[alive, k], segments[alive, k] = work[rows, best][alive], np.stack([l, r], axis=1)[alive]
-        work[rows, best] = -np.inf
-        l, r, w = l[:, None], r[:, None], w[:, None]
-        np.minimum(right, r, out=inter)
-        inter -= np.maximum(left, l, out=other)
-        np.maximum(inter, 0, out=inter)
-        if options.overlap == "mmaction2":
-            np.subtract(w, inter, out=other)
-            other += right
-            other -= left
-        else:
-            np.subtract(width, inter, out=other)
-            other += r
-            other -= l
-        with np.errstate(invalid="ignore", divide="ignore"):
-            inter /= other  # IoU
-        close = np.flatnonzero(inter > options.low + (options.high - options.low) * w)
-        work.ravel()[close] *= np.exp(-np.square(inter.ravel()[close]) / options.alpha)
-    return segments, kept, count.astype(np.int64)
 
 
 def corrected_duration_s(num_frames: Any, duration_s: Any, frames_per_position: int = 16) -> Any:

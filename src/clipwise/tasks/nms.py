@@ -1,0 +1,253 @@
+"""Non-maximum suppression of segments: greedy, of one video's candidates, hard or soft, class by class or all together.
+
+The best candidate is kept and lowers the scores of those that overlap it, again and again:
+
+========= =============================================== ==================================================
+method    factor of an overlapping candidate               candidates below ``min_score``
+========= =============================================== ==================================================
+gaussian  exp(-IoU² / sigma) (soft-NMS; ActionFormer's)     leave once the first of their class is kept
+linear    1 - IoU from ``threshold`` on                     as above
+vanilla   0 from ``threshold`` on                           as above
+hard      0 from ``threshold`` on                           never take part (nor those at it)
+========= =============================================== ==================================================
+
+Decay only reaches candidates of the same class, and only lowers scores. So the best ``top_k`` of all classes are found by
+keeping the best of all candidates ``top_k`` times, and each step computes overlaps within one class only.
+``lockstep_soft_nms`` is BSN's and BMN's rule, for many short lists (a batch of videos) that take each step together.
+
+Source: Bodla et al. 2017; Zhang et al. 2022 (ActionFormer), whose compiled function works in float32, as this one does.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clipwise.errors import ClipwiseError
+
+Method = Literal["gaussian", "linear", "vanilla", "hard"]
+Voting = Literal["score_iou", "score"]
+
+_EPSILON = np.float32(1e-6)  # added to every length, so that two empty segments have an IoU
+_LISTS = 16  # that take each step together; their tables stay in the cache
+
+
+class Kept(NamedTuple):
+    """What remains, best first.
+
+    Attributes:
+        indices: (k,) which candidates.
+        segments: (k, 2) theirs, or what the vote made of them.
+        scores: (k,) after the decay.
+    """
+
+    indices: NDArray[np.int64]
+    segments: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+
+def nms(
+    segments: ArrayLike,
+    scores: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    method: Method = "gaussian",
+    sigma: float = 0.5,
+    threshold: float = 0.5,
+    min_score: float = 0.001,
+    top_k: int | None = None,
+    voting: float | None = None,
+    voting_weights: Voting = "score_iou",
+) -> Kept:
+    """Keep the best segments of a video.
+
+    Args:
+        segments: (n, 2), in any unit.
+        scores: (n,).
+        labels: (n,) classes that do not touch each other; None: all candidates are of one class.
+        method: see the module's table.
+        sigma: width of the Gaussian.
+        threshold: IoU from which ``linear``, ``vanilla`` and ``hard`` act.
+        min_score: see the module's table.
+        top_k: most segments kept, all classes together.
+        voting: each kept segment becomes the weighted mean of the candidates of its class with at least this IoU; None: it stays.
+        voting_weights: "score_iou" (ActionFormer) or the "score" alone (TriDet, OpenTAD), before any decay.
+
+    Raises:
+        ClipwiseError: shapes that do not fit, NaN, or an unknown method.
+    """
+    boxes, values = np.asarray(segments, np.float32).reshape(-1, 2), np.asarray(scores, np.float32)
+    if values.shape != (len(boxes),):
+        raise ClipwiseError(f"segments {boxes.shape} and scores {values.shape} do not fit; (n, 2) and (n,) do")
+    if method not in ("gaussian", "linear", "vanilla", "hard"):
+        raise ClipwiseError(f"method was {method!r}; use 'gaussian', 'linear', 'vanilla' or 'hard'")
+    if np.isnan(values).any() or np.isnan(boxes).any():
+        raise ClipwiseError("segments or scores hold NaN")
+    classes = np.zeros(len(values), np.int64) if labels is None else np.asarray(labels)
+    order = np.argsort(classes, kind="stable")  # classes become slices, candidates keep their order in them
+    left, right = np.ascontiguousarray(boxes[order, 0]), np.ascontiguousarray(boxes[order, 1])
+    _, first, members = np.unique(classes[order], return_index=True, return_counts=True)
+    group = np.repeat(np.arange(len(first)), members)
+    spans = [slice(a, a + n) for a, n in zip(first.tolist(), members.tolist())]
+    most = len(values) if top_k is None else min(top_k, len(values))
+    place, kept = _greedy(left, right, values[order], group, spans, method, sigma, threshold, min_score, most)
+    index = order[place]
+    found = boxes[index]
+    if voting is not None and len(index):
+        found = _vote(found, classes[index], boxes, values, classes, voting, voting_weights)
+    return Kept(index, found.astype(np.float64), kept.astype(np.float64))
+
+
+def _greedy(
+    left: NDArray[np.float32],
+    right: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    group: NDArray[np.int64],
+    spans: list[slice],
+    method: str,
+    sigma: float,
+    threshold: float,
+    min_score: float,
+    most: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Places of the kept ones and their scores; candidates of a class lie in one slice."""
+    work, floor = scores.copy(), np.float32(min_score)
+    if method == "hard":
+        work[work <= floor] = -np.inf
+    length = right - left + _EPSILON
+    place, kept = np.zeros(most, np.int64), np.zeros(most, np.float32)
+    count = 0
+    while count < most:
+        best = int(work.argmax())
+        score = work[best]
+        if score == -np.inf:
+            break
+        place[count], kept[count] = best, score
+        count += 1
+        span = spans[group[best]]
+        rest = work[span]
+        inter = np.minimum(right[span], right[best])
+        inter -= np.maximum(left[span], left[best])
+        np.maximum(inter, 0, out=inter)
+        union = length[span] + length[best]
+        union -= inter
+        inter /= union  # IoU
+        if method == "gaussian":
+            inter *= inter
+            inter /= np.float32(-sigma)
+            rest *= np.exp(inter, out=inter)
+        elif method == "linear":
+            rest *= np.where(inter >= threshold, 1 - inter, np.float32(1))
+        else:
+            rest[inter >= threshold] = -np.inf
+        if method != "hard":
+            rest[rest < floor] = -np.inf
+        work[best] = -np.inf
+    return place[:count], kept[:count]
+
+
+def _vote(
+    kept: NDArray[np.float32],
+    kept_classes: NDArray,
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    classes: NDArray,
+    threshold: float,
+    weights: Voting,
+) -> NDArray[np.float32]:
+    """Kept segments (k, 2) -> means of the candidates that overlap them; a few dozen at a time, for thousands of candidates."""
+    length = boxes[:, 1] - boxes[:, 0]
+    voted = np.empty_like(kept)
+    for start in range(0, len(kept), 64):
+        some = kept[start : start + 64]
+        inter = np.minimum(some[:, None, 1], boxes[:, 1]) - np.maximum(some[:, None, 0], boxes[:, 0])
+        inter = np.maximum(inter, 0)
+        union = (some[:, 1] - some[:, 0])[:, None] + length - inter
+        iou = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+        share = np.where(iou >= threshold, scores, np.float32(0))
+        if weights == "score_iou":
+            share *= iou
+        share[kept_classes[start : start + 64, None] != classes] = 0
+        total = share.sum(1, keepdims=True)
+        mean = (share / np.where(total > 0, total, 1)) @ boxes
+        voted[start : start + 64] = np.where(total > 0, mean, some)  # one without a length has no IoU with itself
+    return voted
+
+
+# ---- BSN's and BMN's rule
+
+
+class SoftNMS(NamedTuple):
+    """Settings of :func:`lockstep_soft_nms`.
+
+    The best segment multiplies by exp(-IoU² / alpha) the score of every other one whose IoU with it is above
+    low + (high - low) · width, width being the best one's share of the video.
+
+    Attributes:
+        top_k: most segments kept of a list.
+        alpha: width of the Gaussian.
+        low, high: threshold for segments of no width and for those as wide as the video.
+        overlap: "jjboy" or "mmaction2", whose order of additions in the IoU; ties at the threshold are common when all
+            times are multiples of 1/L, and the last bit decides them.
+    """
+
+    top_k: int
+    alpha: float
+    low: float
+    high: float
+    overlap: str
+
+
+def lockstep_soft_nms(
+    left: NDArray, right: NDArray, scores: NDArray, options: SoftNMS
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Soft-NMS of many lists together.
+
+    Args:
+        left, right: (B, n) shares of the video.
+        scores: (B, n) falling in each row; -inf marks an empty place.
+
+    Returns:
+        segments (B, K, 2), scores (B, K), and how many of them each list has (B,).
+    """
+    parts = [
+        _lockstep(left[i : i + _LISTS], right[i : i + _LISTS], scores[i : i + _LISTS], options)
+        for i in range(0, max(len(scores), 1), _LISTS)
+    ]
+    segments, kept, count = (np.concatenate(column) for column in zip(*parts))
+    return segments, kept, count
+
+
+def _lockstep(left: NDArray, right: NDArray, scores: NDArray, options: SoftNMS) -> tuple[NDArray, NDArray, NDArray]:
+    batch = len(scores)
+    segments, kept = np.zeros((batch, options.top_k, 2)), np.zeros((batch, options.top_k))
+    count = (scores > -np.inf).sum(axis=1).clip(max=options.top_k)
+    work = scores.copy()  # -inf once kept
+    width = right - left
+    rows = np.arange(batch)
+    inter, other = np.empty_like(work), np.empty_like(work)
+    for k in range(count.max(initial=0)):
+        best = work.argmax(axis=1)
+        l, r, w = left[rows, best], right[rows, best], width[rows, best]
+        alive = k < count
+        kept[alive, k], segments[alive, k] = work[rows, best][alive], np.stack([l, r], axis=1)[alive]
+        work[rows, best] = -np.inf
+        l, r, w = l[:, None], r[:, None], w[:, None]
+        np.minimum(right, r, out=inter)
+        inter -= np.maximum(left, l, out=other)
+        np.maximum(inter, 0, out=inter)
+        if options.overlap == "mmaction2":
+            np.subtract(w, inter, out=other)
+            other += right
+            other -= left
+        else:
+            np.subtract(width, inter, out=other)
+            other += r
+            other -= l
+        with np.errstate(invalid="ignore", divide="ignore"):
+            inter /= other  # IoU
+        close = np.flatnonzero(inter > options.low + (options.high - options.low) * w)
+        work.ravel()[close] *= np.exp(-np.square(inter.ravel()[close]) / options.alpha)
+    return segments, kept, count.astype(np.int64)
