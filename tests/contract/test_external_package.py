@@ -45,7 +45,7 @@ def installed(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(install(tmp_path_factory.mktemp("site") / "packages"))
         yield
-    MODELS._entries.pop(MODELS._names.pop("other_vit"))
+    MODELS.entries.pop(MODELS.by_name.pop("other_vit"))
     sys.modules.pop("other_nets")
 
 

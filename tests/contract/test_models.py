@@ -1,12 +1,15 @@
 """One contract for every model name: shapes, gradients, names, precision, export, settings."""
 
 import inspect
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from clipwise.errors import ClipwiseError, DataError, RecipeError
 from clipwise.models import create_model, list_models, model_arguments
+from clipwise.models.registry import MODELS
 from clipwise.models.resnet import Block
 
 RECOGNISERS = list_models(task="recognition")
@@ -268,3 +271,31 @@ def test_dropout_of_tsm_differs_from_frame_to_frame():
         values = seen[0].unique()
         assert 2 <= len(values) <= fractions
         assert (len(values) > 2) == (name == "tsm_tiny")
+
+
+def test_a_name_begins_with_the_name_of_its_file():
+    """So that one model's name imports one paper's file."""
+    for name in list_models():
+        if ":" not in name and (found := MODELS.find(name)).place == name:
+            module = found.make.__module__.rpartition(".")[2]
+            assert f"{name}_".startswith(f"{module}_"), f"{name} in {module}.py"
+
+
+def test_making_one_model_imports_no_other():
+    code = (
+        "import sys, clipwise; clipwise.create_model('tsm_tiny', num_classes=2); print([m for m in ('slowonly', 'tpn', 'bmn') if "
+        "'clipwise.models.' + m in sys.modules], 'clipwise.io.code_import' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]", "False"]
+
+
+def test_a_name_of_ours_is_taken_before_its_file_is_imported():
+    code = (
+        "import clipwise\n"
+        "def tsm_r50(num_classes): ...\n"
+        "try: clipwise.register_model(tsm_r50)\n"
+        "except clipwise.ClipwiseError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "model 'tsm_r50' comes with clipwise" in done.stdout

@@ -20,3 +20,10 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """``; did you mean 'x'?`` for a mistyped name, or an empty string when nothing is near."""
     close = nearest(name, known, cutoff)
     return f"; did you mean {close!r}?" if close else ""
+
+
+def nearest_of(word: str, known: list[str]) -> str:
+    """``Did you mean 'x'? Known: …``."""
+    match = nearest(str(word), known, cutoff=0.5)
+    hint = f"Did you mean {match!r}? " if match else ""
+    return f"{hint}Known: {', '.join(known)}"

@@ -30,12 +30,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from clipwise.errors import ClipwiseError
+from clipwise.models.training_answers import classifier, keys_without_effect, num_classes, refuse, split_auxiliary
+
+__all__ = [
+    "InputSpec", "SpatialMap", "Stage", "blocks", "classifier", "example_input", "first_conv", "forward_features", "imagenet_body",
+    "input_spec", "keys_without_effect", "missing_from", "num_classes", "num_features", "online", "recompute_blocks",
+    "reset_classifier", "spatial_map", "split_auxiliary", "stages", "views_before_softmax",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ def input_spec(model: nn.Module) -> InputSpec:
         return method()
     if shape := getattr(model, "clip_shape", None):
         return InputSpec("clips", tuple(shape), fixed_frames=bool(getattr(model, "fixed_frames", False)))
-    _refuse(
+    refuse(
         model, "does not say what it takes", "input_spec(self) -> InputSpec", "or set self.clip_shape = (C, T, H, W)"
     )
 
@@ -116,29 +123,6 @@ def input_spec(model: nn.Module) -> InputSpec:
 def example_input(model: nn.Module, batch: int = 1, *, small: bool = False) -> Tensor:
     """An input that the model's forward takes."""
     return input_spec(model).example(batch, small=small)
-
-
-def num_classes(model: nn.Module) -> int:
-    """Outputs of a recognizer."""
-    known = getattr(model, "num_classes", None)
-    return int(known) if isinstance(known, int) else classifier(model).out_features
-
-
-def classifier(model: nn.Module) -> nn.Linear:
-    """The last linear layer.
-
-    Raises:
-        ClipwiseError: there is none.
-    """
-    found = getattr(model, "classifier", None)
-    if isinstance(found, nn.Linear):
-        return found
-    if getattr(model, "task", "recognition") != "recognition":
-        raise ClipwiseError(f"{type(model).__name__} is not a recognizer, so it has no classifier.")
-    inside = [m for m in (found if isinstance(found, nn.Module) else model).modules() if isinstance(m, nn.Linear)]
-    if not inside:
-        _refuse(model, "has no linear layer for its classes", "classifier", "a property that gives it")
-    return inside[-1]
 
 
 def reset_classifier(model: nn.Module, count: int) -> None:
@@ -175,7 +159,7 @@ def forward_features(model: nn.Module, clips: Tensor) -> Tensor:
     finally:
         handle.remove()
     if len(seen) != 1 or seen[0].dim() != 2 or len(seen[0]) != len(clips):
-        _refuse(model, "does not give one row of features a clip to its classifier", "forward_features(self, clips)")
+        refuse(model, "does not give one row of features a clip to its classifier", "forward_features(self, clips)")
     return seen[0]
 
 
@@ -191,7 +175,7 @@ def first_conv(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, nn.modules.conv._ConvNd):
             return module
-    _refuse(model, "has no convolution", "first_conv", "a property that gives it")
+    refuse(model, "has no convolution", "first_conv", "a property that gives it")
 
 
 def stages(model: nn.Module) -> list[Stage]:
@@ -246,20 +230,6 @@ def blocks(model: nn.Module) -> list[nn.Module]:
     return found
 
 
-def split_auxiliary(model: nn.Module, outputs: Any) -> tuple[Tensor, Tensor | None, float]:
-    """What ``forward`` gave in training: logits, auxiliary logits or None, and the weight of their loss.
-
-    Raises:
-        ClipwiseError: several outputs, but no weight.
-    """
-    if isinstance(outputs, Tensor):
-        return outputs, None, 0.0
-    weight = getattr(model, "aux_weight", None)
-    if weight is None or len(outputs) != 2:
-        _refuse(model, f"gave {len(outputs)} outputs in training", "aux_weight", "the weight of the second one's loss")
-    return outputs[0], outputs[1], float(weight)
-
-
 def spatial_map(model: nn.Module) -> SpatialMap | None:
     """Where Grad-CAM looks, if the model says so; else it is found by a run (``clipwise.analyze.gradcam``)."""
     method = _method(model, "spatial_map")
@@ -290,26 +260,7 @@ def imagenet_body(model: nn.Module) -> tuple[nn.Module, str]:
     """
     if method := _method(model, "imagenet_body"):
         return method()
-    _refuse(model, "has no ImageNet weights to start from", "imagenet_body(self) -> (module, depth)")
-
-
-def keys_without_effect(model: nn.Module, recipe: Any) -> Iterator[tuple[str, str]]:
-    """Keys that the recipe sets but that mean nothing to this model, each with the reason.
-
-    A model can name more of them in an attribute ``ignored_keys``, a dictionary key -> reason.
-    """
-    name = type(model).__name__
-    if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
-        if getattr(recipe, "sync_bn", False):
-            yield "sync_bn", f"{name} has no batch norm"
-        if getattr(recipe.val, "precise_bn_samples", 0):
-            yield "val.precise_bn_samples", f"{name} has no batch norm"
-    for key, reason in getattr(model, "ignored_keys", {}).items():
-        setting: Any = recipe
-        for part in key.split("."):
-            setting = getattr(setting, part, None)
-        if setting:
-            yield key, reason
+    refuse(model, "has no ImageNet weights to start from", "imagenet_body(self) -> (module, depth)")
 
 
 def views_before_softmax(model: Any) -> bool:
@@ -327,9 +278,7 @@ def recompute_blocks(model: nn.Module) -> None:
 
     units = blocks(model)
     if not units:
-        _refuse(
-            model, "has no repeated blocks whose activations could be recomputed", "blocks(self) -> list of modules"
-        )
+        refuse(model, "has no repeated blocks whose activations could be recomputed", "blocks(self) -> list of modules")
     for block in units:
         recompute_forward(block)
 
@@ -342,11 +291,6 @@ def _method(model: nn.Module, name: str) -> Callable[..., Any] | None:
 
 def _is_property(model: nn.Module, name: str) -> bool:
     return isinstance(getattr(type(model), name, None), property)
-
-
-def _refuse(model: nn.Module, fact: str, method: str, more: str = "") -> NoReturn:
-    name = type(model).__name__
-    raise ClipwiseError(f"{name} {fact}. Add `{method}` to {name}{', ' + more if more else ''}; see docs/en/models.md.")
 
 
 def missing_from(parts: Sequence[Stage], model: nn.Module) -> list[str]:

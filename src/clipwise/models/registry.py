@@ -18,16 +18,16 @@ from typing import Any, get_type_hints
 from torch import nn
 
 from clipwise.errors import RecipeError
-from clipwise.io.plugins import Entry, Registry, nearest_of, trusting
-from clipwise.models import contract
+from clipwise.io.plugins import Entry, Registry, trusting
 from clipwise.recipe import Recipe
 
 
-def _import_papers() -> None:
-    """Every file of this room, so that a paper's file is all that a new model needs."""
+def _import_papers(name: str | None) -> None:
+    """The file of this room that a name begins with (``tsm_r50`` is in ``tsm.py``); of None, all files."""
     package = importlib.import_module(__package__)
     for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{__package__}.{module.name}")
+        if name is None or f"{name}_".startswith(f"{module.name}_"):
+            importlib.import_module(f"{__package__}.{module.name}")
 
 
 MODELS = Registry("model", "clipwise.models", _import_papers)
@@ -45,7 +45,7 @@ def register_model(
     """Decorator: make a model known under its function's name.
 
     Args:
-        name: instead of the function's.
+        name: instead of the function's; of a model of ours it begins with the name of its file.
         task: "recognition" (the default) or "localization".
         settings: whose keyword arguments are the model's settings, where the function passes ``**model_args`` on; the class
             that the function says it returns if not given.
@@ -116,6 +116,8 @@ def create_model(name: str | Callable[..., nn.Module], *, trust: bool = False, *
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for key in model_args:
             if key not in known:
+                from clipwise.io.names import nearest_of
+
                 raise RecipeError(f"model {entry.name!r} has no setting {key!r}. {nearest_of(key, sorted(known))}")
     try:
         model = entry.make(**model_args)
@@ -200,7 +202,9 @@ def build_model(recipe: Recipe, num_classes: int | None = None) -> nn.Module:
         raise RecipeError(f"model {recipe.model!r} is for {task}, but the recipe's task is {recipe.task}.")
     model = create_model(recipe.model, **model_args(recipe, num_classes))
     if getattr(recipe, "grad_checkpointing", False) and "grad_checkpointing" not in model_arguments(recipe.model):
-        contract.recompute_blocks(model)
+        from clipwise.models.contract import recompute_blocks
+
+        recompute_blocks(model)
     return model
 
 

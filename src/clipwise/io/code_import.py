@@ -1,0 +1,146 @@
+"""Functions that do not come with clipwise: found by an installed package's announcement or by their place, and imported.
+
+Loaded when a registry (``clipwise.io.plugins``) does not know a name, or is given a function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clipwise.errors import RecipeError
+from clipwise.io.names import nearest_of
+
+
+def find_elsewhere(registry: Any, name: str | Callable[..., Any], trusted: bool) -> Any:
+    """The entry of a function, of a place, or of a name that a package announces.
+
+    Args:
+        registry: the ``Registry`` that asks; what is found is kept in it.
+        trusted: whether code may be imported that nobody announced.
+
+    Raises:
+        RecipeError: unknown (with the nearest name), not to be imported without trust, or it cannot be imported.
+    """
+    entries = registry.entries
+    if not isinstance(name, str):
+        known = next((entry for entry in entries.values() if entry.make is name), None)
+        return known or registry.add(name, None, {})
+    known = next((entry for entry in entries.values() if same_place(entry.place, name)), None)
+    if known:
+        return known
+    for point in importlib.metadata.entry_points(group=registry.group):
+        place = point.value.replace(" ", "")
+        if name in (point.name, place):
+            return _loaded(registry, place, point.name)
+    if ":" not in name:
+        raise RecipeError(f"there is no {registry.kind} {name!r}. {nearest_of(name, registry.names())}")
+    if not trusted:
+        module = name.rpartition(":")[0]
+        first = f"import {module}" if not module.endswith(".py") else f"{name} registered"
+        raise RecipeError(
+            f"{registry.kind} {name!r} is code that does not come with clipwise, and it is not imported without your word. If you "
+            f"trust it, allow it: --trust on the command line; in Python trust=True, or {first} before."
+        )
+    return _loaded(registry, name)
+
+
+def _loaded(registry: Any, place: str, name: str | None = None) -> Any:
+    """Import a place; what its decorator said about the function stays."""
+    function = _import_place(place, registry.kind)
+    entry = next((e for e in registry.entries.values() if e.make is function), None)
+    if entry is None or (name and name not in registry.by_name):
+        entry = registry.add(function, name, entry.options if entry else {})
+    return entry
+
+
+def announced_names(group: str) -> set[str]:
+    """Names that installed packages announce in a group of entry points."""
+    return {point.name for point in importlib.metadata.entry_points(group=group)}
+
+
+def place_of(function: Callable[..., Any], name: str | None, registry: Any) -> str:
+    """What finds a function again in another process: ``package.module:function`` or ``file.py:function``.
+
+    Raises:
+        RecipeError: another function has the name.
+    """
+    module = function.__module__
+    source = getattr(sys.modules.get(module), "_clipwise_source", None)
+    if source is None and module == "__main__":  # a script: its file can be named again, "__main__" cannot
+        file = getattr(sys.modules[module], "__file__", None)
+        source = Path(file).name if file else None
+    place = f"{source or module}:{function.__qualname__}"
+    if name:
+        registry.own(name)  # a name of ours is taken whether or not its module has been imported
+    known = registry.by_name.get(name)
+    if known is not None and not same_place(known, place):
+        owner = "comes with clipwise" if known == name else f"is registered by {known} already"
+        kind = registry.kind
+        raise RecipeError(
+            f'{place}: {kind} {name!r} {owner}. Register it under another name: @register_{kind}(name="…").'
+        )
+    return place
+
+
+def same_place(one: str, other: str) -> bool:
+    """Equal, or a file and the module that it was imported as."""
+    if one == other:
+        return True
+    (a, x), (b, y) = (place.rpartition(":")[::2] for place in (one, other))
+    if x != y or not (a.endswith(".py") or b.endswith(".py")):
+        return False
+    return _last_part(a) == _last_part(b)
+
+
+def _last_part(module: str) -> str:
+    return Path(module).stem if module.endswith(".py") else module.rpartition(".")[2]
+
+
+def _import_place(place: str, kind: str) -> Callable[..., Any]:
+    module_name, _, function_name = place.rpartition(":")
+    try:
+        if module_name.endswith(".py"):
+            module = _import_file(module_name)
+        else:
+            module = importlib.import_module(module_name)
+        function: Any = module
+        for part in function_name.split("."):
+            function = getattr(function, part)
+    except FileNotFoundError:
+        raise RecipeError(f"{kind} {place!r}: there is no file {module_name} (looked for in {Path.cwd()}).") from None
+    except AttributeError as error:
+        raise RecipeError(f"{kind} {place!r} cannot be used: {error}.") from error
+    except ImportError as error:
+        raise RecipeError(
+            f"{kind} {place!r} cannot be imported: {error}. Install its package, or start in its folder."
+        ) from error
+    if not callable(function):
+        raise RecipeError(f"{kind} {place!r} is a {type(function).__name__}, not a function or class.")
+    return function
+
+
+def _import_file(file: str) -> Any:
+    """A module from a file, once a process."""
+    path = Path(file).resolve(strict=True)
+    name = f"clipwise_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    module._clipwise_source = file  # type: ignore[attr-defined]
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
