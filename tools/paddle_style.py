@@ -31,6 +31,25 @@ SECTIONS = {"train": "TRAIN", "eval": "TEST", "predict": "INFER"}
 LISTS = {"train": "train.list", "eval": "test.list", "predict": "infer.list"}
 FOLDER = "data/dataset/kinetics"
 PUBLISHED = "tsn_r50_paddle_7seg_45e_kinetics400_rgb"
+# key of the config -> ours, in all modes and in training
+CONFIG_KEYS = {
+    "short_size": ("augment.resize", "val.resize", "test.resize"),
+    "target_size": ("crop_size", "val.crop_size", "test.crop_size"),
+    "image_mean": ("input.mean",),
+    "image_std": ("input.std",),
+    "num_reader_threads": ("num_workers",),
+    "format": ("lists.format",),
+}
+TRAINING_KEYS = {
+    "learning_rate": "lr",
+    "l2_weight_decay": "weight_decay",
+    "momentum": "optim.momentum",
+    "learning_rate_decay": "schedule.gamma",
+    "num_classes": "num_classes",
+    "filelist": "train_data",
+}
+# flag of a training -> ours
+FLAGS = {"learning_rate": "lr", "log_interval": "log.every", "valid_interval": "val.every"}
 WITHOUT_EFFECT = ("no_memory_optimize", "is_profiler", "profiler_path", "infer_topk")
 
 
@@ -129,47 +148,38 @@ def _recipe(args: argparse.Namespace, mode: str, found: dict[str, Any]) -> tuple
         raise ClipwiseError("seglen other than 1 is not here.")
     if "seg_num" in found:
         keys["num_segments" if mode == "train" else "test.num_segments"] = found["seg_num"]
-    for size in ("short_size", "target_size"):
-        if size in found:
-            targets = (
-                ("augment.resize", "val.resize", "test.resize")
-                if size == "short_size"
-                else ("crop_size", "val.crop_size", "test.crop_size")
-            )
-            keys.update(dict.fromkeys(targets, found[size]))
-    for name_there, key in (("image_mean", "input.mean"), ("image_std", "input.std")):
-        if name_there in found:
-            keys[key] = [round(255 * v, 6) for v in found[name_there]]
-    if "num_reader_threads" in found:
-        keys["num_workers"] = min(int(found["num_reader_threads"]), os.cpu_count() or 1)
-    if "format" in found:
-        formats = {"pkl": "paddle_pkl", "mp4": "paddle_mp4"}
-        if found["format"] not in formats:
-            raise ClipwiseError(f"MODEL.format is {found['format']!r}; {' and '.join(formats)} are read.")
-        keys["lists.format"] = formats[found["format"]]
+    convert = {
+        "image_mean": _pixels,
+        "image_std": _pixels,
+        "num_reader_threads": lambda count: min(int(count), os.cpu_count() or 1),
+        "format": _list_format,
+    }
+    for theirs, ours in CONFIG_KEYS.items():
+        if theirs in found:
+            value = convert[theirs](found[theirs]) if theirs in convert else found[theirs]
+            keys.update(dict.fromkeys(ours, value))
     return name, keys
+
+
+def _pixels(values: list[float]) -> list[float]:
+    return [round(255 * value, 6) for value in values]
+
+
+def _list_format(name: str) -> str:
+    formats = {"pkl": "paddle_pkl", "mp4": "paddle_mp4"}
+    if name not in formats:
+        raise ClipwiseError(f"MODEL.format is {name!r}; {' and '.join(formats)} are read.")
+    return formats[name]
 
 
 def _train(args: argparse.Namespace) -> int:
     found = _settings(args, "train")
     recipe, keys = _recipe(args, "train", found)
-    for name_there, key in (
-        ("learning_rate", "lr"),
-        ("l2_weight_decay", "weight_decay"),
-        ("momentum", "optim.momentum"),
-        ("learning_rate_decay", "schedule.gamma"),
-    ):
-        if name_there in found:
-            keys[key] = found[name_there]
-    if args.learning_rate is not None:
-        keys["lr"] = args.learning_rate
+    keys |= {ours: found[theirs] for theirs, ours in TRAINING_KEYS.items() if theirs in found}
+    keys |= {ours: value for flag, ours in FLAGS.items() if (value := getattr(args, flag))}
     epochs = args.epoch or found.get("epoch")
     if epochs:
         keys["epochs"], keys["schedule.milestones"] = epochs, [epochs / 3, 2 * epochs / 3]
-    if "num_classes" in found:
-        keys["num_classes"] = found["num_classes"]
-    if "filelist" in found:
-        keys["train_data"] = found["filelist"]
     if "filelist" in found.get("_valid", {}):
         keys["val_data"] = found["_valid"]["filelist"]
     batch = args.batch_size or found.get("batch_size")
@@ -181,10 +191,6 @@ def _train(args: argparse.Namespace) -> int:
             f"one of {_devices()} devices is used, with the whole batch; all of them: "
             f"torchrun --nproc-per-node {_devices()} tools/train.py --model_name=TSN …"
         )
-    if args.log_interval:
-        keys["log.every"] = args.log_interval
-    if args.valid_interval:
-        keys["val.every"] = args.valid_interval
     if args.fix_random_seed:
         keys.update(seed=1000, deterministic=True)
     words = ["train", recipe, *_overrides(keys), "--work-dir", args.save_dir or "data/checkpoints/TSN"]

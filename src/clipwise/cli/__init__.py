@@ -12,6 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, NoReturn
 
 from clipwise import __version__
@@ -55,6 +56,7 @@ VERBS = {
     "plot": ("json", "draw curves of runs and analyze their time"),
     "serve": ("device trust", "HTTP server with a page"),
     "doctor": ("json", "describe this machine and what is installed"),
+    "skill": ("", "print what an assistant must know to use clipwise (a SKILL.md)"),
 }
 
 
@@ -120,9 +122,10 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-def _run(verb: str, rest: Sequence[str]) -> int:
+def make_parser(verb: str) -> _Parser:
+    """The parser of one command, from which its ``--help`` and its page of the documentation come."""
     options, text = VERBS[verb]
-    module = importlib.import_module(f"clipwise.cli.{verb.replace('-', '_')}")
+    module = _module_of(verb)
     parser = _Parser(
         prog=f"clipwise {verb}",
         description=module.__doc__ or text,
@@ -130,17 +133,27 @@ def _run(verb: str, rest: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    parser.words, parser.takes_keys = rest, "key=value" in parser.format_usage()
+    parser.takes_keys = "key=value" in parser.format_usage()
     for name in options.split():
         parser.add_argument(f"--{name}", **OPTIONS[name])
+    return parser
+
+
+def _module_of(verb: str) -> ModuleType:
+    return importlib.import_module(f"clipwise.cli.{verb.replace('-', '_')}")
+
+
+def _run(verb: str, rest: Sequence[str]) -> int:
+    parser = make_parser(verb)
+    parser.words = rest
     # Intermixed: `train RECIPE --data X lr=0.1` has words before and after options.
     args = parser.parse_args(rest) if parser._subparsers else parser.parse_intermixed_args(rest)
     if not getattr(args, "trust", False):
-        return module.run(args)
+        return _module_of(verb).run(args)
     from clipwise.io.plugins import trusting
 
     with trusting():
-        return module.run(args)
+        return _module_of(verb).run(args)
 
 
 def _overview() -> str:
