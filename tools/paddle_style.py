@@ -176,7 +176,10 @@ def _train(args: argparse.Namespace) -> int:
     found = _settings(args, "train")
     recipe, keys = _recipe(args, "train", found)
     keys |= {ours: found[theirs] for theirs, ours in TRAINING_KEYS.items() if theirs in found}
-    keys |= {ours: value for flag, ours in FLAGS.items() if (value := getattr(args, flag))}
+    given = {flag: getattr(args, flag) for flag in FLAGS}
+    if given["valid_interval"] == 0:  # no validation, see below
+        del given["valid_interval"]
+    keys |= {FLAGS[flag]: value for flag, value in given.items() if value is not None}
     epochs = args.epoch or found.get("epoch")
     if epochs:
         keys["epochs"], keys["schedule.milestones"] = epochs, [epochs / 3, 2 * epochs / 3]

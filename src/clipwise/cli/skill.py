@@ -78,6 +78,6 @@ def options(parser: argparse.ArgumentParser) -> list[str]:
             for name, below in action.choices.items():
                 lines += [f"{name}: `{usage(below)}`", *options(below)]
         elif action.help not in (None, argparse.SUPPRESS) and action.dest != "help":
-            name = ", ".join(action.option_strings) or action.metavar or action.dest
+            name = ", ".join(action.option_strings) or str(action.metavar or action.dest)
             lines.append(f"`{name}` {action.help % {**vars(action), 'prog': parser.prog}}")
     return lines
