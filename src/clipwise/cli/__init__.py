@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 from clipwise import __version__
 from clipwise.errors import ClipwiseWarning
 
+__all__ = ["OPTIONS", "VERBS", "main"]
+
 # What the commands share; a command names what it has.
 OPTIONS: dict[str, dict[str, Any]] = {
     "device": {"help": "where to compute (cpu, cuda:1, npu, …); the machine's accelerator if not given"},

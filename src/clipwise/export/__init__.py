@@ -4,5 +4,7 @@
 from, ``export_model`` does all three and keeps the file only if it passes, ``runtimes`` runs the files.
 """
 
+__all__ = ["SUFFIXES"]
+
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "openvino": ".xml"}
 """How the files of each format end."""

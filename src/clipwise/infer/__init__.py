@@ -1,0 +1,3 @@
+"""Trained models at work: predictor, streams, features, localization, fusion."""
+
+__all__: list[str] = []

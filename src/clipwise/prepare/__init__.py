@@ -1,1 +1,3 @@
 """Auditing and preparing data sets: check, index, resize, frames, flow, lists, shards."""
+
+__all__: list[str] = []

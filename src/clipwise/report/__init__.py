@@ -3,3 +3,5 @@
 ``scores`` holds test results, ``runs`` logs, ``comparison`` two results; ``run_report``, ``result_report``,
 ``compare_report`` and ``analyze_report`` put them on pages; ``page`` renders templates, ``charts`` draws SVG.
 """
+
+__all__: list[str] = []

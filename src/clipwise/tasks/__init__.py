@@ -1,0 +1,3 @@
+"""Losses, proposals and metrics: arithmetic on tensors and arrays."""
+
+__all__: list[str] = []

@@ -4,10 +4,17 @@
 >>> frames = clipwise.video.open("video.mp4")[[3, 70]]  # (2, H, W, 3) uint8 RGB
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipwise.video.reader import VideoReader
+
+__all__ = ["open"]
 
 
-def open(source: Any, **options: Any):
+def open(source: Any, **options: Any) -> VideoReader:
     """Opens a video, or a folder of frames, for reading frames by number.
 
     Args:

@@ -24,6 +24,8 @@ from clipwise.io.names import nearest
 from clipwise.recipe import RecognitionRecipe, make_recipe
 from clipwise.recipe.moved import in_groups
 
+__all__ = ["convert_config", "recipe_of_config", "translate_config"]
+
 # The variables of a config that MMAction2 looks at, in both generations. Others are the config's own shorthand.
 READ = frozenset([
     "model", "data", "optimizer", "optimizer_config", "lr_config", "momentum_config", "total_epochs", "runner",

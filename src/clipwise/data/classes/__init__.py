@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+__all__ = ["class_names", "class_names_for"]
+
 _FOLDER = Path(__file__).parent
 # What a recipe's name says about its data set; "kinetics_rgb" stands for Kinetics-400 in TPN's names.
 _IN_NAME = {
