@@ -355,7 +355,10 @@ def test_a_wrong_value_is_told_what_is_allowed():
         ("optimizer=sdg", "optimizer: must be 'sgd', 'adam' or 'adamw', given 'sdg'"),
         ("augment.flip=1.5", "augment.flip: must be a number from 0 to 1, given 1.5"),
         ("ema_decay=1", "ema_decay: must be a number above 0 and below 1, or null, given 1"),
-        ("compile=maybe", "compile: must be true or false, given 'maybe'"),
+        (
+            "compile=maybe",
+            "compile: must be true or false, or 'default', 'max-autotune' or 'reduce-overhead', given 'maybe'",
+        ),
         ("seed=null", "seed: must be a whole number, given null"),
         (
             "crop_size=[1,2,3]",

@@ -129,6 +129,14 @@ def seed_everything(seed: int, deterministic: bool = False) -> None:
         torch.backends.cudnn.benchmark = False
 
 
+def choose_kernels(device: torch.device, *, tf32: bool, deterministic: bool) -> None:
+    """Set what decides an NVIDIA device's kernels: trials of convolutions for shapes that stay, and fp32's precision."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = not deterministic
+        torch.backends.cudnn.allow_tf32 = tf32
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+
+
 def random_state() -> dict:
     """All random states of this process, as values that ``read_torch`` reads back."""
     python = random.getstate()

@@ -49,19 +49,19 @@ class Network:
             self.model = accelerator.prepare(self.bare)
         self.optimizer = accelerator.prepare(make_optimizer(self.bare, recipe, lr))
         if recipe.compile:
-            self._compile(joint or self.sharding or getattr(recipe, "grad_checkpointing", False))
+            mode = None if recipe.compile is True else recipe.compile
+            self._compile(joint or self.sharding or getattr(recipe, "grad_checkpointing", False), mode)
 
-    def _compile(self, by_block: bool) -> None:
+    def _compile(self, by_block: bool, mode: str | None) -> None:
         """Compile the model as a whole, or each block where something has to happen between or inside them."""
         blocks = contract.blocks(self.bare) if by_block else []
         if blocks:  # they share one piece of code, which is compiled for every kind of block
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 8 * len(blocks))
         for block in blocks:
-            block.compile(
-                dynamic=False
-            )  # else their different sizes become one with symbols in it, which inductor refuses
+            # dynamic=False: else their different sizes become one with symbols in it, which inductor refuses
+            block.compile(dynamic=False, mode=mode)
         if not blocks:
-            self.model.compile()
+            self.model.compile(mode=mode)
 
     # -- steps
 

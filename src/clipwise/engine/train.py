@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from clipwise.data.loader import prefetch, worker_deaths
-from clipwise.engine.device import make_accelerator, peak_memory_mb, random_state, seed_everything
+from clipwise.engine.device import choose_kernels, make_accelerator, peak_memory_mb, random_state, seed_everything
 from clipwise.engine.log import Averages, RunLog, Watchdog
 from clipwise.engine.network import Network
 from clipwise.engine.optim import Schedule
@@ -116,6 +116,9 @@ def train(
 
             start = find_resume(resume, folder, log)
         seed_everything(recipe.seed, recipe.deterministic)
+        choose_kernels(accelerator.device, tf32=recipe.tf32, deterministic=recipe.deterministic)
+        if accelerator.device.type == "cuda" and recipe.amp == "no":
+            log.say(f"fp32 computes as {'TF32 (tf32=false for all 23 bits)' if recipe.tf32 else 'IEEE fp32'}.")
         with trusting(trust):
             kind = task_class(recipe.task)
             task = kind(recipe, accelerator, log, data=data, val_data=val_data, validate=validate)

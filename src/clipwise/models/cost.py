@@ -82,6 +82,24 @@ def measure_cost(
     )
 
 
+def training_flops(make: Callable[[], nn.Module], shape: Sequence[int]) -> int:
+    """FLOPs of a forward and a backward pass of one input, auxiliary outputs included.
+
+    Args:
+        make: builds the model; called under the meta device, or on the CPU if the model needs numbers.
+        shape: one input of training, without the batch.
+    """
+    with torch.device("meta"):
+        model, inputs = make(), torch.zeros(2, *shape)
+    if not getattr(model, "counts_on_meta", True):
+        model, inputs = make(), torch.zeros(2, *shape)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        outputs = model.train()(inputs)
+        sum(part.sum() for part in (outputs if isinstance(outputs, (tuple, list)) else (outputs,))).backward()
+    return counter.get_total_flops() // 2
+
+
 def _saved_bytes(model: nn.Module, clips: torch.Tensor) -> int:
     """Bytes that autograd keeps, each storage once, without the weights (which are kept anyway)."""
     own = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}

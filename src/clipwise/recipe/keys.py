@@ -199,8 +199,10 @@ class RunRecipe(Strict):
     """Keep an exponential moving average of the weights, and validate and save it."""
     amp: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision."""
-    compile: bool = False
-    """Use torch.compile."""
+    tf32: bool = True
+    """Let NVIDIA's matrix units round fp32 inputs to 10 bits of mantissa; no effect elsewhere."""
+    compile: bool | Literal["default", "max-autotune", "reduce-overhead"] = False
+    """Use torch.compile, in one of its modes (`true` is `default`)."""
     optim: Optim = Optim()
     schedule: Schedule = Schedule()
     parallel: Parallel = Parallel()

@@ -1,0 +1,405 @@
+"""How fast a recipe trains, and where its time goes: the training loop's own step, on frames that lie on the device, on the
+first batches of real files kept in memory, or on real files all the way.
+
+The loop is :class:`clipwise.engine.train.Run`; only marks of time are put around its parts. On an accelerator they are
+events in the device's queue, so nothing waits for them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from clipwise.analyze.measure import start_memory, synchronize
+from clipwise.analyze.peak import matmul_peak
+from clipwise.data.loader import prefetch, to_device
+from clipwise.engine.device import choose_kernels, make_accelerator, peak_memory_mb, seed_everything, world
+from clipwise.engine.log import RunLog
+from clipwise.engine.task import task_class
+from clipwise.engine.train import Run
+from clipwise.errors import ClipwiseError, DataError
+from clipwise.models.cost import training_flops
+from clipwise.models.registry import build_model
+from clipwise.recipe import Recipe
+
+Source = Literal["device", "cached", "files"]
+KEPT_BATCHES = 4
+"""Batches of real files that ``cached`` keeps."""
+
+
+@dataclass
+class TrainingSpeed:
+    """Training steps of one recipe on one device (with torchrun: on each of several)."""
+
+    source: Source
+    clips_per_s: float
+    """Median of the repeats, over all processes."""
+    repeats: list[float]
+    """Clips per second of each."""
+    steps: int
+    """Of each repeat."""
+    batch_size: int
+    processes: int
+    precision: str
+    compile: str
+    step_ms: float
+    ms: dict[str, float]
+    """Milliseconds of a step: data (the loop waits for a batch), forward (with loss and augmentation), backward,
+    optimizer; and copy, of one batch to the device, which runs beside the others."""
+    gflops_per_clip: float
+    """Forward and backward pass; one multiplication with its addition are two."""
+    tflops: float
+    """Of one device."""
+    peak_tflops: float
+    """The same device's matrix product in the same precision, measured."""
+    memory_mb: int
+    device: str
+    advice: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def share_of_peak(self) -> float:
+        return self.tflops / self.peak_tflops
+
+    @property
+    def spread(self) -> float:
+        """(largest - smallest) / median of the repeats."""
+        return (max(self.repeats) - min(self.repeats)) / self.clips_per_s
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "share_of_peak": self.share_of_peak, "spread": self.spread}
+
+
+def precision_of(recipe: Recipe, device: torch.device) -> str:
+    """Name of what the convolutions compute in."""
+    if recipe.amp != "no":
+        return recipe.amp
+    return "tf32" if recipe.tf32 and device.type == "cuda" else "fp32"
+
+
+def with_precision(recipe: Recipe, precision: str) -> Recipe:
+    """The recipe in ``fp32``, ``tf32``, ``bf16`` or ``fp16``."""
+    amp = precision if precision in ("bf16", "fp16") else "no"
+    return recipe.model_copy(update={"amp": amp, "tf32": precision == "tf32"})
+
+
+def measure_training(
+    recipe: Recipe,
+    *,
+    source: Source = "device",
+    data: str | None = None,
+    device: str | None = None,
+    repeats: int = 3,
+    min_s: float = 3.0,
+    min_steps: int = 5,
+    warmup: int = 3,
+    peak_tflops: float | None = None,
+) -> TrainingSpeed:
+    """Time a recipe's training steps.
+
+    Args:
+        source: ``device``: one batch of noise on the device; ``cached``: the first batches of the data, in memory;
+            ``files``: the run's loader, from the files on.
+        data: folder or list; needed but for ``device``.
+        device: ``cpu`` to keep off an accelerator.
+        repeats, min_s, min_steps: so often so many seconds and steps.
+        warmup: steps that are not timed; more are taken where the data is real, so that the workers run at their pace.
+        peak_tflops: the device's matrix product, if it was measured before.
+
+    Raises:
+        ClipwiseError: no data where there must be some.
+    """
+    if source != "device" and not data:
+        raise ClipwiseError(f"measuring training from {source!r} needs data: a folder or a list.")
+    accelerator = make_accelerator(
+        recipe.amp,
+        device=device,
+        loss_scale=recipe.optim.loss_scale,
+        static_graph=recipe.parallel.static_graph,
+    )
+    place = accelerator.device
+    seed_everything(recipe.seed, recipe.deterministic)
+    choose_kernels(place, tf32=recipe.tf32, deterministic=recipe.deterministic)
+    with tempfile.TemporaryDirectory(prefix="clipwise-bench-") as name:
+        plan = task_class(recipe.task).plan(recipe)
+        if not data:
+            recipe, data = placeholder_data(recipe, plan, Path(name))
+        log = RunLog(None, active=False, quiet=True)
+        task = task_class(recipe.task)(recipe, accelerator, log, data=data, validate=False)
+        recipe = task.recipe
+        run = Run(recipe, task, accelerator, log, Path(name), recipe.lr)
+        run.network.model.train()
+        batches = _batches(run, source, noise=source == "device")
+        marks = Marks(place)
+        start_memory(place)
+        with marks.around(run):
+            taken = _steps(run, batches, marks, warmup, 0.0)
+            speeds, step_s = [], []
+            marks.clear()
+            per_repeat = max(min_steps, 1)
+            for number in range(repeats):
+                began, before = time.perf_counter(), taken
+                taken += _steps(run, batches, marks, per_repeat, min_s if number == 0 else 0.0)
+                seconds = time.perf_counter() - began
+                if number == 0:  # the others take as many steps as the first one found to fill its time
+                    per_repeat = taken - before
+                step_s.append(seconds / (taken - before))
+                speeds.append(recipe.batch_size * world()[1] / step_s[-1])
+        run.check_finite()
+        run.watchdog.close()
+        ms = marks.milliseconds()
+        ms["copy"] = copy_ms(batches, place) if place.type != "cpu" else 0.0
+        memory = peak_memory_mb()
+        classes = getattr(task, "num_classes", None) or plan.num_classes
+        flops = training_flops(lambda: build_model(recipe, classes), plan.train)
+        del run, task, batches
+    precision = precision_of(recipe, place)
+    clips_per_s = float(np.median(speeds))
+    speed = TrainingSpeed(
+        source=source,
+        clips_per_s=clips_per_s,
+        repeats=speeds,
+        steps=per_repeat,
+        batch_size=recipe.batch_size,
+        processes=world()[1],
+        precision=precision,
+        compile={"False": "no", "True": "default"}.get(str(recipe.compile), str(recipe.compile)),
+        step_ms=1000 * float(np.median(step_s)),
+        ms=ms,
+        gflops_per_clip=flops / 1e9,
+        tflops=flops * clips_per_s / world()[1] / 1e12,
+        peak_tflops=peak_tflops or matmul_peak(place, precision),
+        memory_mb=memory,
+        device=device_name(place),
+        versions=versions(),
+    )
+    speed.advice = advise(speed, recipe)
+    return speed
+
+
+def placeholder_data(recipe: Recipe, plan: Any, folder: Path) -> tuple[Recipe, str]:
+    """Data with which a task can be made where none is given: a list of clips that are never opened, or files of features."""
+    if len(plan.train) == 4:
+        rows = [f"{n}.mp4 {n % plan.num_classes}" for n in range(max(recipe.batch_size, 2))]
+        (folder / "list.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        changes = {"num_classes": plan.num_classes, "num_workers": 0, "sources": []}
+        return recipe.model_copy(update=changes), str(folder / "list.txt")
+    channels, length = plan.train
+    rng = np.random.default_rng(0)
+    (folder / "features").mkdir()
+    database = {}
+    for n in range(recipe.batch_size):
+        np.save(folder / "features" / f"v_{n}.npy", rng.normal(size=(length, channels)).astype(np.float32))
+        spans = [[10 * start, 10 * start + 8.0] for start in range(0, 10, 3)]
+        segments = [{"segment": span, "label": "action"} for span in spans]
+        database[f"v_{n}"] = {"duration": 100.0, "subset": "training", "annotations": segments}
+    (folder / "annotations.json").write_text(json.dumps({"database": database}), encoding="utf-8")
+    return recipe.model_copy(update={"num_workers": 0, "feat_dim": channels}), str(folder)
+
+
+def _batches(run: Run, source: Source, noise: bool) -> Iterator[dict[str, Any]]:
+    """Endless batches on the device."""
+    task, device = run.task, run.accelerator.device
+    if noise and hasattr(task, "spec"):
+        shape = (run.recipe.batch_size, 1, *task.spec.view_shape)
+        generator = torch.Generator().manual_seed(0)
+        labels = torch.randint(0, task.num_classes, shape[:1], generator=generator)
+        if getattr(run.recipe, "multi_label", False):
+            labels = torch.nn.functional.one_hot(labels, task.num_classes).float()
+        batch = {
+            "frames": torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
+            "label": labels,
+            "index": [n % len(task.train_videos) for n in range(shape[0])],
+            "failed": [[] for _ in range(shape[0])],
+        }
+        return itertools.repeat(to_device(batch, device))
+    real = _epochs(run)
+    if source == "files":
+        return real
+    kept = [batch for batch, _ in zip(real, range(KEPT_BATCHES))]
+    real.close()
+    return itertools.cycle(kept)
+
+
+def _epochs(run: Run) -> Any:
+    """Batches of one epoch after the other; the smaller last one of an epoch is left out."""
+    for epoch in itertools.count():
+        run.task.sampler.set_position(epoch)
+        whole = 0
+        for batch in prefetch(run.task.loader, run.accelerator.device):
+            if len(batch["index"]) == run.recipe.batch_size:
+                whole += 1
+                yield batch
+        if not whole:
+            raise DataError(f"the data has fewer samples than batch_size {run.recipe.batch_size}.")
+
+
+def _steps(run: Run, batches: Iterator[dict[str, Any]], marks: Marks, count: int, min_s: float) -> int:
+    """Take at least so many steps in at least so many seconds; how many it were. The device is idle before and after."""
+    synchronize(run.accelerator.device)
+    began = time.perf_counter()
+    for taken in itertools.count(1):
+        asked = time.perf_counter()
+        batch = next(batches)
+        marks.waited(time.perf_counter() - asked)
+        run.schedule.set(run.network.optimizer, run.step)
+        marks.mark("start")
+        run.learn(batch, (0, run.step), 1, True)
+        run.step += 1
+        # The loop itself looks at a loss one step late. So does this: the clock is not far ahead of the device.
+        if taken >= count and time.perf_counter() - began >= min_s:
+            synchronize(run.accelerator.device)
+            return taken
+    raise AssertionError("unreachable")
+
+
+class Marks:
+    """Times between the parts of steps: of the device's queue where it has one, else of the clock."""
+
+    PARTS = ("forward", "backward", "optimizer")
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.clear()
+
+    def clear(self) -> None:
+        self.times: list[tuple[str, Any]] = []
+        self.waits: list[float] = []
+
+    def waited(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+    def mark(self, name: str) -> None:
+        if self.device.type == "cpu":
+            self.times.append((name, time.perf_counter()))
+            return
+        event = torch.Event(device=self.device.type, enable_timing=True)
+        event.record()
+        self.times.append((name, event))
+
+    @contextmanager
+    def around(self, run: Run) -> Iterator[None]:
+        """Let the run's own loss, backward pass and optimizer step leave a mark behind them."""
+        places = (
+            (run.task, "loss", "forward"),
+            (run.accelerator, "backward", "backward"),
+            (run.network, "step", "optimizer"),
+        )
+        originals = [getattr(owner, attribute) for owner, attribute, _ in places]
+
+        def marked(call: Any, name: str) -> Any:
+            def method(*args: Any, **kwargs: Any) -> Any:
+                result = call(*args, **kwargs)
+                self.mark(name)
+                return result
+
+            return method
+
+        for (owner, attribute, name), call in zip(places, originals):
+            setattr(owner, attribute, marked(call, name))
+        try:
+            yield
+        finally:
+            for owner, attribute, _ in places:
+                delattr(owner, attribute)
+
+    def milliseconds(self) -> dict[str, float]:
+        """Means over the steps; the device must be idle."""
+        sums = dict.fromkeys(self.PARTS, 0.0)
+        for (_, before), (name, after) in itertools.pairwise(self.times):
+            if name in sums:
+                sums[name] += 1000 * (after - before) if self.device.type == "cpu" else before.elapsed_time(after)
+        steps = max(len(self.waits), 1)
+        return {"data": 1000 * sum(self.waits) / steps, **{name: total / steps for name, total in sums.items()}}
+
+
+def copy_ms(batches: Iterator[dict[str, Any]], device: torch.device, runs: int = 10) -> float:
+    """Milliseconds of copying one batch from pinned memory, alone."""
+    batch = {k: v.cpu().pin_memory() for k, v in next(batches).items() if isinstance(v, torch.Tensor)}
+    to_device(batch, device)
+    synchronize(device)
+    began = time.perf_counter()
+    for _ in range(runs):
+        to_device(batch, device)
+    synchronize(device)
+    return 1000 * (time.perf_counter() - began) / runs
+
+
+def advise(speed: TrainingSpeed, recipe: Recipe) -> list[str]:
+    """What to change, largest gain first; empty where nothing stands out."""
+    advice = []
+    data, step = speed.ms["data"], speed.step_ms
+    if speed.source == "files" and data > 0.05 * step:
+        advice.append(
+            f"data loading is the bottleneck: {data:.1f} of {step:.1f} ms of a step are spent waiting for it. Store the videos at the size that "
+            f"is trained on (`clipwise prepare resize`), or give more num_workers than {recipe.num_workers}."
+        )
+    if "cpu" not in speed.device and speed.precision in ("fp32", "tf32"):
+        advice.append("amp=bf16 uses the matrix units at twice TF32's rate and halves the activations.")
+    if "cpu" not in speed.device and speed.ms["optimizer"] > 0.15 * step:
+        advice.append(
+            f"the optimizer takes {speed.ms['optimizer']:.1f} of {step:.1f} ms whatever the batch: a larger batch_size pays."
+        )
+    if "cpu" not in speed.device and hasattr(torch.accelerator, "get_memory_info"):  # not in torch 2.11
+        total = torch.accelerator.get_memory_info()[1] / 2**20
+        if speed.memory_mb < 0.4 * total:
+            advice.append(
+                f"{speed.memory_mb:,} of {total:,.0f} MB of the device's memory are used: try a larger batch_size."
+            )
+    return advice
+
+
+def device_name(device: torch.device) -> str:
+    """Its product name, or for a CPU its kind and the number of threads."""
+    if device.type == "cpu":
+        return f"cpu ({platform.machine()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)})"
+    module = torch.get_device_module(device)
+    return str(module.get_device_name(device)) if hasattr(module, "get_device_name") else str(device)
+
+
+def versions() -> dict[str, str]:
+    """Of what decides speed."""
+    from importlib.metadata import version
+
+    found = {"clipwise": version("clipwise"), "torch": torch.__version__, "python": platform.python_version()}
+    if torch.version.cuda:
+        found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
+    return found
+
+
+def loader_speed(
+    recipe: Recipe, data: str, *, warmup: int = 8, min_s: float = 5.0, device: str | None = None, limit: int | None = None
+) -> float:  # fmt: skip
+    """Clips a second that the loader gives when nothing else is done, with the recipe's workers.
+
+    Args:
+        data: folder or list.
+        warmup: batches before the clock starts.
+        min_s: how long.
+        limit: batches at most.
+    """
+    accelerator = make_accelerator("no", device=device)
+    task = task_class(recipe.task)(recipe, accelerator, RunLog(None, active=False, quiet=True), data=data, validate=False)  # fmt: skip
+    clips, began = 0, time.perf_counter()
+    for epoch in itertools.count():
+        task.sampler.set_position(epoch)
+        for number, batch in enumerate(task.loader):
+            if epoch == 0 and number < warmup:
+                began = time.perf_counter()
+                continue
+            clips += len(batch["index"])
+            spent = time.perf_counter() - began
+            if (limit and clips >= limit * recipe.batch_size) or (not limit and spent >= min_s):
+                return clips / spent
+    raise AssertionError("unreachable")
