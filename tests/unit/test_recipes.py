@@ -164,9 +164,9 @@ def test_the_recipe_samples_the_views_it_promises(name):
     assert frames.min() >= 0
     assert frames.max() < 300
     plan = test.transform.draw(256, 340, rng)
-    assert plan.view_shape()[1:3] == (r.test.crop_size, r.test.crop_size)
+    assert plan.output == (r.test.crop_size, r.test.crop_size)
     assert train.indices(300, rng).shape == (r.num_segments or 1, r.clip_len)
-    assert train.transform.draw(256, 340, rng).view_shape()[1:3] == (224, 224)
+    assert train.transform.draw(256, 340, rng).output == (224, 224)
 
 
 def test_a_recipes_network_takes_the_published_weights(shared):

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipwise.data.sampling import dense_sample_frames, paddle_sample_frames, sample_frames
+from clipwise.data.sampling import sample_frames
+from clipwise.data.sampling_variants import dense_sample_frames, paddle_sample_frames
 from clipwise.errors import DataError, RecipeError
 
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipwise.data import crops
-from clipwise.data.transforms import FLIP_LABEL_MAPS, ClipTransform, normalize_clips, resize_frames
+from clipwise.data.flip_labels import FLIP_LABEL_MAPS, flip_label
+from clipwise.data.transforms import ClipTransform, normalize_clips, resize_frames
 from clipwise.errors import DataError, RecipeError
 
 
@@ -60,7 +61,8 @@ def _random_box(row):
             PythonRandom(seed),
             **{name_of.get(key, key): value for key, value in args.items()},
         )
-    return crops.random_crop_box(row["h"], row["w"], np.random.RandomState(seed), size=args["size"])
+    transform = ClipTransform(crop="random", crop_size=args["size"])
+    return transform.draw(row["h"], row["w"], np.random.RandomState(seed)).boxes[0]
 
 
 @pytest.mark.parametrize("version", ["0x", "1x"])
@@ -139,7 +141,7 @@ def test_antialias_keeps_the_mean_where_opencv_drops_pixels():
     [((240, 320), (256, 341)), ((360, 640), (256, 455)), ((100, 176), (256, 451)), ((255, 257), (256, 258))],
 )
 def test_short_side_sizes(size, expected):
-    assert crops.short_side_size(*size, 256) == expected
+    assert ClipTransform(resize=256).draw(*size).resized == expected
 
 
 def test_paddle_stretches_to_four_by_three():
@@ -190,19 +192,15 @@ def test_fused_pixels_are_close_to_two_steps():
             assert np.abs(views[0] - views[1]).mean() < 2
 
 
-def test_a_stack_of_frames_equals_frame_by_frame_and_out_is_filled():
+def test_a_stack_of_frames_equals_frame_by_frame():
     frames = np.random.default_rng(0).integers(0, 256, (4, 48, 64, 3), dtype=np.uint8)
     for crop in ("none", "random_resized", "multi_scale", "random", "center", "three", "ten"):
         resize = 32 if crop != "random" else 40
         transform = ClipTransform(resize=resize, crop=crop, crop_size=32 if crop != "none" else None, flip_prob=0.5)
         plan = transform.draw(48, 64, np.random.default_rng(5))
         together = plan.apply(frames)
-        out = np.zeros((plan.num_crops, 4, *plan.output, 3), np.uint8)
-        for t, frame in enumerate(frames):
-            plan.apply(frame, out=out[:, t])
-        assert np.array_equal(together, out), crop
-        assert together.shape[0] == transform.num_crops
-        assert plan.view_shape() == (transform.num_crops, *plan.output, 3)
+        assert np.array_equal(together, np.stack([plan.apply(frame) for frame in frames], 1)), crop
+        assert together.shape == (transform.num_crops, 4, *plan.output, 3)
 
 
 @settings(max_examples=200, deadline=None)
@@ -226,26 +224,25 @@ def test_any_box_lies_inside_its_frame(height, width, crop, fixed, size, seed):
     for left, top, right, bottom in plan.boxes:
         assert 0 <= left < right <= plan.resized[1]
         assert 0 <= top < bottom <= plan.resized[0]
-        left, top, right, bottom = plan._box_in_source((left, top, right, bottom))
+        box = (left, top, right, bottom)
+        left, top, right, bottom = crops.box_in_source(box, plan.source, plan.resized)
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
     assert plan.output == (size, size)
 
 
 def test_labels_follow_the_mirror():
-    transform = ClipTransform(flip_prob=1, flip_label_map="sthv1")
-    assert transform.draw(4, 4).flipped
-    assert not ClipTransform(flip_label_map="sthv1").draw(4, 4).flipped
+    assert ClipTransform(flip_prob=1).draw(4, 4).flipped
+    assert not ClipTransform().draw(4, 4).flipped
     assert not ClipTransform(crop="ten", crop_size=2).draw(4, 4).flipped
-    assert [transform.flip_label(label) for label in (2, 4, 30, 41, 52, 66, 3)] == [4, 2, 41, 30, 66, 52, 3]
+    assert [flip_label(label, "sthv1") for label in (2, 4, 30, 41, 52, 66, 3)] == [4, 2, 41, 30, 66, 52, 3]
     several = np.zeros(8, np.float32)
     several[[0, 3]] = 1
-    assert np.flatnonzero(ClipTransform(flip_label_map={0: 1, 1: 0}).flip_label(several)).tolist() == [1, 3]
-    assert ClipTransform().flip_label(2) == 2
+    assert np.flatnonzero(flip_label(several, {0: 1, 1: 0})).tolist() == [1, 3]
     for mapping in FLIP_LABEL_MAPS.values():
         assert all(mapping[mapping[label]] == label for label in mapping)
     with pytest.raises(RecipeError, match="sthv1, sthv2"):
-        ClipTransform(flip_label_map="sth")
+        flip_label(0, "sth")
 
 
 def test_normalization_matches_the_formula_and_moves_channels():

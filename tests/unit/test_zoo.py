@@ -12,7 +12,7 @@ from clipwise.cli import main
 from clipwise.convert.weights import save_mmaction2
 from clipwise.convert.zoo import ALIASES, CATALOGUE, Weights, find_weights, imagenet_name
 from clipwise.data.classes import class_names, class_names_for
-from clipwise.data.transforms import FLIP_LABEL_MAPS
+from clipwise.data.flip_labels import FLIP_LABEL_MAPS
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import load_model_and_passport, read_passport
 from clipwise.engine.init_resume import load_start

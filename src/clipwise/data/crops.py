@@ -1,10 +1,11 @@
-"""Sizes and boxes of resizing and cropping: pure functions on integers, exact to MMAction2 0.24.1 and 1.2.0.
+"""The papers' crops: of random area, of several scales, three and ten views; PaddleCV's size. Exact to MMAction2 0.24.1 and 1.2.0.
 
-A box is (left, top, right, bottom) in pixels, right and bottom excluded. Sizes are (height, width). Every random
+Pure functions on integers; plain ones (short side, random, center) are in :mod:`clipwise.data.transforms`. A box is (left, top, right, bottom) in pixels, right and bottom excluded. Sizes are (height, width). Every random
 function takes its generator; golden boxes of the peer are replayed in tests/unit/test_transforms.py.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,16 +16,39 @@ Box = tuple[int, int, int, int]
 Size = tuple[int, int]
 
 
-def short_side_size(height: int, width: int, short_side: int) -> Size:
-    """Keep the aspect ratio, short side exactly ``short_side``."""
-    factor = short_side / min(height, width)
-    return int(height * factor + 0.5), int(width * factor + 0.5)
+def draw_boxes(transform: Any, height: int, width: int, rng: Rng | None) -> list[Box]:
+    """The boxes of a ``ClipTransform``'s crop in a frame of this size."""
+    side: int = transform.crop_size
+    if transform.crop == "three":
+        return three_crop_boxes(height, width, size=side)
+    if transform.crop == "ten":
+        return ten_crop_boxes(height, width, size=side)
+    assert rng is not None  # draw() has seen to it
+    if transform.crop == "random_resized":
+        return [
+            random_resized_crop_box(
+                height, width, rng, area_range=transform.area_range, aspect_range=transform.aspect_range
+            )
+        ]
+    return [
+        multi_scale_crop_box(
+            height,
+            width,
+            rng,
+            input_size=side,
+            scales=transform.scales,
+            max_scale_gap=transform.max_scale_gap,
+            num_fixed_crops=transform.num_fixed_crops,
+        )
+    ]
 
 
-def fit_size(height: int, width: int, long_side: int, short_side: int) -> Size:
-    """Keep the aspect ratio, as large as fits within ``long_side`` x ``short_side`` (either way round)."""
-    factor = min(long_side / max(height, width), short_side / min(height, width))
-    return int(height * factor + 0.5), int(width * factor + 0.5)
+def box_in_source(box: Box, source: Size, resized: Size) -> Box:
+    """A box of the resized frame in the pixels of the frame that it was resized from."""
+    scale_y, scale_x = source[0] / resized[0], source[1] / resized[1]
+    left, top = min(round(box[0] * scale_x), source[1] - 1), min(round(box[1] * scale_y), source[0] - 1)
+    right = min(max(round(box[2] * scale_x), left + 1), source[1])
+    return left, top, right, min(max(round(box[3] * scale_y), top + 1), source[0])
 
 
 def paddle_size(height: int, width: int, short_side: int) -> Size:
@@ -101,27 +125,6 @@ def multi_scale_crop_box(
     return _box(column * ((width - box_w) // 4), row * ((height - box_h) // 4), box_w, box_h)
 
 
-def random_crop_box(height: int, width: int, rng: Rng, *, size: int | Size) -> Box:
-    """A square of ``size`` pixels, or a (height, width) box, anywhere (the last position is never drawn, as in MMAction2)."""
-    h, w = (size, size) if isinstance(size, int) else size
-    _check_fits(height, width, h, w)
-    top = int(draw_integers(rng, 0, height - h)) if height > h else 0
-    left = int(draw_integers(rng, 0, width - w)) if width > w else 0
-    return _box(left, top, w, h)
-
-
-def center_crop_box(height: int, width: int, *, size: Size, round_half: bool = False) -> Box:
-    """The middle; an odd rest goes to the right and below.
-
-    Args:
-        size: (height, width) of the crop.
-        round_half: Paddle's rounding of half a pixel (to the even neighbor) instead of down.
-    """
-    _check_fits(height, width, *size)
-    halve = (lambda rest: round(rest / 2)) if round_half else (lambda rest: rest // 2)
-    return _box(halve(width - size[1]), halve(height - size[0]), size[1], size[0])
-
-
 def three_crop_boxes(height: int, width: int, *, size: int) -> list[Box]:
     """Left, right, middle of a wide image (top, bottom, middle of a tall one); one side must equal ``size``."""
     if size not in (height, width) or min(height, width) < size:
@@ -133,22 +136,22 @@ def three_crop_boxes(height: int, width: int, *, size: int) -> list[Box]:
     return [_box(k * step_x, k * step_y, size, size) for k in (0, 2, 1)]
 
 
-def ten_crop_boxes(height: int, width: int, *, size: int) -> tuple[list[Box], list[bool]]:
-    """Corners and center, each followed by its mirror image: ten boxes and whether each is mirrored."""
-    _check_fits(height, width, size, size)
+def ten_crop_boxes(height: int, width: int, *, size: int) -> list[Box]:
+    """Corners and center, each twice: the second of a pair is to be mirrored."""
+    if size > min(height, width):
+        raise DataError(misfit(height, width, size, size))
     step_x, step_y = (width - size) // 4, (height - size) // 4
     places = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)]
-    boxes = [_box(column * step_x, row * step_y, size, size) for column, row in places]
-    return [box for box in boxes for _ in range(2)], [False, True] * 5
+    return [_box(column * step_x, row * step_y, size, size) for column, row in places for _ in range(2)]
+
+
+def misfit(height: int, width: int, crop_height: int, crop_width: int) -> str:
+    """What to say of a crop that is larger than the frame."""
+    return (
+        f"A crop of {crop_height} x {crop_width} does not fit into a frame of {height} x {width}. "
+        f"Resize first, for instance to a short side of {max(crop_height, crop_width)}."
+    )
 
 
 def _box(left: int, top: int, width: int, height: int) -> Box:
     return left, top, left + width, top + height
-
-
-def _check_fits(height: int, width: int, crop_height: int, crop_width: int) -> None:
-    if crop_height > height or crop_width > width:
-        raise DataError(
-            f"A crop of {crop_height} x {crop_width} does not fit into a frame of {height} x {width}. "
-            f"Resize first, for instance to a short side of {max(crop_height, crop_width)}."
-        )

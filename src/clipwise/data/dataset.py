@@ -15,13 +15,7 @@ import torch
 from torch.utils.data import Dataset
 
 from clipwise.data.lists import VideoList
-from clipwise.data.sampling import (
-    OutOfBound,
-    Rule,
-    dense_sample_frames,
-    paddle_sample_frames,
-    sample_frames,
-)
+from clipwise.data.sampling import OutOfBound, Rule, sample_frames
 from clipwise.data.transforms import ClipPlan, ClipTransform
 from clipwise.errors import DataError, DecodeError, RecipeError
 from clipwise.video.decode import VideoReader, open_video
@@ -54,6 +48,7 @@ class ClipSpec:
     filename_tmpl: str | None
     start_index: int
     decode_timeout_s: float | None
+    flip_label_map: Mapping[int, int] | str | None = None
     temporal_jitter: bool = False
     video_backend: Literal["pyav", "torchcodec"] = "pyav"
 
@@ -82,7 +77,6 @@ class ClipSpec:
             num_fixed_crops=augment["num_fixed_crops"],
             max_scale_gap=augment["max_scale_gap"],
             flip_prob=augment["flip"] if train else 0.0,
-            flip_label_map=augment["flip_label_map"] if train else None,
             modality=recipe["modality"],
             interpolation=given["interpolation"],
             fused=given["fused_resize"],
@@ -97,6 +91,7 @@ class ClipSpec:
             mean=tuple(given["mean"]),
             std=tuple(given["std"]),
             transform=transform,
+            flip_label_map=augment["flip_label_map"] if train else None,
             # keys that passports of 0.1 do not have
             temporal_jitter=train and given.get("temporal_jitter", False),
             video_backend=given.get("video_backend", "pyav"),
@@ -132,6 +127,8 @@ class ClipSpec:
         mode: Literal["train", "test"] = "train" if self.mode == "train" else "test"
         count = self.num_segments or self.num_clips
         if self.sampling == "dense":
+            from clipwise.data.sampling_variants import dense_sample_frames
+
             return dense_sample_frames(
                 num_frames,
                 clip_len=self.clip_len,
@@ -143,6 +140,8 @@ class ClipSpec:
                 rng=rng,
             )
         if self.sampling == "paddle":
+            from clipwise.data.sampling_variants import paddle_sample_frames
+
             source: Literal["pkl", "mp4"] = "pkl" if pickled else "mp4"
             return paddle_sample_frames(
                 num_frames, num_segments=count, segment_len=self.clip_len, mode=mode, source=source, rng=rng
@@ -265,8 +264,10 @@ class ClipDataset(Dataset):
                 if attempt + 1 == attempts:
                     return None, message
                 continue
-            if plan.flipped:
-                label = self.spec.transform.flip_label(label)  # type: ignore[type-var]
+            if plan.flipped and self.spec.flip_label_map:
+                from clipwise.data.flip_labels import flip_label
+
+                label = flip_label(label, self.spec.flip_label_map)  # type: ignore[type-var]
             target = torch.tensor(-1) if label is None else torch.as_tensor(label)
             return {"frames": torch.from_numpy(frames), "label": target}, None
         raise AssertionError("unreachable")

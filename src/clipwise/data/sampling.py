@@ -78,7 +78,7 @@ def sample_frames(
 
     Source: MMAction2 0.24.1 and 1.2.0, SampleFrames; exact, see the golden tables.
     """
-    _check(num_frames, clip_len, frame_interval, num_clips)
+    check_sizes(num_frames, clip_len, frame_interval, num_clips)
     if out_of_bound not in ("loop", "repeat_last"):
         raise RecipeError(f"out_of_bound is {out_of_bound!r}; allowed are 'loop' and 'repeat_last'.")
     if rule not in ("mmaction2_0.x", "mmaction2_1.x"):
@@ -87,7 +87,7 @@ def sample_frames(
         raise RecipeError("target_fps was given without the video's own frame rate: pass fps as well.")
     span = _span(clip_len, frame_interval, mode, rule, None if target_fps is None else float(fps or 0) / target_fps)
     if mode == "train":
-        starts = _train_starts(num_frames, span, num_clips, keep_tail_frames, _need(rng, "train mode"))
+        starts = _train_starts(num_frames, span, num_clips, keep_tail_frames, need_rng(rng, "train mode"))
     elif mode == "test" and (rule == "mmaction2_0.x"):
         starts = _centerd_starts(num_frames, span, num_clips, twice_sample)
     elif mode == "test":
@@ -101,76 +101,9 @@ def sample_frames(
         steps = np.linspace(0, span - 1, clip_len).astype(np.int64)
     frames = starts[:, None] + steps
     if temporal_jitter:
-        jitter = draw_integers(_need(rng, "temporal_jitter"), 0, frame_interval, frames.size)
+        jitter = draw_integers(need_rng(rng, "temporal_jitter"), 0, frame_interval, frames.size)
         frames = frames + np.asarray(jitter).reshape(frames.shape)
-    return _inside(frames, num_frames, out_of_bound)
-
-
-def dense_sample_frames(
-    num_frames: int,
-    *,
-    clip_len: int = 1,
-    frame_interval: int = 1,
-    num_clips: int = 8,
-    sample_range: int = 64,
-    num_sample_positions: int = 10,
-    mode: Mode = "train",
-    out_of_bound: OutOfBound = "loop",
-    rng: Rng | None = None,
-) -> np.ndarray:
-    """Equal steps within one window of ``sample_range`` frames; ten windows in test mode.
-
-    Returns:
-        int64 (num_clips, clip_len) in train mode, (num_sample_positions * num_clips, clip_len) in test mode, window
-        by window.
-
-    Source: TSM's dense sampling as in MMAction2 DenseSampleFrames (the last window is never drawn in training).
-    """
-    _check(num_frames, clip_len, frame_interval, num_clips)
-    positions = max(1, 1 + num_frames - sample_range)
-    if mode == "train":
-        first = 0 if positions == 1 else draw_integers(_need(rng, "train mode"), 0, positions - 1)
-        windows = np.array([first], dtype=np.int64)
-    else:
-        windows = np.linspace(0, positions - 1, num_sample_positions).astype(np.int64)
-    steps = np.arange(num_clips) * (sample_range // num_clips)
-    starts = ((windows[:, None] + steps) % num_frames).reshape(-1)
-    frames = starts[:, None] + np.arange(clip_len) * frame_interval
-    return _inside(frames, num_frames, out_of_bound)
-
-
-def paddle_sample_frames(
-    num_frames: int,
-    *,
-    num_segments: int = 3,
-    segment_len: int = 1,
-    mode: Mode = "train",
-    source: Literal["pkl", "mp4"] = "pkl",
-    rng: Rng | None = None,
-) -> np.ndarray:
-    """Frames of PaddleCV's TSN reader: one start in each of ``num_segments`` parts of whole length.
-
-    Args:
-        source: its two readers center test clips differently: ``(d - segment_len) // 2`` in pickled frames,
-            ``(d - 1) // 2`` in video files, with d the length of a part.
-
-    Returns:
-        int64 (num_segments, segment_len); indices wrap at the end.
-
-    Source: PaddlePaddle/models release/1.7, PaddleCV/video, kinetics_reader (specification A3).
-    """
-    _check(num_frames, segment_len, 1, num_segments)
-    part = num_frames // num_segments
-    starts = np.arange(num_segments) * part
-    if part == 0:
-        starts = np.arange(num_segments)
-    elif part >= segment_len:
-        if mode == "train":
-            source_of_chance = _need(rng, "train mode")
-            starts = starts + draw_integers(source_of_chance, 0, part - segment_len + 1, num_segments)
-        else:
-            starts = starts + (part - (segment_len if source == "pkl" else 1)) // 2
-    return ((starts[:, None] + np.arange(segment_len)) % num_frames).astype(np.int64)
+    return wrap_frames(frames, num_frames, out_of_bound)
 
 
 def _span(clip_len: int, frame_interval: int, mode: str, rule: str, fps_ratio: float | None) -> float:
@@ -233,7 +166,7 @@ def _spread_starts(
     return np.array([middle, 0] if twice else [middle], np.int64)
 
 
-def _inside(frames: np.ndarray, num_frames: int, out_of_bound: str) -> np.ndarray:
+def wrap_frames(frames: np.ndarray, num_frames: int, out_of_bound: str) -> np.ndarray:
     """Bring indices beyond the end back into the video; (clips, frames) in and out."""
     if out_of_bound == "loop":
         return (frames % num_frames).astype(np.int64)
@@ -242,7 +175,12 @@ def _inside(frames: np.ndarray, num_frames: int, out_of_bound: str) -> np.ndarra
     return np.where(valid, frames, last_valid).astype(np.int64)
 
 
-def _need(rng: Rng | None, purpose: str) -> Rng:
+def need_rng(rng: Rng | None, purpose: str) -> Rng:
+    """The generator, without which there is no chance.
+
+    Raises:
+        RecipeError: there is none.
+    """
     if rng is None:
         raise RecipeError(
             f"Sampling frames in {purpose} needs a random generator: pass rng=numpy.random.default_rng(seed)."
@@ -250,7 +188,8 @@ def _need(rng: Rng | None, purpose: str) -> Rng:
     return rng
 
 
-def _check(num_frames: int, clip_len: int, frame_interval: int, num_clips: int) -> None:
+def check_sizes(num_frames: int, clip_len: int, frame_interval: int, num_clips: int) -> None:
+    """Refuse what cannot be sampled."""
     if num_frames < 1:
         raise DataError(f"A video with {num_frames} frames has nothing to sample; at least 1 is needed.")
     for name, value in (("clip_len", clip_len), ("frame_interval", frame_interval), ("num_clips", num_clips)):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipwise.convert.mmaction2.consumed import Keys
-from clipwise.data.transforms import FLIP_LABEL_MAPS
+from clipwise.data.flip_labels import FLIP_LABEL_MAPS
 
 PARTS = ("train", "val", "test")
 # Steps of a pipeline in the order that a recipe's pipeline has; only the resize may come twice, before and after the crop.
