@@ -105,11 +105,11 @@ MUTANTS = [
     M("twice-sampled halves swapped", "return np.concatenate([starts, begins.astype(np.int64)]) if twice else starts\n\n\ndef _spread", "return np.concatenate([begins.astype(np.int64), starts]) if twice else starts\n\n\ndef _spread", (SAMPLING,)),
     M("paddle centers as mp4", "(part - (segment_len if source == \"pkl\" else 1)) // 2", "(part - 1) // 2", (SAMPLING,)),
     # geometry
-    M("resize rounds down", "factor = short_side / min(height, width)\n    return int(height * factor + 0.5), int(width * factor + 0.5)", "factor = short_side / min(height, width)\n    return int(height * factor), int(width * factor)", (TRANSFORMS,)),
+    M("resize rounds down", "return int(height * factor + 0.5), int(width * factor + 0.5)", "return int(height * factor), int(width * factor)", (TRANSFORMS,)),
     M("area of crops", "areas = rng.uniform(*area_range, 10) * (height * width)", "areas = rng.uniform(*area_range, 10) * (height * height)", (TRANSFORMS,)),
     M("aspect inverted", "widths = np.round(np.sqrt(areas * ratios)).astype(int)", "widths = np.round(np.sqrt(areas / ratios)).astype(int)", (TRANSFORMS,)),
     M("three crops in another order", "for k in (0, 2, 1)]", "for k in (0, 1, 2)]", (TRANSFORMS,)),
-    M("center crop rounds up", "else (lambda rest: rest // 2)", "else (lambda rest: -(-rest // 2))", (TRANSFORMS,)),
+    M("center crop rounds up", "if paddle else rest // 2", "if paddle else -(-rest // 2)", (TRANSFORMS,)),
     M("scale gap", "if abs(i - j) <= max_scale_gap", "if abs(i - j) < max_scale_gap", (TRANSFORMS,)),
     M("corner grid", "grid = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)]", "grid = [(0, 0), (4, 0), (0, 4), (4, 4), (1, 1)]", (TRANSFORMS,)),
     # losses and scores

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from clipwise.engine.checkpoint import read_checkpoint, read_passport, save_weights
+from clipwise.engine.distillation import distillation_loss
 from clipwise.engine.log import read_log
 from clipwise.engine.optim import Schedule, make_optimizer
 from clipwise.engine.train import train
@@ -15,7 +16,7 @@ from clipwise.errors import CheckpointError, DataError, RecipeError
 from clipwise.models import create_model
 from clipwise.models.resnet import Block
 from clipwise.recipe import load_recipe
-from clipwise.tasks.logits import distillation_loss, recognition_loss
+from clipwise.tasks.logits import recognition_loss
 
 QUICK = [
     "epochs=1",
@@ -136,7 +137,7 @@ def test_a_run_with_a_teacher(clips, trained, tmp_path, monkeypatch):
     for line in (x for x in read_log(tmp_path / "log.jsonl") if x["mode"] == "train"):
         assert line["loss"] == pytest.approx(0.7 * line["loss_cls"] + 0.3 * line["loss_distill"], rel=1e-5)
         assert line["loss_distill"] > 0
-    teacher = tasks[0].teacher
+    teacher = tasks[0].teacher.model
     assert not any(m.training for m in teacher.modules())
     assert not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
     before = read_checkpoint(trained)[0]

@@ -15,7 +15,8 @@ SOURCE = ROOT / "src" / "clipwise"
 # Bottom to top; a room may use those below it.
 LAYERS = [
     {"recipe", "video"},
-    {"data", "tasks"},
+    {"data"},
+    {"tasks"},
     {"models"},
     {"convert", "prepare"},
     {"engine"},

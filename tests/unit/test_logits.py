@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from clipwise.tasks.logits import average_views, distillation_loss, to_probabilities
+from clipwise.engine.distillation import distillation_loss
+from clipwise.tasks.logits import average_views, to_probabilities
 
 
 def test_probabilities_of_views_are_averaged_not_their_logits():

@@ -24,11 +24,10 @@ from numpy.typing import NDArray
 from clipwise.data.dataset import ClipDataset, ClipSpec
 from clipwise.data.lists import VideoList
 from clipwise.data.loader import ShardSampler, make_loader, prefetch
-from clipwise.engine.forward import score_clip
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.infer.predictor import Predictor
 from clipwise.io.progress import Progress, silent
-from clipwise.tasks.logits import activate, average_views
+from clipwise.tasks.logits import activate, average_views, score_clip
 from clipwise.tasks.paired import Interval, accuracy_difference, wilson_interval
 
 MASKS = ("background", "centre", "still scene")

@@ -42,6 +42,7 @@ class BatchAugment:
         random_erasing: chance that a rectangle of a clip is set to the mean color.
         mixup, cutmix: alpha of the Beta distribution, 0 is off. With both, a coin decides for each batch.
         num_classes: needed for Mixup and CutMix.
+        also: names of registered transforms, which come after the colors.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class BatchAugment:
         mixup: float = 0.0,
         cutmix: float = 0.0,
         num_classes: int | None = None,
+        also: Sequence[str] = (),
     ):
         if color_jitter not in (None, "mmaction2_0.24", "mmaction2_0.16"):
             raise RecipeError(f"color_jitter is {color_jitter!r}; allowed are 'mmaction2_0.24' and 'mmaction2_0.16'.")
@@ -60,6 +62,7 @@ class BatchAugment:
             raise RecipeError("mixup and cutmix make soft labels and need num_classes.")
         self.color_jitter, self.rand_augment, self.random_erasing = color_jitter, rand_augment, random_erasing
         self.mixup, self.cutmix, self.num_classes = mixup, cutmix, num_classes
+        self.also = [TRANSFORMS.find(name).make for name in also]
 
     def pixels(self, frames: torch.Tensor, rng: Rng) -> torch.Tensor:
         """Change colors and shapes before normalization.
@@ -73,9 +76,11 @@ class BatchAugment:
         if self.rand_augment is not None:
             frames = rand_augment(frames, int(self.rand_augment[0]), float(self.rand_augment[1]), rng)
         if self.color_jitter == "mmaction2_0.24":
-            return color_jitter(frames, rng)
-        if self.color_jitter == "mmaction2_0.16":
-            return lighting_jitter(frames, rng)
+            frames = color_jitter(frames, rng)
+        elif self.color_jitter == "mmaction2_0.16":
+            frames = lighting_jitter(frames, rng)
+        for transform in self.also:
+            frames = transform(frames, rng)
         return frames
 
     def blend(self, clips: torch.Tensor, labels: torch.Tensor, rng: Rng) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ so that full-size frames need not be kept. Pixels stay uint8; ``normalize_clips`
     views = plan.apply(frame)                # uint8 (H, W, C) -> (num_crops, 224, 224, C)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 

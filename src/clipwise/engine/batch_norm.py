@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from clipwise.data.loader import make_loader, prefetch
+from clipwise.data.transforms import normalize_clips
+from clipwise.engine.device import autocast
+
+
+def measure_statistics(task: Any) -> None:
+    """Recompute the statistics of a recognition run's model on its first training clips (``val.precise_bn_samples``)."""
+    recipe = task.recipe
+    task.sampler.set_position(0)
+    batches = min(len(task.sampler), max(1, recipe.val.precise_bn_samples // recipe.batch_size))
+    loader = make_loader(task.dataset, batch_sampler=task.sampler, num_workers=recipe.num_workers, persistent=False)
+    clips = (
+        normalize_clips(batch["frames"].flatten(0, 1), task.spec.mean, task.spec.std)
+        for batch in itertools.islice(prefetch(loader, task.device), batches)
+    )
+
+    def forward(clips: torch.Tensor) -> None:
+        with autocast(task.device, recipe.amp):
+            task.model(clips)
+
+    precise_bn(task.model, clips, forward)
 
 
 @torch.no_grad()

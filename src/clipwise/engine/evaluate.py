@@ -19,11 +19,10 @@ from torch import nn
 from clipwise.data.dataset import ClipDataset
 from clipwise.data.loader import ShardSampler, make_loader, prefetch
 from clipwise.engine.device import world
-from clipwise.engine.forward import score_clip
 from clipwise.errors import ClipwiseError, RecipeError
 from clipwise.io.names import did_you_mean
 from clipwise.tasks import metrics
-from clipwise.tasks.logits import Activation, average_views
+from clipwise.tasks.logits import Activation, average_views, score_clip
 
 METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision", "mmit_mean_average_precision")
 

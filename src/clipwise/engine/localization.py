@@ -19,8 +19,7 @@ from clipwise.data.feature_dataset import FeatureDataset, FeatureStore, find_dat
 from clipwise.data.formats.annotations import AnnotationSet, class_names, read_annotations
 from clipwise.data.loader import EpochSampler, ShardSampler, make_loader, prefetch
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
-from clipwise.engine.device import make_accelerator, world
-from clipwise.engine.forward import autocast
+from clipwise.engine.device import autocast, make_accelerator, world
 from clipwise.engine.log import RunLog
 from clipwise.engine.task import InputPlan, Task
 from clipwise.errors import CheckpointError, DataError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,26 +11,22 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from clipwise.data.augment import TRANSFORMS, BatchAugment
 from clipwise.data.dataset import ClipDataset, ClipSpec
 from clipwise.data.lists import VideoList, find_splits, read_list, write_list
-from clipwise.data.loader import EpochSampler, make_loader, prefetch
+from clipwise.data.loader import EpochSampler, make_loader
 from clipwise.data.transforms import normalize_clips
 from clipwise.data.videolist import shared_videos
-from clipwise.engine.batch_norm import precise_bn
-from clipwise.engine.checkpoint import Passport, load_model_and_passport
+from clipwise.engine.checkpoint import Passport
+from clipwise.engine.device import autocast
 from clipwise.engine.evaluate import TestResult, score_list
-from clipwise.engine.forward import autocast
 from clipwise.engine.log import RunLog
-from clipwise.engine.soft_labels import read_soft_labels
-from clipwise.engine.sources import SourceStream
 from clipwise.engine.task import InputPlan, Task
-from clipwise.errors import CheckpointError, DataError, RecipeError
+from clipwise.errors import DataError, RecipeError
 from clipwise.models import contract
 from clipwise.models.registry import build_model, model_args, model_place
 from clipwise.prepare.audit import Look, short_audit
-from clipwise.recipe import RecognitionRecipe, flatten
-from clipwise.tasks.logits import LOSSES, activation_of, batch_accuracy, distillation_loss, recognition_loss
+from clipwise.recipe import RecognitionRecipe
+from clipwise.tasks.logits import LOSSES, activation_of, batch_accuracy, recognition_loss
 
 
 def check_classes(videos: VideoList, num_classes: int, source: str | Path) -> None:
@@ -175,26 +170,38 @@ class RecognitionTask(Task):
             dataset, batch_sampler=self.sampler, num_workers=recipe.num_workers, pin_memory=pinned
         )
         more = recipe.augment
-        if more.color_jitter or more.randaugment or more.random_erasing or more.mixup or more.cutmix:
-            self.augment: BatchAugment | None = BatchAugment(
+        self.augment: Any = None
+        if more.color_jitter or more.randaugment or more.random_erasing or more.mixup or more.cutmix or more.also:
+            from clipwise.data.augment import BatchAugment
+
+            self.augment = BatchAugment(
                 color_jitter=more.color_jitter,
                 rand_augment=more.randaugment,
                 random_erasing=more.random_erasing,
                 mixup=more.mixup,
                 cutmix=more.cutmix,
                 num_classes=num_classes,
+                also=more.also,
             )
-        else:
-            self.augment = None
-        self.sources = [
-            SourceStream(source, n, recipe, accelerator, self.spec, self.train_videos.classes, num_classes)
-            for n, source in enumerate(recipe.sources)
-        ]
-        soft = recipe.lists.soft_labels
-        self.soft = read_soft_labels(soft, self.train_videos, num_classes) if soft else None
-        self.teacher = self._load_teacher(recipe.distill.from_) if recipe.distill.from_ else None
+        self.sources: list[Any] = []
+        if recipe.sources:
+            from clipwise.engine.sources import SourceStream
+
+            self.sources = [
+                SourceStream(source, n, recipe, accelerator, self.spec, self.train_videos.classes, num_classes)
+                for n, source in enumerate(recipe.sources)
+            ]
+        self.soft: torch.Tensor | None = None
+        if recipe.lists.soft_labels:
+            from clipwise.engine.soft_labels import read_soft_labels
+
+            self.soft = read_soft_labels(recipe.lists.soft_labels, self.train_videos, num_classes)
+        self.teacher: Any = None
+        if recipe.distill.from_:
+            from clipwise.engine.distillation import Teacher
+
+            self.teacher = Teacher(recipe.distill, self.passport(), self.device)
         self.failed: dict[str, str] = {}
-        self.transforms = [TRANSFORMS.find(name).make for name in recipe.augment.also]
         self.own_loss = LOSSES.find(recipe.loss).make if recipe.loss else None
         if self.own_loss and recipe.augment.label_smoothing:
             raise RecipeError(f"augment.label_smoothing has no effect with loss: {recipe.loss}; leave one of them out.")
@@ -204,23 +211,6 @@ class RecognitionTask(Task):
         if self.own_loss is not None:
             return self.own_loss(logits.float(), targets)
         return recognition_loss(logits, targets, self.recipe.augment.label_smoothing, self.recipe.multi_label)
-
-    def _load_teacher(self, path: str) -> nn.Module:
-        """The teacher, frozen, in evaluation mode. It gets the student's clips, so it must fit them."""
-        teacher, passport = load_model_and_passport(path, self.device)
-        own = self.passport()
-        if passport.model_args.get("num_classes") != self.num_classes or (
-            passport.classes and own.classes and passport.classes != own.classes
-        ):
-            raise CheckpointError(f"distill.from: {path} knows other classes than the training data.")
-        mine, theirs = flatten(own.recipe), flatten(passport.recipe)
-        for key in ("modality", "input.mean", "input.std"):
-            if theirs.get(key, mine[key]) != mine[key]:
-                raise CheckpointError(
-                    f"distill.from: {path} was trained with {key} {theirs[key]}, this run has {mine[key]}; "
-                    "teacher and student see the same clips."
-                )
-        return teacher.requires_grad_(False)
 
     def loss(
         self, model: nn.Module, batch: dict[str, Any], key: tuple[int, ...]
@@ -245,8 +235,6 @@ class RecognitionTask(Task):
         rng = np.random.default_rng((recipe.seed, *key))
         if self.augment is not None:
             frames = self.augment.pixels(frames, rng)
-        for transform in self.transforms:
-            frames = transform(frames, rng)
         clips, targets = normalize_clips(frames, self.spec.mean, self.spec.std), labels
         if self.augment is not None:
             clips, targets = self.augment.blend(clips, labels, rng)
@@ -261,11 +249,7 @@ class RecognitionTask(Task):
             figures["loss_aux"] = aux_loss
             loss = loss + aux_loss
         if self.teacher is not None:
-            with torch.no_grad(), autocast(self.device, recipe.amp):
-                taught = self.teacher(clips)
-            term = distillation_loss(logits, taught, recipe.distill.temperature)
-            figures["loss_distill"] = term
-            loss = (1 - recipe.distill.weight) * loss + recipe.distill.weight * term
+            loss, figures["loss_distill"] = self.teacher.join(loss, logits, clips, recipe.amp)
         figures["loss"] = loss
         return loss, figures
 
@@ -317,7 +301,7 @@ class RecognitionTask(Task):
                 f"{segments} frames and tests on all of them; input.keep_tail_frames=true trains on all."
             )
 
-    def auxiliary(self, position: int) -> Iterator[tuple[SourceStream, dict[str, Any]]]:
+    def auxiliary(self, position: int) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Batches of the other sources that follow the main list's batch ``position``, counted from the run's start."""
         for stream in self.sources:
             if stream.due(position):
@@ -326,24 +310,10 @@ class RecognitionTask(Task):
 
     def before_validation(self, model: nn.Module) -> None:
         """Recompute the batch norm statistics, if the recipe says so."""
-        wanted = self.recipe.val.precise_bn_samples
-        if not wanted:
-            return
-        self.sampler.set_position(0)
-        batches = min(len(self.sampler), max(1, wanted // self.recipe.batch_size))
-        loader = make_loader(
-            self.dataset, batch_sampler=self.sampler, num_workers=self.recipe.num_workers, persistent=False
-        )
-        clips = (
-            normalize_clips(batch["frames"].flatten(0, 1), self.spec.mean, self.spec.std)
-            for batch in itertools.islice(prefetch(loader, self.device), batches)
-        )
+        if self.recipe.val.precise_bn_samples:
+            from clipwise.engine.batch_norm import measure_statistics
 
-        def forward(clips: torch.Tensor) -> None:
-            with autocast(self.device, self.recipe.amp):
-                self.model(clips)
-
-        precise_bn(self.model, clips, forward)
+            measure_statistics(self)
 
     def batch_names(self, batch: dict[str, Any]) -> list[str]:
         """File names of a batch, for error messages."""

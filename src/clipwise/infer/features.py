@@ -26,8 +26,7 @@ from clipwise.data.rescale import Rescale, rescale_features
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_checkpoint
-from clipwise.engine.device import pick_device
-from clipwise.engine.forward import autocast
+from clipwise.engine.device import autocast, pick_device
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.windows import FrameGrid, batches, read_windows
 from clipwise.models import contract

@@ -23,8 +23,7 @@ from torch import nn
 from clipwise.data.formats.feature_formats import SUFFIXES, check_features, read_feature_file
 from clipwise.data.rescale import rescale_features
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
-from clipwise.engine.device import pick_device
-from clipwise.engine.forward import autocast
+from clipwise.engine.device import autocast, pick_device
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, check_recognizer, model_hash, open_for
 from clipwise.infer.naming import SegmentClassifier

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from clipwise.data.dataset import ClipSpec
 from clipwise.engine.checkpoint import Passport
-from clipwise.engine.forward import score_clip
 from clipwise.infer.windows import FrameGrid, batches, read_windows
-from clipwise.tasks.logits import activate, activation_of
+from clipwise.tasks.logits import activate, activation_of, score_clip
 from clipwise.video.decode import VideoReader
 
 

@@ -19,10 +19,9 @@ from clipwise.data.dataset import ClipSpec
 from clipwise.data.videolist import VIDEO_SUFFIXES, is_video
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device
-from clipwise.engine.forward import score_clip
 from clipwise.errors import CheckpointError, DataError
 from clipwise.io.plugins import trusting
-from clipwise.tasks.logits import activation_of, average_views
+from clipwise.tasks.logits import activation_of, average_views, score_clip
 from clipwise.video.decode import VideoReader
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from clipwise.data.transforms import ClipPlan, normalize_clips
-from clipwise.engine.forward import autocast
+from clipwise.engine.device import autocast
 from clipwise.errors import ClipwiseError
 from clipwise.infer.predictor import Predictor
 from clipwise.infer.segments import WindowScores

@@ -1,4 +1,8 @@
-"""What a recognizer's logits become: losses, probabilities, one row for a video from its views, figures of a batch."""
+"""From clips to logits, and what logits become: a loss, probabilities, one row for a video from its views, figures of a batch.
+
+``score_clip`` is the one path from pixels to logits: validation, ``test``, ``predict`` and all that look at windows call it. At
+test it goes video by video, so the same file gets the same scores from each of them, bit for bit on a CPU.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import nn
 
+from clipwise.data.transforms import normalize_clips
 from clipwise.io.plugins import Registry
 
 Activation = Literal["softmax", "sigmoid"]
@@ -19,6 +25,37 @@ register_loss = LOSSES.register
 
 Logits are float32 (B, num_classes); targets (B,) class numbers, or (B, num_classes) where samples are mixed or have several labels.
 """
+
+AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_VIEW_BUDGET = 2**27  # pixels of input that go through the network at once unless the user says otherwise
+
+
+@torch.inference_mode()
+def score_clip(
+    model: nn.Module, frames: torch.Tensor, spec: Any, *, max_views: int | None = None, amp: str = "no"
+) -> torch.Tensor:
+    """Logits of all views, in bounded memory.
+
+    Args:
+        model: takes normalized clips; or uint8 frames, if its ``takes_frames`` says so (exported models).
+        frames: uint8 (B, V, T, H, W, C) on the model's device.
+        spec: the ``ClipSpec``, whose mean and std they are normalized by.
+        max_views: views that go through the network at once; None chooses by their size.
+        amp: "no", "bf16" or "fp16".
+
+    Returns:
+        float32 (B, V, num_classes).
+    """
+    batch, views = frames.shape[:2]
+    flat = frames.flatten(0, 1)
+    chunk = max_views or max(1, _VIEW_BUDGET // flat[0].numel())
+    takes_frames = getattr(model, "takes_frames", False)
+    logits = []
+    for part in flat.split(chunk):
+        clips = part if takes_frames else normalize_clips(part, spec.mean, spec.std)
+        with torch.autocast(frames.device.type, dtype=AMP_TYPES.get(amp), enabled=amp != "no"):
+            logits.append(model(clips).float())
+    return torch.cat(logits).view(batch, views, -1)
 
 
 def recognition_loss(
@@ -36,13 +73,6 @@ def recognition_loss(
     if multi_label:
         return F.binary_cross_entropy_with_logits(logits, labels.float())
     return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-
-
-def distillation_loss(logits: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """Kullback-Leibler divergence from the teacher's softened classes to the student's (Hinton et al. 2015)."""
-    student = F.log_softmax(logits.float() / temperature, dim=1)
-    target = F.log_softmax(teacher.float() / temperature, dim=1)
-    return F.kl_div(student, target, reduction="batchmean", log_target=True) * temperature**2
 
 
 def batch_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
