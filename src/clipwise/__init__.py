@@ -15,12 +15,14 @@ if TYPE_CHECKING:  # for type checkers and editors; _PUBLIC says the same at run
     from clipwise.data.videolist import VideoList
     from clipwise.engine.checkpoint import load_model
     from clipwise.engine.evaluate import TestResult
+    from clipwise.engine.model_factory import create_model, describe_model, list_models
+    from clipwise.engine.model_transforms import transforms_for
     from clipwise.engine.test import evaluate
     from clipwise.engine.train import RunResult, train
     from clipwise.errors import ClipwiseError
     from clipwise.infer.localize import localize
     from clipwise.infer.predictor import Prediction, Predictor, load
-    from clipwise.models.registry import create_model, list_models, register_model
+    from clipwise.models.registry import register_model
     from clipwise.recipe import Recipe, list_recipes, load_recipe
     from clipwise.tasks.logits import register_loss
     from clipwise.tasks.metrics import register_metric
@@ -40,6 +42,7 @@ __all__ = [
     "VideoList",
     "__version__",
     "create_model",
+    "describe_model",
     "evaluate",
     "list_models",
     "list_recipes",
@@ -55,6 +58,7 @@ __all__ = [
     "register_model",
     "register_transform",
     "train",
+    "transforms_for",
 ]
 
 _PUBLIC = {
@@ -67,9 +71,10 @@ _PUBLIC = {
     "RunResult": "clipwise.engine.train",
     "TestResult": "clipwise.engine.evaluate",
     "VideoList": "clipwise.data.videolist",
-    "create_model": "clipwise.models.registry",
+    "create_model": "clipwise.engine.model_factory",
+    "describe_model": "clipwise.engine.model_factory",
     "evaluate": "clipwise.engine.test",
-    "list_models": "clipwise.models.registry",
+    "list_models": "clipwise.engine.model_factory",
     "list_recipes": "clipwise.recipe",
     "load": "clipwise.infer.predictor",
     "load_model": "clipwise.engine.checkpoint",
@@ -83,6 +88,7 @@ _PUBLIC = {
     "register_model": "clipwise.models.registry",
     "register_transform": "clipwise.data.augment",
     "train": "clipwise.engine.train",
+    "transforms_for": "clipwise.engine.model_transforms",
 }
 
 

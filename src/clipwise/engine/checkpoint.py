@@ -261,31 +261,44 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: 
     model.load_state_dict(dict(tensors), strict=True)
 
 
-def load_model(path: str | Path, device: str | torch.device = "cpu", *, trust: bool = False) -> nn.Module:
+def load_model(
+    path: str | Path, device: str | torch.device = "cpu", *, model: nn.Module | None = None, trust: bool = False
+) -> nn.Module:
     """The checkpoint's model with its weights, in evaluation mode.
 
     Args:
         path: a ``.safetensors`` checkpoint.
         device: where the model goes.
+        model: the network to load the weights into, where it was handed to ``train`` as an object.
         trust: whether a model that does not come with clipwise may be imported.
+
+    Returns:
+        The model; its attribute ``passport`` is the checkpoint's.
 
     Raises:
         CheckpointError: the file can't be used.
         RecipeError: its model is not known, or not trusted.
     """
     with trusting(trust):
-        return load_model_and_passport(path, device)[0]
+        return load_model_and_passport(path, device, model=model)[0]
 
 
-def load_model_and_passport(path: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Passport]:
-    """:func:`load_model` and the passport that came with it."""
+def load_model_and_passport(
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    model: nn.Module | None = None,
+    model_args: Mapping[str, Any] | None = None,
+) -> tuple[nn.Module, Passport]:
+    """:func:`load_model` and the passport that came with it; ``model_args`` replace some of its own."""
     tensors, passport = read_checkpoint(path)
     try:
-        model = create_model(passport.model, **passport.model_args)
+        model = model or create_model(passport.model, **{**passport.model_args, **(model_args or {})})
     except (RuntimeError, MemoryError) as error:  # sizes that no memory holds, or below zero
         reason = str(error).split("\n")[0]
         raise CheckpointError(
             f"{path}: its passport's {passport.model} {passport.model_args} can't be made: {reason}."
         ) from None
     load_tensors(model, tensors, path)
+    model.passport = passport  # type: ignore[assignment]
     return model.eval().to(device), passport

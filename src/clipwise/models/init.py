@@ -114,3 +114,22 @@ def inflate_kernel(value: Tensor, shape: torch.Size) -> Tensor | None:
     if tuple(shape) == (out_channels, in_channels, time, k, k):
         return value.unsqueeze(2).expand(-1, -1, time, -1, -1) / time
     return None
+
+
+def adapt_first_conv(weight: Tensor, channels: int) -> Tensor:
+    """A trained first convolution for another number of input channels.
+
+    Args:
+        weight: (O, I, …), trained on I channels.
+        channels: N of the new input.
+
+    Returns:
+        (O, N, …): for one channel the sum over I, so that a gray image gives what its three equal channels gave; else the I channels
+        repeated in turn, times I / N, so that the response keeps its size.
+
+    Source: timm, ``adapt_input_conv``.
+    """
+    old = weight.shape[1]
+    if channels == 1:
+        return weight.sum(1, keepdim=True)
+    return weight[:, torch.arange(channels) % old] * (old / channels)
