@@ -22,7 +22,7 @@ def parameter_groups(
 
     Args:
         kind: ``all``: one group, decay on norms and biases too (SlowOnly, TSN, TPN in MMAction2);
-            ``no_norm_bias``: no decay on norms and biases;
+            ``no_norm_bias``: no decay on norms, biases and what a module names in ``no_weight_decay`` (scales);
             ``tsm``: TSM's seven groups (Lin et al. 2019; MMAction2's TSMOptimizerConstructor with fc_lr5): first
             convolution x1, its bias x2, other weights x1, their biases x2, norms x1 without decay, classifier x5,
             its bias x10; biases without decay.
@@ -37,7 +37,10 @@ def parameter_groups(
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
-            plain = kind == "all" or not (isinstance(module, _NORMS) or name.endswith("bias"))
+            small = (
+                isinstance(module, _NORMS) or name.endswith("bias") or name in getattr(module, "no_weight_decay", ())
+            )
+            plain = kind == "all" or not small
             stage = stages.get(id(parameter), top)
             factor = layer_decay ** (top - stage) if layer_decay else 1.0
             key = (plain, stage if layer_decay else 0)

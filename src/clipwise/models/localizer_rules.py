@@ -31,7 +31,9 @@ class LabeledVideo:
     Attributes:
         positions: n, of its features, before they are padded.
         covered_s: seconds that these positions divide.
-        segments: (G, 2) annotated starts and ends as shares of ``covered_s``.
+        first_s: second at which they begin.
+        duration_s: of the video, behind which nothing can be; ``covered_s`` if not given.
+        segments: (G, 2) annotated starts and ends as shares of ``covered_s``, from ``first_s`` on.
         labels: (G,) their class numbers.
     """
 
@@ -39,6 +41,8 @@ class LabeledVideo:
     covered_s: float
     segments: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
     labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    first_s: float = 0.0
+    duration_s: float | None = None
 
 
 @dataclass(frozen=True)

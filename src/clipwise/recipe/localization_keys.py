@@ -55,11 +55,58 @@ class Bmn(Strict):
     """Whose rule says which start-end pairs become proposals (``clipwise.tasks.proposals``)."""
 
 
+class Points(Strict):
+    """Localizers whose points name and span segments (ActionFormer, TriDet)."""
+
+    ranges: list[tuple[NonNegative, NonNegative]] | None = None
+    """For each level, the smallest and largest distance to a segment's farther end for which its points stand, in positions; 0-4, 4-8,
+    8-16, … if not given."""
+    radius: Positive = 1.5
+    """How far from a segment's middle its points may lie, in strides of their level."""
+    class_agnostic: bool = False
+    """Learn one class, whatever the labels say; something else names what is found. Needs `model_args.num_classes: 1`."""
+    label_smoothing: Fraction = 0.0
+    """Share of the label that is spread over all classes."""
+    distance_weight: NonNegative = 1.0
+    """Weight of the distances' term in the loss."""
+    iou_power: Annotated[NonNegative, Only("model", "tridet")] = 0.2
+    """The IoU of a positive point's segment, to this power, weighs its classification."""
+    loss_norm: Positive = 100.0
+    """First value of the running number of positive points that divides the loss."""
+    crop: tuple[Fraction, Fraction] = (0.9, 1.0)
+    """Share of a video that training sees; of one longer than `temporal_dim` it sees that many positions."""
+    crop_margin: NonNegative = 0.0
+    """Positions by which segments may reach over a crop's edges: half of a feature's clip, in positions."""
+    min_inside: Fraction = 0.5
+    """Smallest share of a segment that must lie in a crop for it to be learned there."""
+    min_candidate: Fraction = 0.001
+    """Score above which a point and class become a candidate."""
+    candidates: Count = 2000
+    """Most candidates of a level."""
+    min_length: NonNegative = 0.05
+    """Candidates must be longer, in positions."""
+
+
+_POINT_MODELS = Only("model", "actionformer", "tridet")
+
+
 class Nms(Strict):
     """Soft-NMS of the proposals."""
 
+    method: Annotated[Literal["gaussian", "linear", "vanilla", "hard"], _POINT_MODELS] = "gaussian"
+    """How a kept segment lowers the scores of those that overlap it (``clipwise.tasks.nms``)."""
     alpha: Positive = 0.4
     """Width of the Gaussian."""
+    threshold: Annotated[Fraction, Only("nms.method", "linear", "vanilla", "hard")] = 0.5
+    """IoU from which the other methods act."""
+    min_score: Annotated[Fraction, _POINT_MODELS] = 0.001
+    """Segments whose score falls below it leave."""
+    class_wise: Annotated[bool, _POINT_MODELS] = True
+    """Segments of different classes do not touch each other."""
+    voting: Annotated[Fraction | None, _POINT_MODELS] = None
+    """Each kept segment becomes the weighted mean of the candidates with at least this IoU; without `class_wise` only."""
+    voting_weights: Annotated[Literal["score_iou", "score"], _POINT_MODELS] = "score_iou"
+    """Weights of the vote: score times IoU (ActionFormer), or the score (TriDet)."""
     low: Fraction | None = None
     """Overlap threshold for neighbors of short proposals; the rule's own if not given."""
     high: Fraction = 0.9
@@ -87,5 +134,6 @@ class LocalizationRecipe(RunRecipe):
     val: LocalizationValidation = LocalizationValidation()
     nms: Nms = Nms()
     bmn: Annotated[Bmn, Only("model", "bmn")] = Bmn()
+    points: Annotated[Points, _POINT_MODELS] = Points()
 
     _consistent_localization = model_validator(mode="after")(consistent_localization)
