@@ -35,7 +35,7 @@ class Network:
         joint = getattr(recipe, "sync_bn", False) and several
         if joint:
             join_batch_norms(self.bare)
-        self.average = _average(self.bare, recipe.ema_decay) if recipe.ema_decay else None
+        self.average = _average(self.bare, recipe.ema_decay, recipe.optim.ema_ramp) if recipe.ema_decay else None
         self.sharding: Any = None
         self.model: Any = self.bare
         if recipe.parallel.mode == "fsdp" and several:
@@ -142,10 +142,11 @@ class Network:
         return self.sharding.gather(state) if self.sharding else state
 
 
-def _average(model: nn.Module, decay: float) -> AveragedModel:
+def _average(model: nn.Module, decay: float, ramp: bool = True) -> AveragedModel:
     """An exponential moving average of weights and statistics.
 
-    The decay rises from 0.1 as (1 + steps) / (10 + steps), so that a short run does not end on its first weights.
+    Args:
+        ramp: the decay rises from 0.1 as (1 + steps) / (10 + steps), so that a short run does not end on its first weights.
     """
 
     @torch.no_grad()
@@ -154,8 +155,11 @@ def _average(model: nn.Module, decay: float) -> AveragedModel:
         averages, values = ([getattr(t, "_local_tensor", t) for t in group] for group in (averages, values))
         if averages[0].is_floating_point():
             steps = int(count)
-            torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + steps) / (10 + steps)))
+            torch._foreach_lerp_(averages, values, 1 - (min(decay, (1 + steps) / (10 + steps)) if ramp else decay))
         else:
             torch._foreach_copy_(averages, values)
 
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    if not ramp:  # the first weights count; else the first update would be a copy
+        average.n_averaged.fill_(1)
+    return average

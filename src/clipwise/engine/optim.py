@@ -113,6 +113,8 @@ class Schedule:
     def __init__(self, recipe: RunRecipe, steps_per_epoch: int):
         self.recipe, self.steps_per_epoch = recipe, max(steps_per_epoch, 1)
         self.warmup_steps = recipe.warmup_epochs * self.steps_per_epoch
+        if recipe.schedule.warmup_to_last:
+            self.warmup_steps = max(self.warmup_steps - 1, 0)
         self.floor = recipe.schedule.min_lr / recipe.lr
 
     def factor(self, step: int) -> float:

@@ -83,11 +83,10 @@ class ActionFormer(nn.Module):
         if padding not in ("published", "opentad"):
             raise ClipwiseError(f"padding was {padding!r}; use 'published' or 'opentad'")
         self.feat_dim, self.temporal_dim, self.num_levels = feat_dim, temporal_dim, num_levels
-        block = {"width": width, "num_heads": num_heads, "drop_path": drop_path}
         self.backbone = Pyramid(
             Embedding(feat_dim, width, temporal_dim if positions else None, padding),
-            [TransformerBlock(window=windows[0], stride=1, **block) for _ in range(num_stem)],
-            [TransformerBlock(window=w, stride=2, **block) for w in windows[1:]],
+            [TransformerBlock(width, num_heads, windows[0], 1, drop_path) for _ in range(num_stem)],
+            [TransformerBlock(width, num_heads, w, 2, drop_path) for w in windows[1:]],
             width,
             norm_eps(padding),
         )
@@ -148,7 +147,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, num_heads: int, window: int, stride: int):
         super().__init__()
-        self.heads, self.half = num_heads, window // 2 if window > 1 else None
+        self.heads, self.reach = num_heads, window // 2 if window > 1 else None
         self.query, self.key, self.value = (Projection(width, stride) for _ in range(3))
         self.out = nn.Conv1d(width, width, 1)
 
@@ -161,10 +160,10 @@ class Attention(nn.Module):
         closed = (
             mask[:, :, None] - 1
         ) * 1e4  # (B, 1, 1, T): 0 for keys of the video, far below any score in the padding
-        if self.half is None:
+        if self.reach is None:
             mixed = torch.softmax(query @ key.transpose(2, 3) + closed, dim=-1) @ value
         else:
-            mixed = band_attention(query, key, value, closed, self.half)
+            mixed = band_attention(query, key, value, closed, self.reach)
         return self.out(mixed.transpose(2, 3).flatten(1, 2)) * mask
 
 

@@ -9,6 +9,7 @@ Letters: B batch, F feature dimension, n positions of a video, P points of all l
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -56,7 +57,7 @@ class PointRules(LocalizerRules):
                 f"points.class_agnostic: the network has {self.num_classes} classes; set model_args.num_classes=1."
             )
         edges = [0.0, *(4.0 * 2**level for level in range(self.num_levels - 1)), 10_000.0]
-        self.ranges = tuple(map(tuple, self.keys.ranges or zip(edges, edges[1:])))
+        self.ranges = tuple(map(tuple, self.keys.ranges or itertools.pairwise(edges)))
         if len(self.ranges) != self.num_levels:
             raise RecipeError(f"points.ranges has {len(self.ranges)} pairs; the network has {self.num_levels} levels.")
         if recipe.input.rescale != "none":  # type: ignore[union-attr]

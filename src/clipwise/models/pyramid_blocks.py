@@ -26,7 +26,7 @@ PRIOR = 0.01  # probability that a class's bias starts with: most points show no
 class MaskedConv(nn.Conv1d):
     """Convolution that keeps the length (divided by the stride), and whose padding is 0."""
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         """``x`` (B, C, T) -> (B, C', T / stride); ``mask`` (B, 1, T / stride) is that of the output."""
         return super().forward(x) * mask
 
@@ -125,7 +125,7 @@ class Head(nn.Module):
         self.layers = nn.ModuleList([ConvNormReLU(width, hidden, padding), ConvNormReLU(hidden, hidden, padding)])
         self.last = masked_conv(hidden, outputs, bias=True)
         self.masked = padding == "published"
-        nn.init.constant_(self.last.bias, 0.0 if prior is None else -math.log((1 - prior) / prior))  # type: ignore[arg-type]
+        nn.init.constant_(self.last.bias, 0.0 if prior is None else -math.log((1 - prior) / prior))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         for layer in self.layers:

@@ -16,10 +16,8 @@ Letters: B batch, F feature dimension, T positions of a level, C channels, K cla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,7 +39,7 @@ from clipwise.models.pyramid_blocks import (
     split_mask,
 )
 from clipwise.models.registry import register_model
-from clipwise.tasks.point_targets import PointTargets, distance_loss, iou_of_distances
+from clipwise.tasks.point_targets import PointTargets, iou_of_distances
 
 __all__ = ["TriDet", "TriDetRules", "tridet"]
 
@@ -55,7 +53,7 @@ class TriDet(nn.Module):
         temporal_dim: T of the longest training sequence; shorter ones are padded to it.
         width: C.
         head_width: channels of the heads; C if not given.
-        mlp_width: hidden channels of the blocks' MLP; 4 C if not given.
+        mlp_width: hidden channels of the blocks' MLP.
         num_levels: of the pyramid.
         num_stem: blocks below it.
         window: kernel of the near convolution of the branch's blocks (the stem's is 1).
@@ -77,7 +75,7 @@ class TriDet(nn.Module):
         temporal_dim: int = 2304,
         width: int = 512,
         head_width: int | None = None,
-        mlp_width: int | None = None,
+        mlp_width: int = 768,
         num_levels: int = 6,
         num_stem: int = 2,
         window: int = 1,
@@ -98,11 +96,14 @@ class TriDet(nn.Module):
             raise ClipwiseError(f"padding was {padding!r}; use 'published' or 'opentad'")
         self.feat_dim, self.temporal_dim, self.num_levels = feat_dim, temporal_dim, num_levels
         self.num_bins, self.input_noise = num_bins, input_noise
-        block = {"width": width, "mlp_width": mlp_width or 4 * width, "reach": reach, "conv_std": conv_std}
+
+        def block(window: int, stride: int, drop: float) -> SGPBlock:
+            return SGPBlock(width, mlp_width, window, reach, stride, drop, conv_std)
+
         self.backbone = Pyramid(
             Embedding(feat_dim, width, temporal_dim if positions else None, padding),
-            [SGPBlock(window=1, stride=1, drop_path=0.0, **block) for _ in range(num_stem)],
-            [SGPBlock(window=window, stride=2, drop_path=drop_path, **block) for _ in range(num_levels - 1)],
+            [block(1, 1, 0.0) for _ in range(num_stem)],
+            [block(window, 2, drop_path) for _ in range(num_levels - 1)],
             width,
             norm_eps(padding),
         )
@@ -242,3 +243,9 @@ class TriDetRules(PointRules):
     def focal_weights(self, found: Tensor, wanted: Tensor) -> Tensor | None:
         """IoU of the pairs to a power. # differs: IoUs below 1e-8, whose gradient is infinite, count as that."""
         return iou_of_distances(found, wanted).clamp(min=1e-8) ** self.recipe.points.iou_power  # type: ignore[union-attr]
+
+
+@register_model(task="localization", rules=TriDetRules)
+def tridet(feat_dim: int = 2048, num_classes: int = 20, temporal_dim: int = 2304, **model_args) -> TriDet:
+    """TriDet; the defaults are THUMOS14's with I3D features."""
+    return TriDet(feat_dim, num_classes, temporal_dim, **model_args)

@@ -84,6 +84,8 @@ class Optim(Strict):
     """Learning rate of a stage is multiplied by this for each stage between it and the head."""
     fused: bool = False
     """Let one kernel do the whole optimizer step."""
+    ema_ramp: Annotated[bool, Only("ema_decay")] = True
+    """`ema_decay` rises from 0.1 over the first steps; false: it holds from the first step on, as in the papers."""
     loss_scale: Annotated[Positive | None, Only("amp", "fp16")] = None
     """Fixed loss scale of `amp: fp16`; dynamic if not given."""
 
@@ -101,6 +103,8 @@ class Schedule(Strict):
     """How often the schedule (not the warm-up) moves."""
     warmup_start: Annotated[Fraction, Only("warmup_epochs")] = 0.1
     """Factor at which the warm-up starts."""
+    warmup_to_last: Annotated[bool, Only("warmup_epochs")] = False
+    """The last step of the warm-up has the whole learning rate already (ActionFormer, TriDet), not the first one after it."""
     after_warmup: Annotated[bool, Only("warmup_epochs")] = False
     """Start the schedule after the warm-up (MMAction2 1.x) instead of under it (0.x)."""
 
