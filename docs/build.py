@@ -42,6 +42,7 @@ NAV = {
         "更多": ["faq", "hub", "dependencies", "policy"],
     },
 }  # fmt: skip
+GENERATED = {"api.md", "recipe_table.md", "recipe_keys.md", "mmaction2_keys.md", "paddlevideo_keys.md"}
 HEAD = {  # of generated pages
     "en": "<!-- made by docs/build.py -->\n",
     "zh": "<!-- 由 docs/build.py 生成 -->\n",
