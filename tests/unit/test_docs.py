@@ -32,7 +32,8 @@ def command_lines(page: Path) -> list[list[str]]:
             line = re.sub(r"\s+#\s.*", "", line)  # a comment
             match = re.search(r"(?:^|\bclipwise(?::cuda)? |-m )clipwise (.+)", line) or re.match(r"clipwise (.+)", line)
             if match and "…" not in match[1] and "|" not in match[1].split(">")[0]:
-                found.append(shlex.split(match[1].split(">")[0].rstrip("'")))
+                text = match[1].split(">")[0]
+                found.append(shlex.split(text.rstrip("'") if text.count("'") % 2 else text))
     return found
 
 
