@@ -47,6 +47,8 @@ VERBS = {
     "prepare": ("", "index, resize, extract frames or flow, make lists or shards"),
     "convert": ("json trust", "read checkpoints of MMAction2, TSN, TSM, TPN, BMN, Paddle, torchvision"),
     "export": ("device json trust", "write ONNX, torch.export or OpenVINO, compared with the original"),
+    "push": ("json", "put a checkpoint on the Hugging Face Hub, with a model card"),
+    "pull": ("json", "download a checkpoint from the Hugging Face Hub"),
     "bench": ("device json trust", "measure speed and memory"),
     "info": ("json trust", "describe a model, a recipe or a checkpoint"),
     "recipes": ("json", "list the packaged recipes"),
@@ -146,6 +148,10 @@ def _module_of(verb: str) -> ModuleType:
 
 
 def _run(verb: str, rest: Sequence[str]) -> int:
+    if verb not in ("push", "pull") and any("hf://" in word for word in rest):
+        from clipwise.io.hub import fetched
+
+        rest = [fetched(word) for word in rest]
     parser = make_parser(verb)
     parser.words = rest
     # Intermixed: `train RECIPE --data X lr=0.1` has words before and after options.

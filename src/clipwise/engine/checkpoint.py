@@ -150,6 +150,10 @@ _DAMAGED = "Copy it again from where it came from, or use another checkpoint of 
 
 @contextlib.contextmanager
 def _open(path: str | Path):
+    if isinstance(path, str) and path.startswith("hf://"):
+        from clipwise.io.hub import fetch
+
+        path = fetch(path)
     path = Path(path)
     if path.is_dir():
         inside = sorted(path.glob("*.safetensors"))

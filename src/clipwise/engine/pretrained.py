@@ -30,7 +30,8 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None, *, as_it
 
     Args:
         checkpoint: a path, which is taken as it is; a name in the zoo, which is downloaded and converted once; or an address
-            (``https://…``), which is that of a name, or is downloaded once and then taken like a path.
+            (``https://…``), which is that of a name, or is downloaded once and then taken like a path; or a place on the
+            hub (``hf://org/name``).
         recipe: model, preprocessing and test protocol of another project's file, which is converted (and kept in the cache);
             without one they are taken from what the file tells, with a warning that says so.
         as_it_is: leave another project's file as it is, if there is no recipe.
@@ -43,6 +44,10 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None, *, as_it
     """
     if str(checkpoint).startswith(("https://", "http://")):
         checkpoint = _at_address(str(checkpoint))
+    elif str(checkpoint).startswith("hf://"):
+        from clipwise.io.hub import fetch
+
+        checkpoint = fetch(str(checkpoint))
     path = Path(checkpoint)
     weights = find_weights(str(checkpoint))
     if path.is_file() and is_video(path.name):

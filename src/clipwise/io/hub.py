@@ -1,0 +1,126 @@
+"""Checkpoints on the Hugging Face Hub: ``hf://org/name``, ``hf://org/name@revision``, ``hf://org/name/best.safetensors``.
+
+The hub's own library keeps what was downloaded (``$HF_HOME``), finds tokens (``hf auth login``, ``$HF_TOKEN``), and honors
+``$HF_ENDPOINT`` and ``$HF_HUB_OFFLINE``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipwise.errors import CheckpointError, WorkError
+
+PREFIX = "hf://"
+WEIGHTS = "model.safetensors"
+_SOURCE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([^/\s]+(?:/\d+)?))?(?:/(\S+))?")  # refs/pr/1 is written pr/1
+
+
+@dataclass(frozen=True)
+class HubPlace:
+    """A repository of the hub, and perhaps a file in it.
+
+    Attributes:
+        repo: ``org/name``.
+        revision: branch, tag or commit; None for the main branch.
+        file: a path in it; None for the weights by their usual name.
+    """
+
+    repo: str
+    revision: str | None = None
+    file: str | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"{PREFIX}{self.repo}{'@' + self.revision if self.revision else ''}{'/' + self.file if self.file else ''}"
+        )
+
+
+def hub_place(source: str) -> HubPlace:
+    """What an ``hf://`` source names.
+
+    Raises:
+        CheckpointError: it does not have that form.
+    """
+    match = _SOURCE.fullmatch(source)
+    if match is None or ".." in source:
+        raise CheckpointError(
+            f"{source!r} is no place on the hub; the form is hf://org/name, hf://org/name@revision, hf://org/name/file."
+        )
+    return HubPlace(*match.groups())
+
+
+def fetch(source: str) -> Path:
+    """The local copy of a file on the hub, downloaded unless this revision of it is in the hub's cache.
+
+    Args:
+        source: see the module.
+
+    Raises:
+        CheckpointError: no such repository, revision or file, no permission, or not reachable and not in the cache.
+    """
+    from huggingface_hub import hf_hub_download
+
+    place = hub_place(source)
+    with said(place):
+        return Path(
+            hf_hub_download(
+                place.repo, place.file or WEIGHTS, revision=place.revision, endpoint=os.environ.get("HF_ENDPOINT")
+            )
+        )
+
+
+def fetched(word: str) -> str:
+    """A word of a command line, in which the ``hf://`` source (also behind ``--option=`` or ``key=``) is replaced by its local copy."""
+    head, prefix, rest = word.partition(PREFIX)
+    if not prefix or not re.fullmatch(r"(?:--?[\w-]+=|[\w.]+=)?", head):
+        return word
+    return f"{head}{fetch(prefix + rest)}"
+
+
+@contextmanager
+def said(place: HubPlace) -> Iterator[None]:
+    """Errors of the hub's library as one sentence of ours.
+
+    Raises:
+        CheckpointError: the source is wrong or not allowed.
+        WorkError: the network failed.
+    """
+    from huggingface_hub import errors
+
+    where = os.environ.get("HF_ENDPOINT") or "huggingface.co"
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise CheckpointError(
+            f"{place}: access must be asked for on {where}/{place.repo}; then log in: hf auth login"
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise CheckpointError(
+            f"{place}: {where} has no {place.repo}, or it is private. Log in for private ones: hf auth login (or set HF_TOKEN)."
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise CheckpointError(f"{place}: {place.repo} has no revision {place.revision!r}.") from None
+    except errors.LocalEntryNotFoundError:
+        raise CheckpointError(
+            f"{place} is not in the hub's cache, and {where} was not reached (offline, or HF_HUB_OFFLINE is set)."
+        ) from None
+    except errors.EntryNotFoundError:
+        raise CheckpointError(
+            f"{place}: {place.repo} has no file {place.file or WEIGHTS}. Name one: hf://{place.repo}/FILE"
+        ) from None
+    except errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", 0)
+        if status in (401, 403):
+            raise CheckpointError(
+                f"{place}: not allowed by {where} ({status}). Log in with a token that may: hf auth login"
+            ) from None
+        raise WorkError(f"{place}: {where} answered {status}: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        raise WorkError(f"{place}: {where} was not reached ({error}).") from None
+    except ValueError as error:  # a name that the hub does not allow, metadata that it refuses
+        raise CheckpointError(f"{place}: {str(error).splitlines()[0]}") from None
