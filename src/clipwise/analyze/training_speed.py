@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import platform
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,10 +21,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from clipwise.analyze.measure import start_memory, synchronize
+from clipwise.analyze.measure import start_memory
 from clipwise.analyze.peak import matmul_peak
+from clipwise.analyze.step_timing import Marks, copy_ms, take_steps, warm_up
+from clipwise.analyze.training_advice import advise, reading_gain, waits
 from clipwise.data.loader import prefetch, to_device
-from clipwise.engine.device import choose_kernels, make_accelerator, peak_memory_mb, seed_everything, world
+from clipwise.engine.device import choose_kernels, from_first, make_accelerator, peak_memory_mb, seed_everything, world
 from clipwise.engine.log import RunLog
 from clipwise.engine.task import task_class
 from clipwise.engine.train import Run
@@ -114,7 +116,7 @@ def measure_training(
         data: folder or list; needed but for ``device``.
         device: ``cpu`` to keep off an accelerator.
         repeats, min_s, min_steps: so often so many seconds and steps.
-        warmup: steps that are not timed; more are taken where the data is real, so that the workers run at their pace.
+        warmup: steps that are not timed; from files more, until the workers have used up their head start.
         peak_tflops: the device's matrix product, if it was measured before.
 
     Raises:
@@ -144,24 +146,23 @@ def measure_training(
         marks = Marks(place)
         start_memory(place)
         with marks.around(run):
-            taken = _steps(run, batches, marks, warmup, 0.0)
-            speeds, step_s = [], []
+            warm_up(run, batches, marks, max(warmup, 3 * recipe.num_workers) if source == "files" else warmup)
+            probe = take_steps(run, batches, marks, min_steps)
+            # all processes take the same number of steps: they wait for each other in each of them
+            per_repeat = from_first(max(min_steps, math.ceil(min_s / probe)))
             marks.clear()
-            per_repeat = max(min_steps, 1)
-            for number in range(repeats):
-                began, before = time.perf_counter(), taken
-                taken += _steps(run, batches, marks, per_repeat, min_s if number == 0 else 0.0)
-                seconds = time.perf_counter() - began
-                if number == 0:  # the others take as many steps as the first one found to fill its time
-                    per_repeat = taken - before
-                step_s.append(seconds / (taken - before))
-                speeds.append(recipe.batch_size * world()[1] / step_s[-1])
+            step_s = [take_steps(run, batches, marks, per_repeat) for _ in range(repeats)]
+            speeds = [recipe.batch_size * world()[1] / seconds for seconds in step_s]
         run.check_finite()
         run.watchdog.close()
         ms = marks.milliseconds()
         ms["copy"] = copy_ms(batches, place) if place.type != "cpu" else 0.0
         memory = peak_memory_mb()
         classes = getattr(task, "num_classes", None) or plan.num_classes
+        clips = getattr(task, "train_videos", None) if hasattr(task, "spec") and source == "files" else None
+        paths = (
+            [clips.path(n) for n in range(min(len(clips), 3))] if clips is not None and clips.kind == "video" else []
+        )
         flops = training_flops(lambda: build_model(recipe, classes), plan.train)
         del run, task, batches
     precision = precision_of(recipe, place)
@@ -184,7 +185,7 @@ def measure_training(
         device=device_name(place),
         versions=versions(),
     )
-    speed.advice = advise(speed, recipe)
+    speed.advice = advise(speed, recipe, reading_gain(recipe, paths) if paths and waits(speed) else None)
     return speed
 
 
@@ -243,121 +244,6 @@ def _epochs(run: Run) -> Any:
                 yield batch
         if not whole:
             raise DataError(f"the data has fewer samples than batch_size {run.recipe.batch_size}.")
-
-
-def _steps(run: Run, batches: Iterator[dict[str, Any]], marks: Marks, count: int, min_s: float) -> int:
-    """Take at least so many steps in at least so many seconds; how many it were. The device is idle before and after."""
-    synchronize(run.accelerator.device)
-    began = time.perf_counter()
-    for taken in itertools.count(1):
-        asked = time.perf_counter()
-        batch = next(batches)
-        marks.waited(time.perf_counter() - asked)
-        run.schedule.set(run.network.optimizer, run.step)
-        marks.mark("start")
-        run.learn(batch, (0, run.step), 1, True)
-        run.step += 1
-        # The loop itself looks at a loss one step late. So does this: the clock is not far ahead of the device.
-        if taken >= count and time.perf_counter() - began >= min_s:
-            synchronize(run.accelerator.device)
-            return taken
-    raise AssertionError("unreachable")
-
-
-class Marks:
-    """Times between the parts of steps: of the device's queue where it has one, else of the clock."""
-
-    PARTS = ("forward", "backward", "optimizer")
-
-    def __init__(self, device: torch.device):
-        self.device = device
-        self.clear()
-
-    def clear(self) -> None:
-        self.times: list[tuple[str, Any]] = []
-        self.waits: list[float] = []
-
-    def waited(self, seconds: float) -> None:
-        self.waits.append(seconds)
-
-    def mark(self, name: str) -> None:
-        if self.device.type == "cpu":
-            self.times.append((name, time.perf_counter()))
-            return
-        event = torch.Event(device=self.device.type, enable_timing=True)
-        event.record()
-        self.times.append((name, event))
-
-    @contextmanager
-    def around(self, run: Run) -> Iterator[None]:
-        """Let the run's own loss, backward pass and optimizer step leave a mark behind them."""
-        places = (
-            (run.task, "loss", "forward"),
-            (run.accelerator, "backward", "backward"),
-            (run.network, "step", "optimizer"),
-        )
-        originals = [getattr(owner, attribute) for owner, attribute, _ in places]
-
-        def marked(call: Any, name: str) -> Any:
-            def method(*args: Any, **kwargs: Any) -> Any:
-                result = call(*args, **kwargs)
-                self.mark(name)
-                return result
-
-            return method
-
-        for (owner, attribute, name), call in zip(places, originals):
-            setattr(owner, attribute, marked(call, name))
-        try:
-            yield
-        finally:
-            for owner, attribute, _ in places:
-                delattr(owner, attribute)
-
-    def milliseconds(self) -> dict[str, float]:
-        """Means over the steps; the device must be idle."""
-        sums = dict.fromkeys(self.PARTS, 0.0)
-        for (_, before), (name, after) in itertools.pairwise(self.times):
-            if name in sums:
-                sums[name] += 1000 * (after - before) if self.device.type == "cpu" else before.elapsed_time(after)
-        steps = max(len(self.waits), 1)
-        return {"data": 1000 * sum(self.waits) / steps, **{name: total / steps for name, total in sums.items()}}
-
-
-def copy_ms(batches: Iterator[dict[str, Any]], device: torch.device, runs: int = 10) -> float:
-    """Milliseconds of copying one batch from pinned memory, alone."""
-    batch = {k: v.cpu().pin_memory() for k, v in next(batches).items() if isinstance(v, torch.Tensor)}
-    to_device(batch, device)
-    synchronize(device)
-    began = time.perf_counter()
-    for _ in range(runs):
-        to_device(batch, device)
-    synchronize(device)
-    return 1000 * (time.perf_counter() - began) / runs
-
-
-def advise(speed: TrainingSpeed, recipe: Recipe) -> list[str]:
-    """What to change, largest gain first; empty where nothing stands out."""
-    advice = []
-    data, step = speed.ms["data"], speed.step_ms
-    if speed.source == "files" and data > 0.05 * step:
-        advice.append(
-            f"data loading is the bottleneck: {data:.1f} of {step:.1f} ms of a step are spent waiting for it. Store the videos at the size that "
-            f"is trained on (`clipwise prepare resize`), or give more num_workers than {recipe.num_workers}."
-        )
-    if "cpu" not in speed.device and speed.precision in ("fp32", "tf32"):
-        advice.append("amp=bf16 uses the matrix units at twice TF32's rate and halves the activations.")
-    if "cpu" not in speed.device and speed.ms["optimizer"] > 0.15 * step:
-        advice.append(
-            f"the optimizer takes {speed.ms['optimizer']:.1f} of {step:.1f} ms whatever the batch: a larger batch_size pays."
-        )
-    if "cpu" not in speed.device and hasattr(torch.accelerator, "get_memory_info"):  # not in torch 2.11
-        total = torch.accelerator.get_memory_info()[1] / 2**20
-        if speed.memory_mb < 0.4 * total:
-            advice.append(
-                f"{speed.memory_mb:,} of {total:,.0f} MB of the device's memory are used: try a larger batch_size."
-            )
-    return advice
 
 
 def device_name(device: torch.device) -> str:

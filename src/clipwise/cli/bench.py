@@ -4,6 +4,7 @@
   clipwise bench runs/mine/best.safetensors --data my_videos/val.txt    and from file to scores
   clipwise bench best.onnx
   clipwise bench best.safetensors --data val.txt --frontier --limit 50 --clips 1 3 10 --crops center three
+  clipwise bench RECIPE --train [--data DATA] batch_size=32 amp=bf16    training steps: where their time goes, what to change
 
 "inference time (video/s)" is batch 1 with all views of the test protocol, frames already on the device. A model or
 recipe is measured with random weights. Memory is the peak of tensors on an accelerator, of the process on a CPU machine.
@@ -28,8 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=int, default=10, help="calls of the model at least (default 10)")
     parser.add_argument("--seconds", type=float, default=3.0, help="time of them at least (default 3)")
     parser.add_argument("--max-views", type=count, metavar="N", help="views that go through the network at once")
-    parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
+    parser.add_argument(
+        "--amp", choices=("bf16", "fp16", "no"), help="mixed precision (default: no; with --train the recipe's)"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads")
+    training = parser.add_argument_group("training")
+    training.add_argument("--train", action="store_true", help="time training steps; with --data also on real files")
+    training.add_argument("--repeats", type=count, default=3, help="measurements whose median counts (default 3)")
     frontier = parser.add_argument_group("frontier")
     frontier.add_argument("--frontier", action="store_true", help="accuracy against time over the settings below")
     frontier.add_argument("--clips", nargs="+", type=int, metavar="N", help="clips of a video (segments for TSN)")
@@ -51,7 +57,11 @@ def run(args: argparse.Namespace) -> int:
         import torch
 
         torch.set_num_threads(args.threads)
-    target = open_target(args.what, args.overrides, args.device, args.amp, args.max_views)
+    if args.train:
+        from clipwise.cli.bench_train import time_training
+
+        return time_training(args)
+    target = open_target(args.what, args.overrides, args.device, args.amp or "no", args.max_views)
     if args.frontier:
         return _frontier(args, target)
     return _speed(args, target)
