@@ -14,8 +14,8 @@ from clipwise.errors import CheckpointError, RecipeError
 from clipwise.models import create_model
 from clipwise.models.init import load_imagenet
 from clipwise.models.non_local import NonLocal
-from clipwise.models.temporal_shift import TemporalShift
 from clipwise.models.tpn import AuxiliaryHead, Pyramid, initialize_neck
+from clipwise.models.tsm import TemporalShift
 
 
 @pytest.fixture(scope="module")
@@ -346,11 +346,9 @@ def test_the_exported_shift_is_the_same(monkeypatch, reverse, online):
 @pytest.mark.parametrize("mode", ["embedded_gaussian", "dot_product"])
 def test_a_new_non_local_block_is_the_identity(mode):
     """The paper's initialization: the norm that closes the branch starts at zero."""
-    from clipwise.models.non_local import initialize_non_local
-
     torch.manual_seed(0)
     block = NonLocal(16, mode)
-    initialize_non_local(block)
+    block.initialize()
     x = torch.randn(8, 16, 6, 6)
     assert torch.equal(block(x, 4), x)
     assert block.theta.weight.std().item() == pytest.approx(0.01, rel=0.2)

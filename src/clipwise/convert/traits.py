@@ -12,6 +12,7 @@ from clipwise.models.recognizer import Recognizer
 from clipwise.models.registry import model_arguments
 from clipwise.models.resnet import DEPTHS
 from clipwise.models.tpn import TPN
+from clipwise.models.tsm import TemporalShift
 
 
 def traits_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -91,8 +92,8 @@ def hidden_settings(model: nn.Module) -> dict[str, Any]:
         return {}
     body = model.backbone
     found: dict[str, Any] = {}
-    if body.shift_div:
-        found |= {"shift_div": body.shift_div, "num_segments": model.num_segments}
+    if shift := shift_of(model):
+        found |= {"shift_div": shift.div, "num_segments": model.num_segments}
     if body.is_3d:
         found |= {"with_pool1": body.with_pool1, "with_pool2": body.with_pool2}
     attention = next((module for module in body.modules() if isinstance(module, NonLocal)), None)
@@ -104,6 +105,11 @@ def hidden_settings(model: nn.Module) -> dict[str, Any]:
         scales = [int(op.scale) for op in model.neck.temporal]  # type: ignore[arg-type]
         found |= {"flow": model.neck.flow, "temporal_scales": scales}
     return found
+
+
+def shift_of(model: Recognizer) -> TemporalShift | None:
+    """One of a TSM's shifts, which are all alike."""
+    return next((module for module in model.modules() if isinstance(module, TemporalShift)), None)
 
 
 def spans_time(weight: Tensor) -> bool:

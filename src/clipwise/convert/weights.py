@@ -31,7 +31,7 @@ from clipwise.convert.layouts import (
     Translation,
     recognize_format,
 )
-from clipwise.convert.traits import hidden_settings
+from clipwise.convert.traits import hidden_settings, shift_of
 from clipwise.errors import CheckpointError
 from clipwise.io.foreign import ForeignCheckpoint, read_foreign_checkpoint, split_checkpoint
 from clipwise.models import create_model, list_models
@@ -286,7 +286,8 @@ def _conflicts(source_format: str, traits: Mapping[str, Any], model: nn.Module) 
         return [f"the file holds a recognizer, the model is {_describe(model)}"]
     out = []
     body = model.backbone
-    shifts = body.shift_div > 0
+    shift = shift_of(model)
+    shifts = shift is not None
     if traits["time"] == "shift" and not shifts:
         out.append("the file's network shifts channels over time (TSM), the model does not")
     if traits["time"] == "none" and shifts:
@@ -301,11 +302,11 @@ def _conflicts(source_format: str, traits: Mapping[str, Any], model: nn.Module) 
         for key in ("shift_place", "shift_downsample", "temporal_pool"):
             if getattr(body, key) != traits[key]:
                 out.append(f"the file's network has {key}={traits[key]!r}, the model {getattr(body, key)!r}")
-    if shifts and body.online_shift and source_format != CLIPWISE:
+    if shift and shift.online and source_format != CLIPWISE:
         out.append("the file's network shifts both ways, the model only from the past (online_shift=True)")
-    if shifts and source_format in (PADDLE1, PADDLE2) and not body.reverse_shift:
+    if shift and source_format in (PADDLE1, PADDLE2) and not shift.reverse:
         out.append("Paddle's shift runs the other way: make the model with reverse_shift=True")
-    if shifts and source_format in (MMACTION2, TSM_ORIGINAL, TPN_ORIGINAL) and body.reverse_shift:
+    if shift and source_format in (MMACTION2, TSM_ORIGINAL, TPN_ORIGINAL) and shift.reverse:
         out.append("the model was made with reverse_shift=True, which only Paddle's files need")
     return out
 
@@ -329,7 +330,7 @@ def _named_otherwise(source: Source, source_format: str, model: nn.Module) -> li
         or not isinstance(model, Recognizer)
     ):
         return []
-    name, shifts = source.path.stem.lower(), model.backbone.shift_div > 0
+    name, shifts = source.path.stem.lower(), shift_of(model) is not None
     if "tsm" in name and not shifts:
         return [f"the file is named {source.path.name}, and TSM shifts channels over time; the model does not"]
     if "tsn" in name and shifts:

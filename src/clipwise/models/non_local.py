@@ -78,26 +78,25 @@ class NonLocal(nn.Module):
         y = y.unflatten(1, (num_frames, h, w)).flatten(0, 1).permute(0, 3, 1, 2)  # (B·T, I, H, W)
         return x + self.bn(self.out(y))
 
+    @torch.no_grad()
+    def initialize(self) -> None:
+        """N(0, 0.01) for g, theta, phi; the closing norm starts at zero, so that the block starts as the identity.
+
+        differs: MMAction2 without ImageNet weights overwrites this with Kaiming weights and a closing norm of one
+        (tests/parity/test_recognition_blocks.py); the paper starts from the identity, and so do we in every case.
+        """
+        for name, module in self.named_children():
+            if isinstance(module, nn.Conv2d):
+                if name == "out":
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                else:
+                    nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        self.bn.weight.zero_()
+        self.bn.bias.zero_()
+
 
 def _positions(x: Tensor, num_frames: int) -> Tensor:
     """(B·T, C, H, W) -> (B, T·H·W, C)."""
     return x.permute(0, 2, 3, 1).unflatten(0, (-1, num_frames)).flatten(1, 3)
-
-
-def initialize_non_local(block: NonLocal) -> None:
-    """N(0, 0.01) for g, theta, phi; the closing norm starts at zero, so that the block starts as the identity.
-
-    differs: MMAction2 without ImageNet weights overwrites this with Kaiming weights and a closing norm of one
-    (tests/parity/test_recognition_blocks.py); the paper starts from the identity, and so do we in every case.
-    """
-    for name, module in block.named_children():
-        if isinstance(module, nn.Conv2d):
-            if name == "out":
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            else:
-                nn.init.normal_(module.weight, std=0.01)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    with torch.no_grad():
-        block.bn.weight.zero_()
-        block.bn.bias.zero_()

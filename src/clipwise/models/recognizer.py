@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from clipwise.errors import DataError
 from clipwise.models.contract import InputSpec, SpatialMap, Stage
-from clipwise.models.non_local import NonLocal, initialize_non_local
 from clipwise.models.resnet import Block, ResNet
 
 
@@ -175,13 +174,14 @@ def initialize_backbone(backbone: ResNet, *, zero_init_residual: bool) -> None:
     | convolutions | Kaiming normal, fan out, gain of ReLU |
     | norms | weight 1, bias 0 |
     | norm that closes a residual branch | weight 0 if ``zero_init_residual`` (SlowOnly; MMAction2's 2-D nets do not) |
-    | non-local blocks | see ``initialize_non_local`` |
+    | non-local blocks | see ``NonLocal.initialize`` |
     """
     for module in backbone.modules():
         if isinstance(module, (nn.Conv2d, nn.Conv3d)):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    for module in backbone.modules():
-        if isinstance(module, NonLocal):
-            initialize_non_local(module)
-        elif isinstance(module, Block) and zero_init_residual:
-            nn.init.zeros_(module.closing_norm.weight)
+    for block in backbone.modules():
+        if isinstance(block, Block):
+            if block.non_local is not None:
+                block.non_local.initialize()  # type: ignore[operator]
+            if zero_init_residual:
+                nn.init.zeros_(block.closing_norm.weight)

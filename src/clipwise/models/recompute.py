@@ -9,11 +9,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute(block: nn.Module, *inputs: Any) -> Any:
-    """``block(*inputs)``, of which only the inputs are kept for the backward pass."""
-    return _checkpointed(block, block, *inputs)
-
-
 class Recomputing(nn.Module):
     """Mixed into a block's class: it does so by itself whenever it trains."""
 

@@ -2,7 +2,7 @@
 
 The three papers differ only in how a block mixes time:
 
-* TSN: not at all; TSM: ``TemporalShift`` moves channels by one frame before the first convolution;
+* TSN: not at all; TSM: a ``shift`` moves channels by one frame before the first convolution;
   SlowOnly: the first convolution of late stages spans three frames (``TemporalConv``)
 * activations stay folded, (B·T, C, H, W): every frame is an image for the spatial convolutions. A temporal operation
   views the same memory as (B, C, T, H·W), so that a (3, 1) 2-D kernel runs along time; with channels last no copy is made
@@ -11,17 +11,16 @@ The three papers differ only in how a block mixes time:
 Letters: B batch, T frames, C channels, H W space.
 """
 
-from collections.abc import Sequence
-from functools import partial
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipwise.errors import RecipeError
-from clipwise.models.non_local import NonLocal
-from clipwise.models.recompute import recompute
-from clipwise.models.temporal_shift import TemporalShift
+from clipwise.models.recompute import recompute_forward
 
 # name -> (block, blocks of the four stages, channels of the stem and of the four stages before expansion)
 DEPTHS = {
@@ -34,8 +33,9 @@ DEPTHS = {
 }
 # Where the papers put non-local blocks: stage index -> block indices.
 NON_LOCAL_BLOCKS = {1: (0, 2), 2: (0, 2, 4)}
-INFLATE_STYLES = ("3x1x1", "3x3x3")
-SHIFT_PLACES = ("blockres", "block")
+# What every model on this body lets a recipe set of it.
+COMMON_SETTINGS = ("in_channels", "partial_bn", "norm_eval", "frozen_stages", "grad_checkpointing", "drop_path")
+Model = TypeVar("Model", bound=Callable[..., Any])
 
 
 def to_time(x: Tensor, num_frames: int) -> Tensor:
@@ -89,25 +89,26 @@ class Block(nn.Module):
         channels: the stage's width before expansion.
         stride: spatial stride.
         inflate: None, or "3x1x1" / "3x3x3": which convolution spans three frames.
-        shift: the temporal shift, or None.
+        drop_path: probability of skipping the residual branch for a clip while training.
+        shift: (x, num_frames) -> x, the temporal shift, or None.
         shift_place: "blockres" shifts the input of the first convolution only; "block" shifts the shortcut too.
         shift_downsample: let the shortcut's projection see the shifted input, as TPN's own code does.
-        drop_path: probability of skipping the residual branch for a clip while training.
     """
 
     expansion = 1
+    closing = "bn2"  # the norm at the end of the residual branch
 
     def __init__(
         self,
         in_channels: int,
         channels: int,
         stride: int,
+        inflate: str | None,
+        drop_path: float,
         *,
-        inflate: str | None = None,
-        shift: TemporalShift | None = None,
-        shift_place: str = "blockres",
-        shift_downsample: bool = False,
-        drop_path: float = 0.0,
+        shift: nn.Module | None,
+        shift_place: str,
+        shift_downsample: bool,
     ):
         super().__init__()
         self.build(in_channels, channels, stride, inflate)
@@ -116,24 +117,22 @@ class Block(nn.Module):
         if stride != 1 or in_channels != out_channels:
             projection = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
             self.downsample = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
-        self.shift = shift
-        self.shift_place = shift_place
-        self.shift_downsample = shift_downsample
+        self.shift, self.shift_place, self.shift_downsample = shift, shift_place, shift_downsample
         self.drop_path = drop_path
-        self.non_local: NonLocal | None = None
+        self.non_local: nn.Module | None = None
 
     def build(self, in_channels: int, channels: int, stride: int, inflate: str | None) -> None:
         """Make the convolutions and norms of the residual branch."""
         raise NotImplementedError
 
-    @property
-    def closing_norm(self) -> nn.BatchNorm2d:
-        """The norm at the end of the residual branch."""
-        raise NotImplementedError
-
     def residual(self, x: Tensor, num_frames: int) -> Tensor:
         """The branch up to the sum."""
         raise NotImplementedError
+
+    @property
+    def closing_norm(self) -> nn.BatchNorm2d:
+        """The norm at the end of the residual branch."""
+        return getattr(self, self.closing)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         shifted = x if self.shift is None else self.shift(x, num_frames)
@@ -168,10 +167,6 @@ class BasicBlock(Block):
         self.conv2 = conv(channels, channels, space=3, time=time2)
         self.bn2 = nn.BatchNorm2d(channels)
 
-    @property
-    def closing_norm(self) -> nn.BatchNorm2d:
-        return self.bn2
-
     def residual(self, x: Tensor, num_frames: int) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x, num_frames)))
         return self.bn2(self.conv2(x, num_frames))
@@ -181,6 +176,7 @@ class Bottleneck(Block):
     """1×1, 3×3, 1×1 (ResNet-50 and deeper). Inflated, the 1×1 becomes 3×1×1, or the 3×3 becomes 3×3×3."""
 
     expansion = 4
+    closing = "bn3"
 
     def build(self, in_channels: int, channels: int, stride: int, inflate: str | None) -> None:
         time1 = 3 if inflate == "3x1x1" else 1
@@ -191,10 +187,6 @@ class Bottleneck(Block):
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv3 = conv(channels, channels * self.expansion, space=1)
         self.bn3 = nn.BatchNorm2d(channels * self.expansion)
-
-    @property
-    def closing_norm(self) -> nn.BatchNorm2d:
-        return self.bn3
 
     def residual(self, x: Tensor, num_frames: int) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x, num_frames)))
@@ -210,15 +202,15 @@ class ResNet(nn.Module):
         in_channels: 3 for RGB; 2 or 10 for optical flow.
         is_3d: a body of the 3-D family (SlowOnly); only told to the converters, the computation follows from ``inflate``.
         inflate: for each stage, whether its blocks convolve over time (SlowOnly: (0, 0, 1, 1)).
-        inflate_style: "3x1x1" or "3x3x3".
-        shift_div: fraction of channels that TSM shifts, or 0 for no shift.
-        shift_place, shift_downsample, reverse_shift, online_shift: see ``Block`` and ``TemporalShift``.
+        inflate_style: "3x1x1" (published models) or "3x3x3".
+        shift: makes the temporal shift of a block (TSM).
+        shift_place: "blockres", or "block" (the shortcut sees the shifted frames too).
+        shift_downsample: the shortcut's projections see the shifted frames; needed for checkpoints of TPN's own code.
+        attention: channels -> a block that follows those of ``NON_LOCAL_BLOCKS``.
         temporal_pool: halve T before the second stage by max pooling over three frames (TSM).
-        with_pool1: spatial max pooling after the stem.
+        with_pool1: spatial max pooling after the stem; off for small frames.
         with_pool2: halve T after the first stage by max pooling over two frames (SlowOnly).
-        non_local: mode of the non-local blocks, or None.
-        non_local_sub_sample, non_local_use_scale: see ``NonLocal``.
-        partial_bn: freeze all norms but the first (TSN).
+        partial_bn: freeze all norms but the first (TSN's remedy against overfitting; MMAction2's recipes do not use it).
         norm_eval: keep running statistics fixed while training.
         frozen_stages: -1 none, 0 the stem, i the stem and the first i stages.
         grad_checkpointing: recompute blocks in the backward pass; less memory, more time.
@@ -234,17 +226,13 @@ class ResNet(nn.Module):
         is_3d: bool = False,
         inflate: Sequence[int] = (0, 0, 0, 0),
         inflate_style: str = "3x1x1",
-        shift_div: int = 0,
+        shift: Callable[[], nn.Module] | None = None,
         shift_place: str = "blockres",
         shift_downsample: bool = False,
-        reverse_shift: bool = False,
-        online_shift: bool = False,
+        attention: Callable[[int], nn.Module] | None = None,
         temporal_pool: bool = False,
         with_pool1: bool = True,
         with_pool2: bool = False,
-        non_local: str | None = None,
-        non_local_sub_sample: bool = True,
-        non_local_use_scale: bool = True,
         partial_bn: bool = False,
         norm_eval: bool = False,
         frozen_stages: int = -1,
@@ -253,30 +241,22 @@ class ResNet(nn.Module):
         out_stages: Sequence[int] = (3,),
     ):
         super().__init__()
-        _check("inflate_style", inflate_style, INFLATE_STYLES)
-        _check("shift_place", shift_place, SHIFT_PLACES)
+        _check("inflate_style", inflate_style, ("3x1x1", "3x3x3"))
+        _check("shift_place", shift_place, ("blockres", "block"))
         _check("frozen_stages", frozen_stages, range(-1, 5))
         if len(inflate) != 4:
             raise RecipeError(
                 f"inflate: {inflate!r} has {len(inflate)} entries; give one 0 or 1 for each of the 4 stages"
             )
-        if shift_div < 0 or shift_div == 1:
-            raise RecipeError(f"shift_div: {shift_div} is not allowed; give 2 or more (8 in the paper)")
         if not 0.0 <= drop_path < 1.0:
             raise RecipeError(f"drop_path: {drop_path} is not a probability in [0, 1)")
         kind, num_blocks, (stem, *widths) = DEPTHS[depth]
         block: type[Block] = Bottleneck if kind == "bottleneck" else BasicBlock
 
-        self.depth = depth
-        self.in_channels = in_channels
-        self.out_stages = tuple(out_stages)
-        self.is_3d = is_3d
-        self.shift_div, self.shift_place = shift_div, shift_place
-        self.shift_downsample = shift_downsample
-        self.reverse_shift, self.online_shift = reverse_shift, online_shift
+        self.depth, self.in_channels, self.out_stages = depth, in_channels, tuple(out_stages)
+        self.is_3d, self.shift_place, self.shift_downsample = is_3d, shift_place, shift_downsample
         self.with_pool1, self.with_pool2, self.temporal_pool = with_pool1, with_pool2, temporal_pool
         self.partial_bn, self.norm_eval, self.frozen_stages = partial_bn, norm_eval, frozen_stages
-        self.grad_checkpointing = grad_checkpointing
         self.stage_channels = tuple(width * block.expansion for width in widths)
 
         self.conv1 = nn.Conv2d(in_channels, stem, 7, 2, 3, bias=False)
@@ -285,29 +265,27 @@ class ResNet(nn.Module):
         shift_every = 2 if num_blocks[2] >= 23 else 1
         depth_total = sum(num_blocks) - 1
         drop_rates = (drop_path * i / depth_total for i in range(depth_total + 1))
-        shift = partial(TemporalShift, shift_div, reverse=reverse_shift, online=online_shift)
         channels = stem
         for stage, (count, width) in enumerate(zip(num_blocks, widths)):
-            blocks = []
+            blocks = nn.ModuleList()
             for i in range(count):
-                shifts = bool(shift_div) and i % shift_every == 0
-                blocks.append(
-                    block(
-                        channels,
-                        width,
-                        stride=2 if stage > 0 and i == 0 else 1,
-                        inflate=inflate_style if inflate[stage] else None,
-                        shift=shift() if shifts else None,
-                        shift_place=shift_place,
-                        shift_downsample=shift_downsample,
-                        drop_path=next(drop_rates),
-                    )
+                made = block(
+                    channels,
+                    width,
+                    2 if stage > 0 and i == 0 else 1,
+                    inflate_style if inflate[stage] else None,
+                    next(drop_rates),
+                    shift=shift() if shift and i % shift_every == 0 else None,
+                    shift_place=shift_place,
+                    shift_downsample=shift_downsample,
                 )
                 channels = width * block.expansion
-                if non_local and i in NON_LOCAL_BLOCKS.get(stage, ()):
-                    attention = partial(NonLocal, sub_sample=non_local_sub_sample, use_scale=non_local_use_scale)
-                    blocks[-1].non_local = attention(channels, non_local)
-            self.add_module(f"layer{stage + 1}", nn.ModuleList(blocks))
+                if attention and i in NON_LOCAL_BLOCKS.get(stage, ()):
+                    made.non_local = attention(channels)
+                if grad_checkpointing:
+                    recompute_forward(made)
+                blocks.append(made)
+            self.add_module(f"layer{stage + 1}", blocks)
         for module in (*self._frozen_modules(), *self._frozen_norms()):
             module.requires_grad_(False)
 
@@ -330,7 +308,6 @@ class ResNet(nn.Module):
         x = F.relu(self.bn1(self.conv1(x)))
         if self.with_pool1:
             x = F.max_pool2d(x, 3, 2, 1)
-        recomputes = self.grad_checkpointing and self.training and torch.is_grad_enabled()
         maps = []
         for stage, blocks in enumerate(self.stages()):
             if stage == 1 and self.with_pool2:
@@ -338,7 +315,7 @@ class ResNet(nn.Module):
             if stage == 1 and self.temporal_pool:
                 x, num_frames = _pool_time(x, num_frames, kernel=3, padding=1)
             for block in blocks:
-                x = recompute(block, x, num_frames) if recomputes else block(x, num_frames)
+                x = block(x, num_frames)
             if stage in self.out_stages:
                 maps.append(x)
         return maps, num_frames
@@ -359,6 +336,22 @@ class ResNet(nn.Module):
 
     def _frozen_norms(self) -> list[nn.BatchNorm2d]:
         return _norms(self)[1:] if self.partial_bn else []
+
+
+def body_settings(*names: str) -> Callable[[Model], Model]:
+    """Decorator of a class or function whose ``**body`` goes to :class:`ResNet`: its signature names what a recipe may set of it.
+
+    Args:
+        names: settings of ``ResNet`` besides ``COMMON_SETTINGS``.
+    """
+
+    def decorate(model: Model) -> Model:
+        own, body = inspect.signature(model), inspect.signature(ResNet).parameters
+        passed = [body[name].replace(kind=inspect.Parameter.KEYWORD_ONLY) for name in (*COMMON_SETTINGS, *names)]
+        model.__signature__ = own.replace(parameters=[*list(own.parameters.values())[:-1], *passed])  # type: ignore[attr-defined]
+        return model
+
+    return decorate
 
 
 def _pool_time(x: Tensor, num_frames: int, *, kernel: int, padding: int) -> tuple[Tensor, int]:

@@ -8,28 +8,28 @@ Letters: B batch, T frames, C channels, H W space.
 """
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
+from clipwise.models.non_local import NonLocal
 from clipwise.models.recognizer import Recognizer, initialize_backbone, initialize_linear
 from clipwise.models.registry import register_model
-from clipwise.models.resnet import ResNet
+from clipwise.models.resnet import ResNet, body_settings
 
 
+@body_settings("inflate_style", "with_pool1", "with_pool2")
 class SlowOnly(Recognizer):
     """Clips (B, C, T, H, W), any T -> logits (B, num_classes). Views' probabilities are averaged.
 
     Args:
         depth: "18", "34", "50", "101", "152" or "tiny".
         num_classes: number of classes.
-        in_channels: 3 for RGB, 2 for optical flow (x and y as channels, T flow fields).
         inflate: for each stage 0 or 1: do its blocks convolve over time.
-        inflate_style: "3x1x1" (published models) or "3x3x3".
-        with_pool1: spatial max pooling after the stem; off for small frames.
-        with_pool2: halve T after the first stage.
         non_local: None, or the pairwise function of five non-local blocks.
         non_local_sub_sample, non_local_use_scale: see ``NonLocal``; the published models use both.
         dropout: on the pooled feature.
         fc_std: standard deviation of the classifier's initial weights.
-        partial_bn, norm_eval, frozen_stages, grad_checkpointing, drop_path: see ``ResNet``.
+        body: see ``ResNet``.
     """
 
     def __init__(
@@ -37,39 +37,18 @@ class SlowOnly(Recognizer):
         depth: str = "50",
         *,
         num_classes: int = 400,
-        in_channels: int = 3,
         inflate: Sequence[int] = (0, 0, 1, 1),
-        inflate_style: str = "3x1x1",
-        with_pool1: bool = True,
-        with_pool2: bool = False,
         non_local: str | None = None,
         non_local_sub_sample: bool = True,
         non_local_use_scale: bool = True,
         dropout: float = 0.5,
         fc_std: float = 0.01,
-        partial_bn: bool = False,
-        norm_eval: bool = False,
-        frozen_stages: int = -1,
-        grad_checkpointing: bool = False,
-        drop_path: float = 0.0,
+        **body: Any,
     ):
-        backbone = ResNet(
-            depth,
-            in_channels,
-            is_3d=True,
-            inflate=inflate,
-            inflate_style=inflate_style,
-            with_pool1=with_pool1,
-            with_pool2=with_pool2,
-            non_local=non_local,
-            non_local_sub_sample=non_local_sub_sample,
-            non_local_use_scale=non_local_use_scale,
-            partial_bn=partial_bn,
-            norm_eval=norm_eval,
-            frozen_stages=frozen_stages,
-            grad_checkpointing=grad_checkpointing,
-            drop_path=drop_path,
+        attention = partial(
+            NonLocal, mode=non_local or "", sub_sample=non_local_sub_sample, use_scale=non_local_use_scale
         )
+        backbone = ResNet(depth, is_3d=True, inflate=inflate, attention=attention if non_local else None, **body)
         super().__init__(backbone, num_classes=num_classes, dropout=dropout, fc_std=fc_std)
         initialize_backbone(backbone, zero_init_residual=True)
         initialize_linear(self.fc, fc_std)

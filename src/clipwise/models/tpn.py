@@ -9,6 +9,7 @@ Letters: B batch, T frames, C channels, H W space. Maps are folded, (B·T, C, H,
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from clipwise.errors import RecipeError
 from clipwise.models.recognizer import Recognizer, initialize_backbone, initialize_linear, pool_frames
 from clipwise.models.registry import register_model
-from clipwise.models.resnet import ResNet, TemporalConv, from_time, to_time
+from clipwise.models.resnet import ResNet, TemporalConv, body_settings, from_time, to_time
+from clipwise.models.tsm import make_shift
 
 
 class ConvNorm(nn.Module):
@@ -154,7 +156,6 @@ class TPN(Recognizer):
     def __init__(
         self,
         backbone: ResNet,
-        *,
         num_classes: int,
         num_segments: int | None,
         flow: str,
@@ -162,6 +163,7 @@ class TPN(Recognizer):
         aux_weight: float,
         dropout: float,
         fc_std: float,
+        *,
         zero_init_residual: bool,
     ):
         low, high = backbone.stage_channels[2:]
@@ -229,96 +231,48 @@ def repeat_time(x: Tensor, num_frames: int, ratio: int) -> Tensor:
     return x.unflatten(0, (-1, num_frames)).repeat_interleave(ratio, dim=1).flatten(0, 1)
 
 
+@body_settings("inflate_style", "with_pool1")
 def _tpn_slowonly(
     depth: str,
     *,
     num_classes: int = 400,
-    in_channels: int = 3,
-    inflate: Sequence[int] = (0, 0, 1, 1),
-    inflate_style: str = "3x1x1",
-    with_pool1: bool = True,
     flow: str = "cascade",
     temporal_scales: Sequence[int] = (8, 8),
     aux_weight: float = 0.5,
     dropout: float = 0.5,
     fc_std: float = 0.01,
-    partial_bn: bool = False,
-    norm_eval: bool = False,
-    frozen_stages: int = -1,
-    grad_checkpointing: bool = False,
-    drop_path: float = 0.0,
+    inflate: Sequence[int] = (0, 0, 1, 1),
+    **body: Any,
 ) -> TPN:
-    backbone = ResNet(
-        depth,
-        in_channels,
-        is_3d=True,
-        inflate=inflate,
-        inflate_style=inflate_style,
-        with_pool1=with_pool1,
-        partial_bn=partial_bn,
-        norm_eval=norm_eval,
-        frozen_stages=frozen_stages,
-        grad_checkpointing=grad_checkpointing,
-        drop_path=drop_path,
-        out_stages=(2, 3),
-    )
-    return TPN(
-        backbone,
-        num_classes=num_classes,
-        num_segments=None,
-        flow=flow,
-        temporal_scales=temporal_scales,
-        aux_weight=aux_weight,
-        dropout=dropout,
-        fc_std=fc_std,
-        zero_init_residual=True,
-    )
+    backbone = ResNet(depth, is_3d=True, inflate=inflate, out_stages=(2, 3), **body)
+    return TPN(backbone, num_classes, None, flow, temporal_scales, aux_weight, dropout, fc_std, zero_init_residual=True)
 
 
+@body_settings("shift_place", "shift_downsample")
 def _tpn_tsm(
     depth: str,
     *,
     num_classes: int = 174,
-    in_channels: int = 3,
     num_segments: int = 8,
-    shift_div: int = 8,
-    shift_place: str = "blockres",
-    shift_downsample: bool = False,
-    reverse_shift: bool = False,
     flow: str = "cascade",
     temporal_scales: Sequence[int] = (8, 8),
     aux_weight: float = 0.5,
     dropout: float = 0.5,
     fc_std: float = 0.01,
-    partial_bn: bool = False,
-    norm_eval: bool = False,
-    frozen_stages: int = -1,
-    grad_checkpointing: bool = False,
-    drop_path: float = 0.0,
+    shift_div: int = 8,
+    reverse_shift: bool = False,
+    **body: Any,
 ) -> TPN:
-    backbone = ResNet(
-        depth,
-        in_channels,
-        shift_div=shift_div,
-        shift_place=shift_place,
-        shift_downsample=shift_downsample,
-        reverse_shift=reverse_shift,
-        partial_bn=partial_bn,
-        norm_eval=norm_eval,
-        frozen_stages=frozen_stages,
-        grad_checkpointing=grad_checkpointing,
-        drop_path=drop_path,
-        out_stages=(2, 3),
-    )
+    backbone = ResNet(depth, shift=make_shift(shift_div, reverse=reverse_shift), out_stages=(2, 3), **body)
     return TPN(
         backbone,
-        num_classes=num_classes,
-        num_segments=num_segments,
-        flow=flow,
-        temporal_scales=temporal_scales,
-        aux_weight=aux_weight,
-        dropout=dropout,
-        fc_std=fc_std,
+        num_classes,
+        num_segments,
+        flow,
+        temporal_scales,
+        aux_weight,
+        dropout,
+        fc_std,
         zero_init_residual=False,
     )
 

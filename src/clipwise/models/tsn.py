@@ -7,11 +7,14 @@
 Letters: B batch, T segments, C channels, H W space.
 """
 
+from typing import Any
+
 from clipwise.models.recognizer import Recognizer, initialize_backbone, initialize_linear
 from clipwise.models.registry import register_model
-from clipwise.models.resnet import ResNet
+from clipwise.models.resnet import ResNet, body_settings
 
 
+@body_settings()
 class TSN(Recognizer):
     """Clips (B, C, T, H, W), T segments, any number -> logits (B, num_classes).
 
@@ -20,13 +23,11 @@ class TSN(Recognizer):
     Args:
         depth: "18", "34", "50", "101", "152" or "tiny".
         num_classes: number of classes.
-        in_channels: 3 for RGB, 10 for five stacked flow pairs.
         num_segments: frames a video is trained with; the network itself takes any number.
         dropout: 0.4 in MMAction2's recipes; 0.8 in the paper's code.
         dropout_per_frame: apply dropout to each frame's features instead of their mean (the paper's code).
         fc_std: standard deviation of the classifier's initial weights; None for Paddle's uniform one.
-        partial_bn: freeze all norms but the first (the paper's remedy against overfitting; MMAction2's recipes do not use it).
-        norm_eval, frozen_stages, grad_checkpointing, drop_path: see ``ResNet``.
+        body: see ``ResNet``.
     """
 
     views_before_softmax = True
@@ -37,26 +38,13 @@ class TSN(Recognizer):
         depth: str = "50",
         *,
         num_classes: int = 400,
-        in_channels: int = 3,
         num_segments: int = 8,
         dropout: float = 0.4,
         dropout_per_frame: bool = False,
         fc_std: float | None = 0.01,
-        partial_bn: bool = False,
-        norm_eval: bool = False,
-        frozen_stages: int = -1,
-        grad_checkpointing: bool = False,
-        drop_path: float = 0.0,
+        **body: Any,
     ):
-        backbone = ResNet(
-            depth,
-            in_channels,
-            partial_bn=partial_bn,
-            norm_eval=norm_eval,
-            frozen_stages=frozen_stages,
-            grad_checkpointing=grad_checkpointing,
-            drop_path=drop_path,
-        )
+        backbone = ResNet(depth, **body)
         super().__init__(
             backbone,
             num_classes=num_classes,
