@@ -18,7 +18,6 @@ from clipwise.data.rescale import rescale_features
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_checkpoint, read_passport, save_weights
 from clipwise.engine.localization import evaluate_proposals
-from clipwise.engine.log import seed_fps
 from clipwise.engine.train import train
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, model_hash, window_centers
@@ -39,6 +38,14 @@ SMALL = [
     "batch_size=3",
     "log.every=1",
 ]
+
+
+def ascend_door():
+    """The module of ``tools/bmn/train.py``."""
+    spec = importlib.util.spec_from_file_location("door", REPOSITORY / "tools/bmn/train.py")
+    door = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(door)
+    return door
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +280,7 @@ def test_the_checkpoint_knows_its_features(world):
     assert set(passport.classes) == {a["label"] for e in world["database"].values() for a in e["annotations"]}
     assert passport.data["features"]["sha256"] == model_hash(world["recogniser"])
     assert {"auc", "AR@1", "AR@100", "loss"} <= set(world["run"].metrics)
+    seed_fps = ascend_door().seed_fps
     assert seed_fps(world["run"].folder / "log.jsonl", 3, 4) > 0
 
 
@@ -656,9 +664,7 @@ def test_the_seeds_script_trains_on_two_processes_and_prints_its_speed(world, tm
 
 
 def test_the_seeds_options_become_keys(capsys):
-    spec = importlib.util.spec_from_file_location("door", REPOSITORY / "tools/bmn/train.py")
-    door = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(door)
+    door = ascend_door()
     args = door.parse(
         ["--data_path=d", "--opt-level", "O2", "--loss-scale", "64", "--finetune", "x.pth", "--mode", "performance"]
     )

@@ -311,7 +311,7 @@ def test_a_dead_runs_lock_is_taken_over(clips, tmp_path):
 
 
 def test_a_lock_of_another_machine_counts_while_it_is_touched(tmp_path, monkeypatch):
-    monkeypatch.setattr("clipwise.engine.run_folder._PATIENCE_S", 0.6)
+    monkeypatch.setattr("clipwise.engine.earlier_run._PATIENCE_S", 0.6)
     (tmp_path / ".lock").write_text(json.dumps({"host": "elsewhere", "boot": "x", "pid": 1, "started": "1"}))
     RunFolder(tmp_path).close()
     (tmp_path / ".lock").write_text(json.dumps({"host": "elsewhere", "boot": "x", "pid": 1, "started": "1"}))
@@ -371,10 +371,10 @@ def test_a_folder_that_another_run_has_taken_stops_the_run(clips, tmp_path, monk
         if step == 5:
             (tmp_path / ".lock").unlink()
             with open(tmp_path / ".lock", "w") as file:
-                json.dump({**self.run_folder.me, "pid": os.getppid(), "started": _started(os.getppid())}, file)
+                json.dump(
+                    {**self.run_folder.me, "pid": os.getppid(), "started": self.run_folder.started(os.getppid())}, file
+                )
         write(self, mode, figures, step)
-
-    from clipwise.engine.run_folder import _started
 
     monkeypatch.setattr(RunLog, "write", steal)
     with pytest.raises(WorkError, match="in use by another run"):

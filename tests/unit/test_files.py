@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from clipwise.errors import CheckpointError
-from clipwise.io.files import atomic_folder, atomic_path, growing_file, remove_stale
+from clipwise.io.files import atomic_folder, atomic_path, growing_file
+from clipwise.io.leftovers import remove_stale
 
 
 def break_off(path):

@@ -102,11 +102,38 @@ def command(args: argparse.Namespace, on_cpu: bool) -> list[str]:
     return words + args.overrides
 
 
+def seed_fps(log: Path, batch_size: int, num_videos: int, processes: int = 1) -> float:
+    """Videos trained a second, as the Ascend scripts count: the best epoch's batch · floor(N / batch) over the time from its
+    iteration 5 to its end, loader included. The run must have been logged every 5 steps.
+
+    Args:
+        log: the run's ``log.jsonl``.
+        batch_size: of one process.
+        num_videos: N.
+    """
+    from clipwise.engine.log import read_log
+
+    epochs: dict[int, list[dict]] = {}
+    for line in read_log(log):
+        if line["mode"] == "train":
+            epochs.setdefault(line["epoch"], []).append(line)
+    whole = batch_size * processes
+    best = 0.0
+    for lines in epochs.values():
+        if len(lines) == 1:  # an epoch of five steps or fewer has no such time
+            lines = [{"iter": 0}, *lines]
+        seconds, before = 0.0, lines[0]["iter"]
+        for line in lines[1:]:
+            seconds += line["time"] * (line["iter"] - before)
+            before = line["iter"]
+        if seconds > 0:
+            best = max(best, whole * (num_videos // whole) / seconds)
+    return best
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     import torch
-
-    from clipwise.engine.log import seed_fps
 
     words = command(args, on_cpu=not torch.accelerator.is_available())
     launch = [sys.executable, "-m", "clipwise"]

@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,7 +28,7 @@ from torch import nn
 
 import clipwise
 from clipwise.errors import CheckpointError
-from clipwise.io.files import atomic_path
+from clipwise.io.files import atomic_path, link_or_copy
 from clipwise.io.parse import parse_json
 from clipwise.io.plugins import trusting
 from clipwise.models.registry import create_model
@@ -96,17 +95,6 @@ def save_weights(
             link_or_copy(path, previous)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """A second name for a file, or a copy where the file system has no links; replaces ``target`` at once."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError:
-        shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
-
-
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -155,25 +143,10 @@ def _open(path: str | Path):
 
         path = fetch(path)
     path = Path(path)
-    if path.is_dir():
-        inside = sorted(path.glob("*.safetensors"))
-        hint = f"for example {inside[0]}" if inside else "a .safetensors file"
-        raise CheckpointError(f"checkpoint {path} is a folder; give {hint}.")
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist.")
-    if path.suffix in (".pth", ".pt", ".pdparams", ".tar", ".pkl"):
-        raise CheckpointError(
-            f"{path} is not a clipwise checkpoint. Convert it first: clipwise convert {path} --recipe RECIPE --out NAME.safetensors"
-        )
-    if what := {".yaml": "a recipe", ".yml": "a recipe", ".txt": "a list", ".csv": "a list"}.get(path.suffix.lower()):
-        raise CheckpointError(
-            f"{path} is {what}, not a checkpoint (.safetensors). Order: clipwise predict CKPT INPUT, clipwise test [RECIPE] CKPT."
-        )
-    if path.suffix in (".onnx", ".pt2", ".xml"):
-        raise CheckpointError(
-            f"{path} is an exported file. `clipwise predict`, `test` and `localize` take its network; what is asked for here needs the "
-            "checkpoint (.safetensors) that it was made from."
-        )
+    if path.suffix != ".safetensors" or not path.is_file():
+        from clipwise.engine.checkpoint_errors import check_file
+
+        check_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -247,21 +220,10 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: 
         CheckpointError: lists the keys that do not match.
     """
     own = model.state_dict()
-    missing = [k for k in own if k not in tensors]
-    unused = [k for k in tensors if k not in own]
-    shapes = [
-        f"{k} {tuple(tensors[k].shape)} instead of {tuple(own[k].shape)}"
-        for k in own
-        if k in tensors and tensors[k].shape != own[k].shape
-    ]
-    if missing or unused or shapes:
+    if own.keys() != tensors.keys() or any(tensors[key].shape != value.shape for key, value in own.items()):
+        from clipwise.engine.checkpoint_errors import mismatch
 
-        def some(keys):
-            return f"{len(keys)} ({', '.join(keys[:4])}{', …' if len(keys) > 4 else ''})" if keys else "0"
-
-        raise CheckpointError(
-            f"{source} does not fit {type(model).__name__}: {some(missing)} keys missing, {some(unused)} unknown, {some(shapes)} of another shape."
-        )
+        raise CheckpointError(f"{source} does not fit {type(model).__name__}: {mismatch(own, tensors)}.")
     model.load_state_dict(dict(tensors), strict=True)
 
 

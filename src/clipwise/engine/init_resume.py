@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,13 @@ from torch import nn
 
 from clipwise.convert.zoo import imagenet_name
 from clipwise.engine import pretrained as zoo
-from clipwise.engine.checkpoint import Passport, link_or_copy, load_tensors, read_checkpoint
+from clipwise.engine.checkpoint import Passport, load_tensors, read_checkpoint
 from clipwise.engine.device import from_first, set_random_state, world
-from clipwise.engine.log import Averages, RunLog
+from clipwise.engine.log import Averages, RunLog, read_log
 from clipwise.engine.optim import Schedule
 from clipwise.engine.training_state import Saver, load_state
 from clipwise.errors import CheckpointError, RecipeError
+from clipwise.io.files import atomic_path, link_or_copy
 from clipwise.models import contract
 from clipwise.recipe import Recipe, make_recipe
 
@@ -312,7 +314,7 @@ def restore(run: Any, start: Start) -> None:
     run.best = complete(start, run.folder, run.saver, run.recipe, run.log)
     run.best_epoch, run.metrics = state.get("best_epoch", 0), state["metrics"]
     set_random_state(own["random"])
-    run.log.forget_after(run.epoch, run.batch)
+    _forget_after(run.log, run.epoch, run.batch)
     before = state.get("global_batch", run.global_batch)
     if before != run.global_batch:  # other processes or another batch size: the same place of the epoch, recomputed
         whole = run.batch * before // run.global_batch
@@ -321,3 +323,22 @@ def restore(run: Any, start: Start) -> None:
         run.log.say(
             f"the global batch was {before} and is {run.global_batch} now: resuming with batch {run.batch + 1} of {run.batches}"
         )
+
+
+def _forget_after(log: RunLog, epoch: int, batch: int) -> None:
+    """A resumed run starts at its checkpoint: drop lines that the killed run wrote later than that.
+
+    Args:
+        epoch, batch: finished epochs, and batches taken of the next.
+    """
+    path = log.folder / "log.jsonl" if log.folder else None
+    if path is None or not path.is_file():
+        return
+    kept = [
+        line
+        for line in read_log(path)
+        if line["epoch"] <= epoch or (line["epoch"] == epoch + 1 and line.get("iter", batch + 1) <= batch)
+    ]
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(json.dumps(x, ensure_ascii=False) + "\n" for x in kept), encoding="utf-8")
+    log.rewrite_csv()

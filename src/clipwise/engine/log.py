@@ -16,7 +16,6 @@ import torch
 
 from clipwise.io.files import atomic_path
 from clipwise.io.parse import parse_json
-from clipwise.io.text import printable
 
 if TYPE_CHECKING:
     from clipwise.engine.run_folder import RunFolder
@@ -82,24 +81,6 @@ class RunLog:
                 "earlier lines are lost, checkpoints are until the next is written."
             )
 
-    def forget_after(self, epoch: int, batch: int) -> None:
-        """A resumed run starts at its checkpoint: drop lines that the killed run wrote later than that.
-
-        Args:
-            epoch, batch: finished epochs, and batches taken of the next.
-        """
-        path = self.folder / "log.jsonl" if self.folder else None
-        if path is None or not path.is_file():
-            return
-        kept = [
-            line
-            for line in read_log(path)
-            if line["epoch"] <= epoch or (line["epoch"] == epoch + 1 and line.get("iter", batch + 1) <= batch)
-        ]
-        with atomic_path(path) as temporary:
-            temporary.write_text("".join(json.dumps(x, ensure_ascii=False) + "\n" for x in kept), encoding="utf-8")
-        self._rewrite_csv()
-
     def write(self, mode: str, figures: dict[str, Any], step: int) -> None:
         """One line of figures: into log.jsonl and log.csv, to the terminal, to the trackers."""
         if not self.active:
@@ -110,13 +91,13 @@ class RunLog:
             self.check_folder()
             with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            self._rewrite_csv(line)
+            self.rewrite_csv(line)
         if self.tracker is not None:
             self.tracker({f"{mode}/{k}": v for k, v in figures.items() if isinstance(v, (int, float))}, step)
         self.say(self._words(mode, figures))
 
-    def _rewrite_csv(self, new: dict[str, Any] | None = None) -> None:
-        # Appends while the columns stay the same; a new column (the first validation) rewrites the small file.
+    def rewrite_csv(self, new: dict[str, Any] | None = None) -> None:
+        """Append while the columns stay the same; a new column (the first validation) rewrites the small file."""
         path = self.folder / "log.csv"  # type: ignore[operator]
         if new is not None and path.is_file():
             with open(path, newline="", encoding="utf-8") as file:
@@ -146,7 +127,10 @@ class RunLog:
         """One line for people, on stderr."""
         if not self.active or self.quiet:
             return
-        text = printable(text)
+        if not text.isprintable():
+            from clipwise.io.text import printable
+
+            text = printable(text)
         if self.bar is not None:
             self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:
@@ -219,30 +203,3 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return lines
-
-
-def seed_fps(log: str | Path, batch_size: int, num_videos: int, processes: int = 1) -> float:
-    """Videos trained a second, as the Ascend scripts count: the best epoch's batch · floor(N / batch) over the time from its
-    iteration 5 to its end, loader included. The run must have been logged every 5 steps.
-
-    Args:
-        log: the run's ``log.jsonl``.
-        batch_size: of one process.
-        num_videos: N.
-    """
-    epochs: dict[int, list[dict[str, Any]]] = {}
-    for line in read_log(log):
-        if line["mode"] == "train":
-            epochs.setdefault(line["epoch"], []).append(line)
-    whole = batch_size * processes
-    best = 0.0
-    for lines in epochs.values():
-        if len(lines) == 1:  # an epoch of five steps or fewer has no such time
-            lines = [{"iter": 0}, *lines]
-        seconds, before = 0.0, lines[0]["iter"]
-        for line in lines[1:]:
-            seconds += line["time"] * (line["iter"] - before)
-            before = line["iter"]
-        if seconds > 0:
-            best = max(best, whole * (num_videos // whole) / seconds)
-    return best

@@ -19,7 +19,7 @@ import torch
 
 from clipwise.engine.checkpoint import Passport, read_passport, save_weights
 from clipwise.errors import CheckpointError
-from clipwise.io.files import atomic_path, remove_stale
+from clipwise.io.files import atomic_path
 from clipwise.io.unpickle import read_torch
 
 if TYPE_CHECKING:
@@ -148,7 +148,9 @@ class Saver:
                 old.unlink(missing_ok=True)
         for old in sorted(self.folder.glob("epoch_*.safetensors"))[: -self.keep] if self.keep else ():
             old.unlink(missing_ok=True)
-        if before is None:
+        if before is None and any(path.name != ".lock" for path in self.folder.glob(".*")):
+            from clipwise.io.leftovers import remove_stale
+
             remove_stale(self.folder, alone=True)
 
 

@@ -22,6 +22,7 @@ from clipwise.export.compare import FLOAT_TOLERANCE, Comparison, ListSamples, co
 from clipwise.export.graphs import Description, make_graph
 from clipwise.export.runtimes import load_exported_model
 from clipwise.export.writers import quantize_onnx, write_onnx, write_openvino, write_torch
+from clipwise.io.files import atomic_path
 from clipwise.recipe import apply_overrides, make_recipe
 from clipwise.tasks.logits import activation_of
 
@@ -171,10 +172,11 @@ def export_model(
             )
         _accept(comparison, int8, min_agreement)
         del exported  # the file may be mapped into memory
-        if format == "openvino":  # weights first: a graph without them must never be seen
-            os.replace(file.with_suffix(".bin"), out.with_suffix(".bin"))
-        os.replace(file, out)
-    parts = [out, out.with_suffix(".bin")] if format == "openvino" else [out]
+        # OpenVINO's weights first: a graph without them must never be seen.
+        parts = [out.with_suffix(".bin"), out] if format == "openvino" else [out]
+        for part in parts:
+            with atomic_path(part) as temporary:
+                os.replace(file.with_suffix(part.suffix), temporary)
     size = sum(part.stat().st_size for part in parts)
     return Export(out, format + (" aot" if aot else ""), description.precision, size, description, comparison)
 

@@ -1,17 +1,15 @@
-"""Files and folders that are either complete or not there, and what killed runs leave of them.
+"""Files and folders that are either complete or not there.
 
-Unfinished work lies beside its target as ``.NAME.HOST-PID-RANDOM.tmp`` (``atomic_path``, ``atomic_folder``), so that
-``remove_stale`` can tell whose it is, or as ``NAME.part`` (``growing_file``), which holds what was finished before a break.
+Unfinished work lies beside its target as ``.NAME.HOST-PID-RANDOM.tmp``, so that ``clipwise.io.leftovers`` can tell whose it is, or
+as ``NAME.part`` (``growing_file``), which holds what was finished before a break.
 """
 
 import contextlib
 import errno
 import os
-import re
 import secrets
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -21,9 +19,7 @@ from clipwise.errors import CheckpointError, WorkError
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
-_HOST = f"{crc32(socket.gethostname().encode()):08x}"
-_OWNER = re.compile(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp(\.\w+)?$")
-_OLD_S = 24 * 3600.0  # after which another machine's temporary file counts as left behind
+HOST = f"{crc32(socket.gethostname().encode()):08x}"
 
 
 @contextlib.contextmanager
@@ -79,44 +75,22 @@ def growing_file(path: str | os.PathLike[str], newline: str | None = None) -> It
     os.replace(part, path)
 
 
-def remove_stale(folder: str | os.PathLike[str], alone: bool = False) -> None:
-    """Remove what killed processes left in a folder (not below it).
-
-    Args:
-        alone: nobody else writes here (the folder is locked), so that everything unfinished is left over: also files of other
-            machines, and those that safetensors names ``.tmpXXXXXX``.
-    """
-    for entry in [entry for entry in os.scandir(folder) if entry.name.startswith(".")]:
-        owner = _OWNER.search(entry.name)
-        nameless = owner is None and (entry.name.endswith(".tmp") or re.fullmatch(r"\.tmp\w{5,6}", entry.name))
-        if (alone and nameless) or (owner and (alone or _left_behind(owner[1], int(owner[2]), entry))):
-            path = Path(entry.path)
-            with contextlib.suppress(OSError):
-                shutil.rmtree(path) if entry.is_dir(follow_symlinks=False) else path.unlink()
-
-
-def _left_behind(host: str, pid: int, entry: os.DirEntry[str]) -> bool:
-    if host == _HOST:
-        return not process_lives(pid)
-    with contextlib.suppress(OSError):
-        return time.time() - entry.stat(follow_symlinks=False).st_mtime > _OLD_S
-    return False
-
-
-def process_lives(pid: int) -> bool:
-    """Whether a process of this machine exists."""
+def link_or_copy(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """A second name for a file, or a copy where the file system has no links; replaces ``target`` at once."""
+    temporary = _temporary(Path(target))
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it belongs to somebody else
-        return True
-    return True
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _temporary(path: Path, suffix: str = "") -> Path:
     _make_parent(path)
-    return path.with_name(f".{path.name[:180]}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp{suffix}")
+    return path.with_name(f".{path.name[:180]}.{HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp{suffix}")
 
 
 def _make_parent(path: Path) -> None:

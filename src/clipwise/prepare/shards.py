@@ -20,7 +20,8 @@ import numpy as np
 from clipwise.data.formats.tar_shards import write_index
 from clipwise.data.lists import VideoList
 from clipwise.errors import DataError
-from clipwise.io.files import atomic_path, remove_stale
+from clipwise.io.files import atomic_path
+from clipwise.io.leftovers import remove_stale
 from clipwise.io.parse import parse_json
 from clipwise.io.progress import Progress
 from clipwise.prepare.folder_work import PrepareResult

@@ -1,0 +1,53 @@
+"""Why a file can't be used as a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from clipwise.errors import CheckpointError
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is not there, a folder, and files that are something else by their names.
+
+    Raises:
+        CheckpointError: says what it is, and what to do.
+    """
+    if path.is_dir():
+        inside = sorted(path.glob("*.safetensors"))
+        hint = f"for example {inside[0]}" if inside else "a .safetensors file"
+        raise CheckpointError(f"checkpoint {path} is a folder; give {hint}.")
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist.")
+    if path.suffix in (".pth", ".pt", ".pdparams", ".tar", ".pkl"):
+        raise CheckpointError(
+            f"{path} is not a clipwise checkpoint. Convert it first: clipwise convert {path} --recipe RECIPE --out NAME.safetensors"
+        )
+    if what := {".yaml": "a recipe", ".yml": "a recipe", ".txt": "a list", ".csv": "a list"}.get(path.suffix.lower()):
+        raise CheckpointError(
+            f"{path} is {what}, not a checkpoint (.safetensors). Order: clipwise predict CKPT INPUT, clipwise test [RECIPE] CKPT."
+        )
+    if path.suffix in (".onnx", ".pt2", ".xml"):
+        raise CheckpointError(
+            f"{path} is an exported file. `clipwise predict`, `test` and `localize` take its network; what is asked for here needs the "
+            "checkpoint (.safetensors) that it was made from."
+        )
+
+
+def mismatch(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """Which keys of a model's state and of given tensors do not match, in words."""
+    missing = [k for k in own if k not in given]
+    unused = [k for k in given if k not in own]
+    shapes = [
+        f"{k} {tuple(given[k].shape)} instead of {tuple(own[k].shape)}"
+        for k in own
+        if k in given and given[k].shape != own[k].shape
+    ]
+
+    def some(keys: list[str]) -> str:
+        return f"{len(keys)} ({', '.join(keys[:4])}{', …' if len(keys) > 4 else ''})" if keys else "0"
+
+    return f"{some(missing)} keys missing, {some(unused)} unknown, {some(shapes)} of another shape"
