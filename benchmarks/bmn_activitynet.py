@@ -23,8 +23,8 @@ import torch
 
 from clipwise.data.formats.annotations import read_annotations
 from clipwise.engine.localization import evaluate_proposals
-from clipwise.engine.log import read_log
 from clipwise.engine.train import RunResult, train
+from clipwise.io.parse import read_json_lines
 from clipwise.recipe import Recipe, load_recipe
 
 LENGTH, CHANNELS = 100, 400
@@ -61,7 +61,7 @@ def main() -> None:
         first, last = 5, args.steps or None
         _, before = timed_run(recipe, args.data, folder / "short", first)
         run, after = timed_run(recipe, args.data, folder / "run", last)
-        lines = [line for line in read_log(folder / "run/log.jsonl") if line["mode"] == "train"]
+        lines = [line for line in read_json_lines(folder / "run/log.jsonl") if line["mode"] == "train"]
         steps = np.diff([line["iter"] for line in lines])  # the first line holds iterations 0 to 4
         seconds = float(sum(line["time"] * n for line, n in zip(lines[1:], steps)))
         waiting = float(sum(line["data_time"] * n for line, n in zip(lines[1:], steps)))

@@ -26,9 +26,10 @@ from typing import Any
 
 import torch
 
-from clipwise.engine.checkpoint import Passport, load_state
-from clipwise.engine.log import read_log
+from clipwise.engine.checkpoint import Passport
 from clipwise.engine.train import train
+from clipwise.engine.training_state import load_state
+from clipwise.io.parse import read_json_lines
 from clipwise.prepare.synthetic import make_clips
 from clipwise.recipe import load_recipe
 
@@ -45,7 +46,7 @@ def contents(folder: Path) -> dict[str, object]:
         name = str(path.relative_to(folder))
         if path.name == "log.jsonl":
             times = ("time", "data_time", "memory")
-            found[name] = [{k: v for k, v in line.items() if k not in times} for line in read_log(path)]
+            found[name] = [{k: v for k, v in line.items() if k not in times} for line in read_json_lines(path)]
         elif path.name == "log.csv":
             found[name] = path.read_text(encoding="utf-8").count("\n")
         elif path.suffix == ".pt":

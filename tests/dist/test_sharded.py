@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from clipwise.engine.checkpoint import read_checkpoint, read_passport
-from clipwise.engine.log import read_log
+from clipwise.io.parse import read_json_lines
 from clipwise.engine.train import train
 from clipwise.errors import RecipeError
 from clipwise.recipe import load_recipe
 
 
 def lines(folder, mode, key):
-    return [line[key] for line in read_log(folder / "log.jsonl") if line["mode"] == mode]
+    return [line[key] for line in read_json_lines(folder / "log.jsonl") if line["mode"] == mode]
 
 
 def test_a_sharded_run_is_the_run_and_goes_on_either_way(clips, same, launch, tmp_path):

@@ -14,23 +14,23 @@ import pytest
 import torch
 
 from clipwise.engine.checkpoint import read_checkpoint, read_passport
-from clipwise.engine.log import read_log
+from clipwise.io.parse import read_json_lines
 from clipwise.engine.test import evaluate
 from clipwise.engine.train import train
 from clipwise.recipe import load_recipe
 
 
 def losses(folder: Path) -> list[float]:
-    return [line["loss"] for line in read_log(folder / "log.jsonl") if line["mode"] == "train"]
+    return [line["loss"] for line in read_json_lines(folder / "log.jsonl") if line["mode"] == "train"]
 
 
 def test_two_processes_train_as_one(clips, one_process, same, launch, tmp_path):
     launch(2, "train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path, *same, "batch_size=1")
-    one = [x for x in read_log(one_process / "log.jsonl") if x["mode"] == "train"]
-    two = [x for x in read_log(tmp_path / "log.jsonl") if x["mode"] == "train"]
+    one = [x for x in read_json_lines(one_process / "log.jsonl") if x["mode"] == "train"]
+    two = [x for x in read_json_lines(tmp_path / "log.jsonl") if x["mode"] == "train"]
     assert len(one) == len(two) == 24
     _same_weights(one_process, tmp_path)
-    val = [[x["top1_acc"] for x in read_log(f / "log.jsonl") if x["mode"] == "val"] for f in (one_process, tmp_path)]
+    val = [[x["top1_acc"] for x in read_json_lines(f / "log.jsonl") if x["mode"] == "val"] for f in (one_process, tmp_path)]
     assert val[0] == val[1]
     assert [x["grad_norm"] for x in one] == pytest.approx([x["grad_norm"] for x in two], rel=1e-4)
     assert [x["loss"] for x in one] == pytest.approx([x["loss"] for x in two], rel=1e-5)

@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from clipwise.engine.log import read_log
 from clipwise.engine.test import evaluate
 from clipwise.engine.train import train
+from clipwise.io.parse import read_json_lines
 from clipwise.prepare.synthetic import write_video
 from clipwise.recipe import flatten, list_recipes, load_recipe
 
@@ -99,7 +99,7 @@ def test_recipe_runs(name, data, tmp_path):
     run = train(recipe, data=source, val_data=source, work_dir=tmp_path, quiet=True, device="cpu")
     assert np.isfinite(run.metrics["top1_acc"])
     if recipe.sources:
-        steps = [row for row in read_log(tmp_path / "log.jsonl") if row.get("mode") == "train"]
+        steps = [row for row in read_json_lines(tmp_path / "log.jsonl") if row.get("mode") == "train"]
         assert any(key.endswith(recipe.sources[0].name) for row in steps for key in row), steps
     result = evaluate(run.last, data=source, device="cpu")
     assert not result.failures

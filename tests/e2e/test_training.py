@@ -14,10 +14,10 @@ import torch
 
 import clipwise
 from clipwise.engine.checkpoint import read_checkpoint, read_passport
-from clipwise.engine.log import read_log
 from clipwise.engine.test import evaluate
 from clipwise.engine.train import train
 from clipwise.errors import CheckpointError, DataError, WorkError
+from clipwise.io.parse import read_json_lines
 from clipwise.recipe import load_recipe
 
 TINY = [
@@ -40,7 +40,7 @@ def same_weights(a: Path, b: Path) -> bool:
 def losses(folder: Path) -> list[tuple]:
     return [
         (line["epoch"], line["iter"], line["loss"])
-        for line in read_log(folder / "log.jsonl")
+        for line in read_json_lines(folder / "log.jsonl")
         if line["mode"] == "train"
     ]
 
@@ -163,7 +163,7 @@ def test_predict_gives_the_scores_of_test(clips, trained):
 
 def test_a_run_leaves_its_story(clips, trained):
     folder = trained.parent
-    lines = read_log(folder / "log.jsonl")
+    lines = read_json_lines(folder / "log.jsonl")
     train_keys = {"mode", "epoch", "iter", "lr", "loss", "top1_acc", "top5_acc", "data_time", "time", "memory"}
     assert train_keys <= lines[0].keys()
     assert {"top1_acc", "top5_acc", "mean_class_accuracy"} <= next(x for x in lines if x["mode"] == "val").keys()

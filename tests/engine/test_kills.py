@@ -15,10 +15,11 @@ import pytest
 from clipwise.engine import checkpoint as ckpt
 from clipwise.engine import training_state
 from clipwise.engine.checkpoint import read_checkpoint, read_passport
-from clipwise.engine.log import RunLog, read_log
+from clipwise.engine.log import RunLog
 from clipwise.engine.run_folder import RunFolder
 from clipwise.engine.train import train
 from clipwise.errors import CheckpointError, WorkError
+from clipwise.io.parse import read_json_lines
 from clipwise.recipe import load_recipe
 
 RECIPE = [
@@ -39,7 +40,8 @@ def contents(folder: Path) -> dict[str, object]:
     for path in sorted(folder.rglob("*")):
         if path.name == "log.jsonl":
             found[path.name] = [
-                {k: v for k, v in line.items() if k not in ("time", "data_time", "memory")} for line in read_log(path)
+                {k: v for k, v in line.items() if k not in ("time", "data_time", "memory")}
+                for line in read_json_lines(path)
             ]
         elif path.name == "log.csv":
             found[path.name] = path.read_text().count("\n")
@@ -394,7 +396,7 @@ def test_resume_with_another_recipe_lists_and_refuses_what_differs(clips, tmp_pa
         recipe = load_recipe("tsm_tiny", [*RECIPE, change])
         train(recipe, data=str(clips), work_dir=tmp_path, resume=True, allow_changes=True)
         assert " -> 0.5" in capsys.readouterr().err
-        assert read_log(tmp_path / "log.jsonl")[-2]["lr"] == pytest.approx(0.5 * _factor(recipe, 8), rel=1e-4)
+        assert read_json_lines(tmp_path / "log.jsonl")[-2]["lr"] == pytest.approx(0.5 * _factor(recipe, 8), rel=1e-4)
 
 
 def _factor(recipe, step: int) -> float:
@@ -428,7 +430,7 @@ def test_of_equal_epochs_the_later_is_best(clips, tmp_path):
         "optimizer=sgd",
         "model_args.norm_eval=true",
     )
-    values = [line["top1_acc"] for line in read_log(tmp_path / "log.jsonl") if line["mode"] == "val"]
+    values = [line["top1_acc"] for line in read_json_lines(tmp_path / "log.jsonl") if line["mode"] == "val"]
     assert len(set(values)) == 1
     assert read_passport(tmp_path / "best.safetensors").epoch == 3
 
@@ -437,7 +439,7 @@ def test_log_means_cover_the_batches_before_a_resume_too(clips, tmp_path):
     make(clips, tmp_path / "whole", "log.every=3", "epochs=1")
     make(clips, tmp_path / "parts", "log.every=3", "epochs=1", max_steps=2)
     make(clips, tmp_path / "parts", "log.every=3", "epochs=1", resume=True)
-    one, two = (read_log(tmp_path / name / "log.jsonl")[0] for name in ("whole", "parts"))
+    one, two = (read_json_lines(tmp_path / name / "log.jsonl")[0] for name in ("whole", "parts"))
     assert (one["iter"], one["loss"], one["top1_acc"], one["grad_norm"]) == (
         two["iter"],
         two["loss"],

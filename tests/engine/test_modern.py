@@ -9,10 +9,10 @@ import torch
 
 from clipwise.engine.checkpoint import read_checkpoint, read_passport, save_weights
 from clipwise.engine.distillation import distillation_loss
-from clipwise.engine.log import read_log
 from clipwise.engine.optim import Schedule, make_optimizer
 from clipwise.engine.train import train
 from clipwise.errors import CheckpointError, DataError, RecipeError
+from clipwise.io.parse import read_json_lines
 from clipwise.models import create_model
 from clipwise.models.resnet import Block
 from clipwise.recipe import load_recipe
@@ -31,7 +31,7 @@ QUICK = [
 
 
 def train_losses(folder, key="loss"):
-    return [line[key] for line in read_log(folder / "log.jsonl") if line["mode"] == "train"]
+    return [line[key] for line in read_json_lines(folder / "log.jsonl") if line["mode"] == "train"]
 
 
 # -- learning rate by layer
@@ -134,7 +134,7 @@ def test_a_run_with_a_teacher(clips, trained, tmp_path, monkeypatch):
 
     monkeypatch.setattr(recognition.RecognitionTask, "__init__", remember)
     result = train(distilled(clips, trained, "distill.weight=0.3"), data=str(clips), work_dir=tmp_path, quiet=True)
-    for line in (x for x in read_log(tmp_path / "log.jsonl") if x["mode"] == "train"):
+    for line in (x for x in read_json_lines(tmp_path / "log.jsonl") if x["mode"] == "train"):
         assert line["loss"] == pytest.approx(0.7 * line["loss_cls"] + 0.3 * line["loss_distill"], rel=1e-5)
         assert line["loss_distill"] > 0
     teacher = tasks[0].teacher.model

@@ -15,8 +15,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from clipwise.data.dataset import ClipDataset, ClipSpec
 from clipwise.data.lists import find_splits, read_list
 from clipwise.engine.checkpoint import read_passport
-from clipwise.engine.log import read_log
 from clipwise.engine.train import train
+from clipwise.io.parse import read_json_lines
 from clipwise.models import create_model
 from clipwise.prepare.synthetic import write_video
 from clipwise.recipe import load_recipe
@@ -175,7 +175,7 @@ def test_best_is_the_epoch_with_the_largest_figure(make_sequences, tmp_path):
     """Read off the log: the largest AUC of all epochs, the last of those that tie."""
     data = make_sequences(tmp_path / "data", train=4, val=4)
     result = bmn_run(data, tmp_path / "run", "lr=0.03", "epochs=6", "batch_size=2")
-    values = [line for line in read_log(tmp_path / "run" / "log.jsonl") if line["mode"] == "val"]
+    values = [line for line in read_json_lines(tmp_path / "run" / "log.jsonl") if line["mode"] == "val"]
     assert len(values) == 6
     figures = [line["auc"] for line in values]
     assert max(figures) > min(figures)
@@ -265,7 +265,7 @@ def test_label_smoothing_by_hand(clips, tmp_path):
         with watched("TSM", after=lambda m, x, y: logits.append(y.detach()) if m.training else None):
             train(load_recipe("tsm_tiny", words), data=str(clips), work_dir=folder, validate=False, quiet=True)
         outputs[smoothing] = logits[0]
-        return next(line for line in read_log(folder / "log.jsonl") if line["mode"] == "train")["loss"]
+        return next(line for line in read_json_lines(folder / "log.jsonl") if line["mode"] == "train")["loss"]
 
     plain, smooth = first_loss(0.0), first_loss(0.3)
     torch.testing.assert_close(outputs[0.0], outputs[0.3], rtol=0, atol=0)

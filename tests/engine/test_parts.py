@@ -11,10 +11,11 @@ from torch import nn
 
 from clipwise.data.loader import EpochSampler
 from clipwise.engine.batch_norm import precise_bn
-from clipwise.engine.log import Watchdog, read_log
+from clipwise.engine.log import Watchdog
 from clipwise.engine.optim import Schedule
 from clipwise.engine.train import train
 from clipwise.errors import RecipeError
+from clipwise.io.parse import read_json_lines
 from clipwise.recipe import load_recipe, scaled_lr
 
 QUICK = ["warmup_epochs=0", "num_workers=0", "amp=no", "batch_size=8", "crop_size=32", "val.crop_size=32"]
@@ -142,7 +143,9 @@ def test_another_global_batch_goes_on_at_the_same_place(clips, tmp_path):
     smaller = load_recipe("tsm_tiny", [*QUICK, "epochs=2", "log.every=1", "batch_size=4"])
     train(smaller, data=str(clips), work_dir=tmp_path, validate=False, resume=True, allow_changes=True, quiet=True)
     seen = [
-        (x["epoch"], x["iter"], x["iters"], x["step"]) for x in read_log(tmp_path / "log.jsonl") if x["mode"] == "train"
+        (x["epoch"], x["iter"], x["iters"], x["step"])
+        for x in read_json_lines(tmp_path / "log.jsonl")
+        if x["mode"] == "train"
     ]
     assert seen[:2] == [(1, 1, 3, 1), (1, 2, 3, 2)]
     assert seen[2:] == [(1, 5, 6, 5), (1, 6, 6, 6), *((2, i, 6, 6 + i) for i in range(1, 7))]

@@ -5,9 +5,9 @@ import struct
 
 import pytest
 
-from clipwise.engine.log import read_log
 from clipwise.engine.train import train
 from clipwise.errors import MissingExtraError, RecipeError
+from clipwise.io.parse import read_json_lines
 from clipwise.recipe import load_recipe
 
 QUICK = ["epochs=1", "warmup_epochs=0", "log.every=1", "num_workers=0", "amp=no", "batch_size=8", "crop_size=32"]
@@ -17,7 +17,7 @@ def run_with(tracker: str, clips, folder) -> list[dict]:
     """A run of three steps; its log lines."""
     recipe = load_recipe("tsm_tiny", [*QUICK, f"log.trackers=[{tracker}]"])
     train(recipe, data=str(clips), work_dir=folder, quiet=True)
-    return read_log(folder / "log.jsonl")
+    return read_json_lines(folder / "log.jsonl")
 
 
 def test_tensorboard(clips, tmp_path):

@@ -11,8 +11,7 @@ from PIL import Image
 from clipwise.cli import main
 from clipwise.errors import DataError
 from clipwise.report.charts import Series, line_chart, round_ticks
-from clipwise.report.run_report import run_report
-from clipwise.report.runs import analyze_time, read_run, smooth
+from clipwise.report.run_report import analyze_time, read_run, run_report, smooth
 
 LOSS = {(e, i): 2.0 / e + i / 100 for e in (1, 2, 3) for i in (10, 20, 30, 40)}
 TOP1 = {1: 0.3, 2: 0.5, 3: 0.45}

@@ -111,10 +111,10 @@ def seed_fps(log: Path, batch_size: int, num_videos: int, processes: int = 1) ->
         batch_size: of one process.
         num_videos: N.
     """
-    from clipwise.engine.log import read_log
+    from clipwise.io.parse import read_json_lines
 
     epochs: dict[int, list[dict]] = {}
-    for line in read_log(log):
+    for line in read_json_lines(log):
         if line["mode"] == "train":
             epochs.setdefault(line["epoch"], []).append(line)
     whole = batch_size * processes

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from clipwise.cli.common import add_font, print_json, print_table
 
 if TYPE_CHECKING:
-    from clipwise.report.runs import RunLog, TimeAnalysis
+    from clipwise.report.run_report import RunLog, TimeAnalysis
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from clipwise.errors import ClipwiseError
     from clipwise.report.chart_files import check_chart_path
-    from clipwise.report.run_report import chart_keys
-    from clipwise.report.runs import read_run
+    from clipwise.report.run_report import chart_keys, read_run
 
     out = Path(args.out) if args.out else None
     if out is not None and out.suffix != ".html":
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _summary(run: RunLog, include_outliers: bool) -> dict[str, Any]:
-    from clipwise.report.runs import analyze_time
+    from clipwise.report.run_report import analyze_time
 
     timing = analyze_time(run, include_outliers)
     figures: dict[str, Any] = {}

@@ -16,11 +16,12 @@ from clipwise.convert.zoo import imagenet_name
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_tensors, read_checkpoint
 from clipwise.engine.device import from_first, set_random_state, world
-from clipwise.engine.log import Averages, RunLog, read_log
+from clipwise.engine.log import Averages, RunLog
 from clipwise.engine.optim import Schedule
 from clipwise.engine.training_state import Saver, load_state
 from clipwise.errors import CheckpointError, RecipeError
 from clipwise.io.files import atomic_path, link_or_copy
+from clipwise.io.parse import read_json_lines
 from clipwise.models import contract
 from clipwise.recipe import Recipe, make_recipe
 
@@ -336,7 +337,7 @@ def _forget_after(log: RunLog, epoch: int, batch: int) -> None:
         return
     kept = [
         line
-        for line in read_log(path)
+        for line in read_json_lines(path)
         if line["epoch"] <= epoch or (line["epoch"] == epoch + 1 and line.get("iter", batch + 1) <= batch)
     ]
     with atomic_path(path) as temporary:

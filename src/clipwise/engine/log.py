@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from clipwise.io.files import atomic_path
-from clipwise.io.parse import parse_json
+from clipwise.io.parse import read_json_lines
 
 if TYPE_CHECKING:
     from clipwise.engine.run_folder import RunFolder
@@ -106,7 +106,7 @@ class RunLog:
                 with open(path, "a", newline="", encoding="utf-8") as file:
                     csv.DictWriter(file, columns).writerow(new)
                 return
-        lines = read_log(self.folder / "log.jsonl")  # type: ignore[operator]
+        lines = read_json_lines(self.folder / "log.jsonl")  # type: ignore[operator]
         columns = list(dict.fromkeys(k for line in lines for k in line))
         with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
@@ -192,14 +192,3 @@ class Watchdog:
                     file=sys.stderr,
                     flush=True,
                 )
-
-
-def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a ``log.jsonl``; a last line that a kill cut in half is left out."""
-    lines = []
-    for text in Path(path).read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(parse_json(text))
-        except json.JSONDecodeError:
-            continue
-    return lines

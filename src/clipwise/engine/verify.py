@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from clipwise.engine.checkpoint import read_checkpoint, read_passport
-from clipwise.engine.log import read_log
 from clipwise.errors import WorkError
+from clipwise.io.parse import read_json_lines
 from clipwise.io.plugins import is_trusted
 from clipwise.recipe import Recipe, dump_recipe
 
@@ -80,7 +80,7 @@ def _run_and_kill(command: Sequence[str], folder: Path) -> None:
 
 def _compare(whole: Path, killed: Path) -> None:
     a, b = (
-        [(x["epoch"], x["iter"], x["loss"]) for x in read_log(f / "log.jsonl") if x["mode"] == "train"]
+        [(x["epoch"], x["iter"], x["loss"]) for x in read_json_lines(f / "log.jsonl") if x["mode"] == "train"]
         for f in (whole, killed)
     )
     for one, two in zip(a, b):

@@ -1,6 +1,8 @@
 """JSON and YAML from files of others: whatever is in them, reading ends in a value or in one of the library's own errors."""
 
+import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 MOST_NODES = 1_000_000  # of a YAML document with its references written out
@@ -16,6 +18,19 @@ def parse_json(text: str | bytes) -> Any:
         raise json.JSONDecodeError("nested too deep", "", 0) from None
     except ValueError as error:  # a number of thousands of digits, bytes that are no text
         raise json.JSONDecodeError(str(error).split(";")[0], "", 0) from None
+
+
+def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file, one a line; a line that a kill cut in half is left out.
+
+    Raises:
+        OSError, UnicodeDecodeError: it can't be read, or is no text.
+    """
+    found = []
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            found.append(parse_json(line))
+    return [value for value in found if isinstance(value, dict)]
 
 
 def parse_yaml(text: str, loader: Any = None) -> Any:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from clipwise.report.charts import Series, line_chart, round_ticks
 from clipwise.report.page import FIGURE_NAMES, Language, Section, duration, markup, tail, write_page
-from clipwise.report.run_report import class_section, curves_section, time_section
-from clipwise.report.runs import read_run
+from clipwise.report.run_report import class_section, curves_section, read_run, time_section
 from clipwise.report.scores import ScoreTable
 from clipwise.report.thumbs import film_strips
 
