@@ -137,9 +137,10 @@ class Saver:
                 a run writes anything, also deletes later ones and what a killed process left half written.
         """
         named = set()
-        for pair in ("last.safetensors", "previous.safetensors"):
+        for pair in (self.folder / "last.safetensors", self.folder / "previous.safetensors"):
             with contextlib.suppress(CheckpointError):
-                named.add((read_passport(self.folder / pair).state or "").partition("-rank")[0])
+                if pair.is_file():
+                    named.add((read_passport(pair).state or "").partition("-rank")[0])
         for old in self.folder.glob("state-*-rank*.pt"):
             stem = old.name.partition("-rank")[0]
             position = [int(x) for x in stem.split("-")[1:] if x.isdecimal()]

@@ -20,7 +20,6 @@ import yaml
 from pydantic import ValidationError
 
 from clipwise.errors import ClipwiseWarning, RecipeError
-from clipwise.io.names import did_you_mean
 from clipwise.io.parse import parse_yaml
 from clipwise.recipe.keys import Only, Published, RunRecipe, Strict
 from clipwise.recipe.localization_keys import LocalizationRecipe
@@ -99,27 +98,17 @@ def find_recipe(name: str | Path) -> Path:
         RecipeError: no such file or name; the nearest names are given.
     """
     path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
-            return path
-        raise RecipeError(f"recipe file {path} does not exist. Give a YAML file, or a name from `clipwise recipes`.")
-    if path.suffix == ".py" and path.is_file():  # it may say something else than the recipe of its name
-        raise RecipeError(
-            f"{path} is a config of MMAction2, not a recipe. Make it one: clipwise convert {path} --out {path.stem}.yaml"
-        )
-    if path.suffix in (".safetensors", ".pth", ".pdparams", ".onnx", ".pt2"):
-        raise RecipeError(
-            f"{path} is a checkpoint where a recipe is expected. Order: clipwise train RECIPE --init CKPT, clipwise test [RECIPE] CKPT, "
-            "clipwise predict CKPT INPUT."
-        )
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return path
     stem = path.stem if path.suffix == ".py" else path.name
     stem = ALIASES.get(stem, stem)
-    matches = [p for p in RECIPES.rglob("*.yaml") if p.stem == stem]
-    if matches:
-        return matches[0]
-    raise RecipeError(
-        f"recipe {str(name)!r} is not known{did_you_mean(stem, list_recipes()) or '.'} Give a YAML file, or a name from `clipwise recipes`."
-    )
+    if not (path.suffix == ".py" and path.is_file()):  # it may say something else than the recipe of its name
+        for packaged in RECIPES.rglob("*.yaml"):
+            if packaged.stem == stem:
+                return packaged
+    from clipwise.recipe.validation_messages import not_a_recipe
+
+    raise RecipeError(not_a_recipe(name, stem, list_recipes()))
 
 
 def load_recipe(name: str | Path, overrides: Iterable[str] = (), *, modern: bool = False) -> Recipe:
@@ -140,12 +129,10 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), *, modern: bool
         text = path.read_text(encoding="utf-8")
         values = _parse_yaml(text)
         node = yaml.compose(text, Loader=_Yaml)
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is no UTF-8 text ({error.reason} at byte {error.start}).") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        at = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecipeError(f"{at}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        from clipwise.recipe.validation_messages import unreadable
+
+        raise RecipeError(unreadable(path, error)) from None
     if not isinstance(values, dict):
         raise RecipeError(
             f"{path}: a recipe is a list of `key: value` lines, but this file holds {'nothing' if values is None else type(values).__name__}."

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from clipwise.io.names import nearest
+from clipwise.io.names import did_you_mean, nearest
 from clipwise.recipe.localization_keys import LocalizationRecipe
 from clipwise.recipe.recognition_keys import RecognitionRecipe
 
@@ -48,6 +49,35 @@ def explain_errors(
             wanted = allowed(owner.model_fields[_field_name(owner, str(way[-1]))])
             problems.append(f"{at}: {name}: must be {wanted}, given {given(values, way)}")
     return list(dict.fromkeys(problems))
+
+
+def not_a_recipe(name: str | Path, stem: str, packaged: Iterable[str]) -> str:
+    """Why no recipe is found by a name or a path, and what to do.
+
+    Args:
+        stem: the name that was looked for among the ``packaged``.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return f"recipe file {path} does not exist. Give a YAML file, or a name from `clipwise recipes`."
+    if path.suffix == ".py" and path.is_file():
+        return f"{path} is a config of MMAction2, not a recipe. Make it one: clipwise convert {path} --out {path.stem}.yaml"
+    if path.suffix in (".safetensors", ".pth", ".pdparams", ".onnx", ".pt2"):
+        return (
+            f"{path} is a checkpoint where a recipe is expected. Order: clipwise train RECIPE --init CKPT, clipwise test [RECIPE] CKPT, "
+            "clipwise predict CKPT INPUT."
+        )
+    near = did_you_mean(stem, packaged) or "."
+    return f"recipe {str(name)!r} is not known{near} Give a YAML file, or a name from `clipwise recipes`."
+
+
+def unreadable(path: Path, error: Exception) -> str:
+    """Why a file is no YAML."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"{path} is no UTF-8 text ({error.reason} at byte {error.start})."
+    mark = getattr(error, "problem_mark", None)
+    at = f"{path}:{mark.line + 1}" if mark else str(path)
+    return f"{at}: not valid YAML: {getattr(error, 'problem', error)}"
 
 
 # What the field's other tools call a thing -> our key, or what to do instead.

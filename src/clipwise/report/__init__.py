@@ -1,6 +1,6 @@
 """What people look at: self-contained HTML pages and charts, drawn from plain result objects.
 
-``scores`` holds test results, ``runs`` logs, ``comparison`` two results; ``run_report``, ``result_report``,
+``scores`` holds test results, ``comparison`` two of them; ``run_report``, ``result_report``,
 ``compare_report`` and ``analyze_report`` put them on pages; ``page`` renders templates, ``charts`` draws SVG.
 """
 
