@@ -32,7 +32,6 @@ from clipwise.io.files import atomic_path, link_or_copy
 from clipwise.io.parse import parse_json
 from clipwise.io.plugins import trusting
 from clipwise.models.registry import create_model
-from clipwise.recipe import current_form
 
 HEADER = "clipwise"
 _CHECKSUMS = re.compile(r', "checksums": \["([0-9a-f]{64})", "([0-9a-f]{64})"\]\}$')
@@ -62,7 +61,10 @@ class Passport:
     versions: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        if isinstance(self.recipe, dict) and self.recipe:
+        # 0.1's recipes are flat; all of today's have this group
+        if isinstance(self.recipe, dict) and self.recipe and not isinstance(self.recipe.get("input"), dict):
+            from clipwise.recipe import current_form
+
             self.recipe = current_form(self.recipe, "recipe of the checkpoint")
         if not self.versions:
             self.versions = {
