@@ -50,8 +50,8 @@ HEAD = {  # of generated pages
 WORDS: dict[str, dict[str, str]] = {
     "en": {},
     "zh": {
-        "Commands": "命令", "Every recipe": "全部配方", "Recipe keys": "配方的键", "Python reference": "Python 参考",
-        "MMAction2's keys": "MMAction2 的键", "PaddleVideo's flags": "PaddleVideo 的参数", "recipe": "配方", "model": "模型", "published": "公布的结果",
+        "Commands": "命令", "Every recipe": "全部配置", "Recipe keys": "配置的键", "Python reference": "Python 参考",
+        "MMAction2's keys": "MMAction2 的键", "PaddleVideo's flags": "PaddleVideo 的参数", "recipe": "配置", "model": "模型", "published": "公布的结果",
         "key": "键", "default": "默认值", "meaning": "含义", "ours": "clipwise 的键", "theirs": "原来的键", "without effect": "不起作用", "why": "原因",
         "command": "命令", "does": "作用", "epochs": "轮数", "Recognition": "动作识别", "Localization": "时序动作定位", "flag": "参数",
     },
