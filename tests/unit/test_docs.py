@@ -83,6 +83,27 @@ def test_recipes_that_are_named_exist(page):
         assert name in known, f"{name_of(page)}: no recipe {name}"
 
 
+def known_keys() -> set[str]:
+    from clipwise.recipe.localization_keys import LocalizationRecipe
+    from clipwise.recipe.recognition_keys import RecognitionRecipe
+
+    found = set()
+    for model in (LocalizationRecipe, RecognitionRecipe):
+        for name, field in model.model_fields.items():
+            group = getattr(type(field.default), "model_fields", {})
+            found |= {f"{field.alias or name}.{below.alias or key}" for key, below in group.items()}
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_keys_that_are_named_exist(page):
+    known = known_keys()
+    groups = "|".join(sorted({key.partition(".")[0] for key in known}))
+    for span in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
+        for key in re.findall(rf"(?<![\w./-])((?:{groups})\.(?!txt|json|safetensors)[a-z_0-9]+)(?=[=:]|$)(?!txt|safetensors)", span):
+            assert key in known, f"{name_of(page)}: no recipe key {key}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_python_names_exist(page):
     for block in blocks(page, "python"):
