@@ -17,11 +17,13 @@ if TYPE_CHECKING:  # for type checkers and editors; _PUBLIC says the same at run
     from clipwise.engine.evaluate import TestResult
     from clipwise.engine.model_factory import create_model, describe_model, list_models
     from clipwise.engine.model_transforms import transforms_for
+    from clipwise.engine.run_result import RunResult
     from clipwise.engine.test import evaluate
-    from clipwise.engine.train import RunResult, train
+    from clipwise.engine.train import train
     from clipwise.errors import ClipwiseError
     from clipwise.infer.localize import localize
     from clipwise.infer.predictor import Prediction, Predictor, load
+    from clipwise.infer.show import Predictions
     from clipwise.models.registry import register_model
     from clipwise.recipe import Recipe, list_recipes, load_recipe
     from clipwise.tasks.logits import register_loss
@@ -35,6 +37,7 @@ __all__ = [
     "ClipSpec",
     "ClipwiseError",
     "Prediction",
+    "Predictions",
     "Predictor",
     "Recipe",
     "RunResult",
@@ -66,9 +69,10 @@ _PUBLIC = {
     "ClipSpec": "clipwise.data.dataset",
     "ClipwiseError": "clipwise.errors",
     "Prediction": "clipwise.infer.predictor",
+    "Predictions": "clipwise.infer.show",
     "Predictor": "clipwise.infer.predictor",
     "Recipe": "clipwise.recipe",
-    "RunResult": "clipwise.engine.train",
+    "RunResult": "clipwise.engine.run_result",
     "TestResult": "clipwise.engine.evaluate",
     "VideoList": "clipwise.data.videolist",
     "create_model": "clipwise.engine.model_factory",

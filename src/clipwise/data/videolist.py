@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class Ragged:
         return Ragged(values, np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class VideoList:
     """The entries of a data set. Made by ``clipwise.data.lists.read_list``.
 
@@ -85,6 +85,19 @@ class VideoList:
 
     def __len__(self) -> int:
         return len(self.ends) - 1
+
+    def __repr__(self) -> str:
+        return f"VideoList({len(self)} entries of kind {self.kind}, {self.num_classes or 'no'} classes, root {self.root!r})"
+
+    def to_pandas(self) -> Any:
+        """A data frame with a row an entry: path, label and class name; needs the extra ``notebook``."""
+        from clipwise.io.tables import data_frame
+
+        given = (self.label(i) for i in range(len(self)))
+        labels: list[Any] = [np.flatnonzero(y).tolist() if isinstance(y, np.ndarray) else y for y in given]
+        names = [self.classes[label] if self.classes and isinstance(label, int) else None for label in labels]
+        rows = [{"path": p, "label": y, "class": name} for p, y, name in zip(self.paths(), labels, names)]
+        return data_frame(rows, "VideoList.to_pandas()")
 
     def entry(self, index: int) -> str:
         """The path as the list file has it."""

@@ -27,7 +27,7 @@ from clipwise.tasks.logits import Activation, average_views, score_clip
 METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision", "mmit_mean_average_precision")
 
 
-@dataclass
+@dataclass(repr=False)
 class TestResult:
     """Scores of a list, in its order, with everything that failed."""
 
@@ -48,6 +48,16 @@ class TestResult:
     """Videos of the list that the checkpoint was trained on, as far as that is known."""
     video_seconds: list[float] = field(default_factory=list)
     """Wall time until each video's scores were there, counted from the one before; a batch's time is shared out."""
+
+    def __repr__(self) -> str:
+        figures = "".join(f", {name} {value:.4f}" for name, value in self.metrics.items())
+        return f"TestResult({len(self.paths)} videos, {len(self.failures)} failed{figures})"
+
+    def to_pandas(self) -> Any:
+        """A data frame with the rows of :meth:`rows`; needs the extra ``notebook``."""
+        from clipwise.io.tables import data_frame
+
+        return data_frame(self.rows(), "TestResult.to_pandas()")
 
     @property
     def means(self) -> list[np.ndarray]:

@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from clipwise.engine.log import Averages, RunLog, Watchdog
 from clipwise.engine.network import Network
 from clipwise.engine.optim import Schedule
 from clipwise.engine.run_folder import locked, stop_signals
+from clipwise.engine.run_result import RunResult
 from clipwise.engine.task import task_class
 from clipwise.engine.training_state import Saver
 from clipwise.errors import WorkError
@@ -33,26 +33,6 @@ from clipwise.models.registry import model_place
 from clipwise.recipe import Recipe, load_recipe, scaled_lr
 
 _FRESH_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
-
-
-@dataclass
-class RunResult:
-    """What a run leaves."""
-
-    folder: Path
-    last: Path
-    best: Path | None
-    metrics: dict[str, float] = field(default_factory=dict)
-    """Of the last validation."""
-    best_metrics: dict[str, float] = field(default_factory=dict)
-    interrupted: bool = False
-    """Whether epochs remain; the run can resume."""
-    reached_max_steps: bool = False
-    seconds: float = 0.0
-    skipped: dict[str, str] = field(default_factory=dict)
-    """Training videos that could not be decoded, with the reason."""
-    validation: Any = None
-    """Of the last validation: a ``TestResult``, or a ``LocalizationResult``."""
 
 
 def train(

@@ -7,10 +7,10 @@ as ``clipwise test``: the same file gives the same numbers.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -24,10 +24,14 @@ from clipwise.io.plugins import trusting
 from clipwise.tasks.logits import activation_of, average_views, score_clip
 from clipwise.video.decode import VideoReader
 
+if TYPE_CHECKING:
+    from clipwise.infer.many_videos import Layout
+    from clipwise.infer.show import Predictions
 
-@dataclass
+
+@dataclass(repr=False)
 class Prediction:
-    """What a model says about one video."""
+    """What a model says about one video; prints as a short table, in a notebook as the clip with its bars."""
 
     source: str
     scores: np.ndarray
@@ -35,11 +39,26 @@ class Prediction:
     classes: list[str] | None
     duration_s: float
     num_frames: int
+    poster: np.ndarray | None = None
+    """Of frames in memory a small one, to show."""
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k best classes with their scores; never more than there are classes. Without names, the index."""
         order = np.argsort(-self.scores, kind="stable")[:k]
         return [(self.classes[i] if self.classes else str(i), float(self.scores[i])) for i in order]
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.source!r}: {', '.join(f'{name} {score:.3f}' for name, score in self.top(3))})"
+
+    def __str__(self) -> str:
+        from clipwise.infer.show import table_of
+
+        return table_of(self)
+
+    def _repr_html_(self) -> str:
+        from clipwise.infer.show import card
+
+        return card(self)
 
     @property
     def name(self) -> str:
@@ -92,35 +111,94 @@ class Predictor:
         self.max_views = max_views or passport.recipe["test"]["max_views"]
         self.classes = passport.classes
 
-    def __call__(self, video: Any) -> Prediction:
-        """Predict one video.
+    @overload
+    def __call__(
+        self, video: str | os.PathLike[str] | bytes | VideoReader, *, layout: Layout = ..., fps: float | None = ...
+    ) -> Prediction: ...
+
+    @overload
+    def __call__(self, video: list[str] | list[Path], *, batch_size: int | None = ...) -> Predictions: ...
+
+    @overload
+    def __call__(
+        self, video: Any, *, layout: Layout = ..., fps: float | None = ..., batch_size: int | None = ...
+    ) -> Any: ...
+
+    def __call__(
+        self, video: Any, *, layout: Layout = "THWC", fps: float | None = None, batch_size: int | None = None
+    ) -> Any:
+        """Predict a video, or several.
 
         Args:
-            video: path, address (http, rtsp), bytes or file object, uint8 array (T, H, W, 3), or an open reader.
+            video: path, folder of frames, address (http, rtsp), bytes, binary file object, or an open reader; uint8 frames in memory:
+                array or tensor with the axes of ``layout``, or a list of frames (arrays, tensors, Pillow images). A list of any of
+                these, or an array with an axis more, is several videos.
+            layout: axes of frames in memory, "THWC", "TCHW" or "CTHW".
+            fps: of frames in memory, for the duration.
+            batch_size: of several videos, how many go through the network at once; 1 on a CPU and 8 elsewhere if not given.
+
+        Returns:
+            A ``Prediction``; of several videos a list of them, in order.
 
         Raises:
-            DecodeError: it can't be decoded.
+            DataError: it can't be decoded or fetched, or has another shape.
         """
+        if isinstance(video, (list, tuple)) or getattr(video, "ndim", 0) == 5:
+            from clipwise.infer.many_videos import is_many
+            from clipwise.infer.show import Predictions
+
+            if is_many(video):
+                return Predictions(self.stream(video, layout=layout, fps=fps, batch_size=batch_size))
+        frames, prediction = self.cut(video, layout, fps)
+        prediction.scores = self.score(torch.from_numpy(frames)[None])[0]
+        return prediction
+
+    def stream(self, videos: Iterable[Any], **options: Any) -> Iterator[Prediction]:
+        """Predictions of many videos one by one, in their order, while the next ones are read.
+
+        Args:
+            videos: paths, or whatever else a call takes; an iterator is read as far as needed.
+            options: ``layout``, ``fps``, ``batch_size`` as in a call; ``workers``, threads that read (2); ``errors``: "raise" (the
+                default) or "yield", which gives the error in place of a prediction.
+        """
+        from clipwise.infer.many_videos import predict_many
+
+        return predict_many(self, videos, **options)
+
+    def cut(self, video: Any, layout: Layout = "THWC", fps: float | None = None) -> tuple[np.ndarray, Prediction]:
+        """A video's clips, uint8 (V, T, H, W, C), and a prediction without scores."""
         if isinstance(video, VideoReader):
-            return self._read(video, getattr(video, "name", "video"))
-        if self.spec.modality == "flow" and not isinstance(video, np.ndarray):
+            return self._cut(video, getattr(video, "name", "video"))
+        if not isinstance(video, (str, os.PathLike, bytes)) or (isinstance(video, str) and "://" in video):
+            from clipwise.infer.many_videos import fetched, frames_reader, poster
+
+            if (reader := frames_reader(video, layout, fps)) is not None:
+                frames, prediction = self._cut(reader, "frames")
+                prediction.poster = poster(reader)
+                return frames, prediction
+            with fetched(video) as file, self._open(file) as reader:
+                return self._cut(reader, str(video) if isinstance(video, str) else str(getattr(video, "name", "video")))
+        with self._open(video) as reader:
+            return self._cut(reader, "video" if isinstance(video, bytes) else str(video))
+
+    def _open(self, video: Any) -> VideoReader:
+        flow = self.spec.modality == "flow"
+        if flow or (isinstance(video, (str, os.PathLike)) and Path(video).is_dir()):
             from clipwise.video.backends import FrameFolderReader
 
             template, start = self.spec.filename_tmpl, self.spec.start_index
-            reader: VideoReader = FrameFolderReader(video, template=template, modality="flow", start_index=start)
-        elif isinstance(video, (str, os.PathLike)) and Path(video).is_dir():
-            from clipwise.video.backends import FrameFolderReader
+            return FrameFolderReader(video, template=template, modality="flow" if flow else "rgb", start_index=start)
+        return self.spec.open_video(video)
 
-            reader = FrameFolderReader(video, template=self.spec.filename_tmpl, start_index=self.spec.start_index)
-        else:
-            reader = self.spec.open_video(video)
-        with reader:
-            return self._read(reader, str(video) if isinstance(video, (str, os.PathLike)) else "video")
-
-    def _read(self, reader: VideoReader, source: str) -> Prediction:
+    def _cut(self, reader: VideoReader, source: str) -> tuple[np.ndarray, Prediction]:
         frames, _ = self.spec.read(reader, np.random.default_rng(0))
-        scores = self.score(torch.from_numpy(frames)[None])[0]
-        return Prediction(source, scores, self.classes, reader.duration_s, reader.num_frames)
+        nothing = np.empty(0, np.float32)
+        return frames, Prediction(source, nothing, self.classes, reader.duration_s, reader.num_frames)
+
+    def __repr__(self) -> str:
+        names = f" ({', '.join(self.classes[:3])}{', …' if len(self.classes) > 3 else ''})" if self.classes else ""
+        count = len(self.classes or ()) or self.passport.model_args.get("num_classes", "?")
+        return f"Predictor({self.passport.model}, {count} classes{names}, {self.device})"
 
     def logits(self, frames: torch.Tensor) -> torch.Tensor:
         """uint8 (B, V, T, H, W, C) -> (B, V, num_classes) on the model's device."""
@@ -141,13 +219,15 @@ def load(
     amp: str = "no",
     max_views: int | None = None,
     trust: bool = False,
+    model: torch.nn.Module | None = None,
 ) -> Predictor:
     """A predictor from a checkpoint, or from a name in the zoo.
 
     >>> predictor = clipwise.load("runs/mine/best.safetensors")
     >>> predictor("video.mp4").top(3)
 
-    ``trust=True`` allows to import a model that does not come with clipwise.
+    ``trust=True`` allows to import a model that does not come with clipwise; ``model`` is the network of a checkpoint whose training got
+    it as an object.
 
     Raises:
         CheckpointError: the file can't be used.
@@ -158,8 +238,8 @@ def load(
             from clipwise.engine import pretrained
 
             checkpoint = pretrained.resolve(checkpoint)
-        model, passport = load_model_and_passport(checkpoint, place)
-    return Predictor(model, passport, device=place, amp=amp, max_views=max_views)
+        network, passport = load_model_and_passport(checkpoint, place, model=model)
+    return Predictor(network, passport, device=place, amp=amp, max_views=max_views)
 
 
 def expand_inputs(inputs: Sequence[str]) -> Iterator[str]:

@@ -1,0 +1,28 @@
+"""Rows as text or as a data frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clipwise.errors import MissingExtraError
+
+
+def text_table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> str:
+    """Columns of equal width, a line a row."""
+    widths = [max(len(str(row[i])) if i < len(row) else 0 for row in [head, *rows]) for i in range(len(head))]
+    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths)).rstrip() for row in [head, *rows]]
+    return "\n".join(lines)
+
+
+def data_frame(rows: Sequence[Mapping[str, Any]], purpose: str) -> Any:
+    """A pandas data frame.
+
+    Raises:
+        MissingExtraError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingExtraError("pandas", "notebook", purpose) from error
+    return pandas.DataFrame(list(rows))
