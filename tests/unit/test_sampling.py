@@ -210,5 +210,5 @@ def test_errors_say_what_to_do():
         sample_frames(30, clip_len=1, mode="test", target_fps=30)
     with pytest.raises(RecipeError, match="'train' and 'test'"):
         sample_frames(30, clip_len=1, mode="val")
-    with pytest.raises(RecipeError, match=r"'mmaction2_0.x' and 'mmaction2_1.x'"):
+    with pytest.raises(RecipeError, match=r"'mmaction2_0.x', 'mmaction2_1.x'"):
         sample_frames(30, clip_len=1, mode="test", rule="2.x")

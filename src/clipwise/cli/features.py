@@ -1,6 +1,7 @@
 """Extract features of whole videos with a recognizer, window by window.
 
   clipwise features runs/mine/best.safetensors long_videos/ --out features --stride 8 --window 16
+  clipwise features --encoder hf:facebook/dinov2-base long_videos/ --out features
   clipwise features tsn_rgb.safetensors videos/ --flow-model tsn_flow.safetensors --flow-frames flow/ --out csv_mean_100 \\
       --kind scores --segments 1 --stride 16 --window 16 --positions 100 --rescale pool --format csv      (two-stream, 200 + 200)
 
@@ -17,8 +18,13 @@ from clipwise.io.progress import ProgressBar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help="a recognizer's checkpoint, or a name in the zoo")
-    parser.add_argument("inputs", nargs="+", help="videos, folders of videos, folders of frames, or lists (.txt)")
+    parser.add_argument("checkpoint", help="a recognizer's checkpoint, or a name in the zoo (an input, with --encoder)")
+    parser.add_argument(
+        "--encoder",
+        metavar="MODEL",
+        help="instead of a checkpoint: hf:NAME or hf:FOLDER (transformers), timm:NAME or timm:FOLDER",
+    )
+    parser.add_argument("inputs", nargs="*", help="videos, folders of videos, folders of frames, or lists (.txt)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the feature files")
     parser.add_argument(
         "--stride", type=int, default=16, help="frames from one window's center to the next (default 16)"
@@ -59,6 +65,12 @@ def run(args: argparse.Namespace) -> int:
 
     if bool(args.flow_model) != bool(args.flow_frames):
         raise ClipwiseError("--flow-model and --flow-frames belong together; give both or none.")
+    if args.encoder:
+        args.inputs, args.checkpoint = [args.checkpoint, *args.inputs], args.encoder
+    if not args.inputs:
+        raise ClipwiseError(
+            "give the videos: clipwise features CKPT INPUT…, or clipwise features --encoder hf:MODEL INPUT…"
+        )
     first, parts = shard_of(args.shard)
     inputs = list(expand_inputs(args.inputs))[first::parts]
     rule = WindowRule(

@@ -2,6 +2,7 @@
 
   clipwise test runs/mine/best.safetensors                       on what the run was validated on
   clipwise test runs/mine/best.safetensors --data new_videos.txt --out scores.json
+  clipwise test hf:MODEL --data k400/val.txt                     under the protocol behind its published figure
   clipwise test RECIPE CKPT --data k400/val.txt --eval top_k_accuracy mean_class_accuracy
 
 The checkpoint's passport says how clips are sampled and cut; a RECIPE before it replaces that. Exported files
@@ -108,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
                     "videos": len(result.paths),
                     "failures": result.failures,
                     "trained_on": result.trained_on,
+                    **({"protocol": result.protocol} if result.protocol else {}),
                     "seconds": round(result.seconds, 2),
                     "out": args.out,
                 }
@@ -118,6 +120,11 @@ def run(args: argparse.Namespace) -> int:
                 f"{len(result.paths)} videos in {result.seconds:.1f} s ({speed:.1f} videos/s)"
                 + (f", scores in {args.out}" if args.out else "")
             )
+        if result.protocol:
+            from clipwise.engine.foreign import protocol_lines
+
+            for line in protocol_lines(result.protocol):
+                print(f"note: {line}", file=sys.stderr)
         if result.trained_on:
             print(
                 f"note: {result.trained_on} of these {len(result.paths)} videos were trained on; accuracy on them says nothing about new ones.",

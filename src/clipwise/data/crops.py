@@ -51,6 +51,12 @@ def box_in_source(box: Box, source: Size, resized: Size) -> Box:
     return left, top, right, min(max(round(box[3] * scale_y), top + 1), source[0])
 
 
+def short_side_size_floor(height: int, width: int, short_side: int) -> Size:
+    """As :func:`short_side_size`, but what lies behind the point of the long side falls away (torchvision, transformers)."""
+    long_side = int(short_side * max(height, width) / min(height, width))
+    return (long_side, short_side) if width <= height else (short_side, long_side)
+
+
 def paddle_size(height: int, width: int, short_side: int) -> Size:
     """PaddleCV's group_scale: stretch to 4:3, unless the short side fits already (specification A3)."""
     if min(height, width) == short_side:

@@ -6,14 +6,14 @@ are numbered from 1 adds its own start. Randomness comes only from the ``rng`` t
 tables of 0.24.1 and 1.2.0).
 """
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
 from clipwise.errors import DataError, RecipeError
 
 Mode = Literal["train", "test"]
-Rule = Literal["mmaction2_0.x", "mmaction2_1.x"]
+Rule = Literal["mmaction2_0.x", "mmaction2_1.x", "transformers"]
 OutOfBound = Literal["loop", "repeat_last"]
 
 
@@ -59,7 +59,8 @@ def sample_frames(
         num_clips: clips (or segments) a video.
         mode: "train" draws from ``rng``; "test" draws nothing (unless ``temporal_jitter``).
         rule: where test clips start. "mmaction2_0.x": in the middle of equal parts, as the numbers of the seeds were
-            made. "mmaction2_1.x": spread from the first to the last possible start.
+            made. "mmaction2_1.x": spread from the first to the last possible start. "transformers": at the beginning of equal parts
+            (``do_sample_frames`` of its video processors).
         twice_sample: test mode only: a second set of clips at the beginning of each part (TSM's two-clip test).
             Always gives 2 * num_clips clips.
         keep_tail_frames: train mode: parts of fractional length, so that the last frames can be drawn as well.
@@ -81,8 +82,8 @@ def sample_frames(
     check_sizes(num_frames, clip_len, frame_interval, num_clips)
     if out_of_bound not in ("loop", "repeat_last"):
         raise RecipeError(f"out_of_bound is {out_of_bound!r}; allowed are 'loop' and 'repeat_last'.")
-    if rule not in ("mmaction2_0.x", "mmaction2_1.x"):
-        raise RecipeError(f"The sampling rule is {rule!r}; allowed are 'mmaction2_0.x' and 'mmaction2_1.x'.")
+    if rule not in get_args(Rule):
+        raise RecipeError(f"The sampling rule is {rule!r}; allowed are {', '.join(map(repr, get_args(Rule)))}.")
     if target_fps is not None and not fps:
         raise RecipeError("target_fps was given without the video's own frame rate: pass fps as well.")
     span = _span(clip_len, frame_interval, mode, rule, None if target_fps is None else float(fps or 0) / target_fps)
@@ -90,6 +91,8 @@ def sample_frames(
         starts = _train_starts(num_frames, span, num_clips, keep_tail_frames, need_rng(rng, "train mode"))
     elif mode == "test" and (rule == "mmaction2_0.x"):
         starts = _centerd_starts(num_frames, span, num_clips, twice_sample)
+    elif mode == "test" and rule == "transformers":
+        starts = np.arange(num_clips) * num_frames // num_clips
     elif mode == "test":
         starts = _spread_starts(num_frames, span, clip_len, num_clips, twice_sample, target_fps is not None)
     else:

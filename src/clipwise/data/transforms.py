@@ -21,8 +21,8 @@ from clipwise.data.crops import Box, Size
 from clipwise.data.sampling import Rng, draw_integers
 from clipwise.errors import DataError, RecipeError
 
-Interpolation = Literal["antialias", "opencv"]
-ResizeRule = Literal["short_side", "fixed", "fit", "paddle_4x3"]
+Interpolation = Literal["antialias", "opencv", "bicubic", "float"]
+ResizeRule = Literal["short_side", "short_side_floor", "fixed", "fit", "paddle_4x3"]
 Crop = Literal["none", "random_resized", "multi_scale", "random", "center", "three", "ten"]
 
 
@@ -65,7 +65,10 @@ class ClipPlan:
                 f"A frame of {frames.shape[-3]} x {frames.shape[-2]} came, after frames of "
                 f"{self.source[0]} x {self.source[1]}: the size changes within the video. Re-encode it to one size."
             )
-        out = np.empty((self.num_crops, *frames.shape[:-3], *self.output, frames.shape[-1]), np.uint8)
+        out = np.empty(
+            (self.num_crops, *frames.shape[:-3], *self.output, frames.shape[-1]),
+            np.float32 if self.interpolation == "float" else np.uint8,
+        )
         whole = resize_frames(frames, self.resized, self.interpolation) if self.num_crops > 1 else None
         for view, (box, flip) in enumerate(zip(self.boxes, self.flips)):
             pixels = self._single(frames, box) if whole is None else _cut(whole, box)
@@ -103,7 +106,8 @@ class ClipTransform:
         modality: mirroring "flow" also turns the sign of its x components (even channels): 255 - value; so in the
             mirrored ones of ten crops. ``# differs:`` MMAction2 does not there (a slip; the original TSN does).
         interpolation: "antialias" (``# differs:`` from MMAction2, which drops pixels when it shrinks; as Pillow, so
-            also nearer to PaddleCV and the original TSN) or "opencv" (MMAction2's pixels).
+            also nearer to PaddleCV and the original TSN) or "opencv" (MMAction2's pixels). "bicubic": with anti-aliasing as well;
+            "float": as "antialias", but not rounded to whole pixel values (float32 comes out).
         fused: do resize, crop, resize in one step. False: as MMAction2.
 
     Source: MMAction2 0.24.1 pipelines (specification 4.5 to 4.7).
@@ -171,6 +175,8 @@ class ClipTransform:
             return height, width
         if self.resize_rule == "paddle_4x3":
             return crops.paddle_size(height, width, self.resize)  # type: ignore[arg-type]
+        if self.resize_rule == "short_side_floor":
+            return crops.short_side_size_floor(height, width, self.resize)  # type: ignore[arg-type]
         if isinstance(self.resize, int):
             factor = self.resize / min(height, width)
         elif self.resize_rule == "fit":
@@ -238,29 +244,32 @@ def resize_frames(
         size: (height, width) of the whole resized frame.
         interpolation: "antialias": bilinear over the whole area that a target pixel covers, as Pillow does it.
             "opencv": cv2.resize INTER_LINEAR on uint8 (two source pixels a side, fixed-point arithmetic), bit for bit.
+            "bicubic" and "float": as torchvision resizes uint8 and float32 with anti-aliasing.
         region: box within the resized frame.
 
     Returns:
-        uint8, same number of axes.
+        uint8 (float32 for "float"), same number of axes.
     """
     if interpolation == "opencv":
         from clipwise.data.resize_opencv import resize_opencv
 
         return resize_opencv(frames, size, region)
     if frames.shape[-3:-1] != size:
-        frames = _resize_antialias(frames, size)
+        frames = _resize_antialias(frames, size, interpolation)
     if region is not None:
         left, top, right, bottom = region
         frames = frames[..., top:bottom, left:right, :]
     return frames
 
 
-def _resize_antialias(frames: np.ndarray, size: Size) -> np.ndarray:
+def _resize_antialias(frames: np.ndarray, size: Size, interpolation: Interpolation) -> np.ndarray:
     # Torch's fast path for uint8 wants channels-last memory, which (H, W, C) frames have already.
     frames = np.ascontiguousarray(frames)
     pixels = torch.from_numpy(frames if frames.flags.writeable else frames.copy())
     batch = (pixels if frames.ndim == 4 else pixels[None]).permute(0, 3, 1, 2)
-    resized = F.interpolate(batch, size=size, mode="bilinear", align_corners=False, antialias=True)
+    mode = "bicubic" if interpolation == "bicubic" else "bilinear"
+    batch = batch.float() if interpolation == "float" else batch
+    resized = F.interpolate(batch, size=size, mode=mode, align_corners=False, antialias=True)
     result = resized.permute(0, 2, 3, 1).contiguous().numpy()
     return result if frames.ndim == 4 else result[0]
 

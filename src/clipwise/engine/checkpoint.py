@@ -30,7 +30,7 @@ import clipwise
 from clipwise.errors import CheckpointError
 from clipwise.io.files import atomic_path, link_or_copy
 from clipwise.io.parse import parse_json
-from clipwise.io.plugins import trusting
+from clipwise.io.plugins import is_foreign, trusting
 from clipwise.models.registry import create_model
 
 HEADER = "clipwise"
@@ -258,7 +258,11 @@ def load_model_and_passport(
     model: nn.Module | None = None,
     model_args: Mapping[str, Any] | None = None,
 ) -> tuple[nn.Module, Passport]:
-    """:func:`load_model` and the passport that came with it; ``model_args`` replace some of its own."""
+    """:func:`load_model` and the passport that came with it; ``model_args`` replace some of its own. Also of ``hf:MODEL``, ``timm:MODEL``."""
+    if is_foreign(path):
+        from clipwise.engine.foreign import load_foreign
+
+        return load_foreign(path, device)
     tensors, passport = read_checkpoint(path)
     try:
         model = model or create_model(passport.model, **{**passport.model_args, **(model_args or {})})

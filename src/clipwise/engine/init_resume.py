@@ -22,6 +22,7 @@ from clipwise.engine.training_state import Saver, load_state
 from clipwise.errors import CheckpointError, RecipeError
 from clipwise.io.files import atomic_path, link_or_copy
 from clipwise.io.parse import read_json_lines
+from clipwise.io.plugins import is_foreign
 from clipwise.models import contract
 from clipwise.recipe import Recipe, make_recipe
 
@@ -33,6 +34,9 @@ def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> N
         init: a clipwise checkpoint, a name in the zoo, ``imagenet``, or another project's file: of 2-D ImageNet
             weights, or of a recognizer.
     """
+    if is_foreign(init):
+        log.say(model.load_from(init))  # type: ignore[operator]
+        return
     path = resolve_start(model, init)
     if path.suffix != ".safetensors":
         log.say(load_start(model, path, first_conv))

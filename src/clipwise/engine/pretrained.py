@@ -19,6 +19,7 @@ from clipwise.engine.checkpoint import Passport, read_passport, save_weights
 from clipwise.errors import CheckpointError, ClipwiseWarning
 from clipwise.io.download import cache_folder, download, locked
 from clipwise.io.names import did_you_mean
+from clipwise.io.plugins import is_foreign
 from clipwise.models.registry import create_model, model_args, model_place
 from clipwise.recipe import Recipe, list_recipes, load_recipe
 
@@ -29,7 +30,7 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None, *, as_it
     """The file that a user means.
 
     Args:
-        checkpoint: a path, which is taken as it is; a name in the zoo, which is downloaded and converted once; or an address
+        checkpoint: a path or ``hf:MODEL``, which is taken as it is; a name in the zoo, which is downloaded and converted once; or an address
             (``https://…``), which is that of a name, or is downloaded once and then taken like a path; or a place on the
             hub (``hf://org/name``).
         recipe: model, preprocessing and test protocol of another project's file, which is converted (and kept in the cache);
@@ -42,6 +43,8 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None, *, as_it
     Raises:
         CheckpointError: neither a file nor a name (the nearest names are given), or it cannot be downloaded or converted.
     """
+    if is_foreign(checkpoint):
+        return Path(checkpoint)
     if str(checkpoint).startswith(("https://", "http://")):
         checkpoint = _at_address(str(checkpoint))
     elif str(checkpoint).startswith("hf://"):

@@ -16,7 +16,7 @@ from clipwise.engine.device import make_accelerator
 from clipwise.engine.evaluate import TestResult, check_metrics, score_list
 from clipwise.engine.recognition import check_classes, check_labels
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
-from clipwise.io.plugins import trusting
+from clipwise.io.plugins import is_foreign, trusting
 from clipwise.io.progress import Progress, silent
 from clipwise.models.registry import model_place
 from clipwise.recipe import apply_overrides, load_recipe, make_recipe
@@ -68,11 +68,16 @@ def evaluate(
         raise CheckpointError(
             f"{checkpoint} is not a recognizer; `clipwise localize` and `clipwise eval-proposals` are for BMN."
         )
+    known = passport.model_args.get("num_classes") or passport.recipe["num_classes"]
+    if known is None:
+        raise CheckpointError(
+            f"{checkpoint} is an encoder without a classifier. Train one: clipwise train {checkpoint} --data DATA model=hf_probe"
+        )
     own = list_of(passport, "val", checkpoint)
     source = data or protocol.test_data or protocol.val_data or own
     if source is None:
         raise DataError("no test data: give --data FOLDER or LIST.")
-    num_classes = int(passport.model_args.get("num_classes") or passport.recipe["num_classes"])
+    num_classes = int(known)
     videos = read_list(
         test_part(source),
         root=protocol.val.data_root or protocol.data_root,
@@ -106,6 +111,10 @@ def evaluate(
     )
     result.allow_missing = protocol.test.allow_missing
     result.compute(metrics or default, topk)
+    if is_foreign(checkpoint):
+        from clipwise.engine.foreign import protocol_of
+
+        result.protocol = protocol_of(protocol, result.metrics, len(result.paths))
     result.trained_on = _trained_on(result.paths, passport, list_of(passport, "train", checkpoint))
     return result
 

@@ -29,6 +29,8 @@ from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_c
 from clipwise.engine.device import autocast, pick_device
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.windows import FrameGrid, batches, read_windows
+from clipwise.io.model_folders import folder_hash
+from clipwise.io.plugins import is_foreign
 from clipwise.models import contract
 from clipwise.tasks.logits import activate, activation_of
 from clipwise.video.decode import VideoReader, open_frames
@@ -131,12 +133,13 @@ class FeatureExtractor:
     def describe(self) -> dict[str, Any]:
         """The recipe of the features, for ``features.json`` and for the passport of a network trained on them."""
         return {
-            "recogniser": str(self.path.resolve()),
+            "recogniser": place_of(self.path),
             "sha256": model_hash(self.path),
             "model": self.passport.model,
             "modality": self.spec.modality,
             "feat_dim": self.feat_dim,
             **asdict(replace(self.rule, window=self.window)),
+            **({"input": pixels_of(self.passport.recipe)} if is_foreign(self.path) else {}),
         }
 
     def __call__(self, video: Any, *, frame_rate: float | None = None) -> VideoFeatures:
@@ -286,8 +289,28 @@ def check_recognizer(passport: Passport, path: str | Path) -> None:
         )
 
 
+def place_of(path: Path) -> str:
+    """Where a checkpoint, or a model of another library, is found again."""
+    if not is_foreign(path):
+        return str(path.resolve())
+    kind, _, where = str(path).partition(":")
+    return f"{kind}:{Path(where).resolve()}" if Path(where).is_dir() else str(path)
+
+
+def pixels_of(recipe: dict[str, Any]) -> dict[str, Any]:
+    """What is done to a frame, for the folder's description: the model's own processor in our words."""
+    keys = ("resize_rule", "interpolation", "mean", "std")
+    return {
+        "resize": recipe["val"]["resize"],
+        "crop_size": recipe["val"]["crop_size"],
+        **{k: recipe["input"][k] for k in keys},
+    }
+
+
 def model_hash(path: str | Path) -> str:
     """Of a checkpoint's weights alone: stays when metrics or the passport change."""
+    if is_foreign(path):
+        return folder_hash(path)
     tensors, _ = read_checkpoint(path)
     digest = hashlib.sha256()
     for key in sorted(tensors):

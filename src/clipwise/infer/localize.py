@@ -28,6 +28,7 @@ from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, check_recognizer, model_hash, open_for
 from clipwise.infer.naming import SegmentClassifier
 from clipwise.infer.segments import Localization, Segment, choose_segments
+from clipwise.io.plugins import is_foreign
 from clipwise.models.localizer_rules import LabeledVideo, localizer_rules, recipe_of
 from clipwise.models.registry import model_task
 from clipwise.tasks.detections import VideoClassScores, name_proposals
@@ -166,6 +167,8 @@ class Localizer:
                 )
             return path
         known = Path(str(made.get("recogniser", "")))
+        if is_foreign(known) and model_hash(known) == wanted:
+            return known
         for path in (known, self.path.parent / known.name, self.path.parent.parent / known.parent.name / known.name):
             if path.is_file() and model_hash(path) == wanted:
                 return path

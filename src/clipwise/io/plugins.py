@@ -32,6 +32,11 @@ def trusting(trust: bool = True) -> Iterator[None]:
         _TRUSTED.reset(token)
 
 
+def is_foreign(name: Any) -> bool:
+    """Whether a recipe's or checkpoint's name means a model of another library (``clipwise.io.model_folders``)."""
+    return str(name).startswith(("hf:", "timm:")) and not str(name).startswith("hf://")
+
+
 def is_trusted() -> bool:
     """Whether the caller allowed foreign code."""
     return _TRUSTED.get()
@@ -104,7 +109,8 @@ class Registry:
         from clipwise.io.code_import import announced_names
 
         self.own(None)
-        return sorted(fnmatch.filter({*self.by_name, *announced_names(self.group)}, pattern))
+        listed = {name for name, place in self.by_name.items() if self.entries[place].options.get("listed", True)}
+        return sorted(fnmatch.filter({*listed, *announced_names(self.group)}, pattern))
 
     def find(self, name: str | Callable[..., Any]) -> Entry:
         """The function of a name or of a place; a function stands for itself.

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from clipwise.errors import ClipwiseWarning, RecipeError
 from clipwise.io.parse import parse_yaml
+from clipwise.io.plugins import is_foreign
 from clipwise.recipe.keys import Only, Published, RunRecipe, Strict
 from clipwise.recipe.localization_keys import LocalizationRecipe
 from clipwise.recipe.recognition_keys import RecognitionRecipe, Source, modern_overrides
@@ -115,7 +116,7 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), *, modern: bool
     """Read a recipe strictly.
 
     Args:
-        name: a packaged recipe's name or a YAML file.
+        name: a packaged recipe's name, a YAML file, or a model of another library (``hf:MODEL``, see ``foreign_recipe``).
         overrides: ``key=value`` strings; the value is YAML, a dot reaches into a dictionary
             (``model_args.dropout=0.2``).
         modern: with the modern training recipe, before the overrides.
@@ -124,6 +125,12 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), *, modern: bool
         RecipeError: an unknown key (with the nearest known one, file and line), a wrong value, or keys that
             contradict each other.
     """
+    if is_foreign(name):
+        from clipwise.recipe.foreign_recipe import foreign_recipe
+
+        values = foreign_recipe(name, overrides := list(overrides))
+        places: dict[str, str] = {}
+        return make_recipe(apply_overrides(values, overrides, places, str(name)), places, str(name))
     path = find_recipe(name)
     try:
         text = path.read_text(encoding="utf-8")

@@ -63,13 +63,15 @@ class Input(Strict):
     """Subtracted from the pixels (0-255), one value a channel."""
     std: list[Positive] = [58.395, 57.12, 57.375]  # noqa: RUF012 - pydantic copies it
     """Divides the pixels."""
-    interpolation: Literal["antialias", "opencv"] = "antialias"
-    """`opencv` is MMAction2's bilinear resize without anti-aliasing, bit for bit."""
+    interpolation: Literal["antialias", "opencv", "bicubic", "float"] = "antialias"
+    """`opencv` is MMAction2's bilinear resize without anti-aliasing, bit for bit; `bicubic` has anti-aliasing, `float` is `antialias`
+    without rounding to whole pixel values."""
     fused_resize: bool = True
     """Resize once, from the crop's box in the stored frame; false: resize, crop, resize as MMAction2."""
-    resize_rule: Literal["short_side", "fit", "paddle_4x3"] = "short_side"
-    """What a resize means: to one number, the short side or `paddle_4x3` (PaddleCV's stretch to a 4:3 frame of that short
-    side); to a pair, a fixed size, or with `fit` the largest of the frame's shape that fits into it."""
+    resize_rule: Literal["short_side", "short_side_floor", "fit", "paddle_4x3"] = "short_side"
+    """What a resize means: to one number, the short side (the long one rounded, or with `short_side_floor` cut to whole pixels) or
+    `paddle_4x3` (PaddleCV's stretch to a 4:3 frame of that short side); to a pair, a fixed size, or with `fit` the largest of the
+    frame's shape that fits into it."""
     target_fps: Positive | None = None
     """Sample as if every video had this frame rate."""
     out_of_bound: Literal["loop", "repeat_last"] = "loop"
@@ -151,8 +153,8 @@ class Test(Strict):
     """Clips of a video."""
     twice_sample: bool = False
     """Also sample at the segments' starts."""
-    rule: Literal["mmaction2_0.x", "mmaction2_1.x"] = "mmaction2_0.x"
-    """How clips are spread; the published 0.x numbers belong to the first."""
+    rule: Literal["mmaction2_0.x", "mmaction2_1.x", "transformers"] = "mmaction2_0.x"
+    """How clips are spread; the published 0.x numbers belong to the first, `transformers` samples as its video processors do."""
     resize: Size = 256
     """As `augment.resize`."""
     crop: Literal["center", "three", "ten"] = "center"
