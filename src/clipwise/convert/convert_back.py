@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clipwise.convert.layouts import rename
-from clipwise.convert.traits import spans_time
+from clipwise.convert.traits import shift_of, spans_time
 from clipwise.errors import CheckpointError
 from clipwise.models.recognizer import Recognizer
 
@@ -35,9 +35,13 @@ def to_mmaction2(state_dict: Mapping[str, Tensor], model: nn.Module) -> "Ordered
             )
         args = {"sampling": model.sampling, "layout": model.layout}
         return OrderedDict(bmn_to_mmaction2(state_dict, args))
-    body = model.backbone
-    for setting in ("reverse_shift", "shift_downsample", "online_shift"):
-        if getattr(body, setting):
+    shift = shift_of(model)
+    for setting, chosen in (
+        ("reverse_shift", shift and shift.reverse),
+        ("shift_downsample", model.backbone.shift_downsample),
+        ("online_shift", shift and shift.online),
+    ):
+        if chosen:
             raise CheckpointError(
                 f"MMAction2 has no network with {setting}=True; it would load the file and score nonsense"
             )
