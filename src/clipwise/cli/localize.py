@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from clipwise.cli.common import EXPORTED_SUFFIXES, add_font, add_shard, fail, print_json, print_table, shard_of
+from clipwise.cli.convert_annotations import PRE_ANNOTATIONS, check_pre_annotations, write_localized
 from clipwise.io.progress import ProgressBar
 
 
@@ -65,6 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--results", metavar="FILE", help="write all detections in ActivityNet's form, for eval-detections"
     )
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
+    for option, settings in PRE_ANNOTATIONS.items():
+        parser.add_argument(option, **settings)
     add_shard(parser)
 
 
@@ -79,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     first, parts = shard_of(args.shard)
     inputs = _expand(args.inputs)[first::parts]
     _check_outputs(args, inputs)
+    if args.annotations or args.format or args.fiftyone:
+        check_pre_annotations(args)
     annotations = read_annotations(args.gt) if args.gt else None
     scores = read_any_class_scores(args.class_scores) if args.class_scores else None
     localizer = _load(args)
@@ -87,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     failures: dict[str, str] = {}
     found: list[Any] = []
     without_truth = []
-    shown = bool(args.csv or args.json or not args.results or len(inputs) == 1)
+    shown = bool(args.csv or args.json or args.annotations or args.fiftyone or not args.results or len(inputs) == 1)
     with ExitStack() as stack:
         progress = stack.enter_context(ProgressBar("localize", quiet=args.json or len(inputs) == 1))
         results = stack.enter_context(ResultWriter(args.results)) if args.results else None
@@ -116,6 +121,9 @@ def run(args: argparse.Namespace) -> int:
         from clipwise.infer.segments import to_csv
 
         _save(args.csv, to_csv(found))
+    if (args.annotations or args.fiftyone) and found:
+        places = [item.source if item.is_video else item.name for item in inputs if item.source not in failures]
+        write_localized(args, places, found)
     if args.json:
         print_json({"videos": [one.to_dict(curves=False) for one in found], "failures": failures})
     elif shown and found:

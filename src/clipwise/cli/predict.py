@@ -10,6 +10,7 @@ import argparse
 from contextlib import ExitStack
 
 from clipwise.cli.common import add_font, add_shard, count, fail, load_any, print_json, print_table, shard_of
+from clipwise.cli.convert_annotations import PRE_ANNOTATIONS, check_pre_annotations, write_predicted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="append a line a video as soon as it is done; what the file has already is skipped",
     )
+    for option, settings in PRE_ANNOTATIONS.items():
+        parser.add_argument(option, **settings)
     add_shard(parser)
     parser.add_argument(
         "--ray",
@@ -51,6 +54,9 @@ def run(args: argparse.Namespace) -> int:
     for option, path in (("--csv", args.csv), ("--out", args.out), ("--jsonl", args.jsonl)):
         if path:
             check_writable(path, option)
+    for_tools = args.annotations or args.format or args.fiftyone
+    if for_tools:
+        check_pre_annotations(args)
     if args.ray or args.jsonl:
         from clipwise.cli.predict_many import append_lines, run_on_cluster
 
@@ -83,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
         from clipwise.infer.draw import annotate_video
 
         annotate_video(inputs[0], args.out, [(0.0, predictions[0].duration_s, predictions[0].top(args.topk))])
+    if for_tools and predictions and not interrupted:
+        write_predicted(args, predictions, bool(predictor.passport.recipe.get("multi_label")))
     if args.json:
         print_json({"predictions": [p.to_dict(args.topk) for p in predictions], "failures": failures})
     else:

@@ -3,6 +3,7 @@
 clipwise prepare resize my_videos small_videos --short-side 256     files made for random access
 clipwise prepare flow   my_videos flow_frames --method dis
 clipwise prepare lists  my_videos lists --shares train=0.8 val=0.2
+clipwise prepare annotations export.json mine.csv --to segments --fps 25
 """
 
 from __future__ import annotations
@@ -91,8 +92,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help="folder of the cut clips" if name == "gym99" else "folder of the frame folders",
         )
 
+    sub = task(
+        "annotations",
+        "convert annotations between tools and data sets, and say what is lost",
+        "file or folder to write",
+        workers=False,
+    )
+    sub.add_argument(
+        "--to",
+        required=True,
+        metavar="FORMAT",
+        help="label-studio, cvat, via, elan, segments, activitynet, … (docs/en/annotations.md)",
+    )
+    sub.add_argument(
+        "--from",
+        dest="source_format",
+        metavar="FORMAT",
+        default="auto",
+        help="format of the source (default: by its content)",
+    )
+    from clipwise.cli.convert_annotations import add_reading
+
+    add_reading(sub)
+    sub.add_argument(
+        "--to-fps", type=float, help="frames per second of what is written (default: the videos' own, else --fps)"
+    )
+    sub.add_argument("--to-config", metavar="FILE", help="Label Studio's configuration that what is written must fit")
+    sub.add_argument("--classes", metavar="FILE", help="the only labels that are allowed, one a line")
+    sub.add_argument("--subset", help="convert one subset only")
+    sub.add_argument("--strict", action="store_true", help="stop at a segment that can't be, instead of leaving it out")
+
 
 def run(args: argparse.Namespace) -> int:
+    if args.task == "annotations":
+        from clipwise.cli.convert_annotations import convert
+
+        return convert(args)
     with ProgressBar(f"prepare {args.task}", quiet=args.json) as progress:
         result = _TASKS[args.task](args, progress)
     if isinstance(result, dict):  # published annotations: part -> list

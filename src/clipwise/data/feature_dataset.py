@@ -94,6 +94,18 @@ class FeatureStore:
             array = read_feature_file(self._files[key])
         return check_features(array, self.where(key), self.feat_dim)
 
+    def duration_s(self, name: str) -> float | None:
+        """Length of a video, where `clipwise features` noted it beside its features."""
+        path = self._files.get(name.removeprefix("v_"))
+        beside = path and path.with_suffix(".json")
+        if beside is None or not beside.is_file():
+            return None
+        try:
+            facts = parse_json(beside.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise DataError(f"{beside} is damaged: {error}.") from None
+        return facts.get("duration_s") if isinstance(facts, dict) else None
+
     def find_feat_dim(self) -> int:
         """F of the first video.
 
@@ -248,9 +260,7 @@ def find_data(data: str | None, features: str | None = None, annotations: str | 
     if annotations:
         return DataPlace(folder, where, in_folder(annotations, folder))
     assert folder is not None
-    return DataPlace(
-        folder, where, _only(_annotation_candidates(folder), folder, "annotations", "a JSON file with them")
-    )
+    return DataPlace(folder, where, _only(_annotation_candidates(folder), folder, "annotations", "a file with them"))
 
 
 def in_folder(path: str | Path, folder: Path | None) -> Path:
@@ -273,13 +283,18 @@ def _feature_candidates(folder: Path) -> list[Path]:
 
 def _annotation_candidates(folder: Path) -> list[Path]:
     found = []
-    for place in (folder, folder / "activitynet_annotations", folder / "annotations"):
+    places = (folder, folder / "activitynet_annotations", folder / "annotations")
+    for place in places:
         for path in sorted(place.glob("*.json")) if place.is_dir() else ():
             with open(path, encoding="utf-8", errors="replace") as file:
                 start = file.read(4096)
             if '"annotations"' in start or '"database"' in start:
                 found.append(path)
-    return found
+    if found:
+        return found
+    from clipwise.data.formats.annotation_kinds import annotation_files
+
+    return [path for place in places for path in annotation_files(place)]
 
 
 def _only(candidates: list[Path], folder: Path, key: str, what: str) -> Path:

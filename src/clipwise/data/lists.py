@@ -14,6 +14,7 @@
 | shards | a sample of tar shards (WebDataset's layout): a folder of them, one, or ``https://host/train-{000..099}.tar`` |
 | paddle_mp4, paddle_pkl | PaddleCV's ``path label`` and lists of pickled clips |
 | kinetics_csv, something, jester, gym99, activitynet | as published, see clipwise.data.formats.published |
+| label-studio, cvat, via, elan, boris, segments, … | annotation tools and other data sets, see clipwise.data.formats.annotation_kinds |
 
 Columns are separated by blanks, tabs, commas or semicolons. A path or a class name with blanks is quoted, or the list
 uses another separator; a path with blanks before a numeric label needs nothing. Lines that begin with "# " are comments.
@@ -25,7 +26,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -93,6 +94,10 @@ def read_list(
     classes: Sequence[str] | str | Path | None = None,
     num_classes: int | None = None,
     multi_label: bool = False,
+    subset: str | None = None,
+    fps: float | None = None,
+    layer: str | None = None,
+    config: str | None = None,
 ) -> VideoList:
     """Read a list file or a folder of classes.
 
@@ -105,6 +110,8 @@ def read_list(
             beside the list; else, if labels are names, these in natural order.
         num_classes: number of classes, if it is more than the list or the names tell.
         multi_label: entries may have several labels.
+        subset: the part to take of annotations that have several in one file.
+        fps, layer, config: what annotations do not say of themselves (``clipwise.data.formats.annotation_parts``).
 
     Returns:
         The entries in the order of the file.
@@ -116,7 +123,11 @@ def read_list(
     path = Path(source)
     if isinstance(classes, str | Path):
         classes = read_classes(classes)
+    given: Any = {"root": root, "classes": classes, "num_classes": num_classes, "multi_label": multi_label}
+    given |= {"subset": subset, "fps": fps, "layer": layer, "config": config}
     if format not in get_args(ListFormat):
+        if format not in DATASETS.names() and (read := _annotation_reader(format)):
+            return read(path, format, **given)
         return _read_registered(format, str(source), root, ClassIndex(classes, num_classes, str(source)), multi_label)
     if format == "shards" or (format == "auto" and (".tar" in str(source) or _holds_shards(path))):
         from clipwise.data.formats.tar_shards import read_shard_list
@@ -129,7 +140,9 @@ def read_list(
         )
     found = format
     if format == "auto":
-        found = "folder" if path.is_dir() else formats.detect(path)
+        found = _detect(path)
+        if found not in get_args(ListFormat):
+            return _annotation_reader()(path, found, **given)
     if path.is_dir() != (found == "folder") and not (path.is_dir() and found in ("jester", "gym99")):
         wanted = "a folder" if found == "folder" else "a file"
         raise DataError(f"{path}: the list format {found!r} wants {wanted}.")
@@ -154,7 +167,8 @@ def read_list(
     }
     try:
         if found in readers:
-            return readers[found](path, root=root, classes=classes, num_classes=num_classes)
+            options = {"subset": subset} if found == "activitynet" else {}
+            return readers[found](path, root=root, classes=classes, num_classes=num_classes, **options)
         index = ClassIndex(classes, num_classes, str(path))
         if found == "json":
             return list_tables.read_json(path, root, index, multi_label)
@@ -167,6 +181,34 @@ def read_list(
     return replace(videos, kind="shard", root="") if ".tar#" in videos.entry(0) else videos
 
 
+def reading_of(lists: Any, part: str) -> dict[str, Any]:
+    """Arguments of :func:`read_list` for the ``train`` or ``val`` part, of the keys ``lists`` of a recipe."""
+    return {"subset": getattr(lists, f"{part}_subset"), "fps": lists.fps, "layer": lists.layer, "config": lists.config}
+
+
+def _detect(path: Path) -> str:
+    """The format: "folder" for class folders and loose videos, else what the content says."""
+    if not path.is_dir():
+        from clipwise.data.formats.detect import detect
+
+        return detect(path)
+    if any(
+        (e.is_dir() and not _is_foreign(e.name) and e.name != "groundTruth") or is_video(e.name)
+        for e in os.scandir(path)
+    ):
+        return "folder"
+    from clipwise.data.formats.annotation_kinds import holds_annotations
+
+    return "annotations" if holds_annotations(path) else "folder"
+
+
+def _annotation_reader(format: str | None = None) -> Any:
+    """What reads annotations as lists, or None where the format is none of them."""
+    from clipwise.data.formats.annotation_lists import is_annotation_format, read_annotated
+
+    return read_annotated if format is None or is_annotation_format(format) else None
+
+
 def _read_registered(
     format: str, source: str, root: str | Path | None, index: ClassIndex, multi_label: bool
 ) -> VideoList:
@@ -175,7 +217,7 @@ def _read_registered(
         function = DATASETS.find(format).make
     except RecipeError as error:
         raise RecipeError(
-            f"The list format is {format!r}; known are {', '.join(get_args(ListFormat))}. {error}"
+            f"The list format is {format!r}; known are {', '.join(get_args(ListFormat))}, and the annotation formats of docs/en/annotations.md. {error}"
         ) from None
     builder = ListBuilder("video", source)
     for number, row in enumerate(function(source), 1):
@@ -354,8 +396,8 @@ def find_splits(data: str | Path) -> Splits:
 
 
 def _twin(train: Path) -> Path | None:
-    twin = train.with_name(train.name.replace("train", "val"))
-    return twin if twin.is_file() else None
+    names = (train.name.replace("train", "val"), train.name.replace("trainlist", "testlist"))  # UCF101 has no other
+    return next((train.with_name(n) for n in names if n != train.name and train.with_name(n).is_file()), None)
 
 
 def test_part(data: str | Path) -> Path:

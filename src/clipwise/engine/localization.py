@@ -5,6 +5,7 @@ What is particular to a network stands in its rules (``clipwise.models.localizer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,10 +102,10 @@ class LocalizationTask(Task):
         self.device, self.log = accelerator.device, log
         self.failed: dict[str, str] = {}
         place = find_data(data or recipe.train_data, recipe.features, recipe.annotations)
-        everything = read_annotations(place.annotations, recipe.input.video_info)
-        other = val_data or recipe.val_data or recipe.val.annotations
-        val_file = read_annotations(in_folder(other, place.folder), recipe.input.video_info) if other else everything
         self.store = FeatureStore(place.features, recipe.input.format)
+        everything = self._read(place.annotations, recipe, place.folder)
+        other = val_data or recipe.val_data or recipe.val.annotations
+        val_file = self._read(in_folder(other, place.folder), recipe, place.folder) if other else everything
         if recipe.feat_dim == "auto":
             recipe = recipe.model_copy(update={"feat_dim": self.store.find_feat_dim()})
             log.say(f"feat_dim {recipe.feat_dim}, as the features in {self.store.source} have it.")
@@ -143,6 +144,20 @@ class LocalizationTask(Task):
             num_workers=0 if recipe.input.in_memory else recipe.num_workers,
             pin_memory=self.device.type != "cpu",
         )
+
+    def _read(self, path: Path, recipe: LocalizationRecipe, folder: Path | None) -> AnnotationSet:
+        """Annotations with the lengths of all videos."""
+        given, info = recipe.input, recipe.input.video_info
+        found = read_annotations(path, info, videos=given.videos or folder, fps=given.fps, layer=given.layer, config=given.config,
+                                 tolerant=given.tolerant)  # fmt: skip
+        for note in found.notes:
+            self.log.say(note)
+        if not any(math.isnan(video.duration_s) for video in found.videos.values()):
+            return found
+        from clipwise.data.formats.annotation_convert import with_durations
+        from clipwise.data.formats.annotation_parts import FormatOptions, VideoFinder
+
+        return with_durations(found, FormatOptions(videos=VideoFinder(given.videos or folder)), self.store.duration_s)
 
     def _model_args(self) -> dict[str, Any]:
         return model_args(self.recipe, len(self.classes) or None)

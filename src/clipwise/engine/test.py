@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from clipwise.data.dataset import ClipDataset, ClipSpec
-from clipwise.data.lists import read_list, test_part
+from clipwise.data.lists import read_list, reading_of, test_part
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import make_accelerator
@@ -85,6 +85,7 @@ def evaluate(
         classes=passport.classes,
         num_classes=num_classes,
         multi_label=protocol.multi_label,
+        **reading_of(protocol.lists, "val"),
     )
     check_classes(videos, num_classes, source)
     check_labels(videos, source)
@@ -136,6 +137,7 @@ def _trained_on(paths: Sequence[str], passport: Passport, source: str | None) ->
     if os.path.isdir(source):
         folder = os.path.join(os.path.abspath(source), "")
         return sum(place.startswith(folder) for place in places)
+    lists = passport.recipe.get("lists", {})
     try:
         train = read_list(
             source,
@@ -143,6 +145,8 @@ def _trained_on(paths: Sequence[str], passport: Passport, source: str | None) ->
             format="auto" if passport.data.get("held_out") else passport.recipe.get("lists", {}).get("format", "auto"),
             classes=passport.classes,
             multi_label=bool(passport.recipe.get("multi_label")),
+            subset=lists.get("train_subset"),
+            **{key: lists.get(key) for key in ("fps", "layer", "config")},
         )
     except (ClipwiseError, OSError):
         return 0

@@ -24,7 +24,15 @@ class FeatureInput(Strict):
     train_subset: str = "training"
     """Name of the annotated subset to train on."""
     video_info: str | None = None
-    """CSV with the subsets, for BSN's form; found beside the annotations if not given."""
+    """CSV with the columns video, subset (and duration), where annotations lack them; found beside them if not given."""
+    videos: str | None = None
+    """Folder of the videos, where annotations count frames or lack the videos' lengths."""
+    fps: Positive | None = None
+    """Frames per second of annotations that count frames and do not say (Label Studio: the declared rate)."""
+    layer: str | None = None
+    """Which labels to take where annotations have several kinds: a tier of ELAN, an attribute of VIA or CVAT, verb or noun, …"""
+    config: str | None = None
+    """Label Studio's labeling configuration, if it does not lie beside the export."""
     tolerant: bool = False
     """Accept segments of no length or past the video's end, and videos without any, instead of stopping."""
     allow_missing: bool = False
@@ -125,7 +133,7 @@ class LocalizationRecipe(RunRecipe):
     features: str | None = None
     """Folder with one feature file a video, or one .npz or .npy with all; a path in the data folder or elsewhere."""
     annotations: str | None = None
-    """Annotation file (ActivityNet's, BSN's or MMAction2's JSON); found in the data folder if not given."""
+    """Annotation file or folder (docs/en/annotations.md lists the formats); found in the data folder if not given."""
     feat_dim: Count | Literal["auto"] = 400
     """Channels of a feature position; auto: those of the features."""
     temporal_dim: Count = 100

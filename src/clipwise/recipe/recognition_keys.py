@@ -54,6 +54,16 @@ class Lists(Strict):
     """Class probability in training is proportional to (its share)^power: 1 natural, 0 uniform; none: plain shuffling."""
     soft_labels: str | None = None
     """File of class probabilities instead of the training list's labels (``clipwise.engine.soft_labels``)."""
+    train_subset: str | None = None
+    """The part to train on, of annotations that have several in one file."""
+    val_subset: str | None = None
+    """The part to validate and test on, of annotations that have several in one file."""
+    fps: Positive | None = None
+    """Frames per second of annotations that count frames and do not say (Label Studio: the declared rate)."""
+    layer: str | None = None
+    """Which labels to take where annotations have several kinds: a tier of ELAN, an attribute of VIA or CVAT, verb or noun, …"""
+    config: str | None = None
+    """Label Studio's labeling configuration, if it does not lie beside the export."""
 
 
 class Input(Strict):

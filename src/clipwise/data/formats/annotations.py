@@ -1,4 +1,4 @@
-"""When what happens in long videos: annotation files in the forms in which ActivityNet goes around.
+"""When what happens in long videos: the one form inside, and annotation files in the forms in which ActivityNet goes around.
 
 =============== ==============================================================================================
 form            looks like
@@ -9,7 +9,8 @@ BSN, MMAction2  ``{"v_id": {"duration_second", "duration_frame", "feature_frame"
 Paddle          as BSN's, with ``subset`` in each entry
 =============== ==============================================================================================
 
-Names are kept without the leading ``v_`` that files have and ActivityNet's JSON has not.
+Names are kept without the leading ``v_`` that files have and ActivityNet's JSON has not. Files of annotation tools and other data sets
+become the same form (``clipwise.data.formats.annotation_kinds``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,12 +41,16 @@ class VideoAnnotation:
 
     Attributes:
         name: without ``v_``.
-        duration_s: length of the video.
+        duration_s: length of the video; NaN where the file does not say and nobody looked.
         subset: ``training``, ``validation``, … or None.
         segments: (G, 2) start and end in seconds, as the file has them.
         labels: class of each segment.
         num_frames: frames of the video, 0 if unknown.
         feature_frames: frames that the features cover, 0 if unknown.
+        scores: of each segment, in files of predictions; else empty.
+        whole: labels of the video as a whole.
+        whole_scores: of each of these, in files of predictions; else empty.
+        path: the video as the annotation file names it.
     """
 
     name: str
@@ -55,6 +60,10 @@ class VideoAnnotation:
     labels: tuple[str, ...]
     num_frames: int = 0
     feature_frames: int = 0
+    scores: tuple[float, ...] = ()
+    whole: tuple[str, ...] = ()
+    whole_scores: tuple[float, ...] = ()
+    path: str = ""
 
     def covered_s(self, time_base: TimeBase = "duration") -> float:
         """Seconds that the features stand for.
@@ -73,10 +82,17 @@ class VideoAnnotation:
 
 @dataclass(frozen=True)
 class AnnotationSet:
-    """All videos of a file, by name."""
+    """All videos of a file, by name.
+
+    Attributes:
+        vocabulary: the classes that the file declares, in its order; empty where it declares none.
+        notes: sentences on what was left out while reading.
+    """
 
     source: str
     videos: Mapping[str, VideoAnnotation]
+    vocabulary: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -103,7 +119,7 @@ class AnnotationSet:
                 f"it has {', '.join(there)}" if there else "no video has a subset; BSN's form needs video_info (CSV)"
             )
             raise DataError(f"{self.source} has no video of subset {name!r}: {known}.")
-        return AnnotationSet(self.source, {n: v for n, v in self.videos.items() if v.subset == found})
+        return replace(self, videos={n: v for n, v in self.videos.items() if v.subset == found})
 
     def checked(self, tolerant: bool = False) -> tuple[AnnotationSet, list[str]]:
         """The set if it is sound, for training.
@@ -133,15 +149,8 @@ class AnnotationSet:
             if (length <= 0).any():
                 keep = length > 0
                 labels = tuple(label for label, k in zip(video.labels, keep) if k)
-                video = VideoAnnotation(
-                    name,
-                    video.duration_s,
-                    video.subset,
-                    video.segments[keep],
-                    labels,
-                    video.num_frames,
-                    video.feature_frames,
-                )
+                scores = tuple(score for score, k in zip(video.scores, keep) if k)
+                video = replace(video, segments=video.segments[keep], labels=labels, scores=scores)
             videos[name] = video
         if found and not tolerant:
             lines = [
@@ -158,7 +167,7 @@ class AnnotationSet:
             "empty": "videos without a segment taken as background",
         }
         notes = [f"{self.source}: {len(each)} {done[kind]}, the first: {each[0]}" for kind, each in found.items()]
-        return AnnotationSet(self.source, videos), notes
+        return replace(self, videos=videos), notes
 
     def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
         """For the metrics: name -> [{"segment", "label"}], segments as the file has them."""
@@ -175,36 +184,72 @@ class AnnotationSet:
         return digest.hexdigest()[:16]
 
 
-def read_annotations(path: str | os.PathLike, video_info: str | os.PathLike | None = None) -> AnnotationSet:
-    """Read annotations in any of the forms of the module's table.
+def read_annotations(
+    path: str | os.PathLike,
+    video_info: str | os.PathLike | None = None,
+    *,
+    videos: str | os.PathLike | None = None,
+    fps: float | None = None,
+    layer: str | None = None,
+    config: str | None = None,
+    tolerant: bool = False,
+) -> AnnotationSet:
+    """Read annotations in any of the forms of the module's table, of a tool, or of another data set.
 
     Args:
-        path: the JSON file.
-        video_info: BSN's CSV with the columns video and subset; found by itself if it lies beside the file.
+        path: the file, or a folder of files of one format.
+        video_info: BSN's CSV with the columns video and subset (and duration); found by itself if it lies beside the file.
+        videos: folder of the videos, whose frame rates and lengths are asked for where the annotations lack them.
+        fps, layer, config: of :class:`clipwise.data.formats.annotation_parts.FormatOptions`.
+        tolerant: leave out segments that can't be.
 
     Raises:
         DataError: no such file, another form, a time that is no number; the message names file and video.
     """
     path = Path(path)
-    try:
-        content = parse_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"annotation file {path} does not exist.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no JSON file: {error}.") from None
+    content = None
+    if path.suffix.lower() in (".json", "") and not path.is_dir():
+        try:
+            content = parse_json(path.read_text(encoding="utf-8-sig"))
+        except FileNotFoundError:
+            raise DataError(f"annotation file {path} does not exist.") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise DataError(f"{path} is no JSON file: {error}.") from None
     entries = content.get("database", content) if isinstance(content, dict) else None
+    if path.suffix.lower() not in (".json", "") or path.is_dir() or _is_foreign(content, entries):
+        from clipwise.data.formats.annotation_kinds import read_foreign
+
+        return read_foreign(path, video_info, videos, tolerant, fps=fps, layer=layer, config=config)
     if not isinstance(entries, dict) or not entries:
         raise DataError(f"{path} holds no annotations: videos by name, or a 'database' of them, are expected.")
-    subsets: dict[str, str] = {}
+    table: dict[str, dict[str, str]] = {}
     if "database" not in content and not any(isinstance(e, dict) and "subset" in e for e in entries.values()):
-        subsets = _read_subsets(path, video_info)
-    videos = {}
+        table = read_table(path, video_info)
+    found = {}
     for given, entry in entries.items():
         name = given.removeprefix("v_")
-        if name in videos:
+        if name in found:
             raise DataError(f"{path}: video {name!r} is listed twice (with and without v_).")
-        videos[name] = _video(name, entry, subsets, path)
-    return AnnotationSet(str(path), videos)
+        found[name] = _video(name, entry, {n: row["subset"] for n, row in table.items()}, path)
+    return AnnotationSet(str(path), found)
+
+
+def _is_foreign(content: Any, entries: Any) -> bool:
+    """Whether JSON is of another form, or ActivityNet's with durations that are text or missing."""
+    if isinstance(content, list) or not isinstance(entries, dict):
+        return isinstance(content, list) and bool(content)
+    durations = [e.get("duration_second", e.get("duration")) for e in entries.values() if isinstance(e, dict)]
+    if "database" in content:
+        return any(d is None or isinstance(d, str) for d in durations)
+    known = any(
+        isinstance(e, dict) and ("duration_second" in e or isinstance(e.get("annotations"), list))
+        for e in entries.values()
+    )
+    if known or not durations:
+        return False
+    from clipwise.data.formats.detect import detect_json
+
+    return detect_json(content) not in ("json", "activitynet")
 
 
 def annotations_of(database: Mapping[str, Any], source: str = "database") -> AnnotationSet:
@@ -255,7 +300,8 @@ def _video(name: str, entry: Any, subsets: Mapping[str, str], path: Any) -> Vide
     )
 
 
-def _read_subsets(path: Path, video_info: str | os.PathLike | None) -> dict[str, str]:
+def read_table(path: Path, video_info: str | os.PathLike | None) -> dict[str, dict[str, str]]:
+    """The rows of ``video_info`` by the names of their videos."""
     if video_info is None:
         beside = [path.parent / name for name in ("video_info_new.csv", "video_info.csv")]
         table = next((p for p in beside if p.is_file()), None)
@@ -272,7 +318,7 @@ def _read_subsets(path: Path, video_info: str | os.PathLike | None) -> dict[str,
         raise DataError(
             f"{table} needs the columns video and subset; it has {', '.join(rows[0]) if rows else 'no row'}."
         )
-    return {row["video"].removeprefix("v_"): row["subset"] for row in rows}
+    return {row["video"].removeprefix("v_"): row for row in rows}
 
 
 def class_names(sets: Iterable[AnnotationSet]) -> list[str]:

@@ -22,29 +22,6 @@ _EXTENSION = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES | IMAGE_SUF
 _PATH_THEN_REST = re.compile(rf"(.+?\.(?:{_EXTENSION}))\s+(.+)$", re.IGNORECASE)
 
 
-def detect(path: Path) -> str:
-    """The format of a list file by its look; "auto" leaves the meaning of columns to ``read_columns``."""
-    suffix = path.suffix.lower()
-    if suffix == ".json":
-        return _detect_json(path)
-    with open_text(path) as file:
-        first = next((line.strip() for line in file if line.strip()), "")
-    if re.match(r"Clabel:", first):
-        raise DataError(f"{path}: this is a file of class names, not a list of videos.")
-    if first.lower().endswith((".pkl", ".pickle")) and len(first.split()) == 1:
-        return "paddle_pkl"
-    if re.fullmatch(r"\S{11}_E_\d+_\d+_A_\d+_\d+ \d+", first):
-        return "gym99"
-    header = [cell.strip().strip('"').lower() for cell in re.split(r"[,;\t]", first)]
-    if "youtube_id" in header and "time_start" in header:
-        return "kinetics_csv"
-    if suffix == ".csv" and re.fullmatch(r"\d+;[^;]*", first) and not re.fullmatch(r"\d+;\d+", first):
-        return "jester"
-    if len(header) > 1 and header[0] in PATH_KEYS and all(re.fullmatch(r"[a-z_ ]+", cell) for cell in header):
-        return "csv"
-    return "csv" if any(cell in LABEL_KEYS for cell in header) and any(cell in PATH_KEYS for cell in header) else "auto"
-
-
 def read_columns(
     path: Path, root: str | Path | None, index: ClassIndex, multi_label: bool, layout: str | None
 ) -> VideoList:
@@ -243,18 +220,3 @@ def _expected(layout: str) -> str:
         "rawframes_offset": "expected `folder offset num_frames label`",
         "untrimmed": "expected `folder label num_clips positive_clip …`",
     }[layout]
-
-
-def _detect_json(path: Path) -> str:
-    content = load_json(path)
-    if isinstance(content, dict):
-        if "database" in content:
-            return "activitynet"
-        values = next(iter(content.values()), None)
-        return "activitynet" if isinstance(values, dict) and "duration_second" in values else "json"
-    first = content[0] if isinstance(content, list) and content else None
-    return (
-        "something"
-        if isinstance(first, dict) and "id" in first and ("template" in first or len(first) == 1)
-        else "json"
-    )

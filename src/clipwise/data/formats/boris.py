@@ -1,0 +1,283 @@
+"""BORIS: projects (``.boris``), and its exports of aggregated and of tabular events (TSV, CSV). Times are seconds of the observation.
+
+Several files of the first player are played one after the other while the time runs on, so that times are those of the file only after
+the lengths of the files before are taken away.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clipwise.data.formats.annotation_parts import Collector, FormatOptions, load_object, video_of
+from clipwise.data.formats.annotations import AnnotationSet
+from clipwise.data.formats.text_lists import open_text
+from clipwise.errors import DataError
+
+_AGGREGATED = {"behavior", "start (s)", "stop (s)"}
+_TABULAR = {"time", "behavior"}
+_FILE_COLUMNS = ("media file", "media file name", "media file path", "media files", "media file(s)")
+
+
+def matches(content: Any) -> bool:
+    """Whether JSON is a project of BORIS."""
+    return isinstance(content, dict) and "behaviors_conf" in content and "observations" in content
+
+
+def matches_table(lines: Sequence[str]) -> bool:
+    """Whether the first lines are those of an export of events."""
+    rows = [_split(line) for line in lines]
+    return bool(rows) and (set(rows[0]) >= _AGGREGATED or any(_is_tabular(row) for row in rows))
+
+
+def _split(line: str) -> list[str]:
+    mark = "\t" if "\t" in line else ","
+    return [cell.strip().strip('"').lower() for cell in line.split(mark)]
+
+
+def _is_tabular(row: Sequence[str]) -> bool:
+    return (
+        bool(row) and row[0] == "time" and set(row) >= _TABULAR and any(c in row for c in ("status", "behavior type"))
+    )
+
+
+# ---- projects
+
+
+def read(path: Path, options: FormatOptions) -> AnnotationSet:
+    """Read a project. State events of one subject and behavior alternate between start and stop; point events have no length."""
+    content = load_object(path)
+    collector = Collector(path, options)
+    try:
+        kinds = {str(b["code"]): str(b.get("type", "")).lower() for b in content["behaviors_conf"].values()}
+        collector.vocabulary = [code for code, kind in kinds.items() if kind.startswith("state")]
+        for name, observation in content["observations"].items():
+            _observation(collector, str(name), observation, kinds)
+    except (AttributeError, KeyError, TypeError, IndexError) as error:
+        raise DataError(f"{path} is not in the form of BORIS projects ({type(error).__name__}: {error}).") from None
+    return collector.result()
+
+
+def _observation(collector: Collector, name: str, observation: dict[str, Any], kinds: dict[str, str]) -> None:
+    files = observation.get("file")
+    played = files.get("1") or [] if isinstance(files, dict) else []
+    where = f"observation {name!r}"
+    if str(observation.get("type", "MEDIA")).upper() != "MEDIA" or not played:
+        collector.note("observations without a media file, left out", where)
+        return
+    if observation.get("time offset"):
+        collector.note("observations with a time offset, which is not applied to the file's times", where)
+    info = (observation.get("media_info") or {}).get("length") or {}
+    clocks = [None if info.get(file) else collector.options.videos.clock(str(file)) for file in played]
+    lengths = [info.get(file) or (clock and clock.duration_s) for file, clock in zip(played, clocks)]
+    for file, length in zip(played, lengths):
+        collector.video(str(file), duration_s=length)
+    open_since: dict[tuple[str, ...], float] = {}
+    events = observation.get("events") or []
+    rows = [(collector.number(event[0], f"{where}, event {n}"), n, event) for n, event in enumerate(events, 1)]
+    for time, n, event in sorted(rows, key=lambda row: row[:2]):
+        code = str(event[2])
+        kind = kinds.get(code)
+        if kind is None:
+            raise DataError(
+                f"{collector.source}, {where}, event {n}: the behavior {code!r} is not in the project's list."
+            )
+        if not kind.startswith("state"):
+            collector.note("point events, which have no length, left out", where)
+            continue
+        key = (str(event[1]), code, str(event[3]) if len(event) > 3 else "")
+        if key in open_since:
+            start = open_since.pop(key)
+            _place(collector, [*map(str, played)], lengths, start, time, code, f"{where}, event {n}")
+        else:
+            open_since[key] = time
+    for subject, code, _ in open_since:
+        collector.leave_out("state events without an end", f"{where}: {code} of {subject or 'no focal subject'}")
+
+
+def _place(
+    collector: Collector, files: list[str], lengths: Sequence[Any], start: float, end: float, label: str, where: str
+) -> None:
+    """A segment of an observation in the file or files that it lies in."""
+    begin = 0.0
+    for number, (file, length) in enumerate(zip(files, lengths), 1):
+        last = number == len(files)
+        if length is None and not last:
+            raise DataError(
+                f"{collector.source}, {where}: {len(files)} files play one after the other, and the length of {file!r} is not known. "
+                "Give the folder of the videos (--videos)."
+            )
+        stop = math.inf if last else begin + collector.number(length, f"length of {file!r}")
+        if (start < stop and end > begin) or (start == end and begin <= start < stop):
+            if (start < begin or end > stop) and len(files) > 1:
+                collector.note("segments over the border of two files, split there", where)
+            left, right = max(start, begin) - begin, min(end, stop) - begin
+            collector.video(file).add(round(left, 6), round(right, 6), label, where=where)
+        begin = stop
+
+
+# ---- exported tables
+
+
+def read_table(path: Path, options: FormatOptions) -> AnnotationSet:
+    """Read an export of aggregated or tabular events."""
+    with open_text(path) as file:
+        lines = [line for line in file.read().splitlines() if line.strip()]
+    mark = "\t" if any("\t" in line for line in lines[:5]) else ","
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark)]
+    head = next(
+        (
+            i
+            for i, row in enumerate(rows)
+            if _is_tabular([c.lower() for c in row]) or {c.lower() for c in row} >= _AGGREGATED
+        ),
+        None,
+    )
+    if head is None:
+        raise DataError(f"{path}: there is no row with the columns of BORIS' events (Behavior, Start (s), Stop (s)).")
+    header = [cell.lower() for cell in rows[head]]
+    collector = Collector(path, options)
+    table = [dict(zip(header, row)) | {"": str(n)} for n, row in enumerate(rows[head + 1 :], head + 2)]
+    spans = _aggregated(table, collector) if set(header) >= _AGGREGATED else _tabular(table, collector)
+    column = next((name for name in _FILE_COLUMNS if name in header), None)
+    if column is None:
+        raise DataError(f"{path}: there is no column Media file; it has {', '.join(rows[head])}.")
+    played: dict[str, dict[str, str]] = {}
+    for row in table:
+        played.setdefault(row.get("observation id", ""), {}).setdefault(
+            row.get(column, ""), row.get("total length", "")
+        )
+    for row, start, end, label in spans:
+        observation = row.get("observation id", "")
+        files = [file for file in played[observation] if file]
+        if not files:
+            raise DataError(f"{path}, row {row['']}: no media file is named.")
+        _in_file(collector, files, row, row.get(column) or files[0], start, end, label)
+    for row in table:
+        if row.get(column):
+            collector.video(row[column])
+    return collector.result()
+
+
+def _in_file(
+    collector: Collector, files: list[str], row: dict[str, str], file: str, start: float, end: float, label: str
+) -> None:
+    """A segment of a table: of its row's file, minus the lengths of the files played before it."""
+    where = f"row {row['']}"
+    if len(files) == 1:
+        collector.video(file, duration_s=row.get("total length") or None).add(start, end, label, where=where)
+        return
+    lengths = [(clock := collector.options.videos.clock(name)) and clock.duration_s for name in files]
+    total = row.get("total length")
+    if total and sum(length is None for length in lengths) == 1:
+        known = sum(length or 0.0 for length in lengths)
+        lengths = [collector.number(total, where) - known if length is None else length for length in lengths]
+    if len(files) > 1 and any(length is None for length in lengths):
+        missing = files[lengths.index(None)]
+        raise DataError(
+            f"{collector.source}, {where}: {', '.join(files)} were observed one after the other and the times run on; the length of "
+            f"{missing!r} is not known. Give the folder of the videos (--videos), or the project (.boris), which has the lengths."
+        )
+    _place(collector, files, lengths, start, end, label, where)
+
+
+def _aggregated(table: list[dict[str, str]], collector: Collector) -> list[tuple[dict[str, str], float, float, str]]:
+    spans = []
+    for row in table:
+        where = f"row {row['']}"
+        if row.get("behavior type", "STATE").upper().startswith("POINT"):
+            collector.note("point events, which have no length, left out", where)
+            continue
+        start, end = row.get("start (s)", ""), row.get("stop (s)", "")
+        if end.upper() in ("", "NA", "NAN"):
+            collector.leave_out("state events without an end", where)
+            continue
+        spans.append((row, collector.number(start, where), collector.number(end, where), row.get("behavior", "")))
+    return spans
+
+
+def _tabular(table: list[dict[str, str]], collector: Collector) -> list[tuple[dict[str, str], float, float, str]]:
+    spans, begun = [], dict[tuple[str, ...], tuple[float, str]]()
+    for row in table:
+        where = f"row {row['']}"
+        status = (row.get("status") or row.get("behavior type") or "").upper()
+        key = tuple(row.get(c, "") for c in ("observation id", "subject", "behavior", "modifiers"))
+        if status == "POINT":
+            collector.note("point events, which have no length, left out", where)
+        elif status == "START":
+            begun[key] = (collector.number(row.get("time"), where), where)
+        elif status == "STOP":
+            if key not in begun:
+                collector.leave_out("state events without a start", where)
+                continue
+            spans.append((row, begun.pop(key)[0], collector.number(row.get("time"), where), row.get("behavior", "")))
+        else:
+            raise DataError(f"{collector.source}, {where}: the status {status!r} is none of START, STOP and POINT.")
+    for _, where in begun.values():
+        collector.leave_out("state events without an end", where)
+    return spans
+
+
+# ---- writing
+
+
+def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> list[Path]:
+    """A project with an observation a video; overlapping segments of one class go to further subjects."""
+    labels = list(dict.fromkeys([*annotations.vocabulary, *annotations.classes]))
+    observations, subjects = {}, 1
+    for video in annotations.videos.values():
+        name = video_of(video, options)
+        events: list[list[Any]] = []
+        busy: dict[tuple[str, int], float] = {}
+        for (start, end), label in zip(video.segments.tolist(), video.labels):
+            lane = next(n for n in range(10**6) if busy.get((label, n), -math.inf) < start)
+            busy[label, lane], subjects = end, max(subjects, lane + 1)
+            who = "" if lane == 0 else f"clipwise {lane + 1}"
+            events += [
+                [round(start, 3), who, label, "", ""],
+                [max(round(end, 3), round(start, 3) + 0.001), who, label, "", ""],
+            ]
+        clock = options.videos.clock(name)
+        length = (clock.duration_s if clock else None) or (
+            video.duration_s if math.isfinite(video.duration_s) else None
+        )
+        info: dict[str, Any] = {"length": {}, "fps": {}, "hasVideo": {name: True}, "hasAudio": {name: False}}
+        info["length"] = {} if length is None else {name: round(length, 3)}
+        info["fps"] = {} if clock is None else {name: round(float(clock.rate), 3)}
+        observations[video.name] = {
+            "date": "2000-01-01T00:00:00",
+            "file": {"1": [name], "2": []},
+            "type": "MEDIA",
+            "description": "",
+            "time offset": 0.0,
+            "independent_variables": {},
+            "visualize_spectrogram": False,
+            "close_behaviors_between_videos": False,
+            "media_info": info | {"offset": {"1": 0.0, "2": 0.0}},
+            "events": sorted(events, key=lambda event: event[0]),
+        }
+    conf = {
+        str(i): {"type": "State event", "key": "", "code": label, "description": "", "category": "", "modifiers": "", "excluded": "",
+                 "coding map": ""} for i, label in enumerate(labels)
+    }  # fmt: skip
+    people = {str(i): {"key": "", "name": f"clipwise {i + 2}", "description": ""} for i in range(subjects - 1)}
+    project = {
+        "time_format": "hh:mm:ss",
+        "project_name": path.stem,
+        "project_date": "2000-01-01T00:00:00",
+        "project_format_version": "7.0",
+        "project_description": "",
+        "subjects_conf": people,
+        "behaviors_conf": conf,
+        "behavioral_categories": [],
+        "independent_variables": {},
+        "coding_map": {},
+        "converters": {},
+        "observations": observations,
+    }
+    path.write_text(json.dumps(project, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return [path]

@@ -1,0 +1,392 @@
+"""Label Studio: JSON and JSON-MIN exports, and tasks with predictions for import.
+
+Frames of ``TimelineLabels`` count from 1, both ends inclusive, at the rate that the labeling configuration declares
+(``<Video frameRate="25"/>``, 24 if it says nothing), whatever the file's own rate is: the player multiplies its clock by that number.
+So frames ``[start, end]`` are the seconds ``(start - 1) / rate`` to ``end / rate``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from clipwise.data.formats.annotation_parts import Collector, Draft, FormatOptions, load_object, video_of
+from clipwise.data.formats.annotations import AnnotationSet
+from clipwise.data.formats.frame_times import FrameClock
+from clipwise.data.videolist import is_video
+from clipwise.errors import DataError
+from clipwise.io.names import did_you_mean
+from clipwise.io.safe_xml import read_xml, root_tag
+
+_DEFAULT_RATE = 24.0
+_RATE_FIELDS = ("fps", "frame_rate", "frameRate", "framerate", "frameRate_")
+_WITH_LABELS = ("timelinelabels", "labels", "timeserieslabels")
+_WHOLE = ("choices", "taxonomy")
+
+
+def matches(content: Any) -> bool:
+    """Whether JSON is an export of Label Studio, a task, or an event that it sends."""
+    first = content[0] if isinstance(content, list) and content else content
+    if not isinstance(first, dict):
+        return False
+    if isinstance(first.get("data"), dict) and any(k in first for k in ("annotations", "predictions", "completions")):
+        return True
+    if isinstance(first.get("annotation"), dict) and "result" in first["annotation"]:
+        return True
+    if isinstance(content, list) and isinstance(first.get("data"), dict) and "id" in first:
+        return True  # a task that nobody has annotated
+    marks = {"annotation_id", "annotator", "lead_time"} & set(first)
+    return isinstance(content, list) and (len(marks) > 1 or any(map(_regions_of_min, first.values())))
+
+
+def read(path: Path, options: FormatOptions) -> AnnotationSet:
+    """Read an export. Of several annotations of a task the one marked as ground truth counts, else the first."""
+    content = load_object(path)
+    records = content if isinstance(content, list) else [content]
+    config = _find_config(path, options, records)
+    collector = Collector(path, options)
+    if config is not None:
+        collector.vocabulary = config.labels
+    seen: set[Any] = set()
+    for number, record in enumerate(records, 1):
+        if not isinstance(record, dict):
+            raise DataError(f"{path}, task {number}: {type(record).__name__} where a task is expected.")
+        data, results, key = _task(record, collector, number)
+        if results is None:
+            continue
+        if key is not None and key in seen:
+            collector.note("further annotations of a task, left out", f"task {key}")
+            continue
+        seen.add(key)
+        draft = collector.video(_video_name(data, config, path, number))
+        _add_regions(collector, draft, results, _Rate(data, config, options, path), number)
+    return collector.result()
+
+
+class _Config:
+    """A labeling configuration: the controls, their labels, and the declared rate."""
+
+    def __init__(self, root: ElementTree.Element, source: str | Path):
+        videos = [e for e in root.iter() if e.tag.lower() == "video"]
+        if not videos and not any(e.tag.lower() in ("timelinelabels", "choices", "labels") for e in root.iter()):
+            raise DataError(f"{source}: there is no <Video> in this labeling configuration.")
+        video = _lower(videos[0]) if videos else {}
+        self.video_name = video.get("name", "video")
+        self.value = video.get("value", "$video").removeprefix("$")
+        self.rate = video.get("framerate")
+        self.timeline, self.timeline_labels = self._control(root, "timelinelabels")
+        self.choices, self.choice_labels = self._control(root, "choices")
+        self.labels = [*self.timeline_labels, *self.choice_labels]
+
+    @staticmethod
+    def _control(root: ElementTree.Element, tag: str) -> tuple[str | None, list[str]]:
+        name, labels = None, []
+        for control in (e for e in root.iter() if e.tag.lower() == tag):
+            name = name or control.get("name")
+            for label in (e for e in control.iter() if e.tag.lower() in ("label", "choice")):
+                if value := label.get("alias") or label.get("value"):
+                    labels.append(value)
+        return name, labels
+
+
+def read_config(source: str | Path | bytes, name: str | Path | None = None) -> _Config:
+    """A labeling configuration from its file or text."""
+    return _Config(read_xml(source, name), name or str(source))
+
+
+def _find_config(path: Path, options: FormatOptions, records: list[Any]) -> _Config | None:
+    if options.config:
+        return read_config(options.config)
+    first = records[0] if records and isinstance(records[0], dict) else {}
+    project = first.get("project")
+    if isinstance(project, dict) and isinstance(project.get("label_config"), str):
+        return read_config(project["label_config"].strip().encode(), f"{path}, label_config")
+    beside = [p for p in sorted(path.parent.glob("*.xml")) if root_tag(p) == "View"]
+    own = [p for p in beside if p.stem in (f"{path.stem}_config", path.stem)]
+    found = own or beside
+    return read_config(found[0]) if len(found) == 1 else None
+
+
+def _task(record: dict[str, Any], collector: Collector, number: int) -> tuple[dict[str, Any], list[Any] | None, Any]:
+    """A task's data, the regions that count (None: nobody's work counts), and what repeats for each further annotation."""
+    if isinstance(record.get("annotation"), dict):  # an event
+        task = record.get("task") or {}
+        return (
+            task.get("data", {}) if isinstance(task, dict) else {},
+            _results(record["annotation"], collector, number),
+            None,
+        )
+    if not isinstance(record.get("data"), dict):
+        return record, list(_min_regions(record)), record.get("id")
+    notes = record.get("annotations", record.get("completions")) or []
+    if not isinstance(notes, list) or not all(isinstance(note, dict) for note in notes):
+        raise DataError(f"{collector.source}, task {number}: 'annotations' must be a list of objects with a 'result'.")
+    valid = [note for note in notes if not note.get("was_cancelled") and not note.get("was_canceled")]
+    if len(valid) < len(notes):
+        collector.note("cancelled annotations, left out", f"task {record.get('id', number)}")
+    if len(valid) > 1:
+        collector.note("tasks with several annotations, of which one was taken", f"task {record.get('id', number)}")
+    chosen = next((note for note in valid if note.get("ground_truth")), valid[0] if valid else None)
+    if chosen is not None:
+        return record["data"], _results(chosen, collector, number), None
+    predictions = record.get("predictions") or []
+    if predictions and not notes and isinstance(predictions[0], dict):
+        collector.note("tasks without annotation, whose prediction was taken", f"task {record.get('id', number)}")
+        return record["data"], _results(predictions[0], collector, number), None
+    return record["data"], None if notes else [], None
+
+
+def _results(note: dict[str, Any], collector: Collector, number: int) -> list[Any]:
+    result = note.get("result", [])
+    if not isinstance(result, list):
+        raise DataError(f"{collector.source}, task {number}: 'result' must be a list of regions.")
+    return result
+
+
+def _regions_of_min(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "ranges" in value[0]
+
+
+def _min_regions(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The regions of a JSON-MIN record, in the form that they have in full exports."""
+    for key, value in record.items():
+        if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            for one in value:
+                kind = next((t for t in _WITH_LABELS if t in one), None)
+                if kind:
+                    yield {"type": kind, "from_name": key, "value": one}
+        elif isinstance(value, dict) and isinstance(value.get("choices"), list):
+            yield {"type": "choices", "from_name": key, "value": value}
+        elif isinstance(value, str) and "annotation_id" in record and key not in _MIN_KEYS and not _like_media(value):
+            yield {"type": "choices", "from_name": key, "value": {"choices": [value]}, "bare": True}
+
+
+_MIN_KEYS = ("created_at", "updated_at", "annotator", "annotation_id", "id", "lead_time", "agreement", "video", "url")
+
+
+def _like_media(value: str) -> bool:
+    return is_video(value.partition("?")[0]) or "/" in value or is_video(value)
+
+
+def _video_name(data: Mapping[str, Any], config: _Config | None, path: Path, number: int) -> str:
+    """The task's video: the field that the configuration names, else the only one that holds a video."""
+    wanted = [config.value] if config else []
+    for key in (*wanted, "video", "video_url", "videos", "url"):
+        if isinstance(data.get(key), str) and data[key].strip():
+            return str(data[key])
+    fields = [value for value in data.values() if isinstance(value, str) and _like_media(value)]
+    if len(fields) == 1:
+        return fields[0]
+    raise DataError(
+        f"{path}, task {number}: no field of its data names a video (there are {', '.join(map(str, data)) or 'none'})."
+        " Give the labeling configuration (--config) that says which."
+    )
+
+
+class _Rate:
+    """The declared rate of a task, asked for only where frames are counted."""
+
+    def __init__(self, data: Mapping[str, Any], config: _Config | None, options: FormatOptions, path: Path):
+        self.data, self.config, self.options, self.path = data, config, options, path
+
+    def __call__(self) -> float:
+        declared: Any = self.options.fps
+        if declared is None and self.config is not None and self.config.rate:
+            field = self.config.rate.strip()
+            declared = self.data.get(field[1:]) if field.startswith("$") else field
+            if declared is None:
+                raise DataError(
+                    f"{self.path}: the labeling configuration takes the rate from {field}, which a task does not have."
+                )
+        if declared is None:
+            declared = next((self.data[k] for k in _RATE_FIELDS if k in self.data), None)
+        if declared is None and self.config is not None:
+            declared = _DEFAULT_RATE
+        if declared is None:
+            raise DataError(
+                f"{self.path}: Label Studio counts frames at the rate that its labeling configuration declares "
+                '(<Video frameRate="…"/>; 24 if it does not), and the export does not repeat it. Give the configuration (--config FILE, or beside '
+                "the export), or the declared rate (--fps, lists.fps or input.fps). The video's own rate may be another."
+            )
+        try:
+            rate = float(declared)
+            if not 0 < rate < 1e6:
+                raise ValueError
+        except (TypeError, ValueError):
+            raise DataError(f"{self.path}: the declared frame rate {declared!r} is no positive number.") from None
+        return 1 / rate if rate < 1 else rate
+
+
+def _add_regions(collector: Collector, draft: Draft, results: list[Any], rate: _Rate, number: int) -> None:
+    layer = collector.options.layer
+    names = {
+        r.get("from_name") for r in results if isinstance(r, dict) and r.get("type") in _WHOLE and not r.get("bare")
+    }
+    if len(names) > 1 and layer is None:
+        known = ", ".join(sorted(map(str, names)))
+        raise DataError(
+            f"{collector.source}, task {number}: there are choices of several controls ({known}); name one as layer."
+        )
+    for place, region in enumerate(results, 1):
+        where = f"task {number}, region {place}"
+        if not isinstance(region, dict):
+            raise DataError(f"{collector.source}, {where}: {type(region).__name__} where a region is expected.")
+        if layer is not None and region.get("from_name") != layer:
+            continue
+        kind, value = str(region.get("type", "")).lower(), region.get("value")
+        if kind not in (*_WITH_LABELS, *_WHOLE):
+            collector.note(f"results of type {kind or 'unknown'}, left out", where)
+            continue
+        if not isinstance(value, dict):
+            raise DataError(f"{collector.source}, {where}: its 'value' must be an object.")
+        labels = value.get(kind, [])
+        if not isinstance(labels, list):
+            labels = [labels]
+        if kind in _WHOLE:
+            for label in labels:
+                draft.add_whole(
+                    "/".join(map(str, label)) if isinstance(label, list) else label, region.get("score"), where=where
+                )
+            continue
+        if not labels:
+            collector.leave_out("segments without a label", where)
+        for start_s, end_s in _spans(collector, value, rate, where):
+            for label in labels:
+                draft.add(start_s, end_s, label, region.get("score"), where=where)
+
+
+def _spans(collector: Collector, value: dict[str, Any], rate: _Rate, where: str) -> Iterator[tuple[Any, Any]]:
+    if "ranges" not in value:
+        if "start" in value and "end" in value:  # <Labels> of audio beside a video: seconds
+            yield value["start"], value["end"]
+            return
+        raise DataError(f"{collector.source}, {where}: there are no 'ranges'.")
+    ranges = value["ranges"]
+    if not isinstance(ranges, list) or not all(isinstance(r, dict) and "start" in r and "end" in r for r in ranges):
+        raise DataError(f'{collector.source}, {where}: \'ranges\' must be a list of {{"start": frame, "end": frame}}.')
+    for one in ranges:
+        first, last = (collector.frame(one[key], where) for key in ("start", "end"))
+        per_second = rate()
+        if first == 0 and not collector.options.strict:
+            collector.note("ranges that begin with frame 0, taken as 1", where)
+            first = 1
+        if first < 1:
+            collector.leave_out(
+                "segments that begin before the video", f"{where}: frame {first}, but frames count from 1"
+            )
+        elif last < first:
+            collector.leave_out("segments that end before they start", f"{where}: frames {first} to {last}")
+        else:
+            yield (first - 1) / per_second, last / per_second
+
+
+# ---- writing
+
+
+def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> list[Path]:
+    """Tasks with predictions (where there are scores) or annotations, and beside them a configuration that fits."""
+    config = read_config(options.config) if options.config else None
+    timeline = sorted({label for v in annotations.videos.values() for label in v.labels})
+    whole = sorted({label for v in annotations.videos.values() for label in v.whole})
+    if config is not None:
+        _check_config(config, timeline, whole, options.config)
+    tasks = []
+    for video in annotations.videos.values():
+        data: dict[str, Any] = {"video" if config is None else config.value: video_of(video, options)}
+        results: list[dict[str, Any]] = []
+        if len(video.segments):
+            rate = _write_rate(config, options, data, video_of(video, options), path)
+            clock = FrameClock(rate)  # type: ignore[arg-type]  # a float declares what it says
+            for i, ((start, end), label) in enumerate(zip(video.segments.tolist(), video.labels)):
+                first, stop = clock.frames(start, end)
+                value = {"ranges": [{"start": first + 1, "end": stop}], "timelinelabels": [label]}
+                names = (config.timeline, config.video_name) if config else ("videoLabels", "video")
+                results.append(
+                    _region(f"s{i}", names, "timelinelabels", value, video.scores[i] if video.scores else None)
+                )
+        names = (config.choices, config.video_name) if config else ("videoClass", "video")
+        for i, label in enumerate(video.whole):
+            score = video.whole_scores[i] if video.whole_scores else None
+            results.append(_region(f"w{i}", names, "choices", {"choices": [label]}, score))
+        note: dict[str, Any] = {"result": results}
+        if video.scores or video.whole_scores:
+            best = max((*video.scores, *video.whole_scores))
+            tasks.append({"data": data, "predictions": [{"model_version": "clipwise", "score": best, **note}]})
+        else:
+            tasks.append({"data": data, "annotations": [note]})
+    path.write_text(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    if config is not None:
+        return [path]
+    beside = path.with_name(f"{path.stem}_config.xml")
+    order = annotations.vocabulary
+    beside.write_bytes(_make_config(_ordered(timeline, order), _ordered(whole, order)))
+    return [path, beside]
+
+
+def _region(
+    name: str, controls: tuple[str | None, str], kind: str, value: dict[str, Any], score: float | None
+) -> dict[str, Any]:
+    region = {
+        "id": name,
+        "from_name": controls[0],
+        "to_name": controls[1],
+        "type": kind,
+        "origin": "manual",
+        "value": value,
+    }
+    return region if score is None else region | {"origin": "prediction", "score": score}
+
+
+def _write_rate(config: _Config | None, options: FormatOptions, data: dict[str, Any], video: str, path: Path) -> float:
+    """The rate that the configuration will declare; noted in the task, where a configuration of ours reads it."""
+    if config is not None and options.fps is None and not (config.rate or "").startswith("$"):
+        return _Rate(data, config, options, path)()
+    rate = options.fps or round(float(options.clock(video, path, "Label Studio counts frames").rate), 6)
+    data[(config.rate or "$fps").removeprefix("$") if config and (config.rate or "").startswith("$") else "fps"] = rate
+    return rate
+
+
+def _ordered(labels: list[str], vocabulary: tuple[str, ...]) -> list[str]:
+    return [*vocabulary, *(label for label in labels if label not in vocabulary)] if labels else []
+
+
+def _check_config(config: _Config, timeline: list[str], whole: list[str], source: Any) -> None:
+    for kind, wanted, known, control in (
+        ("TimelineLabels", timeline, config.timeline_labels, config.timeline),
+        ("Choices", whole, config.choice_labels, config.choices),
+    ):
+        if wanted and control is None:
+            raise DataError(
+                f"{source} has no <{kind}>, so Label Studio would not show the labels {', '.join(wanted[:3])} …."
+            )
+        missing = [label for label in wanted if label not in known]
+        if missing:
+            hint = did_you_mean(missing[0], known) or "."
+            raise DataError(
+                f"{source}: <{kind}> has no label {missing[0]!r}{hint} Label Studio does not show regions of labels that its "
+                f"configuration lacks ({len(missing)} here)."
+            )
+
+
+def _make_config(timeline: list[str], whole: list[str]) -> bytes:
+    root = ElementTree.Element("View")
+    if timeline:
+        control = ElementTree.SubElement(root, "TimelineLabels", name="videoLabels", toName="video")
+        for label in timeline:
+            ElementTree.SubElement(control, "Label", value=label)
+    video = ElementTree.SubElement(root, "Video", name="video", value="$video")
+    if timeline:
+        video.set("frameRate", "$fps")
+    if whole:
+        control = ElementTree.SubElement(root, "Choices", name="videoClass", toName="video", choice="multiple")
+        for label in whole:
+            ElementTree.SubElement(control, "Choice", value=label)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="utf-8")
+
+
+def _lower(element: ElementTree.Element) -> dict[str, str]:
+    return {key.lower(): value for key, value in element.attrib.items()}
