@@ -220,7 +220,7 @@ def read_annotations(
         from clipwise.data.formats.annotation_kinds import read_foreign
 
         return read_foreign(path, video_info, videos, tolerant, fps=fps, layer=layer, config=config)
-    if not isinstance(entries, dict) or not entries:
+    if not isinstance(content, dict) or not isinstance(entries, dict) or not entries:
         raise DataError(f"{path} holds no annotations: videos by name, or a 'database' of them, are expected.")
     table: dict[str, dict[str, str]] = {}
     if "database" not in content and not any(isinstance(e, dict) and "subset" in e for e in entries.values()):

@@ -101,7 +101,7 @@ def parse_time(value: Any) -> float:
         raise ValueError(f"{value!r} is no time")
     if isinstance(value, str) and ":" in value:
         *larger, seconds = value.strip().replace(",", ".").split(":")
-        if len(larger) > 2 or not all(part.isdecimal() for part in larger):
+        if len(larger) > 2 or not all(part.isdecimal() for part in larger) or not seconds[:1].isdecimal():
             raise ValueError(f"{value!r} is no time")
         total = 0.0
         for part in larger:
