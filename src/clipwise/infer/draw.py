@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from os import PathLike
@@ -67,7 +67,8 @@ def annotate_video(
             reader = stack.enter_context(open_video(source))
         scale = max(1, -(-min_height // reader.height))
         height, width = reader.height * scale, reader.width * scale
-        panel = Panel(height, width)
+        numbers = class_numbers(segments)
+        panel = Panel(height, width, numbers=numbers)
         line = TimeLine(height, width, reader.duration_s, segments) if len(segments) > 1 and reader.duration_s else None
         times = reader.pts_s(np.arange(reader.num_frames))
         sound = str(source) if isinstance(source, (str, PathLike)) and Path(source).is_file() else None
@@ -85,6 +86,12 @@ def annotate_video(
             writer.write(shown, t)
             count += 1
     return count
+
+
+def class_numbers(segments: Sequence[Segment]) -> dict[str, int]:
+    """A number for each segment's class, in their order: the color that stands for it."""
+    names = dict.fromkeys(top[0][0] for _, _, top in segments if top)
+    return {name: number for number, name in enumerate(names)}
 
 
 class _Active:
@@ -113,10 +120,11 @@ class Panel:
     Args:
         height, width: of the frames.
         above: free rows at the bottom, in pixels.
+        numbers: class to color, as a :class:`TimeLine` beside it has them.
     """
 
-    def __init__(self, height: int, width: int, above: int = 0):
-        self.height, self.width, self.above = height, width, above
+    def __init__(self, height: int, width: int, above: int = 0, numbers: Mapping[str, int] | None = None):
+        self.height, self.width, self.above, self.numbers = height, width, above, numbers or {}
         self.text = int(np.clip(height / 20, 11, 34))
         self._cache: dict[Any, tuple[NDArray, NDArray]] = {}
 
@@ -149,10 +157,11 @@ class Panel:
         inner = min(max(inner, min(self.width // 3, room)), self.width - 2 * max(4, text // 2) - 2 * pad)
         h, w = line * len(rows) + 2 * pad, inner + 2 * pad
         color, alpha = np.full((h, w, 3), 14, np.float32), np.full((h, w), 0.62, np.float32)
-        for n, (_, score) in enumerate(rows):
+        for n, (name, score) in enumerate(rows):
             y = pad + n * line
             length = round(inner * float(np.clip(score, 0, 1)))
-            color[y : y + line - 2, pad : pad + length] = PALETTE[0] if n == 0 else (92, 104, 128)
+            own = PALETTE[self.numbers.get(name, 0) % len(PALETTE)]
+            color[y : y + line - 2, pad : pad + length] = own if n == 0 or name in self.numbers else (92, 104, 128)
             alpha[y : y + line - 2, pad : pad + length] = 0.9
             for mask, x in ((names[n], pad + pad // 2), (numbers[n], pad + inner - numbers[n].shape[1] - pad // 2)):
                 _ink(color, alpha, mask, y + (line - 2 - mask.shape[0]) // 2, x)
@@ -166,11 +175,11 @@ class TimeLine:
         self.rows, self.width, self.duration = max(6, height // 60), width, max(duration_s, 1e-6)
         self.color = np.full((self.rows, width, 3), 20, np.float32)
         self.alpha = np.full((self.rows, width), 0.55, np.float32)
-        names: dict[str, int] = {}
+        numbers = class_numbers(segments)
         for start, end, top in segments:
             if not top:
                 continue
-            number = names.setdefault(top[0][0], len(names))
+            number = numbers[top[0][0]]
             x0, x1 = (int(np.clip(v / self.duration, 0, 1) * width) for v in (start, end))
             self.color[1:-1, x0 : max(x1, x0 + 2)] = PALETTE[number % len(PALETTE)]
             self.alpha[1:-1, x0 : max(x1, x0 + 2)] = 0.95
