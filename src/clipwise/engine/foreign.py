@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from clipwise.engine.checkpoint import Passport
-from clipwise.io.model_folders import model_folder
+from clipwise.io.model_folders import classes_file, model_folder
 from clipwise.models.registry import create_model
 from clipwise.recipe import load_recipe
 from clipwise.recipe.foreign_recipe import class_names
@@ -30,6 +30,10 @@ def load_foreign(name: str | Path, device: str | torch.device = "cpu") -> tuple[
         MissingExtraError: the library is not installed.
     """
     recipe = load_recipe(str(name))
+    if texts := classes_file(name):
+        from clipwise.engine.text_classes import load_text_classifier
+
+        return load_text_classifier(name, texts, recipe, device)
     names = class_names(model_folder(name))
     count = len(names) if names else None
     args = {**recipe.model_args, "num_classes": count, "head": "own" if count else "none"}

@@ -294,7 +294,7 @@ def place_of(path: Path) -> str:
     if not is_foreign(path):
         return str(path.resolve())
     kind, _, where = str(path).partition(":")
-    return f"{kind}:{Path(where).resolve()}" if Path(where).is_dir() else str(path)
+    return f"{kind}:{Path(where).resolve()}" if Path(where).is_dir() else str(path)  # no folder: a name of the hub
 
 
 def pixels_of(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from clipwise.infer.features import FeatureExtractor, WindowRule, check_recogniz
 from clipwise.infer.naming import SegmentClassifier
 from clipwise.infer.segments import Localization, Segment, choose_segments
 from clipwise.io.plugins import is_foreign
+from clipwise.models import contract
 from clipwise.models.localizer_rules import LabeledVideo, localizer_rules, recipe_of
 from clipwise.models.registry import model_task
 from clipwise.tasks.detections import VideoClassScores, name_proposals
@@ -136,6 +137,10 @@ class Localizer:
         if self._namer is None:
             if self._labeler is None:
                 extractor = self.extractor
+                if not contract.num_classes(extractor.model):
+                    raise CheckpointError(
+                        f"{extractor.path} has no classes, so it can't name segments. Give --labeler CKPT or --class-scores FILE, or --no-names."
+                    )
                 self._namer = SegmentClassifier(
                     extractor.model, extractor.passport, self.device, self.amp, self.batch_size
                 )

@@ -1,7 +1,7 @@
 """Models of other libraries by name: ``hf:ORG/NAME`` or ``hf:FOLDER`` (transformers), ``timm:NAME`` or ``timm:FOLDER``.
 
 A folder is taken as it is; a name of the hub is downloaded once, settings and safetensors only. Weights that only exist as a
-pickle, and models that bring code of their own, need ``--trust``.
+pickle need ``--trust``. ``hf:MODEL?classes=FILE`` makes an image–text model a recognizer of the classes that the file names.
 """
 
 from __future__ import annotations
@@ -20,13 +20,28 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _SETTINGS = ["*.json", "*.txt", "*.model"]
 
 
+def classes_file(name: str | Path) -> Path | None:
+    """FILE of ``hf:MODEL?classes=FILE``.
+
+    Raises:
+        CheckpointError: another option.
+    """
+    options = str(name).partition("?")[2]
+    if not options:
+        return None
+    key, _, value = options.partition("=")
+    if key != "classes" or not value:
+        raise CheckpointError(f"{name}: the only option behind a model's name is ?classes=FILE.")
+    return Path(value)
+
+
 def model_folder(name: str | Path) -> Path:
     """The folder of ``hf:…`` or ``timm:…``, downloaded if it is a name of the hub.
 
     Raises:
         CheckpointError: neither a folder with a config.json nor a name of the hub, or it cannot be downloaded.
     """
-    where = str(name).partition(":")[2]
+    where = str(name).partition(":")[2].partition("?")[0]
     folder = Path(where)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -76,6 +91,8 @@ def folder_hash(name: str | Path) -> str:
     folder = model_folder(name)
     digest = hashlib.sha256()
     settings = [folder / file for file in ("config.json", *PROCESSOR_FILES) if (folder / file).is_file()]
+    if names := classes_file(name):
+        digest.update(names.read_bytes())
     for path in [*settings, *weight_files(folder, name)]:
         digest.update(path.name.encode())
         with open(path, "rb") as file:

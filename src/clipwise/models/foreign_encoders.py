@@ -1,7 +1,8 @@
 """Encoders of other libraries as models: what they share, the heads of probes, and drop path for blocks that have none.
 
 * a video network sees the clip; an image network sees each frame, and its features (and scores) are averaged over the frames
-* ``head: own``: the network's own classifier; ``linear`` or ``attentive``: a new one on its tokens; ``none``: features alone
+* ``head: own``: the network's own classifier; ``linear`` or ``attentive``: a new one on its tokens; ``text``: similarity to texts that
+  describe the classes; ``none``: features alone
 * ``frozen``: the encoder stays as it is, and in evaluation mode, while the head trains (a probe)
 
 Letters: B batch, C channels, T frames, H W space, N tokens of a clip, D features, K classes.
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.models.contract import InputSpec, Stage, blocks
 
-HEADS = ("own", "linear", "attentive", "none")
+HEADS = ("own", "linear", "attentive", "text", "none")
 
 
 class LinearHead(nn.Module):
@@ -70,6 +71,25 @@ class AttentiveHead(nn.Module):
         return self.classifier(self.dropout(self.pool(pooled, tokens)))
 
 
+class TextHead(nn.Module):
+    """(B, D) -> (B, K): scaled cosines to the classes' texts, which the text tower turned into ``classifier.weight`` once."""
+
+    def __init__(self, num_features: int, num_classes: int, dropout: float = 0.0):
+        super().__init__()
+        self.classifier = nn.Linear(num_features, num_classes)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def pool(self, pooled: Tensor, tokens: Tensor | None) -> Tensor:
+        """What the classifier sees."""
+        return pooled / pooled.norm(dim=-1, keepdim=True)
+
+    def forward(self, pooled: Tensor, tokens: Tensor | None) -> Tensor:
+        return self.pool(pooled, tokens) @ self.classifier.weight.T * self.scale + self.classifier.bias
+
+
+_NEW: dict[str, type[nn.Module]] = {"linear": LinearHead, "attentive": AttentiveHead, "text": TextHead}
+
+
 class ForeignEncoder(nn.Module):
     """A network of another library under our contract; a library's class says how it is run.
 
@@ -110,19 +130,19 @@ class ForeignEncoder(nn.Module):
         self.num_features = num_features
         self.clip_shape, self._fixed = clip_shape, fixed_frames
         self.head: nn.Module | None = None
-        if head in ("linear", "attentive"):
+        if head in _NEW:
             if not num_classes:
                 raise ClipwiseError(f"head {head!r} needs num_classes.")
-            kind = LinearHead if head == "linear" else AttentiveHead
-            self.head = kind(num_features, num_classes, dropout)
+            self.head = _NEW[head](num_features, num_classes, dropout)
         self.labeled = head != "none"
+        units = {id(unit) for unit in blocks(_Bare(net))}
+        self._units = [name for name, module in net.named_modules() if id(module) in units]
         if frozen:
             self.net.requires_grad_(False).eval()
         if drop_path:
             if frozen:
                 raise ClipwiseError("drop_path has no effect on a frozen encoder; leave one of them out.")
-            units = self.blocks()
-            for number, block in enumerate(units):
+            for number, block in enumerate(self.blocks()):
                 drop_block(block, drop_path * number / max(1, len(units) - 1))
 
     # -- the library's part
@@ -160,8 +180,8 @@ class ForeignEncoder(nn.Module):
         return InputSpec("clips", self.clip_shape, fixed_frames=self._fixed, min_size=self.clip_shape[2:])
 
     def blocks(self) -> list[nn.Module]:
-        """The transformer's layers, longest list first found."""
-        return blocks(_Bare(self.net))
+        """The network's layers."""
+        return [self.net.get_submodule(name) for name in self._units]
 
     def stages(self) -> list[Stage]:
         """Stem, each layer, head: by the order in which the network made its parameters."""

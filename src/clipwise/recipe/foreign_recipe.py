@@ -163,7 +163,7 @@ def foreign_recipe(name: str | Path, overrides: Iterable[str] = ()) -> dict[str,
     sampled = keys.pop("num_segments", None)
     resize, crop = keys["resize"], keys["crop_size"]
     values: dict[str, Any] = {
-        "name": Path(str(name).partition(":")[2]).name,
+        "name": Path(str(name).partition(":")[2].partition("?")[0]).name,
         "model": "timm" if str(name).startswith("timm:") else "hf",
         "model_args": {"config": config},
         "init": str(name),
