@@ -26,7 +26,8 @@ from clipwise.infer.feature_files import extract_features
 from clipwise.infer.features import FeatureExtractor, WindowRule
 from clipwise.infer.localize import Localizer
 from clipwise.recipe import load_recipe
-from clipwise.tasks.detection_metrics import average_recall_at_avg_proposals, detection_map
+from clipwise.tasks.average_recall import average_recall_at_avg_proposals
+from clipwise.tasks.detection_metrics import detection_map
 from clipwise.tasks.detections import ResultWriter
 
 FPS, NUM_FRAMES = 25, 75

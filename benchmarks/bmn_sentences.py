@@ -23,8 +23,8 @@ from clipwise.engine.log import RunLog
 from clipwise.engine.train import train
 from clipwise.models.localizer_rules import LabeledVideo
 from clipwise.recipe import load_recipe
+from clipwise.tasks.average_recall import AverageRecall
 from clipwise.tasks.bmn_targets import bmn_targets
-from clipwise.tasks.detection_metrics import AverageRecall
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from clipwise.models import register_model
 from clipwise.models.contract import InputSpec
 from clipwise.models.localizer_rules import FoundSegments, LocalizerRules
-from clipwise.tasks.detection_metrics import temporal_iou
+from clipwise.tasks.average_recall import temporal_iou
 
 
 class PointRules(LocalizerRules):

@@ -43,7 +43,8 @@ def run(
     from clipwise.prepare.synthetic import make_long_videos
     from clipwise.recipe import load_recipe
     from clipwise.report.timeline import save_timeline
-    from clipwise.tasks.detection_metrics import average_recall_at_avg_proposals, detection_map
+    from clipwise.tasks.average_recall import average_recall_at_avg_proposals
+    from clipwise.tasks.detection_metrics import detection_map
 
     clock = _Clock()
     videos = out / "long"

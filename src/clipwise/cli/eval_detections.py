@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from clipwise.errors import DataError
-    from clipwise.tasks.detection_metrics import ACTIVITYNET_TIOU, THUMOS_TIOU, detection_map, thumos_map
+    from clipwise.tasks.average_recall import ACTIVITYNET_TIOU
+    from clipwise.tasks.detection_metrics import THUMOS_TIOU, detection_map, thumos_map
     from clipwise.tasks.detections import name_results
 
     results, gt = split_ground_truth(args.files, args.gt)

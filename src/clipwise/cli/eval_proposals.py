@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
 
     from clipwise.errors import ClipwiseError
-    from clipwise.tasks.detection_metrics import ACTIVITYNET_TIOU, average_recall_at_avg_proposals
+    from clipwise.tasks.average_recall import ACTIVITYNET_TIOU, average_recall_at_avg_proposals
 
     results, gt = split_ground_truth(args.files, args.gt)
     if args.max_proposals < 1:

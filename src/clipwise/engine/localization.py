@@ -28,7 +28,8 @@ from clipwise.io.progress import Progress, silent
 from clipwise.models.localizer_rules import LabeledVideo, localizer_rules
 from clipwise.models.registry import build_model, model_args, model_place
 from clipwise.recipe import LocalizationRecipe, apply_overrides, load_recipe, make_recipe
-from clipwise.tasks.detection_metrics import AverageRecall, average_recall_at_avg_proposals, detection_map
+from clipwise.tasks.average_recall import AverageRecall, average_recall_at_avg_proposals
+from clipwise.tasks.detection_metrics import detection_map
 from clipwise.tasks.detections import ResultWriter
 
 

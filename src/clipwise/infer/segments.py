@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clipwise.errors import ClipwiseError
 from clipwise.io.text import csv_text
-from clipwise.tasks.detection_metrics import temporal_iou
+from clipwise.tasks.average_recall import temporal_iou
 
 SMOOTH, THRESHOLD, RELEASE = 3, 0.5, 0.6
 """Defaults of the segmenter: windows that are averaged, score at which a segment begins, share of it below which it ends."""

@@ -9,17 +9,13 @@ from clipwise.errors import ClipwiseError
 from clipwise.io.plugins import Registry
 from clipwise.tasks.accuracy import confusion_matrix, mean_class_accuracy, top_k_accuracy
 from clipwise.tasks.average_precision import mean_average_precision, mmit_mean_average_precision
-from clipwise.tasks.detection_metrics import (
+from clipwise.tasks.average_recall import (
     ACTIVITYNET_TIOU,
-    THUMOS_TIOU,
     AverageRecall,
-    DetectionMAP,
     average_recall_at_avg_proposals,
-    detection_map,
-    temporal_iop,
     temporal_iou,
-    thumos_map,
 )
+from clipwise.tasks.detection_metrics import THUMOS_TIOU, DetectionMAP, detection_map, temporal_iop, thumos_map
 
 __all__ = [
     "ACTIVITYNET_TIOU",

@@ -12,8 +12,8 @@ hard      0 from ``threshold`` on                           never take part (nor
 ========= =============================================== ==================================================
 
 Decay only reaches candidates of the same class, and only lowers scores. So the best ``top_k`` of all classes are found by
-keeping the best of all candidates ``top_k`` times, and each step computes overlaps within one class only.
-``lockstep_soft_nms`` is BSN's and BMN's rule, for many short lists (a batch of videos) that take each step together.
+keeping the best of all candidates ``top_k`` times, and each step computes overlaps within one class only. BSN's and BMN's rule
+is in ``clipwise.tasks.proposals``.
 
 Source: Bodla et al. 2017; Zhang et al. 2022 (ActionFormer), whose compiled function works in float32, as this one does.
 """
@@ -31,7 +31,6 @@ Method = Literal["gaussian", "linear", "vanilla", "hard"]
 Voting = Literal["score_iou", "score"]
 
 _EPSILON = np.float32(1e-6)  # added to every length, so that two empty segments have an IoU
-_LISTS = 16  # that take each step together; their tables stay in the cache
 
 
 class Kept(NamedTuple):
@@ -174,80 +173,3 @@ def _vote(
         mean = (share / np.where(total > 0, total, 1)) @ boxes
         voted[start : start + 64] = np.where(total > 0, mean, some)  # one without a length has no IoU with itself
     return voted
-
-
-# ---- BSN's and BMN's rule
-
-
-class SoftNMS(NamedTuple):
-    """Settings of :func:`lockstep_soft_nms`.
-
-    The best segment multiplies by exp(-IoU² / alpha) the score of every other one whose IoU with it is above
-    low + (high - low) · width, width being the best one's share of the video.
-
-    Attributes:
-        top_k: most segments kept of a list.
-        alpha: width of the Gaussian.
-        low, high: threshold for segments of no width and for those as wide as the video.
-        overlap: "jjboy" or "mmaction2", whose order of additions in the IoU; ties at the threshold are common when all
-            times are multiples of 1/L, and the last bit decides them.
-    """
-
-    top_k: int
-    alpha: float
-    low: float
-    high: float
-    overlap: str
-
-
-def lockstep_soft_nms(
-    left: NDArray, right: NDArray, scores: NDArray, options: SoftNMS
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Soft-NMS of many lists together.
-
-    Args:
-        left, right: (B, n) shares of the video.
-        scores: (B, n) falling in each row; -inf marks an empty place.
-
-    Returns:
-        segments (B, K, 2), scores (B, K), and how many of them each list has (B,).
-    """
-    parts = [
-        _lockstep(left[i : i + _LISTS], right[i : i + _LISTS], scores[i : i + _LISTS], options)
-        for i in range(0, max(len(scores), 1), _LISTS)
-    ]
-    segments, kept, count = (np.concatenate(column) for column in zip(*parts))
-    return segments, kept, count
-
-
-def _lockstep(left: NDArray, right: NDArray, scores: NDArray, options: SoftNMS) -> tuple[NDArray, NDArray, NDArray]:
-    batch = len(scores)
-    segments, kept = np.zeros((batch, options.top_k, 2)), np.zeros((batch, options.top_k))
-    count = (scores > -np.inf).sum(axis=1).clip(max=options.top_k)
-    work = scores.copy()  # -inf once kept
-    width = right - left
-    rows = np.arange(batch)
-    inter, other = np.empty_like(work), np.empty_like(work)
-    for k in range(count.max(initial=0)):
-        best = work.argmax(axis=1)
-        l, r, w = left[rows, best], right[rows, best], width[rows, best]
-        alive = k < count
-        kept[alive, k], segments[alive, k] = work[rows, best][alive], np.stack([l, r], axis=1)[alive]
-        work[rows, best] = -np.inf
-        l, r, w = l[:, None], r[:, None], w[:, None]
-        np.minimum(right, r, out=inter)
-        inter -= np.maximum(left, l, out=other)
-        np.maximum(inter, 0, out=inter)
-        if options.overlap == "mmaction2":
-            np.subtract(w, inter, out=other)
-            other += right
-            other -= left
-        else:
-            np.subtract(width, inter, out=other)
-            other += r
-            other -= l
-        with np.errstate(invalid="ignore", divide="ignore"):
-            inter /= other  # IoU
-        close = np.flatnonzero(inter > options.low + (options.high - options.low) * w)
-        work.ravel()[close] *= np.exp(-np.square(inter.ravel()[close]) / options.alpha)
-    return segments, kept, count.astype(np.int64)

@@ -16,9 +16,11 @@ Reading the end score one position behind the proposal, MMAction2 and JJBOY can 
 the end of the video. The default is therefore ``paddle``, which goes with the labels of the same name.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,13 +28,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from clipwise.errors import ClipwiseError
-from clipwise.tasks.nms import SoftNMS, lockstep_soft_nms
 
 Convention = Literal["paddle", "mmaction2", "jjboy"]
 Layout = Literal["duration_start", "start_end"]
 
 _LOW_THRESHOLD = {"paddle": 0.55, "mmaction2": 0.5, "jjboy": 0.5}
 _FIRST_ROUND = 512  # candidates a video that soft-NMS looks at first
+_LISTS = 16  # of videos that take each step of soft-NMS together; their tables stay in the cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +221,80 @@ def _soft_nms_by_rank(scores: Tensor, first: Tensor, stop: Tensor, length: int, 
         result.count[kept] = found.count[done]
         todo, size = todo[~done], size * 4
     return result
+
+
+class SoftNMS(NamedTuple):
+    """Settings of :func:`lockstep_soft_nms`, BSN's and BMN's rule.
+
+    The best segment multiplies by exp(-IoU² / alpha) the score of every other one whose IoU with it is above
+    low + (high - low) · width, width being the best one's share of the video.
+
+    Attributes:
+        top_k: most segments kept of a list.
+        alpha: width of the Gaussian.
+        low, high: threshold for segments of no width and for those as wide as the video.
+        overlap: "jjboy" or "mmaction2", whose order of additions in the IoU; ties at the threshold are common when all
+            times are multiples of 1/L, and the last bit decides them.
+    """
+
+    top_k: int
+    alpha: float
+    low: float
+    high: float
+    overlap: str
+
+
+def lockstep_soft_nms(
+    left: NDArray, right: NDArray, scores: NDArray, options: SoftNMS
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Soft-NMS of many lists together.
+
+    Args:
+        left, right: (B, n) shares of the video.
+        scores: (B, n) falling in each row; -inf marks an empty place.
+
+    Returns:
+        segments (B, K, 2), scores (B, K), and how many of them each list has (B,).
+    """
+    parts = [
+        _lockstep(left[i : i + _LISTS], right[i : i + _LISTS], scores[i : i + _LISTS], options)
+        for i in range(0, max(len(scores), 1), _LISTS)
+    ]
+    segments, kept, count = (np.concatenate(column) for column in zip(*parts))
+    return segments, kept, count
+
+
+def _lockstep(left: NDArray, right: NDArray, scores: NDArray, options: SoftNMS) -> tuple[NDArray, NDArray, NDArray]:
+    batch = len(scores)
+    segments, kept = np.zeros((batch, options.top_k, 2)), np.zeros((batch, options.top_k))
+    count = (scores > -np.inf).sum(axis=1).clip(max=options.top_k)
+    work = scores.copy()  # -inf once kept
+    width = right - left
+    rows = np.arange(batch)
+    inter, other = np.empty_like(work), np.empty_like(work)
+    for k in range(count.max(initial=0)):
+        best = work.argmax(axis=1)
+        l, r, w = left[rows, best], right[rows, best], width[rows, best]
+        alive = k < count
+        kept[alive, k], segments[alive, k] = work[rows, best][alive], np.stack([l, r], axis=1)[alive]
+        work[rows, best] = -np.inf
+        l, r, w = l[:, None], r[:, None], w[:, None]
+        np.minimum(right, r, out=inter)
+        inter -= np.maximum(left, l, out=other)
+        np.maximum(inter, 0, out=inter)
+        if options.overlap == "mmaction2":
+            np.subtract(w, inter, out=other)
+            other += right
+            other -= left
+        else:
+            np.subtract(width, inter, out=other)
+            other += r
+            other -= l
+        with np.errstate(invalid="ignore", divide="ignore"):
+            inter /= other  # IoU
+        close = np.flatnonzero(inter > options.low + (options.high - options.low) * w)
+        work.ravel()[close] *= np.exp(-np.square(inter.ravel()[close]) / options.alpha)
+    return segments, kept, count.astype(np.int64)
 
 
 def corrected_duration_s(num_frames: Any, duration_s: Any, frames_per_position: int = 16) -> Any:
