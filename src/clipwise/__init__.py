@@ -13,9 +13,10 @@ if TYPE_CHECKING:  # for type checkers and editors; _PUBLIC says the same at run
     from clipwise.data.dataset import ClipDataset, ClipSpec
     from clipwise.data.lists import read_list, register_dataset
     from clipwise.data.videolist import VideoList
+    from clipwise.engine.callbacks import Callback
     from clipwise.engine.checkpoint import load_model
     from clipwise.engine.evaluate import TestResult
-    from clipwise.engine.model_factory import create_model, describe_model, list_models
+    from clipwise.engine.model_factory import create_model, describe_model, list_models, save_model
     from clipwise.engine.model_transforms import transforms_for
     from clipwise.engine.run_result import RunResult
     from clipwise.engine.test import evaluate
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # for type checkers and editors; _PUBLIC says the same at run
 __version__ = "0.1.0"
 
 __all__ = [
+    "Callback",
     "ClipDataset",
     "ClipSpec",
     "ClipwiseError",
@@ -60,11 +62,13 @@ __all__ = [
     "register_metric",
     "register_model",
     "register_transform",
+    "save_model",
     "train",
     "transforms_for",
 ]
 
 _PUBLIC = {
+    "Callback": "clipwise.engine.callbacks",
     "ClipDataset": "clipwise.data.dataset",
     "ClipSpec": "clipwise.data.dataset",
     "ClipwiseError": "clipwise.errors",
@@ -91,6 +95,7 @@ _PUBLIC = {
     "register_metric": "clipwise.tasks.metrics",
     "register_model": "clipwise.models.registry",
     "register_transform": "clipwise.data.augment",
+    "save_model": "clipwise.engine.model_factory",
     "train": "clipwise.engine.train",
     "transforms_for": "clipwise.engine.model_transforms",
 }

@@ -301,7 +301,7 @@ def analyze(
     plan = Disguises.plan(clip_len, np.random.default_rng(seed), masks=masks, importance=importance)
     for done, batch in enumerate(prefetch(loader, predictor.device)):
         index = int(batch["index"][0])
-        if batch["error"][0] is not None:
+        if batch["error"][0]:
             failures[videos.path(index)] = batch["error"][0]
         else:
             label = videos.label(index)

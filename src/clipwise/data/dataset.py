@@ -6,6 +6,7 @@ validation, test and prediction differ in nothing but its ``mode``.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,8 +17,8 @@ from torch.utils.data import Dataset
 
 from clipwise.data.lists import VideoList
 from clipwise.data.sampling import OutOfBound, Rule, sample_frames
-from clipwise.data.transforms import ClipPlan, ClipTransform
-from clipwise.errors import DataError, DecodeError, RecipeError
+from clipwise.data.transforms import ClipPlan, ClipTransform, normalize_clips
+from clipwise.errors import ClipwiseWarning, DataError, DecodeError, RecipeError
 from clipwise.video.decode import VideoReader, open_video
 
 Mode = Literal["train", "val", "test"]
@@ -53,8 +54,9 @@ class ClipSpec:
     video_backend: Literal["pyav", "torchcodec"] = "pyav"
 
     @classmethod
-    def from_recipe(cls, recipe: Mapping[str, Any], mode: Mode) -> ClipSpec:
-        """Read the keys of a recognition recipe (a dictionary with every key) for one of its three uses."""
+    def from_recipe(cls, recipe: Any, mode: Mode = "train") -> ClipSpec:
+        """Read the keys of a recognition recipe (or of a dictionary with every key) for one of its three uses."""
+        recipe = recipe if isinstance(recipe, Mapping) else recipe.model_dump()
         train = mode == "train"
         augment, test, given = recipe["augment"], recipe["test"], recipe["input"]
         pixels = augment if train else recipe[mode]
@@ -110,6 +112,10 @@ class ClipSpec:
         if self.num_segments:
             return self.num_segments, height, width, channels * self.clip_len
         return self.clip_len, height, width, channels
+
+    def normalize(self, frames: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, V, T, H, W, C) -> what a model takes, float32 (B·V, C, T, H, W), on the device of ``frames``."""
+        return normalize_clips(frames.flatten(0, 1), self.mean, self.std)
 
     def open_video(self, source: Any) -> VideoReader:
         """Open a video file as the recipe says.
@@ -205,24 +211,38 @@ def _size(size: int | Sequence[int] | None) -> int | tuple[int, int] | None:
 class ClipDataset(Dataset):
     """Videos of a list as uint8 clips.
 
-    Training keys are (epoch, index), from which all of a sample's random numbers come. A training video that
-    can't be decoded is tried twice, then another one is drawn in its place and its name is reported; in
-    evaluation it is never replaced: the sample says what went wrong.
+    Training keys are (epoch, index), from which all of a sample's random numbers come; a plain index is one of the epoch that
+    ``set_epoch`` told. A training video that can't be decoded is tried twice, then another one is drawn in its place and its name is
+    reported; in evaluation it is never replaced: the sample says what went wrong.
     """
 
     MAX_SUBSTITUTES = 8
 
     def __init__(self, videos: VideoList, spec: ClipSpec, seed: int = 0):
         self.videos, self.spec, self.seed = videos, spec, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """For plain indices in training: another epoch has other crops. To be told before a loader's workers start."""
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        """A sample: frames uint8 (V, T, H, W, C) or None, label, index, error; in training also ``failed``, pairs of path and reason."""
+        """A sample: frames uint8 (V, T, H, W, C), label and index.
+
+        In evaluation also ``error``, empty unless the video can't be decoded, whose frames are None. In training with a pair as key
+        ``failed``, pairs of path and reason; with a plain index they are warnings.
+        """
         if not isinstance(key, tuple):
-            sample, error = self._try(key, np.random.default_rng((self.seed, key)))
-            return {**(sample or {"frames": None, "label": self.videos.label(key)}), "index": key, "error": error}
+            if self.spec.mode == "train":
+                drawn = self[self.epoch, key]
+                for _, reason in drawn.pop("failed"):
+                    warnings.warn(f"skipped in training: {reason}", ClipwiseWarning, stacklevel=2)
+                return drawn
+            read, error = self._try(key, np.random.default_rng((self.seed, key)))
+            return {**(read or {"frames": None, "label": self.videos.label(key)}), "index": key, "error": error or ""}
         epoch, index = key
         failed: list[tuple[str, str | None]] = []
         for attempt in range(self.MAX_SUBSTITUTES):

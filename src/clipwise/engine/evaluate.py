@@ -188,9 +188,9 @@ def score_list(
     clock = time.perf_counter()
     for batch in prefetch(loader, device):
         for index, error in zip(batch["index"], batch["error"]):
-            if error is not None:
+            if error:
                 failures[dataset.videos.path(int(index))] = error
-        good = [i for i, error in enumerate(batch["error"]) if error is None]
+        good = [i for i, error in enumerate(batch["error"]) if not error]
         frames = batch["frames"]
         if good:
             kept = frames if isinstance(frames, torch.Tensor) else torch.stack([frames[i].to(device) for i in good])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from clipwise.convert.zoo import CATALOGUE, Weights, find_weights
 from clipwise.data.classes import class_names_for
 from clipwise.engine import pretrained as zoo
-from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_passport
+from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_passport, save_weights
 from clipwise.engine.init_resume import load_start, resolve_start
 from clipwise.errors import CheckpointError, ClipwiseError, RecipeError
 from clipwise.io.names import did_you_mean
 from clipwise.io.plugins import trusting
 from clipwise.models import contract, registry
 from clipwise.models.init import adapt_first_conv
-from clipwise.recipe import find_recipe, list_recipes, load_recipe
+from clipwise.recipe import Recipe, find_recipe, list_recipes, load_recipe
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False, task: str | None = None) -> list[str]:
@@ -44,7 +44,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False, task: str | Non
 
 
 def create_model(
-    name: str | Callable[..., nn.Module],
+    name: str | Callable[..., nn.Module] | Recipe,
     *,
     pretrained: bool | str | Path = False,
     num_classes: int | None = None,
@@ -59,7 +59,7 @@ def create_model(
 
     Args:
         name: one of ``list_models()`` or of ``list_models(pretrained=True)``; ``package.module:function`` or ``./file.py:function``; or
-            a function.
+            a function; or a recipe, whose model it is then.
         pretrained: True for the published weights (those of the name; of a model's name those with the best top-1 accuracy on
             Kinetics-400 RGB); or where they are: a checkpoint, a name of ``list_models(pretrained=True)``, an address, another
             project's file, ``imagenet``.
@@ -80,6 +80,15 @@ def create_model(
     """
     if num_classes:
         model_args["num_classes"] = num_classes
+    given = None
+    if isinstance(name, Recipe):
+        given = name
+        with trusting(trust):
+            model_args = {
+                **registry.model_args(given, given.num_classes if hasattr(given, "num_classes") else None),
+                **model_args,
+            }
+        name = given.model
     weights = find_weights(name) if isinstance(name, str) else None
     own = _recipe_passport(weights, pretrained is True) if weights and weights.recipe else None
     with trusting(trust):
@@ -89,7 +98,7 @@ def create_model(
             if in_chans is not None:
                 model_args["in_channels"] = in_chans
             model = registry.create_model(name, **model_args)
-            passport = own or _plain_passport(name)
+            passport = replace(own or _plain_passport(name), model_args=model_args)
         elif pretrained == "imagenet":
             model, passport = _from_imagenet(own.model if own else name, model_args, in_chans)
         else:
@@ -98,8 +107,55 @@ def create_model(
             model, passport = _from_checkpoint(own.model if own else name, pretrained, model_args, in_chans)
     if num_classes == 0:
         _remove_classifier(model)
+    if given is not None:
+        passport = replace(passport, recipe=given.model_dump(mode="json"))
     model.passport = passport  # type: ignore[assignment]
     return model
+
+
+def save_model(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    recipe: Recipe | str | None = None,
+    metrics: Mapping[str, float] | None = None,
+) -> Path:
+    """Write a model of one's own training as a checkpoint: everything that takes checkpoints takes it.
+
+    Args:
+        model: made by ``create_model`` or ``load_model``; a wrapper's own (``accelerator.unwrap_model``), not the wrapper.
+        path: a ``.safetensors`` file; replaced at once.
+        classes: class names in the order of the outputs.
+        recipe: sampling, pixels and test protocol; that of the model if not given.
+        metrics: figures to keep.
+
+    Returns:
+        The path.
+
+    Raises:
+        CheckpointError: nothing says how the model is made.
+    """
+    passport = getattr(model, "passport", None)
+    if passport is None:
+        raise CheckpointError(
+            f"this {type(model).__name__} was not made by clipwise.create_model or load_model, so a checkpoint could not say how to make it "
+            "again. Make it there, or train it by clipwise.train(recipe, model=…)."
+        )
+    args, values = dict(passport.model_args), passport.recipe
+    if recipe is not None:
+        values = (load_recipe(recipe) if isinstance(recipe, str) else recipe).model_dump(mode="json")
+    if values.get("task", "recognition") == "recognition":
+        count = contract.num_classes(model)
+        if classes is not None and len(classes) != count:
+            raise CheckpointError(f"{len(classes)} class names were given, but the model has {count} outputs.")
+        args["num_classes"] = count
+        values = {**values, "num_classes": count} if values else {}
+    names = list(classes) if classes is not None else passport.classes
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    written = Passport(passport.model, args, names, values, dict(metrics or {}))
+    save_weights(path, model.state_dict(), written)
+    return Path(path)
 
 
 def best_weights(model: str) -> Weights:

@@ -37,6 +37,7 @@ def evaluate(
     loaded: tuple[nn.Module, Passport] | None = None,
     progress: Progress = silent,
     trust: bool = False,
+    model: nn.Module | None = None,
 ) -> TestResult:
     """Score every video of a list once and measure.
 
@@ -48,6 +49,7 @@ def evaluate(
         loaded: what ``checkpoint`` holds, if it was opened elsewhere (exported files).
         metrics: names as of :data:`clipwise.engine.evaluate.METRICS`.
         trust: whether a model that does not come with clipwise may be imported.
+        model: the network of a checkpoint whose training got it as an object.
 
     Raises:
         CheckpointError, DataError, RecipeError: something given is wrong.
@@ -56,7 +58,9 @@ def evaluate(
     protocol = load_recipe(recipe, overrides) if recipe else None
     network = load_recipe(recipe, [o for o in overrides if o.startswith("model")]) if recipe else None
     with trusting(trust):
-        model, passport = loaded or load_model_and_passport(zoo.resolve(checkpoint, network), accelerator.device)
+        model, passport = loaded or load_model_and_passport(
+            zoo.resolve(checkpoint, network), accelerator.device, model=model
+        )
     if protocol is not None and model_place(protocol.model) != model_place(passport.model):
         raise CheckpointError(
             f"{checkpoint} holds a {passport.model}, but the recipe {recipe} is for {protocol.model}. "

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -32,6 +32,9 @@ from clipwise.models import contract
 from clipwise.models.registry import model_place
 from clipwise.recipe import Recipe, load_recipe, scaled_lr
 
+if TYPE_CHECKING:
+    from clipwise.engine.callbacks import Callback
+
 _FRESH_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
 
@@ -49,7 +52,8 @@ def train(
     check: bool = False,
     device: str | None = None,
     quiet: bool = False,
-    model: str | Callable[..., nn.Module] | None = None,
+    model: str | Callable[..., nn.Module] | nn.Module | None = None,
+    callbacks: Sequence[Callback] = (),
     trust: bool = False,
 ) -> RunResult:
     """Train a recipe.
@@ -68,15 +72,24 @@ def train(
         check: look at a sample of the data before the first epoch and say what is wrong.
         device: ``cpu`` to keep off an accelerator.
         quiet: nothing on the terminal.
-        model: instead of the recipe's: a name, or the function or class that makes it (with the recipe's ``model_args``).
+        model: instead of the recipe's: a name, or the function or class that makes it (with the recipe's ``model_args``); or the network
+            itself, which its checkpoints then need again: ``clipwise.load(checkpoint, model=network)``.
+        callbacks: called with the run's figures, see :class:`clipwise.Callback`.
         trust: whether a model that the recipe names may be imported though it does not come with clipwise.
 
     Raises:
         RecipeError, DataError, CheckpointError: something given is wrong; nothing was started.
         WorkError: the run can't go on (a loss that is not finite).
     """
+    given = dict(locals())
     if isinstance(recipe, str):
         recipe = load_recipe(recipe)
+    if isinstance(model, nn.Module):
+        from clipwise.models.handed_in import handed_in
+
+        with handed_in(model) as place:
+            recipe = recipe.model_copy(update={"model": place, "model_args": {}})
+            return train(**{**given, "recipe": recipe, "model": None})
     if model is not None:
         recipe = recipe.model_copy(update={"model": model if isinstance(model, str) else model_place(model)})
     folder = Path(work_dir or Path("runs") / recipe.name)
@@ -125,7 +138,9 @@ def train(
             earlier = log.run_folder.prepare(recipe, start.path if start else None)
             task.keep_lists(folder)
             if recipe.log.trackers:
-                log.tracker = _trackers(accelerator, recipe, folder)
+                from clipwise.engine.callbacks import start_trackers
+
+                log.tracker = start_trackers(accelerator, recipe, folder)
             if earlier:
                 log.say(f"{folder} held an earlier run: its files are in {earlier} now. (--resume continues a run.)")
             if lr != recipe.lr:
@@ -144,10 +159,17 @@ def train(
         elif log.active:
             run.saver.tidy()  # what a run that was killed before its first checkpoint left
         accelerator.wait_for_everyone()
+        validate = validate and task.val_videos is not None
+        if callbacks:
+            from clipwise.engine.callbacks import attach
+
+            attach(log, callbacks, recipe, validate)
         with stop_signals() as stop:
-            result = run.fit(stop, validate and task.val_videos is not None, max_steps)
+            result = run.fit(stop, validate, max_steps)
         if recipe.log.trackers:
             accelerator.end_training()
+    for callback in callbacks if log.active else ():
+        callback.on_end(result)
     return result
 
 
@@ -360,15 +382,3 @@ class Run:
         passport = self.task.passport()
         passport.epoch, passport.step, passport.metrics = self.epoch, self.step, dict(self.metrics)
         self.saver.save(state, self.network.weights(), passport, best=best, whole_epoch=self.batch == 0)
-
-
-def _trackers(accelerator: Accelerator, recipe: Recipe, folder: Path):
-    """A function that sends figures to the recipe's trackers; what they keep on disk goes into the run's folder."""
-    options = {
-        "wandb": {"dir": str(folder), "name": folder.name},
-        "mlflow": {"run_name": folder.name},
-        "swanlab": {"logdir": str(folder / "swanlog"), "experiment_name": folder.name},
-    }
-    config = {k: str(v) for k, v in recipe.model_dump().items()}
-    accelerator.init_trackers(recipe.name or "clipwise", config=config, init_kwargs=options)
-    return lambda figures, step: accelerator.log(figures, step=step)

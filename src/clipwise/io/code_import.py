@@ -41,6 +41,12 @@ def find_elsewhere(registry: Any, name: str | Callable[..., Any], trusted: bool)
             return _loaded(registry, place, point.name)
     if ":" not in name:
         raise RecipeError(f"there is no {registry.kind} {name!r}. {nearest_of(name, registry.names())}")
+    if name.startswith("object:"):
+        kind = name.removeprefix("object:")
+        raise RecipeError(
+            f"this {registry.kind} was handed to train as an object, a {kind}, which no file can bring back. Make it as before and hand it in "
+            "again: clipwise.load(checkpoint, model=network), also load_model, evaluate and train."
+        )
     if not trusted:
         module = name.rpartition(":")[0]
         first = f"import {module}" if not module.endswith(".py") else f"{name} registered"
