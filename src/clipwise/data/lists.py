@@ -172,7 +172,7 @@ def read_list(
         index = ClassIndex(classes, num_classes, str(path))
         if found == "json":
             return list_tables.read_json(path, root, index, multi_label)
-    except (TypeError, AttributeError, KeyError, IndexError) as error:  # of JSON that is built otherwise
+    except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:  # of files that are built otherwise
         raise DataError(f"{path} is not in the form of {found} lists ({type(error).__name__}: {error}).") from None
     if found == "csv":
         return list_tables.read_header_csv(path, root, index, multi_label)

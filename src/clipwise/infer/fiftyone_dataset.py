@@ -39,10 +39,13 @@ def write_dataset(annotations: AnnotationSet, name: str) -> tuple[str, int, int]
     """Put segments and labels into a data set, made if it does not exist; samples are found by their files.
 
     Args:
-        name: of the data set; ``NAME.FIELD`` names the field, else ``clipwise`` (segments) and ``clipwise_class``.
+        name: of the data set; ``NAME.FIELD`` names the field, else ``clipwise``. Labels of whole videos beside segments go to ``FIELD_class``.
 
     Returns:
         The data set's name, how many samples were there already, and how many were added.
+
+    Raises:
+        DataError: a video that is no file, or a field that holds something else already.
     """
     fo = _fiftyone()
     plain, field = _split(name)
@@ -51,6 +54,14 @@ def write_dataset(annotations: AnnotationSet, name: str) -> tuple[str, int, int]
         dataset = fo.load_dataset(plain)
     else:
         dataset = fo.Dataset(plain, persistent=True)
+    videos = annotations.videos.values()
+    segmented = any(len(v.segments) for v in videos) or not any(v.whole for v in videos)
+    several = any(len(v.whole) > 1 for v in videos)
+    whole_field = f"{field}_class" if segmented else field
+    if segmented:
+        _check_field(fo, dataset, field, fo.TemporalDetections)
+    if any(v.whole for v in videos):
+        _check_field(fo, dataset, whole_field, fo.Classifications if several else fo.Classification)
     known = {Path(sample.filepath).resolve(): sample for sample in dataset}
     options = FormatOptions(videos=VideoFinder())
     there = added = 0
@@ -66,7 +77,7 @@ def write_dataset(annotations: AnnotationSet, name: str) -> tuple[str, int, int]
             sample = fo.Sample(filepath=str(path))
         if sample.metadata is None:
             sample.metadata = _metadata(fo, path, clock)
-        if len(video.segments) or not video.whole:
+        if segmented:
             rows = zip(video.segments.tolist(), video.labels, video.scores or (None,) * len(video.labels))
             found = []
             for (start, end), label, score in rows:
@@ -76,13 +87,22 @@ def write_dataset(annotations: AnnotationSet, name: str) -> tuple[str, int, int]
         if video.whole:
             pairs = zip(video.whole, video.whole_scores or (None,) * len(video.whole))
             classes = [fo.Classification(label=label, confidence=score) for label, score in pairs]
-            own = field if not len(video.segments) else f"{field}_class"
-            sample[own] = classes[0] if len(classes) == 1 else fo.Classifications(classifications=classes)
+            sample[whole_field] = fo.Classifications(classifications=classes) if several else classes[0]
         if known.get(path) is None:
             dataset.add_sample(sample)
         else:
             sample.save()
     return plain, there, added
+
+
+def _check_field(fo: Any, dataset: Any, name: str, kind: Any) -> None:
+    there = dataset.get_field(name)
+    held = getattr(there, "document_type", None)
+    if there is not None and held is not kind:
+        what = getattr(held, "__name__", type(there).__name__)
+        raise DataError(
+            f"the field {name!r} of {dataset.name!r} holds {what}, not {kind.__name__}; name another one: {dataset.name}.FIELD."
+        )
 
 
 def _metadata(fo: Any, path: Path, clock: FrameClock) -> Any:
@@ -119,6 +139,8 @@ def read_dataset(name: str, *, strict: bool = False) -> AnnotationSet:
             f"the data set {plain!r} has no field {field!r}{did_you_mean(field, fields) or f'; it has {fields}.'}"
         )
     options = FormatOptions(videos=VideoFinder(), strict=strict)
+    if field is None:
+        _check_one_of_a_kind(fo, dataset)
     collector = Collector(PREFIX + name.removeprefix(PREFIX), options)
     for sample in dataset:
         facts = sample.metadata
@@ -139,6 +161,16 @@ def read_dataset(name: str, *, strict: bool = False) -> AnnotationSet:
                 for one in value.classifications if kind == "Classifications" else [value]:
                     draft.add_whole(one.label, one.confidence, where=where)
     return collector.result()
+
+
+def _check_one_of_a_kind(fo: Any, dataset: Any) -> None:
+    """Refuse to mix fields, such as ground truth and predictions."""
+    for kinds in ((fo.TemporalDetections,), (fo.Classification, fo.Classifications)):
+        found = [n for n, f in dataset.get_field_schema().items() if getattr(f, "document_type", None) in kinds]
+        if len(found) > 1:
+            raise DataError(
+                f"the data set {dataset.name!r} has several such fields: {', '.join(found)}. Name one: fiftyone:{dataset.name}.FIELD."
+            )
 
 
 def _clock(options: FormatOptions, sample: Any, facts: Any) -> FrameClock:

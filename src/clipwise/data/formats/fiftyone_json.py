@@ -100,6 +100,12 @@ def _sample(collector: Collector, sample: dict[str, Any], number: int) -> None:
         (tag for tag in tags if tag in ("train", "training", "val", "validation", "test", "testing")), None
     ):
         draft.subset = subset
+    for kinds in (("TemporalDetections", "TemporalDetection"), ("Classification", "Classifications")):
+        same = [name for name, field in sample.items() if isinstance(field, dict) and field.get("_cls") in kinds]
+        if len(same) > 1 and collector.options.layer is None:
+            raise DataError(
+                f"{collector.source}: samples have several such fields: {', '.join(same)}. Name one as layer."
+            )
     for name, field in sample.items():
         if collector.options.layer not in (None, name) or not isinstance(field, dict):
             continue
