@@ -4,20 +4,19 @@
   clipwise eval-detections proposals.json anet_anno_action.json --class-scores cuhk_anet17_pred.json --top-classes 1
   clipwise eval-detections results.json thumos.json --thumos --subset test
 
-Proposals without labels are named by --class-scores: CUHK's file in either form, or `clipwise test … --out scores.json` of our
-own recognizers.
+Proposals without labels are named by --class-scores: CUHK's file in either form, what `clipwise test … --out` of our own recognizers
+wrote, or arrays; several files are fused (--class-weights).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from clipwise.cli.common import print_json, print_table
 from clipwise.cli.eval_proposals import add_video_info, check_tiou, ground_truth, measure, split_ground_truth
-from clipwise.io.parse import parse_json
+from clipwise.cli.video_scores import add_class_scores, class_scores_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gt", metavar="FILE", help="ground truth")
     parser.add_argument("--subset", default="validation", help="subset of the ground truth (default validation; 'all')")
     add_video_info(parser)
-    parser.add_argument("--class-scores", metavar="FILE", help="scores of whole videos that name the proposals")
+    add_class_scores(parser)
     parser.add_argument(
         "--top-classes", type=int, default=2, help="classes a video that name each proposal (default 2, as OpenTAD)"
     )
@@ -55,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     results, gt = split_ground_truth(args.files, args.gt)
     truth = ground_truth(gt, args.subset, args.video_info)
     tiou = check_tiou(args.tiou) if args.tiou else (THUMOS_TIOU if args.thumos else ACTIVITYNET_TIOU)
-    scores = read_any_class_scores(args.class_scores) if args.class_scores else None
+    scores = class_scores_of(args)
 
     def metric(found: Any) -> Any:
         if scores is not None:
@@ -90,38 +89,3 @@ def run(args: argparse.Namespace) -> int:
             order = np.argsort(-m.per_class.mean(0))
             print_table([(m.classes[i], f"{100 * m.per_class[:, i].mean():.2f}") for i in order], ("class", "AP %"))
     return 0
-
-
-def read_any_class_scores(path: str) -> Any:
-    """CUHK's file, or the scores of ``clipwise test --out``: videos named by their file names.
-
-    Raises:
-        DataError: neither; or two files of one name; which one is meant is not clear.
-    """
-    from clipwise.errors import DataError
-    from clipwise.tasks.detections import VideoClassScores, read_class_scores
-
-    try:
-        content = parse_json(Path(path).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
-        return read_class_scores(path)  # which says what is wrong
-    rows = content.get("results") if isinstance(content, dict) else None
-    if not (isinstance(rows, list) and rows and isinstance(rows[0], dict) and "path" in rows[0]):
-        return read_class_scores(path)
-    import numpy as np
-
-    scores: dict[str, Any] = {}
-    named: dict[str, str] = {}
-    for row in rows:
-        if row.get("scores") is None:
-            continue
-        name = Path(row["path"]).stem.removeprefix("v_")
-        if named.setdefault(name, row["path"]) != row["path"]:
-            raise DataError(
-                f"{path} has scores of {named[name]} and of {row['path']}; videos are matched by file name, so names must differ."
-            )
-        scores[name] = np.asarray(row["scores"], float)
-    if not scores or any(s.ndim != 1 for s in scores.values()):
-        raise DataError(f"{path} must hold one row of scores for each video. Write it with --average-clips prob.")
-    first = next(iter(scores.values()))
-    return VideoClassScores(list(content.get("classes") or map(str, range(len(first)))), scores)

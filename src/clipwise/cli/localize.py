@@ -20,6 +20,7 @@ from typing import Any
 
 from clipwise.cli.common import EXPORTED_SUFFIXES, add_font, add_shard, fail, print_json, print_table, shard_of
 from clipwise.cli.convert_annotations import PRE_ANNOTATIONS, check_pre_annotations, write_localized
+from clipwise.cli.video_scores import add_class_scores, class_scores_of
 from clipwise.io.progress import ProgressBar
 
 
@@ -35,11 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--naming", choices=("span", "video"), default="span", help="look at each proposal, or once at the whole video"
     )
-    parser.add_argument(
-        "--class-scores",
-        metavar="FILE",
-        help="scores of whole videos that name the proposals (CUHK's, or of `clipwise test --out`)",
-    )
+    add_class_scores(parser)
     parser.add_argument(
         "--threshold",
         type=float,
@@ -74,7 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from clipwise.cli.eval_detections import read_any_class_scores
     from clipwise.data.formats.annotations import read_annotations
     from clipwise.errors import ClipwiseError, DataError
     from clipwise.tasks.detections import ResultWriter
@@ -85,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if args.annotations or args.format or args.fiftyone:
         check_pre_annotations(args)
     annotations = read_annotations(args.gt) if args.gt else None
-    scores = read_any_class_scores(args.class_scores) if args.class_scores else None
+    scores = class_scores_of(args)
     localizer = _load(args)
     if args.preview and localizer.made.get("modality") == "flow":
         raise ClipwiseError(f"--preview draws into RGB frames, but {args.checkpoint} looks at flow; leave it out.")

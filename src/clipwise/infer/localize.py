@@ -196,7 +196,8 @@ class Localizer:
         Args:
             video: path, address, uint8 array, open reader or folder of frames; or a feature file, or an array (n, F).
             duration_s: of the video, where features are given.
-            class_scores: scores of whole videos, which then give the names (the CUHK file).
+            class_scores: scores of whole videos, which then give the names (the CUHK file); the score of a segment that has a name
+                already is multiplied by its class's.
             frame_rate: of a folder of frames.
             name: what an array of features is called in the answer and in ``class_scores``.
 
@@ -221,10 +222,10 @@ class Localizer:
                 f"{source}: its frame rate is not known, so times in seconds can't be given. Set --frame-rate."
             )
         found = self.find(features.values, duration, source)
-        if self.rules.labeled:
-            return self._finish(found, found.detections)
         if class_scores is not None:
             return self._with_video_classes(found, class_scores)
+        if self.rules.labeled:
+            return self._finish(found, found.detections)
         namer = self.namer
         if namer is None:
             return self._finish(found, [])
@@ -252,7 +253,7 @@ class Localizer:
                 f"{source}: the video's duration is not known. Give --duration SECONDS, or annotations with --gt."
             )
         found = self.find(values, float(duration), source)
-        if class_scores is not None and not self.rules.labeled:
+        if class_scores is not None:
             return self._with_video_classes(found, class_scores)
         return self._finish(found, found.detections)
 
@@ -295,6 +296,18 @@ class Localizer:
 
     def _with_video_classes(self, found: Localization, scores: VideoClassScores) -> Localization:
         name = Path(found.source).stem.removeprefix("v_")
+        if (
+            self.rules.labeled and len(self.passport.classes or ()) > 1
+        ):  # its own classes, as likely as the whole video makes them
+            chances = dict(scores.top(name, len(scores.classes)))
+            if unknown := sorted({s.name for s in found.detections} - set(chances)):
+                raise DataError(
+                    f"the class scores do not know {unknown[0]!r}, a class of {self.path}; known: {', '.join(scores.classes)}."
+                )
+            weighed = [
+                replace(s, score=s.score * chances[s.name], class_score=chances[s.name]) for s in found.detections
+            ]
+            return self._finish(found, sorted(weighed, key=lambda s: -s.score))
         top = scores.top(name, max(2, self.classes_per_segment))
         segments, values, labels = name_proposals(found.proposals[:, :2], found.proposals[:, 2], top)
         shares = dict(top)
