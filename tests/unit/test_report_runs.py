@@ -10,7 +10,7 @@ from PIL import Image
 
 from clipwise.cli import main
 from clipwise.errors import DataError
-from clipwise.report.charts import Series, line_chart, round_ticks
+from clipwise.report.page import Series, line_chart, round_ticks
 from clipwise.report.run_report import analyze_time, read_run, run_report, smooth
 
 LOSS = {(e, i): 2.0 / e + i / 100 for e in (1, 2, 3) for i in (10, 20, 30, 40)}

@@ -214,7 +214,7 @@ def measure(path: str, gt: str, truth: dict[str, list[dict[str, Any]]], metric: 
 def plot_recall(path: str, measured: dict[str, Any], tiou: Any) -> None:
     """AR over AN, mean and for each overlap."""
     from clipwise.report.chart_files import write_chart
-    from clipwise.report.charts import Series, line_chart
+    from clipwise.report.page import Series, line_chart
 
     several = len(measured) > 1
     series: list[Series] = []

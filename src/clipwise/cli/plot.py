@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from clipwise.cli.common import add_font, print_json, print_table
 
 if TYPE_CHECKING:
-    from clipwise.report.run_report import RunLog, TimeAnalysis
+    from clipwise.report.run_report import LoggedRun, TimeAnalysis
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(run: RunLog, include_outliers: bool) -> dict[str, Any]:
+def _summary(run: LoggedRun, include_outliers: bool) -> dict[str, Any]:
     from clipwise.report.run_report import analyze_time
 
     timing = analyze_time(run, include_outliers)
@@ -131,7 +131,7 @@ def _print_time(entry: dict[str, Any]) -> None:
         print(f"  all iterations: {t['total_s']:.0f} s")
 
 
-def _draw(runs: Sequence[RunLog], keys: Sequence[str], out: Path, weight: float | None) -> None:
+def _draw(runs: Sequence[LoggedRun], keys: Sequence[str], out: Path, weight: float | None) -> None:
     from clipwise.report.chart_files import sheet, write_chart
     from clipwise.report.run_report import curves_report, run_chart
 
@@ -142,7 +142,7 @@ def _draw(runs: Sequence[RunLog], keys: Sequence[str], out: Path, weight: float 
         write_chart(out, sheet([run_chart(runs, key, weight, standalone=True) for key in keys]), names)
 
 
-def _distinct(runs: Sequence[RunLog]) -> None:
+def _distinct(runs: Sequence[LoggedRun]) -> None:
     """Runs of the same name get numbers, so that a legend can tell them apart."""
     names = [r.name for r in runs]
     for n, run in enumerate(runs):

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clipwise.report.charts import Series, line_chart
-from clipwise.report.page import Language, Section, write_page
+from clipwise.report.page import Language, Section, Series, line_chart, write_page
 from clipwise.report.result_report import failures_section
 
 _EXPLAINED = {

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clipwise.report.charts import round_ticks
 from clipwise.report.comparison import Comparison
-from clipwise.report.page import FIGURE_NAMES, Language, Section, write_page
+from clipwise.report.page import FIGURE_NAMES, Language, Section, round_ticks, write_page
 from clipwise.report.result_report import confusion_section
 from clipwise.report.thumbs import film_strips
 

@@ -10,8 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipwise.report.charts import Series, line_chart, round_ticks
-from clipwise.report.page import FIGURE_NAMES, Language, Section, duration, markup, tail, write_page
+from clipwise.report.page import (
+    FIGURE_NAMES,
+    Language,
+    Section,
+    Series,
+    duration,
+    line_chart,
+    markup,
+    round_ticks,
+    tail,
+    write_page,
+)
 from clipwise.report.run_report import class_section, curves_section, read_run, time_section
 from clipwise.report.scores import ScoreTable
 from clipwise.report.thumbs import film_strips

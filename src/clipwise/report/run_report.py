@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from clipwise.errors import DataError
 from clipwise.io.parse import read_json_lines
-from clipwise.report.charts import Series, line_chart
-from clipwise.report.page import FIGURE_NAMES, Language, Section, duration, write_page
+from clipwise.report.page import FIGURE_NAMES, Language, Section, Series, duration, line_chart, write_page
 from clipwise.report.scores import ScoreTable
 
 # what says where a line stands, not how well the run goes
@@ -26,7 +25,7 @@ _TIMES = {"time", "data_time"}
 
 
 @dataclass
-class RunLog:
+class LoggedRun:
     """The lines of one run.
 
     Attributes:
@@ -61,7 +60,7 @@ class RunLog:
         return (float(at[values.argmax()]), float(values.max())) if len(values) else None
 
 
-def read_run(path: str | Path, name: str | None = None) -> RunLog:
+def read_run(path: str | Path, name: str | None = None) -> LoggedRun:
     """Read a run's folder or log file.
 
     Args:
@@ -78,7 +77,7 @@ def read_run(path: str | Path, name: str | None = None) -> RunLog:
 
         file = foreign_logs.find_log(Path(path))
     folder = file.resolve().parent
-    run = RunLog(name or (folder.name if ours else foreign_logs.run_name(Path(path), file)), file)
+    run = LoggedRun(name or (folder.name if ours else foreign_logs.run_name(Path(path), file)), file)
     recipe = folder / "recipe.yaml"
     run.recipe = recipe.read_text(encoding="utf-8") if recipe.is_file() else None
     try:
@@ -130,7 +129,7 @@ class TimeAnalysis:
         return int(self.epochs[self.means.argmin()]), float(self.means.min())
 
 
-def analyze_time(run: RunLog, include_outliers: bool = False) -> TimeAnalysis | None:
+def analyze_time(run: LoggedRun, include_outliers: bool = False) -> TimeAnalysis | None:
     """Time per step, by epoch; None where the log has no times.
 
     Args:
@@ -224,7 +223,7 @@ def run_report(folder: str | Path, result: Any = None, *, name: str | None = Non
 
 
 def curves_report(
-    runs: Sequence[RunLog], out: str | Path, *, keys: Sequence[str] | None = None, weight: float | None = None
+    runs: Sequence[LoggedRun], out: str | Path, *, keys: Sequence[str] | None = None, weight: float | None = None
 ) -> Path:
     """Curves and times of runs on one page."""
     sections = [curves_section(runs, keys=keys, weight=weight), time_section(runs)]
@@ -232,7 +231,9 @@ def curves_report(
     return write_page(out, ", ".join(r.name for r in runs), sections, kind="Curves", tiles=tiles)
 
 
-def curves_section(runs: Sequence[RunLog], keys: Sequence[str] | None = None, weight: float | None = None) -> Section:
+def curves_section(
+    runs: Sequence[LoggedRun], keys: Sequence[str] | None = None, weight: float | None = None
+) -> Section:
     """Loss, accuracy, learning rate and time of one or more runs."""
     note = "Thin lines are every logged value, strong ones their moving average, dots are the validation."
     if len(runs) > 1:
@@ -241,7 +242,7 @@ def curves_section(runs: Sequence[RunLog], keys: Sequence[str] | None = None, we
     return Section("curves", "Curves", "charts", {"charts": charts}, note)
 
 
-def chart_keys(runs: Sequence[RunLog]) -> list[str]:
+def chart_keys(runs: Sequence[LoggedRun]) -> list[str]:
     """Figures that are worth a chart: those of the log, less what another one says too."""
     keys = {k for run in runs for mode in ("train", "val") for k in run.keys(mode)} - {"data_time", "memory"}
     if "loss" in keys and not any(k.startswith("loss_") and k != "loss_cls" for k in keys):
@@ -249,7 +250,7 @@ def chart_keys(runs: Sequence[RunLog]) -> list[str]:
     return figure_order(keys)
 
 
-def run_chart(runs: Sequence[RunLog], key: str, weight: float | None = None, standalone: bool = False) -> Any:
+def run_chart(runs: Sequence[LoggedRun], key: str, weight: float | None = None, standalone: bool = False) -> Any:
     """One figure of several runs in one chart, training and validation together.
 
     Args:
@@ -267,7 +268,7 @@ def run_chart(runs: Sequence[RunLog], key: str, weight: float | None = None, sta
     )
 
 
-def _series(run: RunLog, key: str, weight: float | None, n: int, several: bool) -> list[Series]:
+def _series(run: LoggedRun, key: str, weight: float | None, n: int, several: bool) -> list[Series]:
     """A run's lines in a chart; ``n`` is its color where there are several."""
     series = []
     prefix = f"{run.name} " if several else ""
@@ -288,7 +289,7 @@ def _series(run: RunLog, key: str, weight: float | None, n: int, several: bool) 
     return series
 
 
-def run_tiles(run: RunLog) -> list[tuple[str, str, str]]:
+def run_tiles(run: LoggedRun) -> list[tuple[str, str, str]]:
     """A run in a line of figures."""
     items = []
     for key in ("top1_acc", "mean_class_accuracy", "mean_average_precision"):
@@ -313,7 +314,7 @@ def run_tiles(run: RunLog) -> list[tuple[str, str, str]]:
     return items
 
 
-def time_section(runs: Sequence[RunLog]) -> Section | None:
+def time_section(runs: Sequence[LoggedRun]) -> Section | None:
     """Time per step, epoch by epoch."""
     rows = []
     for run in runs:

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from clipwise.data.transforms import resize_frames
 from clipwise.infer.segments import Localization
 from clipwise.report.chart_files import write_chart
-from clipwise.report.charts import round_ticks
-from clipwise.report.page import render
+from clipwise.report.page import render, round_ticks
 from clipwise.report.thumbs import jpeg_address
 from clipwise.video.decode import VideoReader
 from clipwise.video.even_rate import at_even_rate
