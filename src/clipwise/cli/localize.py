@@ -97,9 +97,11 @@ def run(args: argparse.Namespace) -> int:
             if annotations and not known:
                 without_truth.append(item.name)
             duration = args.duration or (known.covered_s(localizer.time_base) if known else None)
+            counted = known is not None and localizer.time_base == "strides"  # in frames
+            frame_rate = args.frame_rate or (known.fps if known and counted else None)
             try:
                 one = localizer(
-                    item.read(), duration_s=duration, class_scores=scores, frame_rate=args.frame_rate, name=item.name
+                    item.read(), duration_s=duration, class_scores=scores, frame_rate=frame_rate, name=item.name
                 )
                 _write(args, localizer, item, one, known)
             except (DataError, OSError) as error:

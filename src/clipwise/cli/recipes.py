@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     for name in list_recipes():
         if args.pattern in name:
             recipe = load_recipe(name)
-            best = recipe.published.top1 or recipe.published.auc
+            best = recipe.published.top1 or recipe.published.auc or recipe.published.mean_ap
             rows.append({"recipe": name, "model": recipe.model, "published": best, "epochs": recipe.epochs})
     if not rows:
         raise RecipeError(f"no recipe's name contains {args.pattern!r}; `clipwise recipes` lists all.")
@@ -28,6 +28,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_table(
             [(r["recipe"], r["model"], r["epochs"], r["published"] or "") for r in rows],
-            ("recipe", "model", "epochs", "published top-1 / AUC"),
+            ("recipe", "model", "epochs", "published top-1 / AUC / mAP"),
         )
     return 0

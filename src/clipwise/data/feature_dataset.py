@@ -7,6 +7,7 @@ of names, which is mapped into memory). Letters: L positions, F feature dimensio
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from clipwise.data.feature_times import FeatureStrides
 from clipwise.data.formats.annotations import AnnotationSet, TimeBase
 from clipwise.data.formats.feature_formats import SUFFIXES, check_features, open_collection, read_feature_file
 from clipwise.data.rescale import Rescale, rescale_features
@@ -106,6 +108,14 @@ class FeatureStore:
             raise DataError(f"{beside} is damaged: {error}.") from None
         return facts.get("duration_s") if isinstance(facts, dict) else None
 
+    def count(self, name: str) -> int:
+        """L of a video, without reading the features where the file's head tells."""
+        path = self._files.get(name.removeprefix("v_"))
+        if path is not None and path.suffix == ".npy":
+            with contextlib.suppress(ValueError, OSError, EOFError):  # reading it says what is wrong
+                return len(np.load(path, mmap_mode="r", allow_pickle=False))
+        return len(self.read(name))
+
     def find_feat_dim(self) -> int:
         """F of the first video.
 
@@ -144,6 +154,11 @@ class FeatureDataset(Dataset):
         temporal_dim: L; None leaves every sequence at its own length.
         rescale: how a sequence of another length becomes L positions.
         in_memory: read everything now; later batches are slices of one array.
+        strides: of features that lie a fixed number of frames apart; None: they divide what ``time_base`` says.
+
+    Attributes:
+        covered_s: of each video, the seconds that its positions divide.
+        first_s: and the second at which they begin.
 
     Raises:
         DataError: a video has no features.
@@ -158,6 +173,7 @@ class FeatureDataset(Dataset):
         rescale: Rescale = "linear",
         time_base: TimeBase = "duration",
         in_memory: bool = False,
+        strides: FeatureStrides | None = None,
     ):
         missing = [name for name in annotations.videos if name not in store]
         if missing:
@@ -169,6 +185,12 @@ class FeatureDataset(Dataset):
         self.names = list(annotations.videos)
         self.temporal_dim, self.rescale = temporal_dim, rescale
         self.segments = [v.fractions(time_base) for v in annotations.videos.values()]
+        self.covered_s = [v.covered_s(time_base) for v in annotations.videos.values()]
+        self.first_s = [0.0] * len(self.names)
+        if strides is not None:
+            for i, (name, video) in enumerate(annotations.videos.items()):
+                self.first_s[i], self.covered_s[i] = strides.video_span(store.count(name), video)
+                self.segments[i] = (video.segments - self.first_s[i]) / self.covered_s[i]
         self.memory: Sequence[torch.Tensor] | None = None
         if in_memory:
             rows = [self._load(i) for i in range(len(self))]

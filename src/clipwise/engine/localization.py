@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from clipwise.data.feature_dataset import FeatureDataset, FeatureStore, find_data, in_folder
+from clipwise.data.feature_times import FeatureStrides
 from clipwise.data.formats.annotations import AnnotationSet, class_names, read_annotations
 from clipwise.data.loader import EpochSampler, ShardSampler, make_loader, prefetch
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
@@ -29,7 +30,7 @@ from clipwise.models.localizer_rules import LabeledVideo, localizer_rules
 from clipwise.models.registry import build_model, model_args, model_place
 from clipwise.recipe import LocalizationRecipe, apply_overrides, load_recipe, make_recipe
 from clipwise.tasks.average_recall import AverageRecall, average_recall_at_avg_proposals
-from clipwise.tasks.detection_metrics import detection_map
+from clipwise.tasks.detection_metrics import ACTIVITYNET_TIOU, detection_map
 from clipwise.tasks.detections import ResultWriter
 
 
@@ -42,7 +43,7 @@ class LocalizationResult:
         ground_truth: video -> [{"segment", "label"}].
         recall: AR@AN, None where no video has an action.
         labels: video -> (n,) names of their classes, where the network gives any.
-        mean_ap: mAP over the overlaps of ActivityNet, as a share; None without classes.
+        mean_ap: mAP over the overlaps of the recipe (``val.tious``), as a share; None without classes.
     """
 
     proposals: dict[str, np.ndarray]
@@ -189,6 +190,7 @@ class LocalizationTask(Task):
             rescale=recipe.input.rescale,
             time_base=recipe.input.time_base,
             in_memory=recipe.input.in_memory,
+            strides=FeatureStrides.of(recipe.input),
         )
 
     def loss(
@@ -205,7 +207,7 @@ class LocalizationTask(Task):
         generator = torch.Generator(self.device).manual_seed(int(seed))
         rng = np.random.default_rng(int(seed))
         pairs = [self.rules.sample(x, v, rng) for x, v in zip(batch["features"], self._videos(batch, self.train_set))]
-        features = batch["features"] if self.rules.length else [x for x, _ in pairs]
+        features = [x for x, _ in pairs]
         with autocast(self.device, self.recipe.amp):
             outputs = model(self.rules.inputs(features).to(self.device))
         parts = self.rules.loss(self.model, outputs, [v for _, v in pairs], generator)
@@ -224,7 +226,8 @@ class LocalizationTask(Task):
                     raise DataError(f"video {video.name!r} has class {strange[0]!r}, which the network does not know.")
                 truth = {"labels": np.array([number.get(label, -1) for label in video.labels], np.int64)}
                 truth["segments"] = dataset.segments[index]
-            known.append(LabeledVideo(features.shape[1], video.covered_s(self.recipe.input.time_base), **truth))
+            truth |= {"first_s": dataset.first_s[index], "duration_s": video.duration_s}
+            known.append(LabeledVideo(features.shape[1], dataset.covered_s[index], **truth))
         return known
 
     def audit(self, short_check: bool) -> None:
@@ -281,7 +284,9 @@ class LocalizationTask(Task):
             torch.distributed.all_gather_object(gathered, (proposals, labels, total, count))
             proposals, labels = ({k: v for g in gathered for k, v in g[n].items()} for n in (0, 1))
             total, count = sum(g[2] for g in gathered), sum(g[3] for g in gathered)
-        result = measure(proposals, self.val_set.annotations.ground_truth(), labels if self.rules.labeled else None)
+        result = measure(
+            proposals, self.val_set.annotations.ground_truth(), labels if self.rules.labeled else None, recipe.val.tious
+        )
         return {**result.figures(), "loss": total / count}, result
 
     def passport(self) -> Passport:
@@ -359,8 +364,9 @@ def measure(
     found: dict[str, np.ndarray],
     ground_truth: dict[str, list[dict[str, Any]]],
     labels: dict[str, list[str]] | None = None,
+    tious: Sequence[float] | None = None,
 ) -> LocalizationResult:
-    """AR@AN of what was found, and mAP where it has classes; without any action there is nothing to measure."""
+    """AR@AN of what was found, and mAP where it has classes (over ``tious``); without any action there is nothing to measure."""
     recall, mean_ap = None, None
     if any(ground_truth.values()):
         recall = average_recall_at_avg_proposals(ground_truth, found)
@@ -369,7 +375,7 @@ def measure(
                 video: [{"segment": r[:2], "score": r[2], "label": n} for r, n in zip(rows.tolist(), labels[video])]
                 for video, rows in found.items()
             }
-            mean_ap = detection_map(ground_truth, named).mean
+            mean_ap = detection_map(ground_truth, named, np.array(tious) if tious else ACTIVITYNET_TIOU).mean
     return LocalizationResult(found, ground_truth, recall, labels, mean_ap)
 
 

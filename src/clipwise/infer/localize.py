@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from clipwise.data.feature_times import FeatureStrides
 from clipwise.data.formats.feature_formats import SUFFIXES, check_features, read_feature_file
 from clipwise.data.rescale import rescale_features
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
@@ -198,7 +199,7 @@ class Localizer:
             duration_s: of the video, where features are given.
             class_scores: scores of whole videos, which then give the names (the CUHK file); the score of a segment that has a name
                 already is multiplied by its class's.
-            frame_rate: of a folder of frames.
+            frame_rate: of a folder of frames; or of the video whose features are given, where the recipe needs it.
             name: what an array of features is called in the answer and in ``class_scores``.
 
         Raises:
@@ -207,7 +208,7 @@ class Localizer:
         if duration_s is not None and not 0 < duration_s < math.inf:
             raise ClipwiseError(f"duration_s was {duration_s:g}; the seconds of a video are more than 0.")
         if _is_features(video):
-            return self._from_features(video, duration_s, class_scores, name or "features")
+            return self._from_features(video, duration_s, class_scores, name or "features", frame_rate)
         if isinstance(video, VideoReader):
             return replace(self._from_video(video, video.name, class_scores), damage=video.damage)
         source = str(video) if isinstance(video, (str, os.PathLike)) else "video"
@@ -216,12 +217,12 @@ class Localizer:
 
     def _from_video(self, reader: VideoReader, source: str, class_scores: VideoClassScores | None) -> Localization:
         features = self.extractor.read(reader)
-        duration = features.duration_s if self.recipe.input.time_base == "duration" else features.covered_s
+        duration = features.covered_s if self.recipe.input.time_base == "snippets" else features.duration_s
         if not duration:
             raise DataError(
                 f"{source}: its frame rate is not known, so times in seconds can't be given. Set --frame-rate."
             )
-        found = self.find(features.values, duration, source)
+        found = self.find(features.values, duration, source, reader.fps)
         if class_scores is not None:
             return self._with_video_classes(found, class_scores)
         if self.rules.labeled:
@@ -237,7 +238,12 @@ class Localizer:
         return self._finish(found, self._detections(spans, probs, namer.classes))
 
     def _from_features(
-        self, given: Any, duration_s: float | None, class_scores: VideoClassScores | None, source: str
+        self,
+        given: Any,
+        duration_s: float | None,
+        class_scores: VideoClassScores | None,
+        source: str,
+        frame_rate: float | None,
     ) -> Localization:
         if isinstance(given, np.ndarray):
             values, facts = check_features(given, source, self.rules.feat_dim), {}
@@ -247,19 +253,23 @@ class Localizer:
             source = str(given)
             values = check_features(read_feature_file(given), source, self.rules.feat_dim)
             facts = read_facts(given)
-        duration = duration_s or facts.get("duration_s" if self.recipe.input.time_base == "duration" else "covered_s")
+        duration = duration_s or facts.get("covered_s" if self.recipe.input.time_base == "snippets" else "duration_s")
         if not duration:
             raise DataError(
                 f"{source}: the video's duration is not known. Give --duration SECONDS, or annotations with --gt."
             )
-        found = self.find(values, float(duration), source)
+        found = self.find(values, float(duration), source, frame_rate or facts.get("fps"))
         if class_scores is not None:
             return self._with_video_classes(found, class_scores)
         return self._finish(found, found.detections)
 
     @torch.inference_mode()
-    def find(self, features: NDArray, duration_s: float, source: str = "features") -> Localization:
-        """Unnamed proposals from a sequence of features (n, F) of any length."""
+    def find(
+        self, features: NDArray, duration_s: float, source: str = "features", fps: float | None = None
+    ) -> Localization:
+        """Unnamed proposals from a sequence of features (n, F) of any length; ``fps`` where the recipe counts in frames."""
+        strides = FeatureStrides.of(self.recipe.input)
+        first, covered = strides.span(len(features), fps, source) if strides else (0.0, duration_s)
         length = self.rules.length
         if length and len(features) != length:
             if self.recipe.input.rescale == "none":
@@ -272,7 +282,7 @@ class Localizer:
         x = torch.from_numpy(np.ascontiguousarray(features.T, dtype=np.float32))
         with autocast(self.device, self.amp):
             outputs = self.model(self.rules.inputs(x[None]).to(self.device))
-        (found,) = self.rules.decode(outputs, [LabeledVideo(x.shape[1], duration_s)])
+        (found,) = self.rules.decode(outputs, [LabeledVideo(x.shape[1], covered, first_s=first, duration_s=duration_s)])
         start, end = (x.float().cpu().numpy() for x in self.rules.curves(outputs) or (torch.empty(0), torch.empty(0)))
         detections = []
         if found.labels is not None:

@@ -263,7 +263,7 @@ class BMNRules(LocalizerRules):
             low_threshold=nms.low,
             high_threshold=nms.high,
         )
-        return [FoundSegments(segments, scores) for segments, scores in found]
+        return [FoundSegments(one + video.first_s, scores) for video, (one, scores) in zip(videos, found)]
 
     def curves(self, outputs: Any) -> tuple[Tensor, Tensor]:
         return outputs[1][0], outputs[2][0]

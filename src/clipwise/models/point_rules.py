@@ -92,6 +92,12 @@ class PointRules(LocalizerRules):
         """A part of the video: a window of ``longest`` positions of a longer one, else one of a random share of it."""
         count = video.positions
         low, high = self.keys.crop
+        if self.length:  # rescaled features may end before the video does: what lies behind them is not learned
+            grid = _grid(video.segments, count)
+            inside = np.minimum(grid[:, 1], count + 0.5) - grid[:, 0]
+            seen = inside >= self.keys.min_inside * (grid[:, 1] - grid[:, 0])
+            whole = np.column_stack([grid[:, 0], np.minimum(grid[:, 1], count + 0.5)])
+            video = replace(video, segments=(whole[seen] + 0.5) / count, labels=video.labels[seen])
         if count > self.longest:
             window = self.longest
         else:

@@ -66,6 +66,8 @@ def consistent_localization(recipe: LocalizationRecipe) -> LocalizationRecipe:
             )
     if recipe.optim.layer_decay is not None:
         raise ValueError("optim.layer_decay is for recognizers, whose bodies have stages")
+    if recipe.input.time_base == "strides" and recipe.input.stride is None:
+        raise ValueError("input.time_base: strides needs input.stride, the frames from one feature to the next")
     layout = recipe.model_args.get("layout", "duration_start")
     if layout == "start_end" and recipe.model_args.get("max_duration", recipe.temporal_dim) != recipe.temporal_dim:
         raise ValueError("model_args.layout start_end needs max_duration equal to temporal_dim")

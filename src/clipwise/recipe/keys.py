@@ -53,6 +53,10 @@ class Published(Strict):
     """Mean class accuracy."""
     auc: float | None = None
     """Area under the AR-AN curve (proposals)."""
+    mean_ap: float | None = None
+    """mAP, averaged over overlaps."""
+    mean_ap_at: dict[str, float] | None = None
+    """mAP at single overlaps."""
     num_classes: int | None = None
     """Classes of the published model; a training takes the number in the data."""
     num_train_samples: Count | None = None

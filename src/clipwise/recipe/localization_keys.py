@@ -17,8 +17,15 @@ class FeatureInput(Strict):
     """Which files to take where a folder holds several kinds."""
     rescale: Literal["linear", "bsn", "pool", "max_pool", "none"] = "linear"
     """How a sequence of another length becomes `temporal_dim` positions (``clipwise.data.rescale``)."""
-    time_base: Literal["duration", "snippets"] = "duration"
-    """What the positions divide: the whole video, or its whole snippets of 16 frames (BSN, JJBOY, MMAction2)."""
+    time_base: Literal["duration", "snippets", "strides"] = "duration"
+    """What the positions divide: the whole video; its whole snippets of 16 frames (BSN, JJBOY, MMAction2); or what `stride` and
+    `clip_frames` say, a position standing for the middle of its clip (ActionFormer, TriDet)."""
+    stride: Annotated[Count | None, Only("input.time_base", "strides")] = None
+    """Frames from one feature to the next."""
+    clip_frames: Annotated[Count | None, Only("input.time_base", "strides")] = None
+    """Frames that a feature sees; as `stride` if not given."""
+    feature_fps: Annotated[Positive | None, Only("input.time_base", "strides")] = None
+    """Frame rate at which the features were made; that of each video, from the annotations, if not given."""
     in_memory: bool = False
     """Read all features once instead of at each visit."""
     train_subset: str = "training"
@@ -48,6 +55,8 @@ class LocalizationValidation(Validation):
     """Annotation file of the validation videos, if it is another one."""
     subset: str = "validation"
     """Name of the annotated subset to validate on."""
+    tious: list[Fraction] | None = None
+    """Overlaps over which mAP is averaged; those of ActivityNet (0.5, 0.55, … 0.95) if not given."""
 
 
 class Bmn(Strict):

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from clipwise.errors import DataError
 from clipwise.io.parse import parse_json
 
-TimeBase = Literal["duration", "snippets"]
+TimeBase = Literal["duration", "snippets", "strides"]
 _LATE_S = 0.05  # an end this far behind the video's is rounding
 
 
@@ -51,6 +51,7 @@ class VideoAnnotation:
         whole: labels of the video as a whole.
         whole_scores: of each of these, in files of predictions; else empty.
         path: the video as the annotation file names it.
+        fps: frame rate, 0 if unknown.
     """
 
     name: str
@@ -64,6 +65,7 @@ class VideoAnnotation:
     whole: tuple[str, ...] = ()
     whole_scores: tuple[float, ...] = ()
     path: str = ""
+    fps: float = 0.0
 
     def covered_s(self, time_base: TimeBase = "duration") -> float:
         """Seconds that the features stand for.
@@ -285,10 +287,9 @@ def _video(name: str, entry: Any, subsets: Mapping[str, str], path: Any) -> Vide
         raise DataError(f"{path}: a segment of video {name!r} starts before the video: {segments.tolist()}.")
     try:
         num_frames, feature_frames = (int(entry.get(key) or 0) for key in ("duration_frame", "feature_frame"))
+        fps = float(entry.get("fps") or (num_frames or int(entry.get("frame") or 0)) / seconds)
     except (TypeError, ValueError, OverflowError):
-        raise DataError(
-            f"{path}: duration_frame and feature_frame of video {name!r} must be numbers of frames."
-        ) from None
+        raise DataError(f"{path}: duration_frame, feature_frame and fps of video {name!r} must be numbers.") from None
     return VideoAnnotation(
         name=name,
         duration_s=float(seconds),
@@ -297,6 +298,7 @@ def _video(name: str, entry: Any, subsets: Mapping[str, str], path: Any) -> Vide
         labels=labels,
         num_frames=num_frames,
         feature_frames=feature_frames,
+        fps=fps if math.isfinite(fps) else 0.0,
     )
 
 

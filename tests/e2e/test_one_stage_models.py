@@ -1,0 +1,113 @@
+"""Every verb of ActionFormer and TriDet, from their packaged small recipes, on sequences of different lengths."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from clipwise.cli import main
+from clipwise.engine.checkpoint import read_checkpoint, read_passport
+from clipwise.infer.localize import Localizer
+
+SHORT = ["num_workers=0", "batch_size=6", "temporal_dim=48", "warmup_epochs=1", "lr=0.005", "log.every=100"]
+SIZES = {
+    "actionformer": "model_args={width: 16, num_levels: 3, num_stem: 1, num_heads: 2, window: 5}",
+    "tridet": "model_args={width: 16, mlp_width: 16, num_levels: 3, num_stem: 1, num_bins: 8, input_noise: 0.01}",
+}
+
+
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory):
+    """Videos of 23 to 60 positions of half a second, some longer than a training sample; one of two channels is 3 while its action lasts."""
+    folder = tmp_path_factory.mktemp("sequences")
+    (folder / "features").mkdir()
+    database = {}
+    for number in range(24):
+        rng = np.random.default_rng(number)
+        length = int(rng.integers(23, 61))
+        rows = rng.normal(size=(length, 6)).astype(np.float32) * 0.3
+        start, label = int(rng.integers(2, 8)), int(rng.integers(2))
+        end = start + int(rng.integers(6, 12))
+        rows[start:end, label] += 3
+        np.save(folder / "features" / f"v_{number}.npy", rows)
+        action = {"segment": [start / 2, end / 2], "label": ("jump", "run")[label]}
+        subset = "training" if number < 18 else "validation"
+        database[f"v_{number}"] = {"duration": length / 2, "subset": subset, "annotations": [action]}
+    (folder / "annotations.json").write_text(json.dumps({"database": database}), encoding="utf-8")
+    return folder
+
+
+def words(name, sequences, folder, *more):
+    recipe = [f"{name}_tiny", "--data", str(sequences), "--work-dir", str(folder)]
+    return ["train", *recipe, *SHORT, SIZES[name], *more]
+
+
+@pytest.fixture(scope="module", params=list(SIZES))
+def run(request, sequences, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    assert main(words(request.param, sequences, folder, "epochs=20", "val.every=20", "checkpoint.every=20")) == 0
+    return request.param, folder
+
+
+def test_learns_and_tests(run, sequences, capsys):
+    """Actions that stand out this clearly are found: 1.0 would be perfect, chance is near 0."""
+    _, folder = run
+    passport = read_passport(folder / "last.safetensors")
+    assert passport.classes == ["jump", "run"]
+    assert passport.metrics["mAP"] > 0.5
+    checkpoint = str(folder / "last.safetensors")
+    capsys.readouterr()
+    assert main(["test", checkpoint, "--data", str(sequences), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["mAP"] == pytest.approx(passport.metrics["mAP"])
+    assert main(["bench", checkpoint, "--runs", "1", "--seconds", "0"]) == 0
+    assert main(["info", checkpoint]) == 0
+
+
+@pytest.mark.parametrize("name", list(SIZES))
+def test_resumes_to_the_same_weights(name, sequences, tmp_path):
+    """Random crops, dropped branches, noise, the running norm and the average: all as if nothing had happened."""
+    more = ["epochs=2", "val.every=2"]
+    assert main(words(name, sequences, tmp_path / "whole", *more)) == 0
+    main([*words(name, sequences, tmp_path / "parts", *more), "--max-steps", "4"])
+    assert main([*words(name, sequences, tmp_path / "parts", *more), "--resume"]) == 0
+    one, other = (read_checkpoint(tmp_path / part / "last.safetensors")[0] for part in ("whole", "parts"))
+    assert "loss_norm" in one
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_exported_files_say_the_same(run, sequences, tmp_path, capsys):
+    _, folder = run
+    checkpoint, out = folder / "last.safetensors", tmp_path / "net.onnx"
+    number = next(n for n in range(18, 24) if len(np.load(sequences / "features" / f"v_{n}.npy")) <= 48)
+    features = sequences / "features" / f"v_{number}.npy"
+    assert main(["export", str(checkpoint), "--out", str(out)]) == 0
+    capsys.readouterr()
+    answers = []
+    for file in (checkpoint, out):
+        assert main(["localize", str(file), str(features), "--duration", "15", "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out)["videos"][0]["segments"])
+    assert len(answers[0]) == len(answers[1]) > 0
+    for one, other in zip(*answers):
+        assert one["class"] == other["class"]
+        assert one["start_s"] == pytest.approx(other["start_s"], abs=0.01)
+
+
+def test_openvino(run, tmp_path):
+    pytest.importorskip("openvino")
+    _, folder = run
+    assert (
+        main(["export", str(folder / "last.safetensors"), "--format", "openvino", "--out", str(tmp_path / "n.xml")])
+        == 0
+    )
+
+
+def test_localizes_a_video_longer_than_any_training_sample(run, sequences):
+    """The same action twice, 200 positions apart, in one sequence: both are found."""
+    _, folder = run
+    rows = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32) * 0.3
+    rows[20:29, 0] += 3
+    rows[220:229, 0] += 3
+    found = Localizer(folder / "last.safetensors", device="cpu")(rows, duration_s=150.0)
+    for start in (10.0, 110.0):
+        assert any(abs(s.start_s - start) < 1.5 and s.name == "jump" for s in found.segments)
