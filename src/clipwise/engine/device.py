@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -179,6 +180,9 @@ def peak_memory_mb() -> int:
         return int(torch.accelerator.max_memory_allocated() / 2**20)
     try:
         import resource
-    except ImportError:  # not on Windows
-        return 0
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    except ImportError:  # Windows
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset / 2**20)
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes elsewhere
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)

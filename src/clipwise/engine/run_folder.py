@@ -136,10 +136,11 @@ class RunFolder:
             pass
         if os.path.isdir("/proc/self"):
             return None
-        try:  # no /proc: alive or not is all that can be seen
-            os.kill(pid, 0)
-            return "alive"
-        except (OSError, TypeError, OverflowError):
+        import psutil
+
+        try:
+            return str(psutil.Process(pid).create_time())
+        except (psutil.Error, TypeError, ValueError):
             return None
 
     def _beat(self) -> None:

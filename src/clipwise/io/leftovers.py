@@ -39,10 +39,6 @@ def _left_behind(host: str, pid: int, entry: os.DirEntry[str]) -> bool:
 
 def process_lives(pid: int) -> bool:
     """Whether a process of this machine exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it belongs to somebody else
-        return True
-    return True
+    import psutil  # not os.kill(pid, 0), which on Windows sends Ctrl+C
+
+    return psutil.pid_exists(pid)
