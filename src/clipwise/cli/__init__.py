@@ -40,6 +40,7 @@ VERBS = {
     "localize": ("device json trust", "find when things happen in long videos"),
     "stream": ("device json trust", "name what happens along a long file, a stream or a camera"),
     "features": ("device json trust", "extract features of whole videos"),
+    "knn": ("json", "measure features by their nearest neighbors"),
     "fuse": ("json", "combine score files of several models"),
     "eval-proposals": ("json trust", "AR@AN and AUC of a proposal file"),
     "eval-detections": ("json", "mAP over tIoU of a detection file"),
