@@ -320,6 +320,26 @@ def test_label_studio_annotators_choices_and_nested_labels(tmp_path):
     assert {name: v.whole for name, v in found.videos.items()} == {"a": ("A",), "b": ("A", "B")}
 
 
+def test_label_studio_tables(tmp_path):
+    regions = '[{""ranges"":[{""start"":1,""end"":25}],""timelinelabels"":[""run""]}]'
+    text = f'annotation_id,annotator,created_at,id,lead_time,updated_at,video,videoLabels\n5,1,x,9,1.5,x,/data/upload/1/0a1b2c3d-a.mp4,"{regions}"\n'
+    assert rows(read_kind(write(tmp_path / "e.csv", text), options=FormatOptions(fps=25)), "a") == [(0.0, 1.0, "run")]
+
+
+def test_newer_tables_of_boris(tmp_path):
+    head = "Observation id,Observation date,Observation type,Source,Media duration (s),FPS (frame/s),Subject,Behavior,Behavior type,Start (s),Stop (s),Duration (s),Media file name"
+    body = "o,2024-01-01,Media file,player #1:a.mp4,20.5,25,No focal subject,s,STATE,1.000,2.500,1.5,d/a.mp4\no,2024-01-01,Media file,player #1:a.mp4,20.5,25,x,p,POINT,3,3,NA,d/a.mp4\n"
+    found = read_kind(write(tmp_path / "a.csv", f"{head}\n{body}"), options=LENIENT)
+    assert (rows(found, "a"), found.videos["a"].duration_s) == ([(1.0, 2.5, "s")], 20.5)
+
+
+def test_clips_of_kinetics_under_their_ids(tmp_path):
+    text = "label,youtube_id,time_start,time_end,split\nabseiling,-abc,417,427,val\n"
+    path = write(tmp_path / "val.csv", text)
+    write(tmp_path / "v" / "abseiling" / "-abc.mp4", "")
+    assert read_list(path, root=tmp_path / "v").path(0) == str(tmp_path / "v" / "abseiling" / "-abc.mp4")
+
+
 def test_boris_alternates_and_splits_files(tmp_path):
     events = [
         [1.0, "", "s", "", ""],

@@ -42,7 +42,7 @@ class Kind:
 KINDS = {
     "activitynet": Kind("ActivityNet 1.3, HACS segments, BSN, MMAction2", "activitynet_files:read", "activitynet_files:write", whole=True),
     "activitynet-results": Kind("ActivityNet results", "activitynet_files:read_results", "activitynet_files:write_results", whole=True),
-    "label-studio": Kind("Label Studio", "label_studio:read", "label_studio:write", whole=True),
+    "label-studio": Kind("Label Studio", "label_studio:read", "label_studio_tasks:write", whole=True),
     "cvat": Kind("CVAT for images 1.1 (tags)", "cvat:read", "cvat:write", (".xml", ".zip"), whole=True),
     "cvat-tracks": Kind("CVAT for video 1.1 (tracks)", "cvat:read", "cvat:write_tracks", (".xml", ".zip")),
     "via": Kind("VGG VIA 3", "via:read", "via:write", whole=True),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from clipwise.errors import DataError
 
 _AGGREGATED = {"behavior", "start (s)", "stop (s)"}
 _TABULAR = {"time", "behavior"}
-_FILE_COLUMNS = ("media file", "media file name", "media file path", "media files", "media file(s)")
+_FILE_COLUMNS = ("media file", "media file name", "media file path", "media files", "media file(s)", "source")
+_LENGTH_COLUMNS = ("total length", "media duration (s)", "media duration")
 
 
 def matches(content: Any) -> bool:
@@ -142,6 +144,12 @@ def read_table(path: Path, options: FormatOptions) -> AnnotationSet:
     header = [cell.lower() for cell in rows[head]]
     collector = Collector(path, options)
     table = [dict(zip(header, row)) | {"": str(n)} for n, row in enumerate(rows[head + 1 :], head + 2)]
+    for row in table:
+        lengths = [row[name] for name in _LENGTH_COLUMNS if row.get(name, "").replace(".", "", 1).isdecimal()]
+        row["total length"] = lengths[0] if lengths else ""
+        for name in _FILE_COLUMNS:
+            if name in row:
+                row[name] = re.sub(r"^player #\d+:\s*", "", row[name], flags=re.IGNORECASE)
     spans = _aggregated(table, collector) if set(header) >= _AGGREGATED else _tabular(table, collector)
     column = next((name for name in _FILE_COLUMNS if name in header), None)
     if column is None:

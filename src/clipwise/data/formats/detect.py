@@ -86,7 +86,16 @@ def detect_json(content: Any) -> str:
 
 
 def _detect_text(path: Path) -> str:
-    from clipwise.data.formats import boris, charades, epic_kitchens, frame_labels, segment_tables, split_lists, thumos
+    from clipwise.data.formats import (
+        boris,
+        charades,
+        epic_kitchens,
+        frame_labels,
+        label_studio,
+        segment_tables,
+        split_lists,
+        thumos,
+    )
 
     suffix = path.suffix.lower()
     with open_text(path) as file:
@@ -102,6 +111,8 @@ def _detect_text(path: Path) -> str:
     header = [cell.strip().strip('"').lower() for cell in re.split(r"[,;\t]", first)]
     if "youtube_id" in header and "time_start" in header:
         return "kinetics_csv"
+    if label_studio.matches_header(header):
+        return "label-studio"
     if charades.matches_header(header):
         return "charades"
     if epic_kitchens.matches_header(header):

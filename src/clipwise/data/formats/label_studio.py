@@ -7,18 +7,19 @@ So frames ``[start, end]`` are the seconds ``(start - 1) / rate`` to ``end / rat
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from clipwise.data.formats.annotation_parts import Collector, Draft, FormatOptions, load_object, video_of
+from clipwise.data.formats.annotation_parts import Collector, Draft, FormatOptions, load_object
 from clipwise.data.formats.annotations import AnnotationSet
-from clipwise.data.formats.frame_times import FrameClock
+from clipwise.data.formats.text_lists import open_text
 from clipwise.data.videolist import is_video
 from clipwise.errors import DataError
-from clipwise.io.names import did_you_mean
+from clipwise.io.parse import parse_json
 from clipwise.io.safe_xml import read_xml, root_tag
 
 _DEFAULT_RATE = 24.0
@@ -44,7 +45,7 @@ def matches(content: Any) -> bool:
 
 def read(path: Path, options: FormatOptions) -> AnnotationSet:
     """Read an export. Of several annotations of a task the one marked as ground truth counts, else the first."""
-    content = load_object(path)
+    content = _table(path) if path.suffix.lower() in (".csv", ".tsv") else load_object(path)
     records = content if isinstance(content, list) else [content]
     config = _find_config(path, options, records)
     collector = Collector(path, options)
@@ -62,18 +63,41 @@ def read(path: Path, options: FormatOptions) -> AnnotationSet:
             continue
         seen.add(key)
         draft = collector.video(_video_name(data, config, path, number))
-        _add_regions(collector, draft, results, _Rate(data, config, options, path), number)
+        _add_regions(collector, draft, results, DeclaredRate(data, config, options, path), number)
     return collector.result()
 
 
-class _Config:
+def matches_header(header: list[str]) -> bool:
+    """Whether a table's header is that of a CSV or TSV export."""
+    return {"annotation_id", "lead_time"} <= set(header)
+
+
+def _table(path: Path) -> list[dict[str, Any]]:
+    """A CSV or TSV export as the records of JSON-MIN; its cells hold JSON."""
+    with open_text(path) as file:
+        rows = list(csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
+    records = []
+    for row in rows:
+        record: dict[str, Any] = {}
+        for key, cell in row.items():
+            record[key] = cell
+            if isinstance(cell, str) and cell[:1] in ("[", "{"):
+                try:
+                    record[key] = parse_json(cell)
+                except json.JSONDecodeError as error:
+                    raise DataError(f"{path}, column {key}: not valid JSON ({error.msg}).") from None
+        records.append({key: value for key, value in record.items() if value not in ("", None)})
+    return records
+
+
+class LabelConfig:
     """A labeling configuration: the controls, their labels, and the declared rate."""
 
     def __init__(self, root: ElementTree.Element, source: str | Path):
         videos = [e for e in root.iter() if e.tag.lower() == "video"]
         if not videos and not any(e.tag.lower() in ("timelinelabels", "choices", "labels") for e in root.iter()):
             raise DataError(f"{source}: there is no <Video> in this labeling configuration.")
-        video = _lower(videos[0]) if videos else {}
+        video = lower_keys(videos[0]) if videos else {}
         self.video_name = video.get("name", "video")
         self.value = video.get("value", "$video").removeprefix("$")
         self.rate = video.get("framerate")
@@ -92,12 +116,12 @@ class _Config:
         return name, labels
 
 
-def read_config(source: str | Path | bytes, name: str | Path | None = None) -> _Config:
+def read_config(source: str | Path | bytes, name: str | Path | None = None) -> LabelConfig:
     """A labeling configuration from its file or text."""
-    return _Config(read_xml(source, name), name or str(source))
+    return LabelConfig(read_xml(source, name), name or str(source))
 
 
-def _find_config(path: Path, options: FormatOptions, records: list[Any]) -> _Config | None:
+def _find_config(path: Path, options: FormatOptions, records: list[Any]) -> LabelConfig | None:
     if options.config:
         return read_config(options.config)
     first = records[0] if records and isinstance(records[0], dict) else {}
@@ -171,7 +195,7 @@ def _like_media(value: str) -> bool:
     return is_video(value.partition("?")[0]) or "/" in value or is_video(value)
 
 
-def _video_name(data: Mapping[str, Any], config: _Config | None, path: Path, number: int) -> str:
+def _video_name(data: Mapping[str, Any], config: LabelConfig | None, path: Path, number: int) -> str:
     """The task's video: the field that the configuration names, else the only one that holds a video."""
     wanted = [config.value] if config else []
     for key in (*wanted, "video", "video_url", "videos", "url"):
@@ -186,10 +210,10 @@ def _video_name(data: Mapping[str, Any], config: _Config | None, path: Path, num
     )
 
 
-class _Rate:
+class DeclaredRate:
     """The declared rate of a task, asked for only where frames are counted."""
 
-    def __init__(self, data: Mapping[str, Any], config: _Config | None, options: FormatOptions, path: Path):
+    def __init__(self, data: Mapping[str, Any], config: LabelConfig | None, options: FormatOptions, path: Path):
         self.data, self.config, self.options, self.path = data, config, options, path
 
     def __call__(self) -> float:
@@ -220,7 +244,7 @@ class _Rate:
         return 1 / rate if rate < 1 else rate
 
 
-def _add_regions(collector: Collector, draft: Draft, results: list[Any], rate: _Rate, number: int) -> None:
+def _add_regions(collector: Collector, draft: Draft, results: list[Any], rate: DeclaredRate, number: int) -> None:
     layer = collector.options.layer
     names = {
         r.get("from_name") for r in results if isinstance(r, dict) and r.get("type") in _WHOLE and not r.get("bare")
@@ -258,7 +282,7 @@ def _add_regions(collector: Collector, draft: Draft, results: list[Any], rate: _
                 draft.add(start_s, end_s, label, region.get("score"), where=where)
 
 
-def _spans(collector: Collector, value: dict[str, Any], rate: _Rate, where: str) -> Iterator[tuple[Any, Any]]:
+def _spans(collector: Collector, value: dict[str, Any], rate: DeclaredRate, where: str) -> Iterator[tuple[Any, Any]]:
     if "ranges" not in value:
         if "start" in value and "end" in value:  # <Labels> of audio beside a video: seconds
             yield value["start"], value["end"]
@@ -283,110 +307,6 @@ def _spans(collector: Collector, value: dict[str, Any], rate: _Rate, where: str)
             yield (first - 1) / per_second, last / per_second
 
 
-# ---- writing
-
-
-def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> list[Path]:
-    """Tasks with predictions (where there are scores) or annotations, and beside them a configuration that fits."""
-    config = read_config(options.config) if options.config else None
-    timeline = sorted({label for v in annotations.videos.values() for label in v.labels})
-    whole = sorted({label for v in annotations.videos.values() for label in v.whole})
-    if config is not None:
-        _check_config(config, timeline, whole, options.config)
-    tasks = []
-    for video in annotations.videos.values():
-        data: dict[str, Any] = {"video" if config is None else config.value: video_of(video, options)}
-        results: list[dict[str, Any]] = []
-        if len(video.segments):
-            rate = _write_rate(config, options, data, video_of(video, options), path)
-            clock = FrameClock(rate)  # type: ignore[arg-type]  # a float declares what it says
-            for i, ((start, end), label) in enumerate(zip(video.segments.tolist(), video.labels)):
-                first, stop = clock.frames(start, end)
-                value = {"ranges": [{"start": first + 1, "end": stop}], "timelinelabels": [label]}
-                names = (config.timeline, config.video_name) if config else ("videoLabels", "video")
-                results.append(
-                    _region(f"s{i}", names, "timelinelabels", value, video.scores[i] if video.scores else None)
-                )
-        names = (config.choices, config.video_name) if config else ("videoClass", "video")
-        for i, label in enumerate(video.whole):
-            score = video.whole_scores[i] if video.whole_scores else None
-            results.append(_region(f"w{i}", names, "choices", {"choices": [label]}, score))
-        note: dict[str, Any] = {"result": results}
-        if video.scores or video.whole_scores:
-            best = max((*video.scores, *video.whole_scores))
-            tasks.append({"data": data, "predictions": [{"model_version": "clipwise", "score": best, **note}]})
-        else:
-            tasks.append({"data": data, "annotations": [note]})
-    path.write_text(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    if config is not None:
-        return [path]
-    beside = path.with_name(f"{path.stem}_config.xml")
-    order = annotations.vocabulary
-    beside.write_bytes(_make_config(_ordered(timeline, order), _ordered(whole, order)))
-    return [path, beside]
-
-
-def _region(
-    name: str, controls: tuple[str | None, str], kind: str, value: dict[str, Any], score: float | None
-) -> dict[str, Any]:
-    region = {
-        "id": name,
-        "from_name": controls[0],
-        "to_name": controls[1],
-        "type": kind,
-        "origin": "manual",
-        "value": value,
-    }
-    return region if score is None else region | {"origin": "prediction", "score": score}
-
-
-def _write_rate(config: _Config | None, options: FormatOptions, data: dict[str, Any], video: str, path: Path) -> float:
-    """The rate that the configuration will declare; noted in the task, where a configuration of ours reads it."""
-    if config is not None and options.fps is None and not (config.rate or "").startswith("$"):
-        return _Rate(data, config, options, path)()
-    rate = options.fps or round(float(options.clock(video, path, "Label Studio counts frames").rate), 6)
-    data[(config.rate or "$fps").removeprefix("$") if config and (config.rate or "").startswith("$") else "fps"] = rate
-    return rate
-
-
-def _ordered(labels: list[str], vocabulary: tuple[str, ...]) -> list[str]:
-    return [*vocabulary, *(label for label in labels if label not in vocabulary)] if labels else []
-
-
-def _check_config(config: _Config, timeline: list[str], whole: list[str], source: Any) -> None:
-    for kind, wanted, known, control in (
-        ("TimelineLabels", timeline, config.timeline_labels, config.timeline),
-        ("Choices", whole, config.choice_labels, config.choices),
-    ):
-        if wanted and control is None:
-            raise DataError(
-                f"{source} has no <{kind}>, so Label Studio would not show the labels {', '.join(wanted[:3])} …."
-            )
-        missing = [label for label in wanted if label not in known]
-        if missing:
-            hint = did_you_mean(missing[0], known) or "."
-            raise DataError(
-                f"{source}: <{kind}> has no label {missing[0]!r}{hint} Label Studio does not show regions of labels that its "
-                f"configuration lacks ({len(missing)} here)."
-            )
-
-
-def _make_config(timeline: list[str], whole: list[str]) -> bytes:
-    root = ElementTree.Element("View")
-    if timeline:
-        control = ElementTree.SubElement(root, "TimelineLabels", name="videoLabels", toName="video")
-        for label in timeline:
-            ElementTree.SubElement(control, "Label", value=label)
-    video = ElementTree.SubElement(root, "Video", name="video", value="$video")
-    if timeline:
-        video.set("frameRate", "$fps")
-    if whole:
-        control = ElementTree.SubElement(root, "Choices", name="videoClass", toName="video", choice="multiple")
-        for label in whole:
-            ElementTree.SubElement(control, "Choice", value=label)
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8")
-
-
-def _lower(element: ElementTree.Element) -> dict[str, str]:
+def lower_keys(element: ElementTree.Element) -> dict[str, str]:
+    """Attributes, whose names tools write with and without capitals."""
     return {key.lower(): value for key, value in element.attrib.items()}

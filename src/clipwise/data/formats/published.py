@@ -50,11 +50,11 @@ def kinetics_csv(
     builder = ListBuilder("video", str(path))
     for line, (row, stem) in enumerate(zip(rows, stems), 2):
         if not labeled:
-            builder.add(stem)
+            builder.add(style.format(stem=stem, id=row["youtube_id"]))
             continue
         name = same_blanks.get(row["label"].replace("_", " "), row["label"])
         builder.add(
-            style.format(label=row["label"], flat=row["label"].replace(" ", "_"), stem=stem),
+            style.format(label=row["label"], flat=row["label"].replace(" ", "_"), stem=stem, id=row["youtube_id"]),
             [index.resolve(name, line)],
         )
     return formats.finish(builder, path, folder, index, False)
@@ -287,11 +287,12 @@ def _companion(path: Path, ending: str) -> list[str] | None:
 
 def _kinetics_style(folder: str, rows: list[dict[str, str]], stems: list[str], labeled: bool) -> str:
     """How the clips lie below ``folder``; found from the first ones that exist."""
-    styles = ("{label}/{stem}", "{flat}/{stem}", "{stem}") if labeled else ("{stem}",)
+    places = ("{label}/", "{flat}/", "") if labeled else ("",)
+    styles = [place + name for name in ("{stem}", "{id}") for place in places]
     for row, stem in list(zip(rows, stems))[:200]:
         for style in styles:
             label = row.get("label", "")
-            name = style.format(label=label, flat=label.replace(" ", "_"), stem=stem)
+            name = style.format(label=label, flat=label.replace(" ", "_"), stem=stem, id=row["youtube_id"])
             if any(os.path.isfile(os.path.join(folder, name + suffix)) for suffix in (".mp4", ".mkv", ".webm", ".avi")):
                 return style
     return styles[0]
