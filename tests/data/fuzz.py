@@ -237,7 +237,7 @@ def compare_with_plain_decode(
 
 def plain_decode(path: Path) -> tuple[list[np.ndarray], list[int | None]]:
     """Every frame up to the first error, in the size that the header names, and the time stamps of packets with reported errors."""
-    from clipwise.video.reader import DecoderMessages
+    from clipwise.video.packets import DecoderMessages
 
     frames: list[np.ndarray] = []
     reported: list[int | None] = []

@@ -17,9 +17,8 @@ import pytest
 
 from clipwise.errors import DecodeError, MissingExtraError
 from clipwise.video.backends import ArrayReader, FrameFolderReader
-from clipwise.video.decode import open_frames, open_video
+from clipwise.video.decode import PyAVReader, open_frames, open_video
 from clipwise.video.packets import TABLES, PacketTable, TableCache
-from clipwise.video.pyav_reader import PyAVReader
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fuzz

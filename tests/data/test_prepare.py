@@ -175,9 +175,7 @@ def test_index_is_found_used_and_outdated(videos, monkeypatch):
         truth[path] = fuzz.decode_all(Path(path))
         table = find_table(TableCache.key(path))
         assert len(table) == len(truth[path])
-    monkeypatch.setattr(
-        "clipwise.video.pyav_reader.scan_packets", lambda *_: pytest.fail("the packets were read again")
-    )
+    monkeypatch.setattr("clipwise.video.decode.scan_packets", lambda *_: pytest.fail("the packets were read again"))
     rng = random.Random(0)
     for path, frames in truth.items():
         with open_video(path) as reader:

@@ -16,8 +16,7 @@ import numpy as np
 
 from clipwise.data.lists import VideoList
 from clipwise.errors import ClipwiseError, DecodeError
-from clipwise.video.decode import open_frames, open_video
-from clipwise.video.pyav_reader import PyAVReader
+from clipwise.video.decode import PyAVReader, open_frames, open_video
 
 SHORT_SAMPLE = 48
 

@@ -21,7 +21,7 @@ from clipwise.io.progress import Progress
 from clipwise.prepare.folder_work import PrepareResult
 from clipwise.prepare.frame_files import FolderWork, write_folders
 from clipwise.video.backends import FLOW_TEMPLATE, brace_template
-from clipwise.video.pyav_reader import PyAVReader
+from clipwise.video.decode import PyAVReader
 
 METHODS = ("tvl1", "dis")
 

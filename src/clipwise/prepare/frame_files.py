@@ -20,8 +20,8 @@ from clipwise.io.files import atomic_folder
 from clipwise.io.progress import Progress
 from clipwise.prepare.folder_work import PrepareResult, claim_folder, even_size, find_videos, name_targets, run_files
 from clipwise.video.backends import RGB_TEMPLATE, TIMES_NAME, brace_template
+from clipwise.video.decode import PyAVReader
 from clipwise.video.even_rate import uneven_times
-from clipwise.video.pyav_reader import PyAVReader
 
 FRAME_TIME = Fraction(1, 25)  # encoders want one; images have none
 

@@ -25,9 +25,9 @@ from clipwise.prepare.frame_files import extract_frames
 from clipwise.prepare.make_lists import make_lists
 from clipwise.prepare.parallel import run_jobs
 from clipwise.prepare.shards import write_shards
+from clipwise.video.decode import PyAVReader
 from clipwise.video.packet_index import PacketIndex, write_index
 from clipwise.video.packets import INDEX_NAME, PacketTable, TableCache
-from clipwise.video.pyav_reader import PyAVReader
 from clipwise.video.video_writer import REPRODUCIBLE
 
 __all__ = [

@@ -157,7 +157,7 @@ class DecoderPool:
         self._context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if hasattr(self._context, "set_forkserver_preload"):
             self._context.set_forkserver_preload(
-                ["clipwise.serve.decoder_process", "clipwise.infer.predictor", "clipwise.video.pyav_reader"]
+                ["clipwise.serve.decoder_process", "clipwise.infer.predictor", "clipwise.video.decode"]
             )
         self.size, self._budget_s = size, limits.decode_timeout_s
         self._settings = {

@@ -15,7 +15,8 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from clipwise.errors import DecodeError, MissingExtraError
-from clipwise.video.reader import DecoderMessages, FrameSink, VideoReader
+from clipwise.video.packets import DecoderMessages
+from clipwise.video.reader import FrameSink, VideoReader
 
 RGB_TEMPLATE = "img_{:05}.jpg"
 FLOW_TEMPLATE = "flow_{}_{:05}.jpg"
@@ -287,7 +288,14 @@ class TorchCodecReader(VideoReader):
     the CPU, frames of more than 8 bits or of odd sizes, whose colors TorchCodec converts in another way; all others are bit-equal.
     """
 
-    def __init__(self, source: Any, *, timeout_s: float | None = None, rotate: bool = True, device: Any = None):
+    def __init__(self, pyav: Any, source: Any, device: Any = None):
+        """
+        Args:
+            pyav: the ``PyAVReader`` of the source, with its packet table; it is closed with this reader.
+            source: what TorchCodec opens.
+            device: where it decodes.
+        """
+        self._pyav = pyav
         try:
             from torchcodec.decoders import VideoDecoder
         except ImportError as error:
@@ -297,17 +305,13 @@ class TorchCodecReader(VideoReader):
                 "torchcodec is installed but cannot be loaded: it needs FFmpeg's shared libraries (versions 4 to 8) and a build that "
                 "fits this torch; install FFmpeg, or use backend='pyav', which brings its own"
             ) from error
-        from clipwise.video.pyav_reader import PyAVReader
-
-        self._pyav = PyAVReader(source, timeout_s=timeout_s, rotate=rotate)
-        pyav = self._pyav
         self.name, self.num_frames, self.fps = pyav.name, pyav.num_frames, pyav.fps
         self.damage, self.header_frames, self._size = pyav.damage, pyav.header_frames, (pyav.height, pyav.width)
         self.fell_back: str | None = None
-        if not pyav.table.seekable or (pyav.rotation and not rotate):
+        if not pyav.table.seekable or (pyav.rotation and not pyav.rotate):
             self.fell_back = "the file cannot be read by time stamps"
             return
-        if device in (None, "cpu") and not pyav.plain_colors:
+        if device in (None, "cpu") and not _plain_colors(pyav.stream.codec_context):
             self.fell_back = "TorchCodec converts colors of this pixel format or size differently"
             return
         given = source if isinstance(source, (str, bytes)) or hasattr(source, "read") else os.fspath(source)
@@ -344,3 +348,9 @@ class TorchCodecReader(VideoReader):
 
     def close(self) -> None:
         self._pyav.close()
+
+
+def _plain_colors(codec: Any) -> bool:
+    """8 bits a sample and even sides: FFmpeg's converters all give the same RGB for such frames."""
+    pixels = codec.format
+    return pixels is not None and pixels.components[0].bits <= 8 and not (codec.width % 2 or codec.height % 2)

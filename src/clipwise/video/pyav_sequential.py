@@ -15,8 +15,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from clipwise.errors import DecodeError
-from clipwise.video.packets import PacketTable, SurpriseError, Watch
-from clipwise.video.reader import DecoderMessages, FrameSink
+from clipwise.video.packets import DecoderMessages, PacketTable, SurpriseError, Watch
+from clipwise.video.reader import FrameSink
 
 
 def decode_on(reader: Any) -> Iterator[tuple[list[str], list[Any]]]:

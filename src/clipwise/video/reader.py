@@ -9,60 +9,16 @@ several video streams the first that is not a cover image is read. Time stamps c
 
 from __future__ import annotations
 
-import logging
 import operator
-import os
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import av
-import av.logging
 import numpy as np
 
 from clipwise.errors import DecodeError
 
 Transform = Callable[[np.ndarray], Any]
-
-av.logging.set_skip_repeated(False)  # a message that repeats the one before counts as well
-logging.getLogger("libav").addHandler(logging.NullHandler())  # none is printed
-logging.getLogger("libav").propagate = False
-
-
-class DecoderMessages:
-    """What FFmpeg reports as errors in this thread: how a decoder tells of damage that it covers up.
-
-    >>> with DecoderMessages() as messages:  # of (level, decoder, text)
-    ...     frames = packet.decode()
-
-    Outside, FFmpeg's messages are dropped before they reach Python: those of its own threads could block at the end of a decoder.
-    """
-
-    _lock = threading.Lock()
-    _listening = 0
-
-    def __init__(self) -> None:
-        self._capture = av.logging.Capture()
-
-    def __enter__(self) -> list[Any]:
-        with self._lock:
-            DecoderMessages._listening += 1
-            if self._listening == 1:
-                av.logging.set_level(av.logging.ERROR)
-        return self._capture.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._capture.__exit__(*error)
-        with self._lock:
-            DecoderMessages._listening -= 1
-            if not self._listening:
-                av.logging.set_level(None)
-
-
-# A fork while another thread holds the lock would leave the child's copy locked for ever.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: setattr(DecoderMessages, "_lock", threading.Lock()))
 
 
 class VideoReader(ABC):
