@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from clipwise.data.dataset import ClipDataset, ClipSpec
+from clipwise.data.hold_out import hold_out
 from clipwise.data.lists import find_splits, read_list
 from clipwise.engine.checkpoint import read_passport
 from clipwise.engine.train import train
@@ -192,7 +193,8 @@ def test_a_fifth_of_each_class_is_held_out(tmp_path):
         (tmp_path / name).mkdir()
         for i in range(10):
             (tmp_path / name / f"{name}_{i:02d}_{i}.mp4").write_bytes(b"x")
-    train_part, held_out = find_splits(str(tmp_path)).hold_out(read_list(str(tmp_path)))
+    assert find_splits(str(tmp_path)).held_out
+    train_part, held_out = hold_out(read_list(str(tmp_path)))
     assert (len(train_part), len(held_out)) == (16, 4)
     assert sorted(held_out.labels.tolist()) == [0, 0, 1, 1]
 

@@ -581,16 +581,16 @@ def test_videos_beside_class_folders_are_not_left_out_silently(tmp_path):
     ("entries", "words"), [("a.mp4\nb.mp4\n", "without labels"), ("a.mp4 0 1\nb.mp4 1\n", "several labels")]
 )
 def test_only_videos_of_one_label_are_held_out(tmp_path, entries, words):
-    from clipwise.data.lists import Splits
+    from clipwise.data.hold_out import hold_out
 
     (tmp_path / "list.txt").write_text(entries)
     with pytest.raises(DataError, match=f"{words}.*give a validation list"):
-        Splits.hold_out(read_list(tmp_path / "list.txt", multi_label="several" in words))
+        hold_out(read_list(tmp_path / "list.txt", multi_label="several" in words))
 
 
 def test_a_class_with_one_video_is_named_as_its_list_names_it(tmp_path):
-    from clipwise.data.lists import Splits
+    from clipwise.data.hold_out import hold_out
 
     (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 0\nc.mp4 1\n")
     with pytest.raises(DataError, match="class 1 has only one video"):
-        Splits.hold_out(read_list(tmp_path / "list.txt"))
+        hold_out(read_list(tmp_path / "list.txt"))

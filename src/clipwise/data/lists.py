@@ -1,40 +1,19 @@
-"""Read the list of a data set, whatever its format, into a ``VideoList``; write one.
+"""Read the list of a data set, whatever its format, into a ``VideoList``; find the parts of a data set.
 
-| format | one entry |
-|---|---|
-| folder | one sub-folder a class, holding videos or frame folders |
-| video | ``path label``; several labels with multi_label; without a label: videos to predict |
-| rawframes | ``folder num_frames label`` (frame folders) |
-| rawframes_offset | ``folder offset num_frames label`` |
-| counted | ``video_id num_frames label``: video files whose frame count is listed (the seeds' Kinetics list) |
-| image | ``path label`` of images (OmniSource) |
-| untrimmed | ``folder label num_clips positive_clip …`` (OmniSource) |
-| csv | a header and the columns path, label[, num_frames, offset, start_s, end_s] |
-| json | a list of objects with such keys (also MMAction2's frame_dir, total_frames, filename) |
-| shards | a sample of tar shards (WebDataset's layout): a folder of them, one, or ``https://host/train-{000..099}.tar`` |
-| paddle_mp4, paddle_pkl | PaddleCV's ``path label`` and lists of pickled clips |
-| kinetics_csv, something, jester, gym99, activitynet | as published, see clipwise.data.formats.published |
-| label-studio, cvat, via, elan, boris, segments, … | annotation tools and other data sets, see clipwise.data.formats.annotation_kinds |
-
-Columns are separated by blanks, tabs, commas or semicolons. A path or a class name with blanks is quoted, or the list
-uses another separator; a path with blanks before a numeric label needs nothing. Lines that begin with "# " are comments.
+One sub-folder a class is read here; files are read by :mod:`clipwise.data.formats.list_files`, whose table has their formats.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-import numpy as np
-
-from clipwise.data.formats import list_tables
-from clipwise.data.formats import published as sources
-from clipwise.data.formats import text_lists as formats
+from clipwise.data.formats.list_files import ListFormat, register_dataset
 from clipwise.data.formats.list_tables import write_list
-from clipwise.data.labels import ClassIndex, read_classes
+from clipwise.data.labels import read_classes
 from clipwise.data.videolist import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -44,8 +23,7 @@ from clipwise.data.videolist import (
     is_video,
     natural_key,
 )
-from clipwise.errors import DataError, RecipeError
-from clipwise.io.plugins import Registry
+from clipwise.errors import DataError
 
 __all__ = [
     "ListFormat",
@@ -56,34 +34,10 @@ __all__ = [
     "natural_key",
     "read_classes",
     "read_list",
+    "register_dataset",
     "test_part",
     "write_list",
 ]
-
-ListFormat = Literal[
-    "auto",
-    "folder",
-    "video",
-    "rawframes",
-    "rawframes_offset",
-    "counted",
-    "image",
-    "untrimmed",
-    "csv",
-    "json",
-    "paddle_mp4",
-    "paddle_pkl",
-    "shards",
-    "kinetics_csv",
-    "something",
-    "jester",
-    "gym99",
-    "activitynet",
-]
-
-DATASETS = Registry("dataset", "clipwise.datasets")
-register_dataset = DATASETS.register
-"""Decorator: a function ``(source) -> (path, label) pairs`` reads lists of the format of its name (``lists.format``)."""
 
 
 def read_list(
@@ -105,7 +59,7 @@ def read_list(
         source: the list or folder.
         root: prepended to relative paths. Not given: the list's folder if the first entry lies there, else the
             current folder if it lies there, else the list's folder.
-        format: a name of the table above; "auto" finds out, and asks where two readings are possible.
+        format: a name of :data:`clipwise.data.formats.list_files.ListFormat`; "auto" finds out, and asks where two readings are possible.
         classes: class names in the order of their indices, or a file of them. Not given: ``classes.txt`` or a label map
             beside the list; else, if labels are names, these in natural order.
         num_classes: number of classes, if it is more than the list or the names tell.
@@ -123,62 +77,24 @@ def read_list(
     path = Path(source)
     if isinstance(classes, str | Path):
         classes = read_classes(classes)
-    given: Any = {"root": root, "classes": classes, "num_classes": num_classes, "multi_label": multi_label}
-    given |= {"subset": subset, "fps": fps, "layer": layer, "config": config}
-    if format not in get_args(ListFormat):
-        if format not in DATASETS.names() and (read := _annotation_reader(format)):
-            return read(path, format, **given)
-        return _read_registered(format, str(source), root, ClassIndex(classes, num_classes, str(source)), multi_label)
-    if format == "shards" or (format == "auto" and (".tar" in str(source) or _holds_shards(path))):
-        from clipwise.data.formats.tar_shards import read_shard_list
-
-        return read_shard_list(source, classes=classes, num_classes=num_classes, multi_label=multi_label)
-    if not path.exists():
-        raise DataError(
-            f"{path} does not exist. Give a list file, or a folder with one sub-folder a class"
-            + (f" (the current folder is {Path.cwd()})." if not path.is_absolute() else ".")
-        )
-    found = format
-    if format == "auto":
-        found = _detect(path)
-        if found not in get_args(ListFormat):
-            return _annotation_reader()(path, found, **given)
-    if path.is_dir() != (found == "folder") and not (path.is_dir() and found in ("jester", "gym99")):
-        wanted = "a folder" if found == "folder" else "a file"
-        raise DataError(f"{path}: the list format {found!r} wants {wanted}.")
-    if classes is None and found not in ("activitynet", "something", "jester", "gym99"):
-        beside = find_classes(path if path.is_dir() else path.parent, path.stem)
-        if beside is not None and beside.resolve() != path.resolve():
-            classes = read_classes(beside)
-        elif path.is_dir() and (above := find_classes(path.parent)):
-            # dataset/classes.txt beside dataset/videos/: only if it speaks of these very folders
-            names = {entry.name for entry in path.iterdir() if entry.is_dir() and not _is_foreign(entry.name)}
-            candidate = read_classes(above) if names else []
-            classes = candidate if names <= set(candidate) else None
-    if found == "folder":
+    if path.is_dir() and (format == "folder" or (format == "auto" and _holds_classes(path))):
+        classes = _folder_classes(path) if classes is None else classes
         return read_folder(path, classes, num_classes, multi_label)
-    readers = {
-        "kinetics_csv": sources.kinetics_csv,
-        "something": sources.something_something,
-        "jester": sources.jester_csv,
-        "gym99": sources.gym99_list,
-        "activitynet": sources.activitynet_json,
-        "paddle_pkl": sources.paddle_pickles,
-    }
-    try:
-        if found in readers:
-            options = {"subset": subset} if found == "activitynet" else {}
-            return readers[found](path, root=root, classes=classes, num_classes=num_classes, **options)
-        index = ClassIndex(classes, num_classes, str(path))
-        if found == "json":
-            return list_tables.read_json(path, root, index, multi_label)
-    except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:  # of files that are built otherwise
-        raise DataError(f"{path} is not in the form of {found} lists ({type(error).__name__}: {error}).") from None
-    if found == "csv":
-        return list_tables.read_header_csv(path, root, index, multi_label)
-    layout = "video" if found == "paddle_mp4" else found
-    videos = formats.read_columns(path, root, index, multi_label, layout if layout != "auto" else None)
-    return replace(videos, kind="shard", root="") if ".tar#" in videos.entry(0) else videos
+    from clipwise.data.formats.list_files import read_list_file
+
+    return read_list_file(
+        source,
+        root=root,
+        format=format,
+        classes=classes,
+        beside=find_classes(path.parent, path.stem) if path.is_file() else None,
+        num_classes=num_classes,
+        multi_label=multi_label,
+        subset=subset,
+        fps=fps,
+        layer=layer,
+        config=config,
+    )
 
 
 def reading_of(lists: Any, part: str) -> dict[str, Any]:
@@ -186,52 +102,28 @@ def reading_of(lists: Any, part: str) -> dict[str, Any]:
     return {"subset": getattr(lists, f"{part}_subset"), "fps": lists.fps, "layer": lists.layer, "config": lists.config}
 
 
-def _detect(path: Path) -> str:
-    """The format: "folder" for class folders and loose videos, else what the content says."""
-    if not path.is_dir():
-        from clipwise.data.formats.detect import detect
-
-        return detect(path)
-    if any(
-        (e.is_dir() and not _is_foreign(e.name) and e.name != "groundTruth") or is_video(e.name)
-        for e in os.scandir(path)
-    ):
-        return "folder"
+def _holds_classes(path: Path) -> bool:
+    """Whether a folder holds class folders or loose videos, not shards or annotations."""
+    entries = list(os.scandir(path))
+    if ".tar" in str(path) or (any(e.name.endswith(".tar") for e in entries) and not any(e.is_dir() for e in entries)):
+        return False
+    if any((e.is_dir() and not _is_foreign(e.name) and e.name != "groundTruth") or is_video(e.name) for e in entries):
+        return True
     from clipwise.data.formats.annotation_kinds import holds_annotations
 
-    return "annotations" if holds_annotations(path) else "folder"
+    return not holds_annotations(path)
 
 
-def _annotation_reader(format: str | None = None) -> Any:
-    """What reads annotations as lists, or None where the format is none of them."""
-    from clipwise.data.formats.annotation_lists import is_annotation_format, read_annotated
-
-    return read_annotated if format is None or is_annotation_format(format) else None
-
-
-def _read_registered(
-    format: str, source: str, root: str | Path | None, index: ClassIndex, multi_label: bool
-) -> VideoList:
-    """The entries that a registered function gives."""
-    try:
-        function = DATASETS.find(format).make
-    except RecipeError as error:
-        raise RecipeError(
-            f"The list format is {format!r}; known are {', '.join(get_args(ListFormat))}, and the annotation formats of docs/en/annotations.md. {error}"
-        ) from None
-    builder = ListBuilder("video", source)
-    for number, row in enumerate(function(source), 1):
-        path, label = row
-        labels = label if isinstance(label, (list, tuple)) else [] if label is None else [label]
-        builder.add(os.fspath(path), [index.resolve(x, number) for x in labels])
-    if not len(builder):
-        raise DataError(f"{source}: the list format {format} gave no entry.")
-    return formats.finish(builder, Path(source), root or "", index, multi_label, suffix="")
-
-
-def _holds_shards(path: Path) -> bool:
-    """Whether this is a folder with tar files and no folders in it."""
-    return path.is_dir() and any(path.glob("*.tar")) and not any(entry.is_dir() for entry in path.iterdir())
+def _folder_classes(path: Path) -> list[str] | None:
+    """The class names of a file in a folder of class folders, or beside it."""
+    if (inside := find_classes(path, path.stem)) is not None:
+        return read_classes(inside)
+    if above := find_classes(path.parent):
+        # dataset/classes.txt beside dataset/videos/: only if it speaks of these very folders
+        names = {entry.name for entry in path.iterdir() if entry.is_dir() and not _is_foreign(entry.name)}
+        candidate = read_classes(above) if names else []
+        return candidate if names <= set(candidate) else None
+    return None
 
 
 def _is_foreign(name: str) -> bool:
@@ -322,32 +214,6 @@ class Splits:
     train: str | Path
     val: str | Path | None
     held_out: bool = False
-
-    @staticmethod
-    def hold_out(videos: VideoList, share: float = 0.2, seed: int = 0) -> tuple[VideoList, VideoList]:
-        """Split a list by class, the same way each time: (training, validation).
-
-        Raises:
-            DataError: a class has only one video; a video has no label, or several.
-        """
-        if videos.multi_label:
-            raise DataError("videos with several labels can't be split by class; give a validation list.")
-        if (videos.labels < 0).any():
-            raise DataError("videos without labels can't be split by class; give a validation list.")
-        labels = videos.labels
-        rng = np.random.default_rng(seed)
-        chosen = []
-        for label in np.unique(labels):
-            members = rng.permutation(np.flatnonzero(labels == label))
-            if len(members) < 2:
-                name = videos.classes[label] if videos.classes else int(label)
-                raise DataError(
-                    f"class {name!r} has only one video, so none can be held out for validation. Add videos, or give a validation list."
-                )
-            chosen.append(members[: max(1, round(len(members) * share))])
-        held = np.zeros(len(videos), bool)
-        held[np.concatenate(chosen)] = True
-        return videos.subset(np.flatnonzero(~held)), videos.subset(np.flatnonzero(held))
 
 
 def find_splits(data: str | Path) -> Splits:

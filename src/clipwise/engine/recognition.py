@@ -126,8 +126,10 @@ class RecognitionTask(Task):
             check_labels(self.train_videos, str(train_source))
         check_names(self.train_videos, recipe, str(train_source), log)
         self.held_out = bool(splits and splits.held_out and not val_source and validate)
-        if splits and self.held_out:
-            self.train_videos, self.val_videos = splits.hold_out(self.train_videos)
+        if self.held_out:
+            from clipwise.data.hold_out import hold_out
+
+            self.train_videos, self.val_videos = hold_out(self.train_videos)
             log.say(f"{data} has no validation part: {len(self.val_videos)} of its videos are held out for it.")
         elif val_source:
             self.val_videos = read_list(

@@ -1,0 +1,162 @@
+"""Lists in files, by their format.
+
+| format | one entry |
+|---|---|
+| folder | one sub-folder a class, holding videos or frame folders |
+| video | ``path label``; several labels with multi_label; without a label: videos to predict |
+| rawframes | ``folder num_frames label`` (frame folders) |
+| rawframes_offset | ``folder offset num_frames label`` |
+| counted | ``video_id num_frames label``: video files whose frame count is listed (the seeds' Kinetics list) |
+| image | ``path label`` of images (OmniSource) |
+| untrimmed | ``folder label num_clips positive_clip …`` (OmniSource) |
+| csv | a header and the columns path, label[, num_frames, offset, start_s, end_s] |
+| json | a list of objects with such keys (also MMAction2's frame_dir, total_frames, filename) |
+| shards | a sample of tar shards (WebDataset's layout): a folder of them, one, or ``https://host/train-{000..099}.tar`` |
+| paddle_mp4, paddle_pkl | PaddleCV's ``path label`` and lists of pickled clips |
+| kinetics_csv, something, jester, gym99, activitynet | as published, see clipwise.data.formats.published |
+| label-studio, cvat, via, elan, boris, segments, … | annotation tools and other data sets, see clipwise.data.formats.annotation_kinds |
+
+Columns are separated by blanks, tabs, commas or semicolons. A path or a class name with blanks is quoted, or the list
+uses another separator; a path with blanks before a numeric label needs nothing. Lines that begin with "# " are comments.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from clipwise.data.formats import list_tables, text_lists
+from clipwise.data.formats import published as sources
+from clipwise.data.labels import ClassIndex, read_classes
+from clipwise.data.videolist import ListBuilder, VideoList
+from clipwise.errors import DataError, RecipeError
+from clipwise.io.plugins import Registry
+
+ListFormat = Literal[
+    "auto",
+    "folder",
+    "video",
+    "rawframes",
+    "rawframes_offset",
+    "counted",
+    "image",
+    "untrimmed",
+    "csv",
+    "json",
+    "paddle_mp4",
+    "paddle_pkl",
+    "shards",
+    "kinetics_csv",
+    "something",
+    "jester",
+    "gym99",
+    "activitynet",
+]
+
+DATASETS = Registry("dataset", "clipwise.datasets")
+register_dataset = DATASETS.register
+"""Decorator: a function ``(source) -> (path, label) pairs`` reads lists of the format of its name (``lists.format``)."""
+
+
+def read_list_file(
+    source: str | Path,
+    *,
+    root: str | Path | None,
+    format: str,
+    classes: Sequence[str] | None,
+    beside: Path | None,
+    num_classes: int | None,
+    multi_label: bool,
+    subset: str | None,
+    fps: float | None,
+    layer: str | None,
+    config: str | None,
+) -> VideoList:
+    """Read a list that is no folder of classes: see :func:`clipwise.data.lists.read_list`.
+
+    Args:
+        beside: the file of class names that lies beside the list, used where the list does not name its classes itself.
+    """
+    path = Path(source)
+    given: Any = {"root": root, "classes": classes, "num_classes": num_classes, "multi_label": multi_label}
+    given |= {"subset": subset, "fps": fps, "layer": layer, "config": config}
+    if format not in get_args(ListFormat):
+        if format not in DATASETS.names() and (read := _annotation_reader(format)):
+            return read(path, format, **given)
+        return _read_registered(format, str(source), root, ClassIndex(classes, num_classes, str(source)), multi_label)
+    if format == "shards" or (
+        format == "auto" and (".tar" in str(source) or (path.is_dir() and any(path.glob("*.tar"))))
+    ):
+        from clipwise.data.formats.tar_shards import read_shard_list
+
+        return read_shard_list(source, classes=classes, num_classes=num_classes, multi_label=multi_label)
+    if not path.exists():
+        raise DataError(
+            f"{path} does not exist. Give a list file, or a folder with one sub-folder a class"
+            + (f" (the current folder is {Path.cwd()})." if not path.is_absolute() else ".")
+        )
+    found = format
+    if format == "auto":
+        from clipwise.data.formats.detect import detect
+
+        found = "annotations" if path.is_dir() else detect(path)
+        if found not in get_args(ListFormat):
+            return _annotation_reader()(path, found, **given)
+    if path.is_dir() != (found == "folder") and not (path.is_dir() and found in ("jester", "gym99")):
+        wanted = "a folder" if found == "folder" else "a file"
+        raise DataError(f"{path}: the list format {found!r} wants {wanted}.")
+    names_itself = found in ("activitynet", "something", "jester", "gym99")
+    if classes is None and beside is not None and beside.resolve() != path.resolve() and not names_itself:
+        classes = read_classes(beside)
+    readers = {
+        "kinetics_csv": sources.kinetics_csv,
+        "something": sources.something_something,
+        "jester": sources.jester_csv,
+        "gym99": sources.gym99_list,
+        "activitynet": sources.activitynet_json,
+        "paddle_pkl": sources.paddle_pickles,
+    }
+    try:
+        if found in readers:
+            options = {"subset": subset} if found == "activitynet" else {}
+            return readers[found](path, root=root, classes=classes, num_classes=num_classes, **options)
+        index = ClassIndex(classes, num_classes, str(path))
+        if found == "json":
+            return list_tables.read_json(path, root, index, multi_label)
+    except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:  # of files that are built otherwise
+        raise DataError(f"{path} is not in the form of {found} lists ({type(error).__name__}: {error}).") from None
+    if found == "csv":
+        return list_tables.read_header_csv(path, root, index, multi_label)
+    layout = "video" if found == "paddle_mp4" else found
+    videos = text_lists.read_columns(path, root, index, multi_label, layout if layout != "auto" else None)
+    return replace(videos, kind="shard", root="") if ".tar#" in videos.entry(0) else videos
+
+
+def _annotation_reader(format: str | None = None) -> Any:
+    """What reads annotations as lists, or None where the format is none of them."""
+    from clipwise.data.formats.annotation_lists import is_annotation_format, read_annotated
+
+    return read_annotated if format is None or is_annotation_format(format) else None
+
+
+def _read_registered(
+    format: str, source: str, root: str | Path | None, index: ClassIndex, multi_label: bool
+) -> VideoList:
+    """The entries that a registered function gives."""
+    try:
+        function = DATASETS.find(format).make
+    except RecipeError as error:
+        raise RecipeError(
+            f"The list format is {format!r}; known are {', '.join(get_args(ListFormat))}, and the annotation formats of docs/en/annotations.md. {error}"
+        ) from None
+    builder = ListBuilder("video", source)
+    for number, row in enumerate(function(source), 1):
+        path, label = row
+        labels = label if isinstance(label, (list, tuple)) else [] if label is None else [label]
+        builder.add(os.fspath(path), [index.resolve(x, number) for x in labels])
+    if not len(builder):
+        raise DataError(f"{source}: the list format {format} gave no entry.")
+    return text_lists.finish(builder, Path(source), root or "", index, multi_label, suffix="")

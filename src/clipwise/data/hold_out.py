@@ -1,0 +1,34 @@
+"""Videos held out of a list for validation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clipwise.data.videolist import VideoList
+from clipwise.errors import DataError
+
+
+def hold_out(videos: VideoList, share: float = 0.2, seed: int = 0) -> tuple[VideoList, VideoList]:
+    """Split a list by class, the same way each time: (training, validation).
+
+    Raises:
+        DataError: a class has only one video; a video has no label, or several.
+    """
+    if videos.multi_label:
+        raise DataError("videos with several labels can't be split by class; give a validation list.")
+    if (videos.labels < 0).any():
+        raise DataError("videos without labels can't be split by class; give a validation list.")
+    labels = videos.labels
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        if len(members) < 2:
+            name = videos.classes[label] if videos.classes else int(label)
+            raise DataError(
+                f"class {name!r} has only one video, so none can be held out for validation. Add videos, or give a validation list."
+            )
+        chosen.append(members[: max(1, round(len(members) * share))])
+    held = np.zeros(len(videos), bool)
+    held[np.concatenate(chosen)] = True
+    return videos.subset(np.flatnonzero(~held)), videos.subset(np.flatnonzero(held))
