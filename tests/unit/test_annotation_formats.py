@@ -320,6 +320,12 @@ def test_label_studio_annotators_choices_and_nested_labels(tmp_path):
     assert {name: v.whole for name, v in found.videos.items()} == {"a": ("A",), "b": ("A", "B")}
 
 
+def test_a_label_beyond_all_numbers_is_refused(tmp_path):
+    path = write(tmp_path / "list.txt", "a.mp4 0\nb.mp4 999999999999\n")
+    with pytest.raises(DataError, match="line 2: the label 999999999999 is larger than any number of classes"):
+        read_list(path)
+
+
 def test_label_studio_tables(tmp_path):
     regions = '[{""ranges"":[{""start"":1,""end"":25}],""timelinelabels"":[""run""]}]'
     text = f'annotation_id,annotator,created_at,id,lead_time,updated_at,video,videoLabels\n5,1,x,9,1.5,x,/data/upload/1/0a1b2c3d-a.mp4,"{regions}"\n'

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--num-classes", type=int, help="labels must be below this")
     parser.add_argument("--min-frames", type=int, default=1, help="shorter videos are a fault")
+    parser.add_argument("--fps", type=float, help="frames per second of annotations that count frames")
     parser.add_argument("--root", help="prepended to the paths of the lists")
     parser.add_argument("--workers", type=int, help="processes (default one a core)")
     parser.add_argument("--fix", metavar="DIR", help="write the lists without their faulty entries into this folder")
@@ -95,6 +96,7 @@ def _parts(args: argparse.Namespace):
 
     options: dict = {"num_classes": args.num_classes}
     list_format = "auto"
+    reading: dict[str, Any] = {}
     if args.recipe:
         from clipwise.recipe import load_recipe
 
@@ -104,6 +106,8 @@ def _parts(args: argparse.Namespace):
         if recipe.task == "recognition":
             from clipwise.data.dataset import ClipSpec
 
+            reading = {"fps": recipe.lists.fps, "layer": recipe.lists.layer, "config": recipe.lists.config}
+
             spec = ClipSpec.from_recipe(recipe.model_dump(), "train")
             options |= {
                 "modality": recipe.modality,
@@ -111,6 +115,8 @@ def _parts(args: argparse.Namespace):
                 "start_index": recipe.input.start_index,
             }
             options["read_clip"] = _ClipReader(spec)
+    if args.fps is not None:
+        reading["fps"] = args.fps
     sources = {}
     if len(args.data) == 1 and Path(args.data[0]).is_dir():
         splits = find_splits(args.data[0])
@@ -122,7 +128,7 @@ def _parts(args: argparse.Namespace):
     classes: list[str] | None = None
     parts = {}
     for name, source in sources.items():
-        parts[name] = read_list(source, root=args.root, format=list_format, classes=classes)
+        parts[name] = read_list(source, root=args.root, format=list_format, classes=classes, **reading)
         classes = classes or parts[name].classes
     return parts, options
 

@@ -101,6 +101,8 @@ class ClassIndex:
         self._by_name = False
         if label < 0:
             self._fail(line, f"the label {label} is negative; classes are counted from 0")
+        if label >= 2**31:
+            self._fail(line, f"the label {label} is larger than any number of classes")
         if self.limit is not None and label >= self.limit:
             hint = ""
             if label == self.limit:
