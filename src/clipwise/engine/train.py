@@ -7,6 +7,7 @@ follow from its number, so a run that was killed resumes from its last checkpoin
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -160,6 +161,10 @@ def train(
             run.saver.tidy()  # what a run that was killed before its first checkpoint left
         accelerator.wait_for_everyone()
         validate = validate and task.val_videos is not None
+        if "ipykernel" in sys.modules and not quiet:
+            from clipwise.engine.live_curve import with_live_curve
+
+            callbacks = with_live_curve(callbacks, task.main_metric, log)
         if callbacks:
             from clipwise.engine.callbacks import attach
 

@@ -16,7 +16,7 @@ def silent(done: int, total: int | None, message: str = "") -> None:
 
 
 class ProgressBar:
-    """A :data:`Progress` on stderr: a bar on a terminal, a line every ten seconds elsewhere, both with the time that is left.
+    """A :data:`Progress` on stderr: a bar on a terminal or in a notebook, a line every ten seconds elsewhere, both with the time that is left.
 
     Args:
         title: what is being done.
@@ -38,6 +38,16 @@ class ProgressBar:
         self.first = done if self.first is None else self.first
         if not sys.stderr.isatty():
             now = time.monotonic()
+            if "ipykernel" in sys.modules:
+                from clipwise.io.notebook import Output, bar, in_notebook
+
+                if in_notebook():
+                    self.bar = self.bar or Output()
+                    ended = bool(total and done >= total)
+                    self.bar.show(
+                        bar(self.line(done, total, message, now - self.began), done / total if total else None), ended
+                    )
+                    return
             if now - self.shown > 10 or (total and done >= total):
                 self.shown = now
                 print(self.line(done, total, message, now - self.began), file=sys.stderr, flush=True)
@@ -67,9 +77,9 @@ class ProgressBar:
         return f"{count / self.size:.1f}" if self.size != 1 else str(count)
 
     def close(self) -> None:
-        if self.bar is not None:
+        if self.task is not None:
             self.bar.stop()
-            self.bar = None
+            self.bar = self.task = None
 
     def __enter__(self):
         return self
