@@ -77,6 +77,7 @@ def open_target(what: str, overrides: list[str], device: str | None, amp: str = 
     from clipwise.engine.device import pick_device
     from clipwise.engine.task import task_class
     from clipwise.infer.predictor import Predictor
+    from clipwise.io.plugins import is_foreign
     from clipwise.models import list_models
     from clipwise.models.contract import input_spec
     from clipwise.models.registry import build_model, model_args, model_place, model_task
@@ -94,8 +95,8 @@ def open_target(what: str, overrides: list[str], device: str | None, amp: str = 
         if model.description.input == "features":
             return model, tuple(model.description.shape), place
         return Predictor(model, passport, device=place, max_views=max_views)
-    if path.is_file() and path.suffix not in (".yaml", ".yml"):
-        network, passport = load_model_and_passport(path, place)
+    if is_foreign(what) or (path.is_file() and path.suffix not in (".yaml", ".yml")):
+        network, passport = load_model_and_passport(what if is_foreign(what) else path, place)
         if overrides:
             passport.recipe = make_recipe(apply_overrides(passport.recipe, overrides), source=what).model_dump()
     else:

@@ -17,6 +17,7 @@ from typing import Any
 
 from clipwise.cli.common import print_json, print_table
 from clipwise.errors import ClipwiseError
+from clipwise.io.plugins import is_foreign
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
 def describe(args: argparse.Namespace) -> dict[str, Any]:
     """Everything known about what was named, in sections."""
     path = Path(args.what)
+    if is_foreign(args.what):
+        return _describe_encoder(args)
     if path.suffix in (".yaml", ".yml"):
         return _describe_recipe(args, args.what)
     if path.is_file():
@@ -83,6 +86,32 @@ def describe(args: argparse.Namespace) -> dict[str, Any]:
     if weights is not None:
         facts["published weights"] = _weights_facts(weights)
     return facts
+
+
+def _describe_encoder(args: argparse.Namespace) -> dict[str, Any]:
+    from clipwise.engine.checkpoint import load_model_and_passport
+    from clipwise.models import contract
+    from clipwise.recipe import load_recipe
+
+    model, passport = load_model_and_passport(args.what)
+    head = f"{len(passport.classes)} classes" if passport.classes else "none: an encoder"
+    facts = {
+        "features": contract.num_features(model),
+        "classifier": head,
+        "input": list(contract.input_spec(model).shape),
+    }
+    recipe: Any = load_recipe(args.what, args.overrides)
+    pixels = {
+        "resize": recipe.val.resize,
+        "crop_size": recipe.val.crop_size,
+        **recipe.input.model_dump(exclude_defaults=True),
+    }  # type: ignore[union-attr]
+    return {
+        "model": {"name": args.what, **facts},
+        "settings": passport.model_args["config"],
+        "preprocessing": pixels,
+        "views": recipe.input_facts(),
+    }
 
 
 def _describe_model(args: argparse.Namespace) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from clipwise.data.sampling import Rng, draw_integers
 from clipwise.errors import DataError, RecipeError
 
 Interpolation = Literal["antialias", "opencv", "bicubic", "float"]
-ResizeRule = Literal["short_side", "short_side_floor", "fixed", "fit", "paddle_4x3"]
+ResizeRule = Literal["short_side", "short_side_floor", "torchvision", "fixed", "fit", "paddle_4x3"]
 Crop = Literal["none", "random_resized", "multi_scale", "random", "center", "three", "ten"]
 
 
@@ -175,7 +175,7 @@ class ClipTransform:
             return height, width
         if self.resize_rule == "paddle_4x3":
             return crops.paddle_size(height, width, self.resize)  # type: ignore[arg-type]
-        if self.resize_rule == "short_side_floor":
+        if self.resize_rule in ("short_side_floor", "torchvision"):
             return crops.short_side_size_floor(height, width, self.resize)  # type: ignore[arg-type]
         if isinstance(self.resize, int):
             factor = self.resize / min(height, width)
@@ -195,8 +195,8 @@ class ClipTransform:
         if h > height or w > width:
             raise DataError(crops.misfit(height, width, h, w))
         if self.crop == "center":
-            # an odd rest goes to the right and below; Paddle rounds half a pixel to the even neighbor
-            paddle = self.resize_rule == "paddle_4x3"
+            # an odd rest goes to the right and below; Paddle and torchvision round half a pixel to the even neighbor
+            paddle = self.resize_rule in ("paddle_4x3", "torchvision")
             top, left = (round(rest / 2) if paddle else rest // 2 for rest in (height - h, width - w))
         else:  # the last position is never drawn, as in MMAction2
             top, left = (int(draw_integers(rng, 0, rest)) if rest else 0 for rest in (height - h, width - w))  # type: ignore[arg-type]

@@ -39,7 +39,7 @@ def load_foreign(name: str | Path, device: str | torch.device = "cpu") -> tuple[
     args = {**recipe.model_args, "num_classes": count, "head": "own" if count else "none"}
     if recipe.model == "timm":
         model = create_model("timm", **args)
-        model.load_from(name)  # type: ignore[operator]
+        model.load_from(name, new_head=False)  # type: ignore[operator]
     else:
         from clipwise.models.hf import load_network
 

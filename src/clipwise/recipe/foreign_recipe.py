@@ -110,6 +110,10 @@ def network_config(folder: Path) -> dict[str, Any]:
 def class_names(folder: Path) -> list[str] | None:
     """Names of a folder's classes in their order; None of a network without a classifier."""
     config = read_settings(folder, "config.json")
+    if "architecture" in config:
+        from clipwise.recipe.timm_config import timm_classes
+
+        return timm_classes(folder)
     if not has_classifier(config):
         return None
     names = config.get("id2label") or {}
@@ -172,7 +176,7 @@ def foreign_recipe(name: str | Path, overrides: Iterable[str] = ()) -> dict[str,
         "augment": {"resize": resize},
         "val": {"resize": resize, "crop_size": crop},
         "test": {"resize": resize, "crop_size": crop},
-        **(_probe_schedule() if "model=hf_probe" in list(overrides) else _schedule(config)),
+        **(_probe_schedule() if {"model=hf_probe", "model=timm_probe"} & set(overrides) else _schedule(config)),
     }
     if sampled:
         values |= {"num_segments": sampled}

@@ -78,8 +78,8 @@ class Input(Strict):
     without rounding to whole pixel values."""
     fused_resize: bool = True
     """Resize once, from the crop's box in the stored frame; false: resize, crop, resize as MMAction2."""
-    resize_rule: Literal["short_side", "short_side_floor", "fit", "paddle_4x3"] = "short_side"
-    """What a resize means: to one number, the short side (the long one rounded, or with `short_side_floor` cut to whole pixels) or
+    resize_rule: Literal["short_side", "short_side_floor", "torchvision", "fit", "paddle_4x3"] = "short_side"
+    """What a resize means: to one number, the short side (the long one rounded, or with `short_side_floor` and `torchvision` cut to whole pixels; the last rounds the center crop's place) or
     `paddle_4x3` (PaddleCV's stretch to a 4:3 frame of that short side); to a pair, a fixed size, or with `fit` the largest of the
     frame's shape that fits into it."""
     target_fps: Positive | None = None
