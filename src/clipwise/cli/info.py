@@ -105,7 +105,7 @@ def _describe_encoder(args: argparse.Namespace) -> dict[str, Any]:
         "resize": recipe.val.resize,
         "crop_size": recipe.val.crop_size,
         **recipe.input.model_dump(exclude_defaults=True),
-    }  # type: ignore[union-attr]
+    }
     return {
         "model": {"name": args.what, **facts},
         "settings": passport.model_args["config"],
