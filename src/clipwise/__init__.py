@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # for type checkers and editors; _PUBLIC says the same at run
     from clipwise.tasks.metrics import register_metric
     from clipwise.video.decode import open_video
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "Callback",

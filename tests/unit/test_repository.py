@@ -93,3 +93,10 @@ def test_source_archive_holds_what_git_holds():
             continue
         held = first in patterns or (not below and any(Path(file).match(p.strip("/")) for p in patterns))
         assert held, f"{file} is not in the source archive"
+
+
+def test_version_is_the_one_that_the_changelog_begins_with():
+    import clipwise
+
+    first = re.search(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    assert clipwise.__version__.partition(".dev")[0] == first
