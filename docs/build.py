@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 NAV = {
     "en": {
         "Start": ["index", "start", "own_data", "finetune", "python"],
-        "Guides": ["data", "annotations", "training", "localization", "long_videos", "features", "understanding", "deploy", "export", "serve", "cluster", "models"],
+        "Guides": ["data", "annotations", "training", "localization", "long_videos", "encoders", "understanding", "deploy", "export", "serve", "cluster", "models"],
         "Coming from": ["from_mmaction2", "from_paddlevideo", "mmaction2_keys", "paddlevideo_keys", "parity"],
         "Reference": ["commands/index", "api", "recipe_keys", "recipe_table", "recipes", "zoo"],
         "Measured": ["speed", "bmn_speed"],
@@ -35,7 +35,7 @@ NAV = {
     },
     "zh": {
         "开始": ["index", "start", "own_data", "finetune", "python"],
-        "指南": ["data", "annotations", "training", "localization", "long_videos", "features", "understanding", "deploy", "export", "serve", "cluster", "models"],
+        "指南": ["data", "annotations", "training", "localization", "long_videos", "encoders", "understanding", "deploy", "export", "serve", "cluster", "models"],
         "迁移": ["from_mmaction2", "from_paddlevideo", "mmaction2_keys", "paddlevideo_keys", "parity"],
         "参考": ["commands/index", "api", "recipe_keys", "recipe_table", "recipes", "zoo"],
         "实测": ["speed", "bmn_speed"],
