@@ -166,9 +166,9 @@ class SGPBlock(nn.Module):
         far += far % 2 == 0
         self.skip = nn.MaxPool1d(3, 2, 1) if stride > 1 else nn.Identity()
         self.norm, self.group_norm = ChannelNorm(width), nn.GroupNorm(GROUPS, width)
-        self.point, self.mean_gate = depthwise(width, 1, conv_std), depthwise(width, 1, conv_std)
-        self.near, self.far = depthwise(width, window, conv_std), depthwise(width, far, conv_std)
-        self.gate = depthwise(width, window, conv_std)
+        self.point, self.mean_gate = Depthwise(width, 1, conv_std), Depthwise(width, 1, conv_std)
+        self.near, self.far = Depthwise(width, window, conv_std), Depthwise(width, far, conv_std)
+        self.gate = Depthwise(width, window, conv_std)
         self.mlp = nn.Sequential(nn.Conv1d(width, mlp_width, 1), nn.GELU(), nn.Conv1d(mlp_width, width, 1))
         self.residual1 = Residual(width, drop_path, scaled=drop_path > 0)
         self.residual2 = Residual(width, drop_path, scaled=drop_path > 0)
@@ -183,10 +183,17 @@ class SGPBlock(nn.Module):
         return x + self.residual2(self.mlp(self.group_norm(x))), mask
 
 
-def depthwise(width: int, kernel: int, std: float) -> nn.Conv1d:
-    conv = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
-    nn.init.normal_(conv.weight, 0, std)
-    return conv
+class Depthwise(nn.Conv1d):
+    """Convolution of each channel by itself."""
+
+    def __init__(self, width: int, kernel: int, std: float):
+        super().__init__(width, width, kernel, padding=kernel // 2, groups=width)
+        nn.init.normal_(self.weight, 0, std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kernel_size == (1,):  # a factor a channel, for which CPUs' convolutions loop over the channels
+            return x * self.weight[:, 0] + self.bias[:, None]  # type: ignore[index]
+        return super().forward(x)
 
 
 def boundary_distances(bins: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
