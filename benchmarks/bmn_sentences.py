@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from clipwise.engine.localization import LocalizationTask, evaluate_proposals, measure
+from clipwise.engine.localization import LocalizationTask, evaluate_proposals
 from clipwise.engine.log import RunLog
 from clipwise.engine.train import train
 from clipwise.models.localizer_rules import LabeledVideo
 from clipwise.recipe import load_recipe
 from clipwise.tasks.average_recall import AverageRecall
 from clipwise.tasks.bmn_targets import bmn_targets
+from clipwise.tasks.localization_result import measure
 
 
 def main() -> None:

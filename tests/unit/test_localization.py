@@ -535,3 +535,19 @@ def test_broken_files_are_named(tmp_path, content, read, words):
     assert "broken.json" in str(error.value)
     with pytest.raises(DataError, match="does not exist"):
         read(tmp_path / "absent.json")
+
+
+def test_neighboring_cells_vote_on_a_proposals_times():
+    """One peak at 2–4 of 8 and one cell beside it: the mean of both, weighted by score and IoU (1 and 2/3)."""
+    start, end = torch.zeros(1, 8), torch.zeros(1, 8)
+    start[0, 2], end[0, 3], end[0, 4] = 1.0, 1.0, 0.9
+    conf = torch.zeros(1, 2, 4, 8)
+    conf[0, :, 1, 2], conf[0, :, 2, 2] = 1.0, 0.5**0.5  # positions 2–3 score 1; 2–4 score 0.9 · 0.5
+    plain = generate_proposals(conf, start, end, [8.0])
+    voted = generate_proposals(conf, start, end, [8.0], voting=0.6)
+    assert plain.segments[0, 0].tolist() == [2, 4]
+    weight = 0.45 * 2 / 3
+    np.testing.assert_allclose(voted.segments[0, 0], [2, (4 + 5 * weight) / (1 + weight)], rtol=1e-6)
+    np.testing.assert_array_equal(voted.scores, plain.scores)
+    alone = generate_proposals(conf, start, end, [8.0], voting=0.7)  # 2/3 is too little
+    np.testing.assert_allclose(alone.segments[0, 0], [2, 4])

@@ -2,6 +2,7 @@
 
 clipwise check my_videos
 clipwise check train.txt val.txt --recipe tsm_r50_1x1x8_50e_kinetics400_rgb --fix clean/
+clipwise check my_features --recipe bmn_tiny
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if _is_localization(args):
+        return _run_localization(args)
     from clipwise.prepare.check import check_dataset, write_clean_lists
 
     parts, options = _parts(args)
@@ -141,3 +144,42 @@ class _ClipReader:
 
     def __call__(self, reader, rng):
         return self.spec.read(reader, rng)[0]
+
+
+def _is_localization(args: argparse.Namespace) -> bool:
+    if not args.recipe:
+        return False
+    from clipwise.recipe import load_recipe
+
+    return load_recipe(args.recipe).task == "localization"
+
+
+def _run_localization(args: argparse.Namespace) -> int:
+    """Features and annotations instead of lists of videos."""
+    from clipwise.errors import ClipwiseError
+    from clipwise.prepare.check_localization import check_localization
+    from clipwise.recipe import load_recipe
+
+    if len(args.data) != 1 or args.fix:
+        raise ClipwiseError(
+            f"{args.recipe} is for localization: give one folder with features and annotations, without --fix."
+        )
+    recipe: Any = load_recipe(args.recipe)
+    with ProgressBar("check", quiet=args.json) as progress:
+        report = check_localization(args.data[0], recipe, args.depth != "short", progress)
+    if args.json:
+        print_json(report.to_dict())
+        return 0 if report.ok else 1
+    for name, counts in report.subsets.items():
+        print(f"{name}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
+    for key, (low, middle, high) in report.statistics.items():
+        print(f"  {key}: {low:g} to {high:g}, median {middle:g}")
+    if report.faults:
+        print(f"\n{plural(len(report.faults), 'fault')}:")
+        print_table(report.faults[: args.show], ("video", "what"))
+        if len(report.faults) > args.show:
+            print(f"… and {len(report.faults) - args.show} more (--show {len(report.faults)}, or --json)")
+    for line in report.advice:
+        print(f"advice: {line}")
+    print("nothing is wrong" if report.ok else plural(len(report.faults), "fault"), f"({report.seconds:.1f} s)")
+    return 0 if report.ok else 1

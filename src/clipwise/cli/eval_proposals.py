@@ -132,8 +132,10 @@ def run_checkpoint(
         result.save(args.out)
     figures = result.figures()
     if args.json:
-        print_json({"metrics": figures, "videos": len(result.proposals), "out": args.out})
+        print_json({"metrics": figures, "videos": len(result.proposals), "out": args.out, "notes": list(result.notes)})
         return 0
+    for note in result.notes:
+        print(f"note: {note}", file=sys.stderr)
     for name, value in figures.items():
         print(f"{name}\t{value:.4f}")
     print(f"{len(result.proposals)} videos" + (f", proposals in {args.out}" if args.out else ""))

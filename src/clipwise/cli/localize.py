@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.5,
         help="score at which a segment begins, where CHECKPOINT is a recognizer (default 0.5)",
     )
-    parser.add_argument("--max-segments", type=int, default=20, help="most segments a video (default 20)")
+    parser.add_argument(
+        "--max-segments",
+        type=int,
+        help="most segments a video (default 20, more of videos longer than those of training)",
+    )
     parser.add_argument(
         "--min-score", type=float, default=0.2, help="weakest segment, as a share of the best one's score (default 0.2)"
     )
@@ -89,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
     found: list[Any] = []
     without_truth = []
     shown = bool(args.csv or args.json or args.annotations or args.fiftyone or not args.results or len(inputs) == 1)
+    unlike: dict[str, str] = {}
     with ExitStack() as stack:
         progress = stack.enter_context(ProgressBar("localize", quiet=args.json or len(inputs) == 1))
         results = stack.enter_context(ResultWriter(args.results)) if args.results else None
@@ -112,6 +117,8 @@ def run(args: argparse.Namespace) -> int:
                     named = bool(one.detections) and one.detections[0].class_score is not None
                     labels = [r["label"] for r in rows] if named else None
                     results.add(item.name, [r["segment"] for r in rows], [r["score"] for r in rows], labels)
+                if one.note:
+                    unlike[one.source] = one.note
                 # what is shown at the end; thousands of videos should not wait for it in memory
                 found.append(replace(one, detections=[], proposals=one.proposals[:0]) if shown else None)
             progress(n + 1, len(inputs))
@@ -134,6 +141,8 @@ def run(args: argparse.Namespace) -> int:
     for one in found:
         if one is not None and one.damage:
             fail("localize", f"{one.source}: {one.damage}; the rest was looked at.")
+    for source, note in unlike.items():
+        print(f"clipwise localize: {source}: {note}", file=sys.stderr)
     for source, reason in failures.items():
         fail("localize", reason if source in reason else f"{source}: {reason}")
     return (1 if found else 2) if failures else 0

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from clipwise.data.feature_times import FeatureStrides
+from clipwise.data.feature_windows import TimeWindows, cut_window
 from clipwise.data.formats.annotations import AnnotationSet, TimeBase
 from clipwise.data.formats.feature_formats import SUFFIXES, check_features, open_collection, read_feature_file
 from clipwise.data.rescale import Rescale, rescale_features
@@ -146,7 +147,7 @@ def read_sidecar(folder: str | os.PathLike) -> dict[str, Any] | None:
 
 
 class FeatureDataset(Dataset):
-    """Features of annotated videos, rescaled: {"features": (F, L), "index"}.
+    """Features of annotated videos, rescaled, or of windows of them: {"features": (F, L), "index", "start_s", "length_s"}.
 
     Args:
         annotations: the videos, in their order.
@@ -155,10 +156,14 @@ class FeatureDataset(Dataset):
         rescale: how a sequence of another length becomes L positions.
         in_memory: read everything now; later batches are slices of one array.
         strides: of features that lie a fixed number of frames apart; None: they divide what ``time_base`` says.
+        windows: cut videos into these; None: each video as a whole (without times).
+        seed: training on windows: they shift by up to half their distance, by random numbers of (seed, epoch, window), and of
+            those without a segment only a share is taken. None: all windows, where they lie.
 
     Attributes:
         covered_s: of each video, the seconds that its positions divide.
         first_s: and the second at which they begin.
+        items: the number of a video and the start of a window, for each sample.
 
     Raises:
         DataError: a video has no features.
@@ -174,6 +179,8 @@ class FeatureDataset(Dataset):
         time_base: TimeBase = "duration",
         in_memory: bool = False,
         strides: FeatureStrides | None = None,
+        windows: TimeWindows | None = None,
+        seed: int | None = None,
     ):
         missing = [name for name in annotations.videos if name not in store]
         if missing:
@@ -183,7 +190,7 @@ class FeatureDataset(Dataset):
             )
         self.annotations, self.store = annotations, store
         self.names = list(annotations.videos)
-        self.temporal_dim, self.rescale = temporal_dim, rescale
+        self.temporal_dim, self.rescale, self.windows, self.seed = temporal_dim, rescale, windows, seed
         self.segments = [v.fractions(time_base) for v in annotations.videos.values()]
         self.covered_s = [v.covered_s(time_base) for v in annotations.videos.values()]
         self.first_s = [0.0] * len(self.names)
@@ -191,13 +198,40 @@ class FeatureDataset(Dataset):
             for i, (name, video) in enumerate(annotations.videos.items()):
                 self.first_s[i], self.covered_s[i] = strides.video_span(store.count(name), video)
                 self.segments[i] = (video.segments - self.first_s[i]) / self.covered_s[i]
-        self.memory: Sequence[torch.Tensor] | None = None
-        if in_memory:
-            rows = [self._load(i) for i in range(len(self))]
+        self.items: list[tuple[int, float]] = [(i, 0.0) for i in range(len(self.names))]
+        if windows is not None:
+            self.items = self._window_items(windows)
+        self.memory: Sequence[Any] | None = None
+        if in_memory and windows is not None:
+            self.memory = [store.read(name) for name in self.names]
+        elif in_memory:
+            rows = [self._load(i) for i in range(len(self.names))]
             self.memory = rows if temporal_dim is None else torch.stack(rows)  # type: ignore[assignment]
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.items)
+
+    def _window_items(self, windows: TimeWindows) -> list[tuple[int, float]]:
+        items = [(i, float(start)) for i, s in enumerate(self.covered_s) for start in windows.starts(s)]
+        if self.seed is None:
+            return items
+        filled = [self.known(i, start, None)[1].size > 0 for i, start in items]
+        empty = np.flatnonzero(~np.array(filled))
+        wanted = int(min(len(empty), np.ceil(windows.background * sum(filled)) if any(filled) else len(empty)))
+        chosen = set(empty[np.linspace(0, len(empty) - 1, wanted).round().astype(int)].tolist()) if wanted else set()
+        return [item for number, item in enumerate(items) if filled[number] or number in chosen]
+
+    def known(
+        self, index: int, start_s: float, length_s: float | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Segments of a sample as shares of it, and which of the video's they are."""
+        if self.windows is None:
+            return self.segments[index], np.arange(len(self.segments[index]))
+        return self.windows.inside(self.segments[index] * self.covered_s[index], start_s, length_s)
+
+    def shard(self, rank: int, world: int) -> list[int]:
+        """Samples of every ``world``-th video from ``rank`` on: those of a video stay together, in their order."""
+        return [number for number, (index, _) in enumerate(self.items) if index % world == rank]
 
     def _load(self, index: int) -> torch.Tensor:
         name = self.names[index]
@@ -215,8 +249,18 @@ class FeatureDataset(Dataset):
         return torch.from_numpy(np.ascontiguousarray(values.T))
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        index = key[1] if isinstance(key, tuple) else key
-        return {"features": self.memory[index] if self.memory is not None else self._load(index), "index": index}
+        epoch, number = key if isinstance(key, tuple) else (0, key)
+        index, start = self.items[number]
+        if self.windows is None:
+            return {"features": self.memory[index] if self.memory is not None else self._load(index), "index": index}
+        covered, length = self.covered_s[index], self.windows.length_s
+        if self.seed is not None and covered > length:
+            shift = np.random.default_rng((self.seed, epoch, number)).uniform(-0.5, 0.5) * self.windows.stride_s
+            start = float(np.clip(start + shift, 0, covered - length))
+        values = self.memory[index] if self.memory is not None else self.store.read(self.names[index])
+        rows, start, length = cut_window(values, covered, start, length, self.temporal_dim)
+        features = torch.from_numpy(np.ascontiguousarray(rows.T))
+        return {"features": features, "index": index, "start_s": start, "length_s": length}
 
 
 def _find_files(folder: Path, format: Format) -> dict[str, Path]:

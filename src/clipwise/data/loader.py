@@ -143,7 +143,7 @@ def make_loader(
     dataset: Dataset,
     *,
     batch_sampler: Sampler | None = None,
-    sampler: Sampler | None = None,
+    sampler: Sampler | list[int] | None = None,
     batch_size: int = 1,
     num_workers: int = 2,
     pin_memory: bool = False,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +19,17 @@ from torch import nn
 from clipwise.data.feature_dataset import FeatureDataset, FeatureStore, find_data, in_folder
 from clipwise.data.feature_times import FeatureStrides
 from clipwise.data.formats.annotations import AnnotationSet, class_names, read_annotations
-from clipwise.data.loader import EpochSampler, ShardSampler, make_loader, prefetch
+from clipwise.data.loader import EpochSampler, make_loader, prefetch
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import autocast, make_accelerator, world
 from clipwise.engine.log import RunLog
 from clipwise.engine.task import InputPlan, Task
 from clipwise.errors import CheckpointError, DataError
 from clipwise.io.progress import Progress, silent
-from clipwise.models.localizer_rules import LabeledVideo, localizer_rules
+from clipwise.models.localizer_rules import LabeledVideo, keep_settled, localizer_rules, settled_args
 from clipwise.models.registry import build_model, model_args, model_place
 from clipwise.recipe import LocalizationRecipe, apply_overrides, load_recipe, make_recipe
-from clipwise.tasks.average_recall import AverageRecall, average_recall_at_avg_proposals
-from clipwise.tasks.detection_metrics import ACTIVITYNET_TIOU, detection_map
-from clipwise.tasks.detections import ResultWriter
-
-
-@dataclass
-class LocalizationResult:
-    """Proposals of a list of videos.
-
-    Attributes:
-        proposals: video -> (n, 3) start and end in seconds, score; best first.
-        ground_truth: video -> [{"segment", "label"}].
-        recall: AR@AN, None where no video has an action.
-        labels: video -> (n,) names of their classes, where the network gives any.
-        mean_ap: mAP over the overlaps of the recipe (``val.tious``), as a share; None without classes.
-    """
-
-    proposals: dict[str, np.ndarray]
-    ground_truth: dict[str, list[dict[str, Any]]]
-    recall: AverageRecall | None = None
-    labels: dict[str, list[str]] | None = None
-    mean_ap: float | None = None
-
-    def figures(self) -> dict[str, float]:
-        """AR@1, @5, @10, @100 as shares, and AUC in percent; mAP as a share."""
-        found = {} if self.mean_ap is None else {"mAP": self.mean_ap}
-        if self.recall is not None:
-            found |= {("auc" if k == "AUC" else k): v for k, v in self.recall.summary().items()}
-        return found
-
-    def save(self, path: str | Path) -> None:
-        """Write a result file in ActivityNet's form."""
-        with ResultWriter(path) as file:
-            for video, rows in self.proposals.items():
-                file.add(video, rows[:, :2], rows[:, 2], self.labels[video] if self.labels else None)
+from clipwise.tasks.localization_result import LocalizationResult, measure
 
 
 class LocalizationTask(Task):
@@ -73,6 +39,8 @@ class LocalizationTask(Task):
         model: the network, on the CPU until the loop places it.
         sampler, loader: order and batches of the training videos.
         val_videos: the validation set, or None.
+        times: of the training videos, for the passport.
+        longest_s: length of the longest of them, None if unknown.
         main_metric: the figure by which the best checkpoint is chosen.
     """
 
@@ -80,7 +48,7 @@ class LocalizationTask(Task):
     def plan(cls, recipe: Any, num_classes: int | None = None) -> InputPlan:
         """Features of one video."""
         rules = localizer_rules(recipe.model, model_args(recipe, num_classes), recipe)
-        length = rules.padded_length(recipe.temporal_dim)
+        length = rules.padded_length(64 if recipe.temporal_dim == "auto" else recipe.temporal_dim)
         return InputPlan((rules.channels, length), (rules.channels, length), num_classes=num_classes)
 
     def __init__(
@@ -103,6 +71,7 @@ class LocalizationTask(Task):
         """
         self.device, self.log = accelerator.device, log
         self.failed: dict[str, str] = {}
+        self.longest_s: float | None = None
         place = find_data(data or recipe.train_data, recipe.features, recipe.annotations)
         self.store = FeatureStore(place.features, recipe.input.format)
         everything = self._read(place.annotations, recipe, place.folder)
@@ -111,10 +80,12 @@ class LocalizationTask(Task):
         if recipe.feat_dim == "auto":
             recipe = recipe.model_copy(update={"feat_dim": self.store.find_feat_dim()})
             log.say(f"feat_dim {recipe.feat_dim}, as the features in {self.store.source} have it.")
-        self.recipe, self.classes = (
-            recipe,
-            class_names({everything.source: everything, val_file.source: val_file}.values()),
-        )
+        self.recipe, self.source = recipe, str(place.annotations)
+        self.classes = class_names({everything.source: everything, val_file.source: val_file}.values())
+        if training:
+            self.train_videos = self._usable(_subset(everything, recipe.input.train_subset))
+            self.times = self._training_times()
+            recipe = self.recipe = self._settled(recipe)
         # first: it knows which arguments are wrong
         self.model: Any = build_model(recipe, len(self.classes) or None)
         self.rules = localizer_rules(recipe.model, self._model_args(), recipe)
@@ -126,12 +97,11 @@ class LocalizationTask(Task):
             self.val_videos = self._usable(_subset(val_file, recipe.val.subset), training=False)
         else:
             log.say(f"{place.annotations} has no subset {recipe.val.subset!r}: nothing to validate on.")
-        self.source = str(place.annotations)
         self.val_set = self._dataset(self.val_videos) if self.val_videos else None
         if not training:
             return
-        self.train_videos = self._usable(_subset(everything, recipe.input.train_subset))
-        self.train_set = self._dataset(self.train_videos)
+        self.longest_s = self.times["video_s"][2]
+        self.train_set = self._dataset(self.train_videos, training=True)
         self.sampler = EpochSampler(
             len(self.train_set),
             recipe.batch_size,
@@ -161,6 +131,35 @@ class LocalizationTask(Task):
 
         return with_durations(found, FormatOptions(videos=VideoFinder(given.videos or folder)), self.store.duration_s)
 
+    def _training_times(self) -> dict[str, Any]:
+        """Lengths of the videos (smallest, median, largest), and how far features lie apart (of up to 16 videos)."""
+        base, videos = self.recipe.input.time_base, list(self.train_videos.videos.values())
+        some = [
+            videos[i]
+            for i in np.unique(np.linspace(0, len(videos) - 1, 16).astype(int))
+            if videos[i].name in self.store
+        ]
+        steps = [video.covered_s(base) / len(self.store.read(video.name)) for video in some] or [1.0]
+        lengths = np.quantile([video.covered_s(base) for video in videos], (0, 0.5, 1))
+        return {"video_s": lengths.round(4).tolist(), "feature_step_s": round(float(np.median(steps)), 6)}
+
+    def _settled(self, recipe: LocalizationRecipe) -> LocalizationRecipe:
+        """The recipe with windows and positions that suit the training videos, where it leaves them open."""
+        if "auto" in (recipe.window_s, recipe.temporal_dim):
+            from clipwise.tasks.window_choice import TrainingTimes, choose_window
+
+            base, videos = recipe.input.time_base, self.train_videos.videos.values()
+            fractions, lengths = [v.fractions(base) for v in videos], [v.covered_s(base) for v in videos]
+            times = TrainingTimes.of(fractions, lengths, self.times["feature_step_s"])
+            fixed = None if recipe.temporal_dim == "auto" else recipe.temporal_dim
+            choice = choose_window(times, fixed, recipe.windows.overlap)
+            known: dict[str, Any] = {"temporal_dim": choice.positions}
+            if recipe.window_s == "auto":  # other rules than linear are for whole videos
+                known["window_s"] = choice.length_s if recipe.input.rescale == "linear" else None
+            self.log.say(f"{choice.why[0].upper()}{choice.why[1:]} Set window_s and temporal_dim to choose otherwise.")
+            recipe = recipe.model_copy(update=known)
+        return recipe.model_copy(update={"model_args": settled_args(recipe)})
+
     def _model_args(self) -> dict[str, Any]:
         return model_args(self.recipe, len(self.classes) or None)
 
@@ -181,7 +180,7 @@ class LocalizationTask(Task):
             raise DataError(f"no video of {videos.source} has features in {self.store.source}.")
         return videos
 
-    def _dataset(self, videos: AnnotationSet) -> FeatureDataset:
+    def _dataset(self, videos: AnnotationSet, training: bool = False) -> FeatureDataset:
         recipe = self.recipe
         return FeatureDataset(
             videos,
@@ -191,6 +190,8 @@ class LocalizationTask(Task):
             time_base=recipe.input.time_base,
             in_memory=recipe.input.in_memory,
             strides=FeatureStrides.of(recipe.input),
+            windows=self.rules.windows,
+            seed=recipe.seed if training else None,
         )
 
     def loss(
@@ -216,18 +217,21 @@ class LocalizationTask(Task):
     def _videos(self, batch: dict[str, Any], dataset: FeatureDataset, annotated: bool = True) -> list[LabeledVideo]:
         """What is known about a batch's videos."""
         known = []
-        number = {name: i for i, name in enumerate(self.classes)}
-        for features, index in zip(batch["features"], map(int, batch["index"])):
+        class_number = {name: i for i, name in enumerate(self.classes)}
+        for number, (features, index) in enumerate(zip(batch["features"], map(int, batch["index"]))):
+            start, length = (batch[key][number] for key in ("start_s", "length_s")) if dataset.windows else (0.0, None)
             video = dataset.annotations.videos[dataset.names[index]]
             truth: dict[str, Any] = {}
             if annotated:
-                strange = [label for label in video.labels if label not in number] if self.rules.labeled else []
+                strange = [label for label in video.labels if label not in class_number] if self.rules.labeled else []
                 if strange:
                     raise DataError(f"video {video.name!r} has class {strange[0]!r}, which the network does not know.")
-                truth = {"labels": np.array([number.get(label, -1) for label in video.labels], np.int64)}
-                truth["segments"] = dataset.segments[index]
-            truth |= {"first_s": dataset.first_s[index], "duration_s": video.duration_s}
-            known.append(LabeledVideo(features.shape[1], dataset.covered_s[index], **truth))
+                segments, which = dataset.known(index, start, length)
+                truth = {"labels": np.array([class_number.get(video.labels[i], -1) for i in which], np.int64)}
+                truth["segments"] = segments
+            if length is None:  # a window's times count from its own start
+                truth |= {"first_s": dataset.first_s[index], "duration_s": video.duration_s}
+            known.append(LabeledVideo(features.shape[1], length or dataset.covered_s[index], **truth))
         return known
 
     def audit(self, short_check: bool) -> None:
@@ -256,13 +260,14 @@ class LocalizationTask(Task):
         rank, processes = world()
         loader = make_loader(
             self.val_set,
-            sampler=ShardSampler(len(self.val_set), rank, processes),
+            sampler=self.val_set.shard(rank, processes),
             batch_size=recipe.val.batch_size or recipe.batch_size,
             num_workers=0 if recipe.input.in_memory else recipe.num_workers,
         )
         generator = torch.Generator(self.device).manual_seed(recipe.seed)
         proposals: dict[str, np.ndarray] = {}
         labels: dict[str, list[str]] = {}
+        collector = self.rules.collector(self.longest_s)
         total, count = 0.0, 0
         for batch in prefetch(loader, self.device):
             with autocast(self.device, recipe.amp):
@@ -272,7 +277,13 @@ class LocalizationTask(Task):
             total += float(terms["loss"]) * len(index)
             count += len(index)
             found = self.rules.decode(outputs, self._videos(batch, self.val_set, annotated=False))
-            for name, one in zip([self.val_set.names[i] for i in index], found):
+            for i, start, window in zip(index, batch.get("start_s", [0.0] * len(index)), found):
+                one = collector.add(
+                    self.val_set.names[i], start, window, self.val_set.covered_s[i], self.val_set.first_s[i]
+                )
+                if one is None:  # more windows of this video are to come
+                    continue
+                name = self.val_set.names[i]
                 proposals[name] = np.column_stack([one.segments_s, one.scores])
                 if one.labels is not None:
                     labels[name] = [self.classes[i] for i in one.labels]
@@ -289,6 +300,20 @@ class LocalizationTask(Task):
         )
         return {**result.figures(), "loss": total / count}, result
 
+    def unlike(self, trained_on: dict[str, Any]) -> tuple[str, ...]:
+        """What to say of validation videos that are far outside of what a network was trained on."""
+        from clipwise.tasks.window_choice import describe_unlike
+
+        assert self.val_set is not None
+        length_s = self.rules.windows.length_s if self.rules.windows else None
+        found = {}
+        for index in np.unique(np.linspace(0, len(self.val_set.names) - 1, 64).astype(int)).tolist():
+            name, seconds = self.val_set.names[index], self.val_set.covered_s[index]
+            positions = len(self.store.read(name))
+            found[name] = describe_unlike(trained_on, length_s, self.rules.length, seconds, positions)
+        named = {name: note for name, note in found.items() if note}
+        return tuple(f"{len(named)} of {len(found)} videos, the first {n}: {x}" for n, x in list(named.items())[:1])
+
     def passport(self) -> Passport:
         """The checkpoint's description, without position and metrics."""
         sets = [self.train_videos] + ([self.val_videos] if self.val_videos else [])
@@ -302,6 +327,7 @@ class LocalizationTask(Task):
                 "samples": len(self.train_videos),
                 "fingerprint": self.train_videos.fingerprint(),
                 "features": self.store.recipe() or {"source": str(self.store.source)},
+                "times": self.times,
             },
         )
 
@@ -334,7 +360,7 @@ def evaluate_proposals(
     model, passport = loaded or load_model_and_passport(checkpoint, accelerator.device)
     keys = [*overrides, f"amp={amp}", "optim.loss_scale=null"]
     if recipe:
-        plan = load_recipe(recipe, keys)
+        plan = keep_settled(load_recipe(recipe, keys), passport.recipe)
     else:
         plan = make_recipe(apply_overrides(passport.recipe, keys), source=str(checkpoint))
     if plan.task != "localization":
@@ -344,6 +370,7 @@ def evaluate_proposals(
     if data is None and not (plan.train_data or (plan.annotations and plan.features)) and "train" in passport.data:
         data = str(Path(passport.data["train"]).parent)
     task = LocalizationTask(plan, accelerator, RunLog(None, quiet=True), data=data, training=False)
+    task.longest_s = passport.data.get("times", {}).get("video_s", [None])[-1]
     task.model, task.rules = model, localizer_rules(passport.model, passport.model_args, plan)
     task.classes = passport.classes or task.classes if task.rules.labeled else task.classes
     task.rules.prepare(model)
@@ -357,26 +384,8 @@ def evaluate_proposals(
         done += 1
         progress(done, -(-len(task.val_videos or ()) // accelerator.num_processes), "")
 
-    return task.validate(task.model, advance)[1]
-
-
-def measure(
-    found: dict[str, np.ndarray],
-    ground_truth: dict[str, list[dict[str, Any]]],
-    labels: dict[str, list[str]] | None = None,
-    tious: Sequence[float] | None = None,
-) -> LocalizationResult:
-    """AR@AN of what was found, and mAP where it has classes (over ``tious``); without any action there is nothing to measure."""
-    recall, mean_ap = None, None
-    if any(ground_truth.values()):
-        recall = average_recall_at_avg_proposals(ground_truth, found)
-        if labels is not None:
-            named = {
-                video: [{"segment": r[:2], "score": r[2], "label": n} for r, n in zip(rows.tolist(), labels[video])]
-                for video, rows in found.items()
-            }
-            mean_ap = detection_map(ground_truth, named, np.array(tious) if tious else ACTIVITYNET_TIOU).mean
-    return LocalizationResult(found, ground_truth, recall, labels, mean_ap)
+    result = task.validate(task.model, advance)[1]
+    return replace(result, notes=task.unlike(passport.data.get("times") or {}))
 
 
 def _subset(videos: AnnotationSet, name: str) -> AnnotationSet:

@@ -107,8 +107,10 @@ def train(
         start = None
         if resume:
             from clipwise.engine.init_resume import check_resume, find_resume, restore
+            from clipwise.models.localizer_rules import keep_settled
 
             start = find_resume(resume, folder, log)
+            recipe = keep_settled(recipe, start.passport.recipe) if start else recipe
         seed_everything(recipe.seed, recipe.deterministic)
         choose_kernels(accelerator.device, tf32=recipe.tf32, deterministic=recipe.deterministic)
         if accelerator.device.type == "cuda" and recipe.amp == "no":

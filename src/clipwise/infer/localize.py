@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clipwise.data.feature_times import FeatureStrides
+from clipwise.data.feature_windows import cut_window
 from clipwise.data.formats.feature_formats import SUFFIXES, check_features, read_feature_file
 from clipwise.data.rescale import rescale_features
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
@@ -34,9 +36,11 @@ from clipwise.models import contract
 from clipwise.models.localizer_rules import LabeledVideo, localizer_rules, recipe_of
 from clipwise.models.registry import model_task
 from clipwise.tasks.detections import VideoClassScores, name_proposals
+from clipwise.tasks.window_choice import describe_unlike
 from clipwise.video.decode import VideoReader
 
 Naming = Literal["span", "video"]
+_SEGMENTS, _NAMED = 20, 40
 
 
 class Localizer:
@@ -47,10 +51,10 @@ class Localizer:
         recognizer: checkpoint that made its features. If not given, the one that the checkpoint remembers is used.
         labeler: checkpoint that names the segments; the feature recognizer if not given. False leaves them unnamed.
         naming: "span": the labeler looks at each proposal; "video": at the whole video, once.
-        max_segments: most segments of the answer.
+        max_segments: most segments of the answer; 20 for each length of the longest training video if not given.
         min_score: weakest segment of the answer, as a share of the best one's score.
         max_overlap: largest IoU between two segments of the answer.
-        max_named: proposals of a video that are named.
+        max_named: proposals of a video that are named; 40 for each such length if not given.
         classes_per_segment: classes that each proposal becomes a detection of (OpenTAD takes 2 for ActivityNet).
         batch_size: windows or spans that go through a network at once.
         loaded: what ``bmn`` holds, if it was opened elsewhere (exported files).
@@ -66,10 +70,10 @@ class Localizer:
         *,
         labeler: str | Path | Literal[False] | None = None,
         naming: Naming = "span",
-        max_segments: int = 20,
+        max_segments: int | None = None,
         min_score: float = 0.2,
         max_overlap: float = 0.4,
-        max_named: int = 40,
+        max_named: int | None = None,
         classes_per_segment: int = 1,
         device: str | None = None,
         amp: str = "no",
@@ -85,7 +89,7 @@ class Localizer:
             ("max_named", max_named, 1, math.inf),
             ("classes_per_segment", classes_per_segment, 1, math.inf),
         ):
-            if not least <= value <= most:
+            if value is not None and not least <= value <= most:
                 limits = f"at least {least}" if most == math.inf else f"from {least} to {most}"
                 raise ClipwiseError(f"{option} was {value}; it must be {limits}.")
         self.path, self.device, self.amp = Path(bmn), pick_device(device), amp
@@ -103,6 +107,8 @@ class Localizer:
         self._recognizer, self._labeler, self.naming = recognizer, labeler, naming
         self.max_segments, self.min_score, self.max_overlap = max_segments, min_score, max_overlap
         self.max_named, self.classes_per_segment, self.batch_size = max_named, classes_per_segment, batch_size
+        self.trained_on: dict[str, Any] = self.passport.data.get("times") or {}
+        self.longest_s: float | None = self.trained_on.get("video_s", [None])[-1]
         self._extractor: FeatureExtractor | None = None
         self._namer: SegmentClassifier | None = None
 
@@ -230,7 +236,7 @@ class Localizer:
         namer = self.namer
         if namer is None:
             return self._finish(found, [])
-        spans = found.proposals[: self.max_named]
+        spans = found.proposals[: self._count(self.max_named, _NAMED, found.duration_s)]
         if self.naming == "video":
             probs = np.repeat(namer(reader, np.array([[0.0, reader.duration_s]])), len(spans), axis=0)
         else:
@@ -267,10 +273,57 @@ class Localizer:
     def find(
         self, features: NDArray, duration_s: float, source: str = "features", fps: float | None = None
     ) -> Localization:
-        """Unnamed proposals from a sequence of features (n, F) of any length; ``fps`` where the recipe counts in frames."""
+        """Unnamed proposals from a sequence of features (n, F) of any length, in windows if the network was trained on such.
+
+        Args:
+            fps: of the video, where the recipe counts in frames.
+        """
         strides = FeatureStrides.of(self.recipe.input)
         first, covered = strides.span(len(features), fps, source) if strides else (0.0, duration_s)
-        length = self.rules.length
+        collector, found = self.rules.collector(self.longest_s), None
+        curves: list[tuple[NDArray, NDArray]] = []
+        for some in self._batches(features, covered, source):
+            x, starts, lengths = zip(*some)
+            inputs = self.rules.inputs(torch.stack(x) if self.rules.length else list(x))
+            with autocast(self.device, self.amp):
+                outputs = self.model(inputs.to(self.device))
+            # a window's times count from its own start
+            whole: dict[str, Any] = {} if self.rules.windows else {"first_s": first, "duration_s": duration_s}
+            videos = [LabeledVideo(i.shape[1], s, **whole) for i, s in zip(x, lengths)]
+            for row, one in enumerate(self.rules.decode(outputs, videos)):
+                found = collector.add(source, starts[row], one, covered, first)
+                both = self.rules.curves(outputs, row)
+                if both is not None:
+                    curves.append(tuple(c.float().cpu().numpy() for c in both))  # type: ignore[arg-type]
+        assert found is not None
+        none = np.zeros(0, np.float32)
+        start, end = curves[0] if curves else (none, none)
+        if curves and self.rules.windows is not None:
+            start, end = self.rules.windows.joined(np.stack(curves), covered)
+        detections = []
+        if found.labels is not None:
+            names = self.passport.classes or []
+            each = zip(found.segments_s.tolist(), found.scores.tolist(), found.labels.tolist())
+            detections = [Segment(a, b, names[c] if names else str(c), s, c, s, 1.0) for (a, b), s, c in each]
+        length_s = self.rules.windows.length_s if self.rules.windows else None
+        note = describe_unlike(self.trained_on, length_s, self.rules.length, covered, len(features))
+        rows = np.column_stack([found.segments_s, found.scores])
+        return Localization(source, duration_s, [], detections, rows, start, end, note=note)
+
+    def _batches(
+        self, features: NDArray, duration_s: float, source: str
+    ) -> Iterator[list[tuple[torch.Tensor, float, float]]]:
+        """What the network looks at, a batch at a time: (F, L), start and length in seconds."""
+        windows, length = self.rules.windows, self.rules.length
+        if windows is not None:
+            starts = windows.starts(duration_s).tolist()
+            for at in range(0, len(starts), self.batch_size):
+                cut = (
+                    cut_window(features, duration_s, start, windows.length_s, length)
+                    for start in starts[at : at + self.batch_size]
+                )
+                yield [(torch.from_numpy(np.ascontiguousarray(rows.T)), a, b) for rows, a, b in cut]
+            return
         if length and len(features) != length:
             if self.recipe.input.rescale == "none":
                 raise DataError(
@@ -279,19 +332,14 @@ class Localizer:
             features = rescale_features(
                 features, length, self.recipe.input.rescale, seconds_per_position=duration_s / len(features)
             )
-        x = torch.from_numpy(np.ascontiguousarray(features.T, dtype=np.float32))
-        with autocast(self.device, self.amp):
-            outputs = self.model(self.rules.inputs(x[None]).to(self.device))
-        (found,) = self.rules.decode(outputs, [LabeledVideo(x.shape[1], covered, first_s=first, duration_s=duration_s)])
-        start, end = (x.float().cpu().numpy() for x in self.rules.curves(outputs) or (torch.empty(0), torch.empty(0)))
-        detections = []
-        if found.labels is not None:
-            names = self.passport.classes or []
-            rows = zip(found.segments_s.tolist(), found.scores.tolist(), found.labels.tolist())
-            detections = [Segment(a, b, names[c] if names else str(c), s, c, s, 1.0) for (a, b), s, c in rows]
-        return Localization(
-            source, duration_s, [], detections, np.column_stack([found.segments_s, found.scores]), start, end
-        )
+        yield [(torch.from_numpy(np.ascontiguousarray(features.T, dtype=np.float32)), 0.0, duration_s)]
+
+    def _count(self, given: int | None, usual: int, duration_s: float) -> int:
+        """Of a video in windows, which may be any length, more than of one that goes in as a whole."""
+        windows = self.rules.windows
+        if given is not None or windows is None:
+            return given or usual
+        return int(usual * max(1.0, duration_s / max(windows.length_s, self.longest_s or 0.0)))
 
     def _detections(self, spans: NDArray, probs: NDArray, classes: list[str] | None) -> list[Segment]:
         best = np.argsort(-probs, axis=1, kind="stable")[:, : self.classes_per_segment]
@@ -330,7 +378,8 @@ class Localizer:
     def _finish(self, found: Localization, detections: list[Segment]) -> Localization:
         if not detections:
             detections = [Segment(a, b, "action", s, proposal_score=s) for a, b, s in found.proposals.tolist()]
-        chosen = choose_segments(detections, self.max_segments, self.min_score, self.max_overlap)
+        count = self._count(self.max_segments, _SEGMENTS, found.duration_s)
+        chosen = choose_segments(detections, count, self.min_score, self.max_overlap)
         return replace(found, segments=chosen, detections=detections)
 
 

@@ -196,6 +196,8 @@ class Localization:
     end: NDArray[np.float32] = field(repr=False)
     damage: str | None = None
     """What is wrong with the video, whose readable part was looked at."""
+    note: str | None = None
+    """Why the video is far outside of what the network was trained on."""
 
     @property
     def times_s(self) -> NDArray[np.floating]:
@@ -216,6 +218,8 @@ class Localization:
         }
         if self.damage:
             facts["damage"] = self.damage
+        if self.note:
+            facts["note"] = self.note
         if curves:
             facts["proposals"] = np.round(self.proposals, 5).tolist()
             facts["curves"] = {

@@ -41,7 +41,7 @@ class BMN(nn.Module):
         feat_dim: F, channels of the features; any number. One that the groups of the first convolution do not divide
             gets channels of zeros (# differs: the references stop).
         temporal_dim: L, positions that a video is rescaled to.
-        max_duration: D, longest proposal in positions; L if not given.
+        max_duration: D, longest proposal in positions, or (below 1) as a share of L; L if not given.
         hidden_dim: channels of base and TEM.
         matching_dim: channels that enter the boundary-matching layer: 256 in JJBOY's code and MMAction2, 128 in
             the authors' own code (Paddle) and OpenTAD.
@@ -63,7 +63,7 @@ class BMN(nn.Module):
         self,
         feat_dim: int = 400,
         temporal_dim: int = 100,
-        max_duration: int | None = None,
+        max_duration: float | None = None,
         hidden_dim: int = 256,
         matching_dim: int = 256,
         map_dim: int = 128,
@@ -86,7 +86,7 @@ class BMN(nn.Module):
                 f"in {GROUPS} groups"
             )
         self.feat_dim, self.temporal_dim = feat_dim, temporal_dim
-        self.max_duration = temporal_dim if max_duration is None else max_duration
+        self.max_duration = longest_proposal(max_duration, temporal_dim)
         self.sampling, self.layout = sampling, layout
         self.base = Base(feat_dim, hidden_dim)
         self.start = BoundaryCurve(hidden_dim)
@@ -139,6 +139,13 @@ class BMN(nn.Module):
     def stages(self) -> list[Stage]:
         """The base, then the two curves and the map side by side."""
         return [Stage("base", (self.base,)), Stage("head", (self.start, self.end, self.proposal))]
+
+
+def longest_proposal(max_duration: float | None, temporal_dim: int) -> int:
+    """D of a BMN's setting, see :class:`BMN`."""
+    if max_duration is None:
+        return temporal_dim
+    return max(1, round(max_duration * temporal_dim)) if max_duration < 1 else int(max_duration)
 
 
 class Base(nn.Module):
@@ -220,8 +227,14 @@ class BMNRules(LocalizerRules):
         super().__init__(given.arguments, recipe)
         args = self.settings
         self.length: int = args["temporal_dim"]
-        self.max_duration: int = self.length if args["max_duration"] is None else args["max_duration"]
+        self.max_duration = longest_proposal(args["max_duration"], self.length)
         self.layout: Layout = args["layout"]
+
+    @classmethod
+    def settled(cls, model_args: dict[str, Any], positions: int) -> dict[str, Any]:
+        if not model_args.get("max_duration"):
+            return model_args
+        return {**model_args, "max_duration": longest_proposal(model_args["max_duration"], positions)}
 
     def prepare(self, model: Any) -> None:
         if isinstance(model, BMN):  # neither loss nor proposals look at proposals past the end of the video
@@ -262,15 +275,16 @@ class BMNRules(LocalizerRules):
             alpha=nms.alpha,
             low_threshold=nms.low,
             high_threshold=nms.high,
+            voting=nms.voting,
         )
         return [FoundSegments(one + video.first_s, scores) for video, (one, scores) in zip(videos, found)]
 
-    def curves(self, outputs: Any) -> tuple[Tensor, Tensor]:
-        return outputs[1][0], outputs[2][0]
+    def curves(self, outputs: Any, row: int = 0) -> tuple[Tensor, Tensor]:
+        return outputs[1][row], outputs[2][row]
 
 
 @register_model(task="localization", rules=BMNRules)
-def bmn(feat_dim: int = 400, temporal_dim: int = 100, max_duration: int | None = None, **model_args) -> BMN:
+def bmn(feat_dim: int = 400, temporal_dim: int = 100, max_duration: float | None = None, **model_args) -> BMN:
     """BMN with MMAction2's sampling and map; ``sampling="jjboy", layout="start_end"`` for JJBOY's network."""
     return BMN(feat_dim, temporal_dim, max_duration, **model_args)
 

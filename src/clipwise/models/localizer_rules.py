@@ -19,9 +19,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clipwise.data.feature_windows import TimeWindows
 from clipwise.errors import RecipeError
 from clipwise.models.registry import MODELS, model_class
 from clipwise.recipe import Recipe, make_recipe
+from clipwise.tasks.window_merge import merge_windows
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,49 @@ class FoundSegments:
     labels: NDArray[np.int64] | None = None
 
 
+class WindowCollector:
+    """Gathers what was found in the windows of videos.
+
+    Args:
+        windows: how videos are cut; None: a video is one sample, and nothing is merged.
+        unit_s, most: so many segments are kept of a video of this length or less, and in proportion of longer ones.
+        rule: options of :func:`clipwise.tasks.window_merge.merge_windows`.
+    """
+
+    def __init__(self, windows: TimeWindows | None, unit_s: float, most: int, **rule: Any):
+        self.windows, self.unit_s, self.most, self.rule = windows, unit_s, most, rule
+        self._open: dict[str, list[tuple[float, FoundSegments]]] = {}
+
+    def add(
+        self, video: str, start_s: float, found: FoundSegments, covered_s: float, first_s: float = 0.0
+    ) -> FoundSegments | None:
+        """Take a window; returns what was found in the video when this is its last one. Windows come by their start.
+
+        Args:
+            start_s: of the window.
+            found: in seconds from there.
+            covered_s, first_s: of the video's features: their seconds, and the second of the video at which they begin.
+        """
+        if self.windows is None:
+            return found
+        self._open.setdefault(video, []).append((start_s, found))
+        if len(self._open[video]) < len(self.windows.starts(covered_s)):
+            return None
+        starts, windows = zip(*self._open.pop(video))
+        labels = None if windows[0].labels is None else [w.labels for w in windows]
+        merged = merge_windows(
+            [w.segments_s for w in windows],
+            [w.scores for w in windows],
+            labels,
+            starts,
+            self.windows.length_s,
+            covered_s,
+            most=int(self.most * max(1.0, covered_s / self.unit_s)),
+            **self.rule,
+        )
+        return FoundSegments(merged.segments_s + first_s, merged.scores, merged.labels)
+
+
 class LocalizerRules:
     """Rules of a localizer; ``loss`` and ``decode`` are each one's own.
 
@@ -71,6 +116,7 @@ class LocalizerRules:
         feat_dim: F.
         length: L if the network takes one length only (videos are rescaled to it), else None (videos are padded).
         masked: forward gets F + 1 channels, the last of which is 1 where a video has features and 0 in the padding.
+        windows: how long videos are cut, None if each goes in as a whole.
         labeled: ``decode`` gives classes, so that mAP is the measure; else proposals are measured by AR@AN and AUC.
         output_names: of the tensors that forward gives, for exported files.
     """
@@ -83,6 +129,15 @@ class LocalizerRules:
         self.settings, self.recipe = dict(settings), recipe
         self.feat_dim = int(settings["feat_dim"])
         self.length: int | None = None
+        self.windows: TimeWindows | None = None
+        length_s = getattr(recipe, "window_s", None)
+        if length_s is not None and length_s != "auto":  # auto: until the training data have been read
+            self.windows = TimeWindows(float(length_s), **recipe.windows.model_dump())  # type: ignore[union-attr]
+
+    @classmethod
+    def settled(cls, model_args: dict[str, Any], positions: int) -> dict[str, Any]:
+        """The recipe's ``model_args`` once the number of positions is known."""
+        return model_args
 
     @property
     def channels(self) -> int:
@@ -128,9 +183,42 @@ class LocalizerRules:
         """What was found in each video; ``videos`` have no annotations here."""
         raise NotImplementedError
 
-    def curves(self, outputs: Any) -> tuple[Tensor, Tensor] | None:
-        """(L,) start and end curves of the first video, for pictures; None if there are none."""
+    def collector(self, longest_s: float | None = None) -> WindowCollector:
+        """What makes one list of a video's windows.
+
+        Args:
+            longest_s: length of the longest training video: ``nms.max_proposals`` are kept for a video of this length, more of
+                longer ones. Of a window's length if not given.
+        """
+        nms = self.recipe.nms  # type: ignore[union-attr]
+        low = {} if nms.low is None else {"low": nms.low}
+        unit = max(longest_s or 0.0, self.windows.length_s if self.windows else 0.0)
+        return WindowCollector(self.windows, unit, nms.max_proposals, alpha=nms.alpha, high=nms.high, **low)
+
+    def curves(self, outputs: Any, row: int = 0) -> tuple[Tensor, Tensor] | None:
+        """(L,) start and end curves of one video of the batch, for pictures; None if there are none."""
         return None
+
+
+def _kind(name: str) -> type[LocalizerRules]:
+    kind = MODELS.find(name).options.get("rules") or getattr(model_class(name), "rules", None)
+    if kind is None:
+        raise RecipeError(
+            f"model {name!r} has no rules for training and decoding. Register it with "
+            '@register_model(task="localization", rules=MyRules); see docs/en/models.md.'
+        )
+    return kind
+
+
+def settled_args(recipe: Any) -> dict[str, Any]:
+    """``model_args`` of a recipe whose number of positions is known."""
+    return _kind(recipe.model).settled(recipe.model_args, recipe.temporal_dim)
+
+
+def keep_settled(recipe: Any, before: Mapping[str, Any]) -> Any:
+    """A recipe whose "auto" keys are those that another run found, of whose recipe ``before`` holds the values."""
+    known = {k: before.get(k) for k in ("window_s", "temporal_dim") if getattr(recipe, k, None) == "auto"}
+    return recipe.model_copy(update=known) if known else recipe
 
 
 def localizer_rules(name: str, settings: Mapping[str, Any], recipe: Recipe) -> LocalizerRules:
@@ -139,13 +227,7 @@ def localizer_rules(name: str, settings: Mapping[str, Any], recipe: Recipe) -> L
     Raises:
         RecipeError: the model has none.
     """
-    kind = MODELS.find(name).options.get("rules") or getattr(model_class(name), "rules", None)
-    if kind is None:
-        raise RecipeError(
-            f"model {name!r} has no rules for training and decoding. Register it with "
-            '@register_model(task="localization", rules=MyRules); see docs/en/models.md.'
-        )
-    return kind(settings, recipe)
+    return _kind(name)(settings, recipe)
 
 
 def recipe_of(name: str, settings: Mapping[str, Any], values: Mapping[str, Any], source: str = "recipe") -> Recipe:

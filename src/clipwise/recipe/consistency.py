@@ -68,6 +68,10 @@ def consistent_localization(recipe: LocalizationRecipe) -> LocalizationRecipe:
         raise ValueError("optim.layer_decay is for recognizers, whose bodies have stages")
     if recipe.input.time_base == "strides" and recipe.input.stride is None:
         raise ValueError("input.time_base: strides needs input.stride, the frames from one feature to the next")
+    if isinstance(recipe.window_s, float) and recipe.input.rescale not in ("linear", "none"):
+        raise ValueError(
+            f"input.rescale is {recipe.input.rescale}, which is for whole videos; with window_s it must be linear"
+        )
     layout = recipe.model_args.get("layout", "duration_start")
     if layout == "start_end" and recipe.model_args.get("max_duration", recipe.temporal_dim) != recipe.temporal_dim:
         raise ValueError("model_args.layout start_end needs max_duration equal to temporal_dim")

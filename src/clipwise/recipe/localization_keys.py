@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from clipwise.recipe.consistency import consistent_localization
 from clipwise.recipe.keys import Count, Fraction, NonNegative, Only, Positive, RunRecipe, Strict, Validation
@@ -120,8 +120,8 @@ class Nms(Strict):
     """Segments whose score falls below it leave."""
     class_wise: Annotated[bool, _POINT_MODELS] = True
     """Segments of different classes do not touch each other."""
-    voting: Annotated[Fraction | None, _POINT_MODELS] = None
-    """Each kept segment becomes the weighted mean of the candidates with at least this IoU; without `class_wise` only."""
+    voting: Annotated[Fraction | None, Only("model", "actionformer", "tridet", "bmn")] = None
+    """Each kept segment becomes the weighted mean of the candidates (BMN: of all cells) with at least this IoU; without `class_wise` only."""
     voting_weights: Annotated[Literal["score_iou", "score"], _POINT_MODELS] = "score_iou"
     """Weights of the vote: score times IoU (ActionFormer), or the score (TriDet)."""
     low: Fraction | None = None
@@ -130,6 +130,17 @@ class Nms(Strict):
     """Overlap threshold for neighbors of proposals as long as the video."""
     max_proposals: Count = 100
     """Proposals kept for a video."""
+
+
+class Windows(Strict):
+    """How `window_s` cuts long videos."""
+
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of a window that the next one sees as well."""
+    min_inside: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """Smallest share of a segment that must lie in a window for it to be learned there."""
+    background: NonNegative = 0.5
+    """Most windows without a segment in training, as a share of those with one."""
 
 
 class LocalizationRecipe(RunRecipe):
@@ -145,10 +156,13 @@ class LocalizationRecipe(RunRecipe):
     """Annotation file or folder (docs/en/annotations.md lists the formats); found in the data folder if not given."""
     feat_dim: Count | Literal["auto"] = 400
     """Channels of a feature position; auto: those of the features."""
-    temporal_dim: Count = 100
-    """Positions of a video after rescaling."""
+    temporal_dim: Count | Literal["auto"] = 100
+    """Positions of a video after rescaling, or of a window; auto: from the training data."""
+    window_s: Positive | Literal["auto"] | None = None
+    """Seconds of the overlapping windows into which videos are cut; auto: from the training data; none: each video as a whole."""
     input: FeatureInput = FeatureInput()
     val: LocalizationValidation = LocalizationValidation()
+    windows: Annotated[Windows, Only("window_s")] = Windows()
     nms: Nms = Nms()
     bmn: Annotated[Bmn, Only("model", "bmn")] = Bmn()
     points: Annotated[Points, _POINT_MODELS] = Points()

@@ -95,7 +95,7 @@ def nms(
     index = order[place]
     found = boxes[index]
     if voting is not None and len(index):
-        found = _vote(found, classes[index], boxes, values, classes, voting, voting_weights)
+        found = vote(found, classes[index], boxes, values, classes, voting, voting_weights)
     return Kept(index, found.astype(np.float64), kept.astype(np.float64))
 
 
@@ -147,14 +147,14 @@ def _greedy(
     return place[:count], kept[:count]
 
 
-def _vote(
+def vote(
     kept: NDArray[np.float32],
     kept_classes: NDArray,
     boxes: NDArray[np.float32],
     scores: NDArray[np.float32],
     classes: NDArray,
     threshold: float,
-    weights: Voting,
+    weights: Voting = "score_iou",
 ) -> NDArray[np.float32]:
     """Kept segments (k, 2) -> means of the candidates that overlap them; a few dozen at a time, for thousands of candidates."""
     length = boxes[:, 1] - boxes[:, 0]

@@ -72,6 +72,7 @@ def generate_proposals(
     alpha: float = 0.4,
     low_threshold: float | None = None,
     high_threshold: float = 0.9,
+    voting: float | None = None,
 ) -> Proposals:
     """Pick candidates, fuse their scores, and thin them out with soft-NMS.
 
@@ -85,6 +86,8 @@ def generate_proposals(
         convention: see the module's table.
         layout: order of the map's axes, as in the model.
         alpha, low_threshold, high_threshold: see :func:`soft_nms`; the low threshold is the convention's by default.
+        voting: each proposal becomes the mean of all cells with at least this IoU, weighted by score and IoU. Neighboring cells
+            have their say in where it starts and ends, and times are no longer multiples of a position.
 
     Raises:
         ClipwiseError: shapes that do not fit, NaN scores, an unknown convention or layout.
@@ -112,6 +115,8 @@ def generate_proposals(
     low = _LOW_THRESHOLD[convention] if low_threshold is None else low_threshold
     options = SoftNMS(top_k, alpha, low, high_threshold, "mmaction2" if convention == "mmaction2" else "jjboy")
     found = _soft_nms_by_rank(scores, first, last + 1, length, options)
+    if voting is not None:
+        found = _voted(found, conf, start, end, layout, voting)
     if durations is None:
         return found
     return Proposals(found.segments * durations[:, None, None], found.scores, found.count)
@@ -167,18 +172,34 @@ def _candidate_scores(
         first, last = row.expand(-1, length), column.expand(length, -1)
     else:
         first, last = column.expand(len(row), -1), column + row
-    read_behind = convention != "paddle"
+    read_behind = convention not in ("paddle", "all")
     cell = ((first <= last) & (last + read_behind < length)).flatten().nonzero().squeeze(1)
     first, last = first.flatten()[cell], last.flatten()[cell]
     kind = conf.flatten(2)[:, :, cell]
     # the order of the factors is the references', down to the last bit
     scores = start[:, first] * end[:, last + read_behind] * kind[:, 1] * kind[:, 0]
-    if convention != "jjboy":
+    if convention not in ("jjboy", "all"):
         inner_only = convention == "mmaction2"
         candidate = _boundaries(start, 0, inner_only)[:, first]
         candidate &= _boundaries(end, length - 1, inner_only)[:, last + read_behind]
         scores = scores.masked_fill(~candidate, -torch.inf)
     return scores, first, last
+
+
+def _voted(found: Proposals, conf: Tensor, start: Tensor, end: Tensor, layout: str, threshold: float) -> Proposals:
+    """Proposals whose times are means over all cells, candidates or not."""
+    from clipwise.tasks.nms import vote
+
+    scores, first, last = _candidate_scores(conf, start, end, "all", layout)
+    cells = (torch.stack([first, last + 1], 1).cpu().numpy() / start.shape[1]).astype(np.float32)
+    one_class = np.zeros(len(cells), np.int64)
+    segments = found.segments.copy()
+    for row, n in zip(range(len(found)), found.count):
+        values = scores[row].float().cpu().numpy()
+        segments[row, :n] = vote(
+            found.segments[row, :n].astype(np.float32), one_class[:n], cells, values, one_class, threshold
+        )
+    return Proposals(segments, found.scores, found.count)
 
 
 def _boundaries(curve: Tensor, always: int, inner_only: bool) -> Tensor:

@@ -1,0 +1,140 @@
+"""Which windows suit a training set, and which inputs do not suit a network.
+
+A proposal network of L positions that looks D positions far finds segments from a few positions up to D. Squeezed into L
+positions as a whole, a video with many short segments has them at one or two positions each. So the window follows from the
+segments: its half holds (nearly) the longest, a position is no finer than the features, and the shortest still have a few.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEAST_POSITIONS, MOST_POSITIONS = 64, 128
+_LONG, _SHORT = 0.98, 0.1  # quantiles of the segments' lengths that count as the longest and the shortest
+_POSITIONS_OF_SHORT = 4
+_WHOLE_IS_FINER = 1.5  # videos stay whole where that gives their segments so many times the positions of a window
+_FAR = 2.0  # an input so many times the longest of training, or its share of the shortest, is another kind of video
+
+
+@dataclass(frozen=True)
+class TrainingTimes:
+    """Times of a training set, in seconds.
+
+    Attributes:
+        videos: (V,) lengths of the videos.
+        segments: (G,) lengths of the annotated segments.
+        shares: (G,) the same as shares of their videos.
+        step: median spacing of the features' positions.
+    """
+
+    videos: NDArray[np.float64]
+    segments: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    step: float
+
+    @classmethod
+    def of(cls, fractions: Sequence[NDArray], videos_s: Sequence[float], step: float) -> TrainingTimes:
+        """
+        Args:
+            fractions: for each video (G, 2) its segments as shares of it.
+            videos_s: for each video its length.
+            step: see the class.
+        """
+        lengths = [np.asarray(f, dtype=np.float64).reshape(-1, 2) @ [-1.0, 1.0] for f in fractions]
+        shares = np.concatenate([*lengths, np.zeros(0)])
+        seconds = np.concatenate([*(x * s for x, s in zip(lengths, videos_s)), np.zeros(0)])
+        return cls(np.asarray(videos_s, dtype=np.float64), seconds, shares, step)
+
+
+@dataclass(frozen=True)
+class WindowChoice:
+    """What was chosen.
+
+    Attributes:
+        length_s: of a window; None: each video as a whole.
+        positions: L.
+        why: a sentence for the log.
+    """
+
+    length_s: float | None
+    positions: int
+    why: str
+
+
+def choose_window(times: TrainingTimes, positions: int | None, overlap: float = 0.5) -> WindowChoice:
+    """Windows for a training set.
+
+    Args:
+        positions: L; None: also chosen.
+        overlap: of two windows; a segment of at most this share of a window lies whole in one of them.
+    """
+    longest = float(times.videos.max())
+    if not len(times.segments):
+        return WindowChoice(
+            longest, positions or LEAST_POSITIONS, f"no segments; windows of {longest:.4g} s, the longest video."
+        )
+    long, short = np.quantile(times.segments, (_LONG, _SHORT))
+    wanted = long / max(overlap, 0.25)
+    # a multiple of the features' own spacing: positions then need no interpolation, or an even one
+    most = positions or MOST_POSITIONS
+    spacing = times.step * max(1, math.ceil(wanted / most / times.step - 1e-6))
+    if positions is None:
+        spacing = max(spacing, times.step * (short / _POSITIONS_OF_SHORT // times.step))
+        count = int(np.clip(8 * math.ceil(wanted / spacing / 8 - 1e-6), LEAST_POSITIONS, MOST_POSITIONS))
+    else:
+        count = positions
+    length = count * spacing
+    if length > 0.75 * longest:
+        length = longest
+        if positions is None:
+            count = int(np.clip(round(longest / times.step), LEAST_POSITIONS, MOST_POSITIONS))
+    share = float(np.median(times.shares))
+    said = f"the median segment is {100 * share:.3g} % of its video = {share * count:.2g} of {count} positions"
+    in_window = float(np.median(times.segments)) / length * count
+    if share * count > _WHOLE_IS_FINER * in_window:
+        return WindowChoice(None, count, f"{said}: each video goes in as a whole (in a window {in_window:.2g}).")
+    return WindowChoice(
+        float(f"{length:.6g}"), count, f"{said}; windows of {length:.4g} s are used ({in_window:.2g} positions)."
+    )
+
+
+def describe_unlike(
+    trained_on: Mapping[str, Any], window_s: float | None, length: int | None, duration_s: float, positions: int
+) -> str | None:
+    """Why an input is far outside of what a network was trained on, as a sentence; None if it is not.
+
+    Args:
+        trained_on: the passport's "times": ``video_s``, the shortest, median and longest training video, and ``feature_step_s``;
+            empty for checkpoints of 0.1.
+        window_s: None if videos go in as a whole.
+        length: L of a network with a fixed number of positions.
+        duration_s, positions: of the input and its features.
+    """
+    step, wanted = duration_s / positions, trained_on.get("feature_step_s")
+    if wanted and not wanted / _FAR <= step <= wanted * _FAR and (window_s is not None or length is None):
+        return (
+            f"its features are {step:.3g} s apart, the network was trained on {wanted:.3g} s: what is found means little. "
+            "Extract them as those of the training were."
+        )
+    if window_s is not None or length is None:
+        return None
+    advice = "Train with window_s=auto for videos of any length, or cut the video."
+    if "video_s" in trained_on:
+        low, _, high = trained_on["video_s"]
+        if duration_s > _FAR * high or duration_s < low / _FAR:
+            return (
+                f"it has {duration_s:.4g} s, the network was trained on whole videos of {low:.4g} to {high:.4g} s "
+                f"(each as {length} positions): what is found means little. {advice}"
+            )
+    elif positions > 8 * length:
+        return (
+            f"its {positions} positions are squeezed into the network's {length}; unless it was trained on such "
+            f"long videos, what is found means little. {advice}"
+        )
+    return None

@@ -1,0 +1,128 @@
+"""Localizers on videos longer than those of the training: what is found in a joined file is what is found in its parts."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from clipwise.cli import main
+from clipwise.engine.checkpoint import read_checkpoint, read_passport
+from clipwise.engine.localization import evaluate_proposals
+from clipwise.engine.train import train
+from clipwise.infer.localize import Localizer
+from clipwise.recipe import load_recipe
+from clipwise.tasks.detection_metrics import detection_map
+
+SMALL = [
+    "model_args={max_duration: 0.5, hidden_dim: 16, matching_dim: 8, map_dim: 8, num_samples: 8}",
+    "temporal_dim=40",
+    "batch_size=4",
+    "lr=0.01",
+    "num_workers=0",
+]
+
+
+def sentence(number):
+    """4 s of 40 positions, two actions of 0.6 to 1.2 s each, and when they are."""
+    rng = np.random.default_rng(number)
+    rows = rng.normal(size=(40, 6)).astype(np.float32) * 0.2
+    actions = []
+    for low in (2, 21):
+        start, length = low + int(rng.integers(0, 6)), int(rng.integers(6, 13))
+        rows[start : start + length, :3] += 2
+        actions.append([start / 10, (start + length) / 10])
+    return rows, actions
+
+
+@pytest.fixture(scope="module")
+def sentences(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sentences")
+    (folder / "features").mkdir()
+    database = {}
+    for number in range(34):
+        rows, actions = sentence(number)
+        np.save(folder / "features" / f"s{number}.npy", rows)
+        subset = "training" if number < 24 else "validation"
+        entries = [{"segment": a, "label": "word"} for a in actions]
+        database[f"s{number}"] = {"duration": 4.0, "subset": subset, "annotations": entries}
+    (folder / "annotations.json").write_text(json.dumps({"database": database}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(sentences, tmp_path_factory):
+    recipe = load_recipe("bmn_tiny", [*SMALL, "epochs=12", "val.every=12"])
+    return train(recipe, data=str(sentences), work_dir=tmp_path_factory.mktemp("run"), quiet=True)
+
+
+def mean_ap(localizer, files):
+    """mAP at 0.3 and 0.5 over files, each of the given sentences joined."""
+    truth, found = {}, {}
+    for name, numbers in files.items():
+        parts = [sentence(n) for n in numbers]
+        one = localizer.find(np.concatenate([rows for rows, _ in parts]), 4.0 * len(parts))
+        found[name] = [{"segment": [a, b], "score": s, "label": "word"} for a, b, s in one.proposals.tolist()]
+        spans = [(a + 4 * k, b + 4 * k) for k, (_, actions) in enumerate(parts) for a, b in actions]
+        truth[name] = [{"segment": list(span), "label": "word"} for span in spans]
+    return detection_map(truth, found, [0.3, 0.5]).per_tiou
+
+
+def test_a_joined_file_scores_as_its_parts(run, tmp_path):
+    localizer = Localizer(run.last, device="cpu")
+    held_out = range(24, 34)
+    parts = mean_ap(localizer, {str(n): [n] for n in held_out})
+    assert parts.min() > 0.8
+    assert mean_ap(localizer, {"joined": held_out}).min() > parts.min() - 0.03
+    rows = np.concatenate([sentence(n)[0] for n in held_out])
+    found = localizer(rows, duration_s=40.0)
+    assert found.note is None
+    assert len(found.start) == 400  # a curve over the whole file
+    # a file that begins in the middle of a sentence: no window lies as those of the training did
+    late = localizer.find(rows[17:], 40.0 - 1.7).proposals
+    shifted = [[a - 1.7, b - 1.7] for k, n in enumerate(held_out) for a, b in np.array(sentence(n)[1]) + 4 * k][2:]
+    truth = {"late": [{"segment": s, "label": "word"} for s in shifted]}
+    found = {"late": [{"segment": [a, b], "score": s, "label": "word"} for a, b, s in late.tolist()]}
+    assert detection_map(truth, found, [0.3, 0.5]).per_tiou.min() > parts.min() - 0.1
+
+
+def test_the_passport_tells_the_windows_and_the_times(run, sentences):
+    passport = read_passport(run.last)
+    assert passport.recipe["window_s"] == 4.0  # two actions fit twice; the videos are no longer
+    assert passport.data["times"] == {"video_s": [4.0, 4.0, 4.0], "feature_step_s": 0.1}
+    assert passport.model_args["max_duration"] == 20
+    result = evaluate_proposals(run.last, data=str(sentences), device="cpu")
+    assert result.figures()["auc"] == pytest.approx(run.metrics["auc"])
+    assert max(len(rows) for rows in result.proposals.values()) <= 100
+
+
+def test_a_network_of_whole_videos_says_that_a_file_is_too_long(sentences, tmp_path, capsys):
+    recipe = load_recipe("bmn_tiny", [*SMALL, "epochs=1", "window_s=null"])
+    run = train(recipe, data=str(sentences), work_dir=tmp_path / "run", quiet=True)
+    np.save(tmp_path / "joined.npy", np.concatenate([sentence(n)[0] for n in range(10)]))
+    words = ["localize", str(run.last), str(tmp_path / "joined.npy"), "--duration", "40", "--device", "cpu"]
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert "it has 40 s, the network was trained on whole videos of 4 to 4 s (each as 40 positions)" in said
+    assert "window_s=auto" in said
+    assert Localizer(run.last, device="cpu")(sentences / "features" / "s1.npy", duration_s=4.0).note is None
+
+
+def test_windows_resume_to_the_same_weights(sentences, tmp_path):
+    """Windows shift at random; a run that stopped in mid-epoch ends with the weights of one that did not. The user's window wins."""
+    recipe = load_recipe("bmn_tiny", [*SMALL, "epochs=2", "window_s=2.5", "windows.background=0.2"])
+    whole = train(recipe, data=str(sentences), work_dir=tmp_path / "whole", quiet=True)
+    train(recipe, data=str(sentences), work_dir=tmp_path / "parts", quiet=True, max_steps=5)
+    parts = train(recipe, data=str(sentences), work_dir=tmp_path / "parts", quiet=True, resume=True)
+    assert read_passport(parts.last).recipe["window_s"] == 2.5
+    one, other = (read_checkpoint(r.last)[0] for r in (whole, parts))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_training_says_why(sentences, tmp_path, capsys):
+    words = ["train", "bmn_tiny", "--data", str(sentences), "--work-dir", str(tmp_path), *SMALL, "epochs=1"]
+    assert main([*words, "--max-steps", "1"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "of its video" in said
+    assert "windows of 4 s are used" in said
+    assert "Set window_s and temporal_dim" in said

@@ -1,0 +1,150 @@
+"""Windows of a fixed time over features: where they lie, what they learn, how what they find is joined. Numbers by hand."""
+
+import numpy as np
+import pytest
+
+from clipwise.data.feature_windows import TimeWindows, cut_window
+from clipwise.tasks.window_choice import TrainingTimes, choose_window, describe_unlike
+from clipwise.tasks.window_merge import merge_windows
+
+
+def test_windows_cover_the_video_and_the_last_ends_with_it():
+    windows = TimeWindows(4.0, overlap=0.5)
+    assert windows.starts(3.0).tolist() == [0]
+    assert windows.starts(4.0).tolist() == [0]
+    assert windows.starts(10.0).tolist() == [0, 2, 4, 6]
+    assert windows.starts(9.0).tolist() == [0, 2, 4, 5]
+    assert TimeWindows(4.0, overlap=0.25).starts(11.0).tolist() == [0, 3, 6, 7]
+    assert len(TimeWindows(10.0).starts(3 * 3600)) == 2159  # (10800 - 10) / 5 + 1
+
+
+def test_a_window_learns_what_lies_in_it_by_three_quarters():
+    windows = TimeWindows(10.0, min_inside=0.75)
+    segments = np.array([[12, 16], [8, 12], [9, 13], [17, 21], [16, 24], [30, 31], [10, 20]], float)
+    shares, which = windows.inside(segments, 10.0)
+    # [8, 12]: 2 of 4 s inside; [9, 13]: 3 of 4; [17, 21]: 3 of 4; [16, 24]: 4 of 8
+    assert which.tolist() == [0, 2, 3, 6]
+    np.testing.assert_allclose(shares, [[0.2, 0.6], [0, 0.3], [0.7, 1], [0, 1]])
+    assert windows.inside(np.zeros((0, 2)), 0.0)[1].size == 0
+
+
+def test_features_of_a_window():
+    values = np.arange(10, dtype=np.float32)[:, None]  # half a second each
+    rows, start, length = cut_window(values, 5.0, 1.0, 2.0, 4)  # as fine as the features: they themselves
+    assert (rows[:, 0].tolist(), start, length) == ([2, 3, 4, 5], 1.0, 2.0)
+    rows, *_ = cut_window(values, 5.0, 4.0, 2.0, 4)  # beyond the end: zeros
+    assert rows[:, 0].tolist() == [8, 9, 0, 0]
+    rows, *_ = cut_window(values, 5.0, 1.0, 2.0, 2)  # twice as coarse: means over pairs, of the interpolation
+    np.testing.assert_allclose(rows[:, 0], [2.5, 4.5])
+    rows, *_ = cut_window(values, 5.0, 1.0, 2.0, 8)  # twice as fine: a quarter on either side of 2, 3, 4, 5
+    np.testing.assert_allclose(rows[:, 0], [1.75, 2.25, 2.75, 3.25, 3.75, 4.25, 4.75, 5.25])
+    rows, start, length = cut_window(values, 5.0, 1.3, 2.0, None)  # own positions: whole ones
+    assert (rows[:, 0].tolist(), start, length) == ([3, 4, 5, 6], 1.5, 2.0)
+    rows, start, length = cut_window(values, 5.0, 0.0, 8.0, None)
+    assert (len(rows), start, length) == (10, 0.0, 5.0)
+
+
+def test_cutting_does_not_depend_on_the_rest_of_the_video():
+    values = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
+    whole, *_ = cut_window(values, 500.0, 200.0, 31.0, 17)
+    part, *_ = cut_window(values[190:240], 50.0, 10.0, 31.0, 17)
+    np.testing.assert_allclose(whole, part, atol=1e-6)
+
+
+def test_segments_of_windows_become_one_list():
+    """Windows at 0, 5, 10 s of 10 s, a video of 20 s: segments with middles before 7.5, before 12.5, and after that count."""
+    segments = [
+        np.array([[1.0, 3.0], [7.0, 9.0], [9.0, 10.0]]),  # middles 2, 8, 9.5: the first stays
+        np.array([[2.0, 4.2], [4.0, 5.0]]),  # 7–9.2 and 9–10
+        np.array([[9.0, 11.0], [0.0, 2.0]]),  # 19–21, cut to 20; 10–12 belongs to the window before
+    ]
+    scores = [np.array([0.9, 0.8, 0.7]), np.array([0.6, 0.5]), np.array([0.4, 0.3])]
+    found = merge_windows(segments, scores, None, [0, 5, 10], 10.0, 20.0)
+    np.testing.assert_allclose(found.segments_s, [[1, 3], [7, 9.2], [9, 10], [19, 20]])
+    np.testing.assert_allclose(found.scores, [0.9, 0.6, 0.5, 0.4])
+    assert found.labels is None
+    assert len(merge_windows(segments, scores, None, [0, 5, 10], 10.0, 20.0, most=2).scores) == 2
+
+
+def test_the_same_segment_in_two_windows_is_weakened_once():
+    """6.4–8.4 (middle 7.4, of the first) and 6.6–8.6 (middle 7.6, of the second): IoU 1.8 / 2.2."""
+    segments = [np.array([[6.4, 8.4], [6.0, 8.4]]), np.array([[1.6, 3.6]])]
+    scores = [np.array([0.9, 0.85]), np.array([0.8])]
+    found = merge_windows(segments, scores, None, [0, 5], 10.0, 15.0, alpha=0.4, low=0.5, high=0.9)
+    iou = 1.8 / 2.2
+    weakened = 0.8 * np.exp(-(iou**2) / 0.4)  # by the first only: 6–8.4 overlaps it by 1.8 / 2.6 = 0.69 ...
+    weakened *= np.exp(-((1.8 / 2.6) ** 2) / 0.4)  # ... which is above 0.5 + 0.4 · 0.24 as well
+    np.testing.assert_allclose(found.scores, [0.9, 0.85, weakened])  # within a window nothing changes
+    labels = [np.array([0, 0]), np.array([1])]
+    found = merge_windows(segments, scores, labels, [0, 5], 10.0, 15.0)
+    assert found.scores.tolist() == [0.9, 0.85, 0.8]  # classes do not touch each other
+    assert found.labels.tolist() == [0, 0, 1]
+
+
+def test_merging_equals_the_loop_over_all_pairs():
+    rng = np.random.default_rng(0)
+    starts = np.arange(0, 45, 5.0)
+    segments = [np.sort(rng.uniform(0, 10, (30, 2)), axis=1) for _ in starts]
+    scores = [np.sort(rng.uniform(size=30))[::-1] for _ in starts]
+    found = merge_windows(segments, scores, None, starts, 10.0, 48.0, low=0.3)
+    rows = []
+    for n, start in enumerate(starts):
+        for (a, b), s in zip(segments[n] + start, scores[n]):
+            if abs((a + b) / 2 - (start + 5)) == min(abs((a + b) / 2 - (t + 5)) for t in starts):
+                rows += [[a, min(b, 48.0), s, n]] * int(a < 48)
+    wanted = []
+    while rows:
+        best = max(rows, key=lambda r: r[2])
+        rows.remove(best)
+        wanted.append(best[:3])
+        for r in rows:
+            inter = max(0.0, min(r[1], best[1]) - max(r[0], best[0]))
+            iou = inter / (r[1] - r[0] + best[1] - best[0] - inter)
+            if r[3] != best[3] and iou > 0.3 + 0.6 * (best[1] - best[0]) / 10:
+                r[2] *= np.exp(-(iou**2) / 0.4)
+    np.testing.assert_allclose(np.column_stack([found.segments_s, found.scores]), wanted)
+
+
+def times(videos, segments, step):
+    """Each video with segments of the given lengths."""
+    return TrainingTimes.of([np.array([[0, x] for x in segments]) / v for v in videos], videos, step)
+
+
+def test_short_segments_in_long_videos_get_windows():
+    """20 actions of 10 s in 400 s, features a second apart: 20 s hold them twice, 64 positions are as fine as the features."""
+    choice = choose_window(times([400.0, 300.0], [10.0] * 20, 1.0), 64)
+    assert choice.length_s == 64
+    assert "2.92 % of its video = 1.9 of 64 positions; windows of 64 s are used (10 positions)" in choice.why
+    # actions of 60 s beside: 120 s hold them twice; two seconds a position, a multiple of the features' own
+    assert choose_window(times([900.0], [10.0] * 10 + [60.0] * 3, 1.0), 64).length_s == 128
+    free = choose_window(times([900.0], [4.0] * 10 + [60.0] * 3, 1.0), None)
+    assert (free.positions, free.length_s) == (120, 120)  # 4 s are 4 positions of the features
+
+
+def test_short_videos_are_one_window_of_their_length():
+    choice = choose_window(times([3.0, 3.0, 2.8], [0.2, 0.4], 0.04), None)
+    assert (choice.length_s, choice.positions) == (3.0, 75)
+
+
+def test_segments_that_grow_with_their_videos_need_whole_ones():
+    fractions = [np.array([[0.2, 0.7]])] * 5
+    grown = TrainingTimes.of(fractions, [10.0, 15.0, 20.0, 30.0, 240.0], 0.5)
+    choice = choose_window(grown, 64)
+    assert choice.length_s is None
+    assert "each video goes in as a whole" in choice.why
+
+
+def test_what_is_far_outside_of_training_is_said():
+    facts = {"video_s": [2.9, 2.95, 3.0], "feature_step_s": 0.04}
+    assert "30 s, the network was trained on whole videos of 2.9 to 3 s" in describe_unlike(facts, None, 64, 30.0, 750)
+    assert describe_unlike(facts, None, 64, 5.0, 125) is None
+    assert describe_unlike(facts, 3.0, 64, 30.0, 750) is None  # windows
+    assert "0.5 s apart, the network was trained on 0.04 s" in describe_unlike(facts, 3.0, 64, 30.0, 60)
+    assert "750 positions are squeezed" in describe_unlike({}, None, 75, 30.0, 750)  # of 0.1
+    assert describe_unlike({}, None, 100, 200.0, 400) is None
+    assert describe_unlike({}, None, None, 3000.0, 75000) is None
+
+
+@pytest.mark.parametrize("length", [None, 64])
+def test_equal_positions_are_no_warning(length):
+    assert describe_unlike({"video_s": [3, 3, 3], "feature_step_s": 0.04}, None, length, 3.0, 75) is None
