@@ -322,7 +322,7 @@ def test_label_studio_annotators_choices_and_nested_labels(tmp_path):
 
 def test_a_label_beyond_all_numbers_is_refused(tmp_path):
     path = write(tmp_path / "list.txt", "a.mp4 0\nb.mp4 999999999999\n")
-    with pytest.raises(DataError, match="line 2: the label 999999999999 is larger than any number of classes"):
+    with pytest.raises(DataError, match="line 2: the label 999999999999 is too large; classes are counted from 0"):
         read_list(path)
 
 

@@ -99,10 +99,9 @@ class ClassIndex:
         if self._by_name:
             self._fail(line, f"the label {label} is a number, but the labels before are names")
         self._by_name = False
-        if label < 0:
-            self._fail(line, f"the label {label} is negative; classes are counted from 0")
-        if label >= 2**31:
-            self._fail(line, f"the label {label} is larger than any number of classes")
+        if not 0 <= label < 2**31:
+            size = "negative" if label < 0 else "too large"
+            self._fail(line, f"the label {label} is {size}; classes are counted from 0")
         if self.limit is not None and label >= self.limit:
             hint = ""
             if label == self.limit:

@@ -97,8 +97,8 @@ def read_list(
     )
 
 
-def reading_of(lists: Any, part: str) -> dict[str, Any]:
-    """Arguments of :func:`read_list` for the ``train`` or ``val`` part, of the keys ``lists`` of a recipe."""
+def reading(lists: Any, part: str) -> dict[str, Any]:
+    """Arguments of :func:`read_list` for a part, ``train`` or ``val``, of a recipe's ``lists``."""
     return {"subset": getattr(lists, f"{part}_subset"), "fps": lists.fps, "layer": lists.layer, "config": lists.config}
 
 

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from clipwise.data.dataset import ClipDataset, ClipSpec
-from clipwise.data.lists import VideoList, find_splits, read_list, reading_of, write_list
+from clipwise.data.lists import VideoList, find_splits, read_list, reading, write_list
 from clipwise.data.loader import EpochSampler, make_loader
 from clipwise.data.transforms import normalize_clips
 from clipwise.data.videolist import shared_videos
@@ -111,17 +111,16 @@ class RecognitionTask(Task):
             self.main_metric = "mean_average_precision"
         splits = find_splits(data) if data else None
         train_source = (splits and splits.train) or recipe.train_data
-        val_source = val_data or (splits and splits.val) or recipe.val_data
-        val_source = val_source or (train_source if recipe.lists.val_subset else None)
+        val_source = (
+            val_data or (splits and splits.val) or recipe.val_data or (recipe.lists.val_subset and train_source)
+        )
         if not train_source:
             raise DataError("no training data: give --data FOLDER or LIST, or train_data in the recipe.")
         options: dict[str, Any] = dict(
             format=recipe.lists.format, multi_label=recipe.multi_label, num_classes=recipe.num_classes
         )
         self.val_videos: VideoList | None = None
-        self.train_videos = read_list(
-            train_source, root=recipe.data_root, **options, **reading_of(recipe.lists, "train")
-        )
+        self.train_videos = read_list(train_source, root=recipe.data_root, **options, **reading(recipe.lists, "train"))
         if not recipe.lists.soft_labels:
             check_labels(self.train_videos, str(train_source))
         check_names(self.train_videos, recipe, str(train_source), log)
@@ -132,12 +131,12 @@ class RecognitionTask(Task):
             self.train_videos, self.val_videos = hold_out(self.train_videos)
             log.say(f"{data} has no validation part: {len(self.val_videos)} of its videos are held out for it.")
         elif val_source:
+            val_options = options | reading(recipe.lists, "val")
             self.val_videos = read_list(
                 val_source,
                 root=recipe.val.data_root or recipe.data_root,
                 classes=self.train_videos.classes,
-                **options,
-                **reading_of(recipe.lists, "val"),
+                **val_options,
             )
         if self.val_videos is not None:
             check_labels(self.val_videos, str(val_source))

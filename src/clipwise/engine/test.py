@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from clipwise.data.dataset import ClipDataset, ClipSpec
-from clipwise.data.lists import read_list, reading_of, test_part
+from clipwise.data.lists import read_list, reading, test_part
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import make_accelerator
@@ -89,7 +89,7 @@ def evaluate(
         classes=passport.classes,
         num_classes=num_classes,
         multi_label=protocol.multi_label,
-        **reading_of(protocol.lists, "val"),
+        **reading(protocol.lists, "val"),
     )
     check_classes(videos, num_classes, source)
     check_labels(videos, source)
