@@ -230,11 +230,8 @@ class ClipDataset(Dataset):
         return len(self.videos)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        """A sample: frames uint8 (V, T, H, W, C), label and index.
-
-        In evaluation also ``error``, empty unless the video can't be decoded, whose frames are None. In training with a pair as key
-        ``failed``, pairs of path and reason; with a plain index they are warnings.
-        """
+        """A sample: frames uint8 (V, T, H, W, C), label and index; in evaluation ``error``, empty unless it can't be decoded (frames are
+        None then); in training with a pair as key ``failed``, pairs of path and reason, which are warnings with a plain index."""
         if not isinstance(key, tuple):
             if self.spec.mode == "train":
                 drawn = self[self.epoch, key]

@@ -91,13 +91,9 @@ class VideoList:
 
     def to_pandas(self) -> Any:
         """A data frame with a row an entry: path, label and class name; needs the extra ``notebook``."""
-        from clipwise.io.tables import data_frame
+        from clipwise.io.tables import data_frame, list_rows
 
-        given = (self.label(i) for i in range(len(self)))
-        labels: list[Any] = [np.flatnonzero(y).tolist() if isinstance(y, np.ndarray) else y for y in given]
-        names = [self.classes[label] if self.classes and isinstance(label, int) else None for label in labels]
-        rows = [{"path": p, "label": y, "class": name} for p, y, name in zip(self.paths(), labels, names)]
-        return data_frame(rows, "VideoList.to_pandas()")
+        return data_frame(list_rows(self), "VideoList.to_pandas()")
 
     def entry(self, index: int) -> str:
         """The path as the list file has it."""

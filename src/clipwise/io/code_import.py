@@ -17,6 +17,9 @@ from typing import Any
 from clipwise.errors import RecipeError
 from clipwise.io.names import nearest_of
 
+OBJECT = "object:"
+"""Begins the place of a model that was handed to ``train`` as an object; nothing but its owner can give it again."""
+
 
 def find_elsewhere(registry: Any, name: str | Callable[..., Any], trusted: bool) -> Any:
     """The entry of a function, of a place, or of a name that a package announces.
@@ -41,8 +44,8 @@ def find_elsewhere(registry: Any, name: str | Callable[..., Any], trusted: bool)
             return _loaded(registry, place, point.name)
     if ":" not in name:
         raise RecipeError(f"there is no {registry.kind} {name!r}. {nearest_of(name, registry.names())}")
-    if name.startswith("object:"):
-        kind = name.removeprefix("object:")
+    if name.startswith(OBJECT):
+        kind = name.removeprefix(OBJECT)
         raise RecipeError(
             f"this {registry.kind} was handed to train as an object, a {kind}, which no file can bring back. Make it as before and hand it in "
             "again: clipwise.load(checkpoint, model=network), also load_model, evaluate and train."

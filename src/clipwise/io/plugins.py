@@ -19,9 +19,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-OBJECT = "object:"
-"""Begins the place of a model that was handed to ``train`` as an object; nothing but its owner can give it again."""
-
 _TRUSTED: ContextVar[bool] = ContextVar("trusted", default=False)
 
 

@@ -26,3 +26,15 @@ def data_frame(rows: Sequence[Mapping[str, Any]], purpose: str) -> Any:
     except ImportError as error:
         raise MissingExtraError("pandas", "notebook", purpose) from error
     return pandas.DataFrame(list(rows))
+
+
+def list_rows(videos: Any) -> list[dict[str, Any]]:
+    """Path, label (several in a multi-label list) and class name of each entry of a ``VideoList``."""
+    rows = []
+    for index, path in enumerate(videos.paths()):
+        label = videos.label(index)
+        if getattr(label, "ndim", 0):
+            label = [number for number, on in enumerate(label) if on]
+        name = videos.classes[label] if videos.classes and isinstance(label, int) else None
+        rows.append({"path": path, "label": label, "class": name})
+    return rows

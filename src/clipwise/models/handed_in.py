@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from clipwise.io.plugins import OBJECT, Entry
+from clipwise.io.code_import import OBJECT
+from clipwise.io.plugins import Entry
 from clipwise.models.registry import MODELS
 
 
