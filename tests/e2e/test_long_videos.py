@@ -126,3 +126,21 @@ def test_training_says_why(sentences, tmp_path, capsys):
     assert "of its video" in said
     assert "windows of 4 s are used" in said
     assert "Set window_s and temporal_dim" in said
+
+
+def test_check_names_faults_and_windows(sentences, tmp_path, capsys):
+    (tmp_path / "features").symlink_to(sentences / "features")
+    content = json.loads((sentences / "annotations.json").read_text())
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    assert main(["check", str(tmp_path), "--recipe", "bmn_tiny"]) == 0
+    said = capsys.readouterr().out
+    assert "training: 24 videos, 48 segments, 1 classes" in said
+    assert "video_s: 4 to 4, median 4" in said
+    assert "of its video" in said
+    content["database"]["s1"]["annotations"][0]["segment"] = [3.0, 9.0]
+    content["database"]["nowhere"] = content["database"]["s0"]
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    assert main(["check", str(tmp_path), "--recipe", "bmn_tiny", "--json"]) == 1
+    faults = {f["video"]: f["what"] for f in json.loads(capsys.readouterr().out)["faults"]}
+    assert "ends after the video, which has 4 s" in faults["s1"]
+    assert "no features in" in faults["nowhere"]
