@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from clipwise.errors import CheckpointError
-from clipwise.io.files import atomic_folder, atomic_path, growing_file
-from clipwise.io.leftovers import remove_stale
+from clipwise.io.files import atomic_path
+from clipwise.io.unfinished import atomic_folder, growing_file, remove_stale
 
 
 def break_off(path):
@@ -60,7 +60,7 @@ def test_a_growing_file_keeps_what_was_written_before_a_break(tmp_path):
 
 def test_only_what_dead_processes_left_is_removed(tmp_path):
     script = (
-        "import os, sys; from clipwise.io.files import atomic_path, atomic_folder\n"
+        "import os, sys; from clipwise.io.files import atomic_path\nfrom clipwise.io.unfinished import atomic_folder\n"
         "a = atomic_path(sys.argv[1] + '/a.bin'); a.__enter__().write_text('half')\n"
         "b = atomic_folder(sys.argv[1] + '/b'); (b.__enter__() / 'c').write_text('half')\n"
         "os.kill(os.getpid(), 9)"

@@ -12,10 +12,10 @@ from typing import Any
 
 from clipwise.cli.common import fail, load_any, print_json, print_table
 from clipwise.errors import DataError
-from clipwise.io.files import growing_file
 from clipwise.io.parse import parse_json
 from clipwise.io.progress import ProgressBar
 from clipwise.io.text import csv_cell
+from clipwise.io.unfinished import growing_file
 
 
 def run_on_cluster(args: argparse.Namespace, inputs: list[str]) -> int:

@@ -150,7 +150,7 @@ class Saver:
         for old in sorted(self.folder.glob("epoch_*.safetensors"))[: -self.keep] if self.keep else ():
             old.unlink(missing_ok=True)
         if before is None and any(path.name != ".lock" for path in self.folder.glob(".*")):
-            from clipwise.io.leftovers import remove_stale
+            from clipwise.io.unfinished import remove_stale
 
             remove_stale(self.folder, alone=True)
 

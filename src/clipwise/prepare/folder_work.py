@@ -13,9 +13,9 @@ from typing import Any
 from clipwise.data.videolist import VIDEO_SUFFIXES, is_video
 from clipwise.errors import DataError
 from clipwise.io.files import atomic_path
-from clipwise.io.leftovers import remove_stale
 from clipwise.io.parse import parse_json
 from clipwise.io.progress import Progress
+from clipwise.io.unfinished import remove_stale
 from clipwise.prepare.parallel import run_jobs
 
 SETTINGS_NAME = ".clipwise-prepare.json"

@@ -16,8 +16,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from clipwise.errors import DataError
-from clipwise.io.files import atomic_folder
 from clipwise.io.progress import Progress
+from clipwise.io.unfinished import atomic_folder
 from clipwise.prepare.folder_work import PrepareResult, claim_folder, even_size, find_videos, name_targets, run_files
 from clipwise.video.backends import RGB_TEMPLATE, TIMES_NAME, brace_template
 from clipwise.video.decode import PyAVReader

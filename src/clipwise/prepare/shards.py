@@ -21,9 +21,9 @@ from clipwise.data.formats.tar_shards import write_index
 from clipwise.data.lists import VideoList
 from clipwise.errors import DataError
 from clipwise.io.files import atomic_path
-from clipwise.io.leftovers import remove_stale
 from clipwise.io.parse import parse_json
 from clipwise.io.progress import Progress
+from clipwise.io.unfinished import remove_stale
 from clipwise.prepare.folder_work import PrepareResult
 from clipwise.prepare.parallel import run_jobs
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clipwise.errors import ClipwiseError, DataError
-from clipwise.io.files import growing_file
 from clipwise.io.parse import parse_json
+from clipwise.io.unfinished import growing_file
 
 ActivityNetResults = dict[str, list[dict[str, Any]]]
 

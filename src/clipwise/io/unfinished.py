@@ -1,16 +1,54 @@
-"""What killed processes leave of ``clipwise.io.files``: unfinished work, named after its writer."""
+"""Folders that are complete or not there, files that grow, and what killed processes leave of either.
+
+Unfinished folders have names as unfinished files have (``clipwise.io.files``); a growing file is ``NAME.part``, which holds what was
+finished before a break.
+"""
 
 import contextlib
 import os
 import re
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-from clipwise.io.files import HOST
+from clipwise.io.files import HOST, make_parent, temporary_beside, unwritable
 
 _OWNER = re.compile(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp(\.\w+)?$")
 _OLD_S = 24 * 3600.0  # after which another machine's temporary file counts as left behind
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new folder beside ``path`` that replaces it when the block ends well, and vanishes when it does not."""
+    path = Path(path)
+    temporary = temporary_beside(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def growing_file(path: str | os.PathLike[str], newline: str | None = None) -> Iterator[IO[str]]:
+    """A text file that grows as ``NAME.part`` and gets its name when the block ends well; after an error ``NAME.part`` stays."""
+    path = Path(path)
+    make_parent(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        file = open(part, "w", encoding="utf-8", newline=newline)  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise unwritable(path, error) from error
+    with file:
+        yield file
+    os.replace(part, path)
 
 
 def remove_stale(folder: str | os.PathLike[str], alone: bool = False) -> None:
