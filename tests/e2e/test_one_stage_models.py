@@ -111,3 +111,17 @@ def test_localizes_a_video_longer_than_any_training_sample(run, sequences):
     found = Localizer(folder / "last.safetensors", device="cpu")(rows, duration_s=150.0)
     for start in (10.0, 110.0):
         assert any(abs(s.start_s - start) < 1.5 and s.name == "jump" for s in found.segments)
+
+
+def test_starts_from_a_network_of_other_classes(run, sequences, tmp_path, capsys):
+    """Everything but the layers of the classes is taken over."""
+    name, folder = run
+    content = json.loads((sequences / "annotations.json").read_text())
+    for i, entry in enumerate(content["database"].values()):
+        entry["annotations"][0]["label"] = ("hop", "skip", "jump")[i % 3]
+    (tmp_path / "three.json").write_text(json.dumps(content))
+    start = folder / "last.safetensors"
+    more = [f"annotations={tmp_path / 'three.json'}", f"init={start}", "epochs=2", "val.every=2"]
+    assert main([*words(name, sequences, tmp_path / "run", *more), "--max-steps", "1"]) == 0
+    assert "re-initialized (2 → 3 classes)" in "".join(capsys.readouterr())
+    assert read_passport(tmp_path / "run" / "last.safetensors").model_args["num_classes"] == 3

@@ -125,3 +125,19 @@ def test_band_attention_is_dense_attention_within_the_band(length):
     got = band_attention(q, k, v, closed, 4)
     rows = valid[:, None, :, None].expand_as(got)
     torch.testing.assert_close(got[rows], expected[rows], atol=1e-13, rtol=0)
+
+
+def test_class_scores_of_whole_videos(shared):
+    """ActivityNet's way: the two best classes of a video, root of the product."""
+    from clipwise.tasks.detections import VideoClassScores, name_proposals
+
+    with np.load(shared / "golden/actionformer_anet/golden.npz") as arrays:
+        found, scores = arrays["small_eval_final_segments_s"], arrays["small_eval_final_scores"]
+        classes, segments = arrays["small_fused_class_scores"], arrays["small_fused_segments_s"]
+        expected, labels = arrays["small_fused_scores"], arrays["small_fused_labels"]
+    video = VideoClassScores([str(i) for i in range(200)], {"v": classes})
+    got = name_proposals(found, scores, video.top("v", 2), "sqrt")
+    order = np.argsort(-expected, kind="stable")
+    np.testing.assert_allclose(got[1], expected[order], rtol=1e-6)
+    wanted = sorted(zip(labels[order].astype(str), segments[order].round(4).tolist()))
+    assert sorted(zip(got[2], got[0].round(4).tolist())) == wanted

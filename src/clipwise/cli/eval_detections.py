@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--score",
-        choices=("product", "proposal"),
+        choices=("product", "sqrt", "proposal"),
         default="product",
-        help="times the class score (OpenTAD), or unchanged (MMAction2)",
+        help="times the class score (OpenTAD), the root of that (ActionFormer), or unchanged (MMAction2)",
     )
     parser.add_argument(
         "--thumos", action="store_true", help="THUMOS14's protocol: tIoU 0.3 … 0.7, 'Ambiguous' left out"

@@ -44,6 +44,7 @@ def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> N
     tensors, passport = read_checkpoint(path)
     own = model.state_dict()
     head = [k for k, v in model.named_modules() if v is getattr(model, "classifier", None)]
+    head += getattr(model, "class_outputs", ())
     names = [f"{k}.{p}" for k in head for p in ("weight", "bias")]
     replaced = [k for k in names if k in tensors and tensors[k].shape != own[k].shape]
     if replaced:

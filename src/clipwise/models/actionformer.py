@@ -60,6 +60,7 @@ class ActionFormer(nn.Module):
     """
 
     task = "localization"
+    class_outputs = ("classes.last",)
 
     def __init__(
         self,

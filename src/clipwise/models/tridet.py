@@ -67,6 +67,7 @@ class TriDet(nn.Module):
     """
 
     task = "localization"
+    class_outputs = ("classes.last", "starts.last", "ends.last")
 
     def __init__(
         self,

@@ -151,7 +151,7 @@ def name_proposals(
     segments: ArrayLike,
     scores: ArrayLike,
     classes: Sequence[tuple[str, float]],
-    score: Literal["product", "proposal"] = "product",
+    score: Literal["product", "sqrt", "proposal"] = "product",
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
     """Turn a video's proposals into detections: each proposal once for each class of the video.
 
@@ -160,21 +160,24 @@ def name_proposals(
         scores: (n,).
         classes: names and scores of the video's best classes, of :meth:`VideoClassScores.top`. OpenTAD takes two,
             MMAction2 one.
-        score: "product" of proposal and class score (OpenTAD), or the "proposal" score unchanged (MMAction2).
+        score: "product" of proposal and class score (OpenTAD), the root of that ("sqrt": ActionFormer, TriDet), or the "proposal"
+            score unchanged (MMAction2).
 
     Returns:
         segments (n · k, 2), scores (n · k,) and labels, sorted by falling score.
     """
-    if score not in ("product", "proposal"):
-        raise ClipwiseError(f"score was {score!r}; use 'product' or 'proposal'")
+    if score not in ("product", "sqrt", "proposal"):
+        raise ClipwiseError(f"score was {score!r}; use 'product', 'sqrt' or 'proposal'")
     if not classes:
         raise ClipwiseError("no class was given; proposals cannot be named without one")
     pairs, values = (
         np.asarray(segments, dtype=np.float64).reshape(-1, 2),
         np.asarray(scores, dtype=np.float64),
     )
-    factors = [value if score == "product" else 1.0 for _, value in classes]
+    factors = [1.0 if score == "proposal" else value for _, value in classes]
     spread = np.concatenate([values * factor for factor in factors])
+    if score == "sqrt":
+        spread = np.sqrt(spread)
     labels = np.repeat(np.arange(len(classes)), len(values))
     order = np.argsort(-spread, kind="stable")
     return np.tile(pairs, (len(classes), 1))[order], spread[order], [classes[i][0] for i in labels[order]]
@@ -184,7 +187,7 @@ def name_results(
     results: Mapping[str, Iterable[Mapping[str, Any]]],
     class_scores: VideoClassScores,
     top_k: int = 2,
-    score: Literal["product", "proposal"] = "product",
+    score: Literal["product", "sqrt", "proposal"] = "product",
 ) -> ActivityNetResults:
     """:func:`name_proposals` for a whole result set in ActivityNet's form."""
     named: ActivityNetResults = {}
