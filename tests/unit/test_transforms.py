@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from clipwise.data import crops
 from clipwise.data.flip_labels import FLIP_LABEL_MAPS, flip_label
+from clipwise.data.size_rules import paddle_size
 from clipwise.data.transforms import ClipTransform, normalize_clips, resize_frames
 from clipwise.errors import DataError, RecipeError
 
@@ -145,10 +146,10 @@ def test_short_side_sizes(size, expected):
 
 
 def test_paddle_stretches_to_four_by_three():
-    assert crops.paddle_size(360, 640, 256) == (256, 341)
-    assert crops.paddle_size(640, 360, 256) == (341, 256)
-    assert crops.paddle_size(256, 500, 256) == (256, 500)
-    assert crops.paddle_size(300, 300, 256) == (256, 341)
+    assert paddle_size(360, 640, 256) == (256, 341)
+    assert paddle_size(640, 360, 256) == (341, 256)
+    assert paddle_size(256, 500, 256) == (256, 500)
+    assert paddle_size(300, 300, 256) == (256, 341)
     plan = ClipTransform(resize=256, resize_rule="paddle_4x3", crop="center", crop_size=224).draw(256, 343)
     assert plan.boxes == ((60, 16, 284, 240),)  # 59.5 goes to the even number
 

@@ -1,4 +1,4 @@
-"""The papers' crops: of random area, of several scales, three and ten views; PaddleCV's size. Exact to MMAction2 0.24.1 and 1.2.0.
+"""The papers' crops: of random area, of several scales, three and ten views. Exact to MMAction2 0.24.1 and 1.2.0.
 
 Pure functions on integers; plain ones (short side, random, center) are in :mod:`clipwise.data.transforms`. A box is (left, top, right, bottom) in pixels, right and bottom excluded. Sizes are (height, width). Every random
 function takes its generator; golden boxes of the peer are replayed in tests/unit/test_transforms.py.
@@ -49,20 +49,6 @@ def box_in_source(box: Box, source: Size, resized: Size) -> Box:
     left, top = min(round(box[0] * scale_x), source[1] - 1), min(round(box[1] * scale_y), source[0] - 1)
     right = min(max(round(box[2] * scale_x), left + 1), source[1])
     return left, top, right, min(max(round(box[3] * scale_y), top + 1), source[0])
-
-
-def short_side_size_floor(height: int, width: int, short_side: int) -> Size:
-    """As :func:`short_side_size`, but what lies behind the point of the long side falls away (torchvision, transformers)."""
-    long_side = int(short_side * max(height, width) / min(height, width))
-    return (long_side, short_side) if width <= height else (short_side, long_side)
-
-
-def paddle_size(height: int, width: int, short_side: int) -> Size:
-    """PaddleCV's group_scale: stretch to 4:3, unless the short side fits already (specification A3)."""
-    if min(height, width) == short_side:
-        return height, width
-    long_side = int(short_side * 4.0 / 3.0)
-    return (long_side, short_side) if width < height else (short_side, long_side)
 
 
 def random_resized_crop_box(

@@ -65,10 +65,8 @@ class ClipPlan:
                 f"A frame of {frames.shape[-3]} x {frames.shape[-2]} came, after frames of "
                 f"{self.source[0]} x {self.source[1]}: the size changes within the video. Re-encode it to one size."
             )
-        out = np.empty(
-            (self.num_crops, *frames.shape[:-3], *self.output, frames.shape[-1]),
-            np.float32 if self.interpolation == "float" else np.uint8,
-        )
+        shape = (self.num_crops, *frames.shape[:-3], *self.output, frames.shape[-1])
+        out = np.empty(shape, np.float32 if self.interpolation == "float" else np.uint8)
         whole = resize_frames(frames, self.resized, self.interpolation) if self.num_crops > 1 else None
         for view, (box, flip) in enumerate(zip(self.boxes, self.flips)):
             pixels = self._single(frames, box) if whole is None else _cut(whole, box)
@@ -106,8 +104,8 @@ class ClipTransform:
         modality: mirroring "flow" also turns the sign of its x components (even channels): 255 - value; so in the
             mirrored ones of ten crops. ``# differs:`` MMAction2 does not there (a slip; the original TSN does).
         interpolation: "antialias" (``# differs:`` from MMAction2, which drops pixels when it shrinks; as Pillow, so
-            also nearer to PaddleCV and the original TSN) or "opencv" (MMAction2's pixels). "bicubic": with anti-aliasing as well;
-            "float": as "antialias", but not rounded to whole pixel values (float32 comes out).
+            also nearer to PaddleCV and the original TSN) or "opencv" (MMAction2's pixels). "bicubic" has anti-aliasing,
+            "float" is "antialias" in float32, not rounded to whole pixel values.
         fused: do resize, crop, resize in one step. False: as MMAction2.
 
     Source: MMAction2 0.24.1 pipelines (specification 4.5 to 4.7).
@@ -173,10 +171,10 @@ class ClipTransform:
     def _resized(self, height: int, width: int) -> Size:
         if self.resize is None:
             return height, width
-        if self.resize_rule == "paddle_4x3":
-            return crops.paddle_size(height, width, self.resize)  # type: ignore[arg-type]
-        if self.resize_rule in ("short_side_floor", "torchvision"):
-            return crops.short_side_size_floor(height, width, self.resize)  # type: ignore[arg-type]
+        if self.resize_rule in ("paddle_4x3", "short_side_floor", "torchvision"):
+            from clipwise.data.size_rules import size_by_rule
+
+            return size_by_rule(self.resize_rule, height, width, self.resize)  # type: ignore[arg-type]
         if isinstance(self.resize, int):
             factor = self.resize / min(height, width)
         elif self.resize_rule == "fit":
@@ -244,7 +242,6 @@ def resize_frames(
         size: (height, width) of the whole resized frame.
         interpolation: "antialias": bilinear over the whole area that a target pixel covers, as Pillow does it.
             "opencv": cv2.resize INTER_LINEAR on uint8 (two source pixels a side, fixed-point arithmetic), bit for bit.
-            "bicubic" and "float": as torchvision resizes uint8 and float32 with anti-aliasing.
         region: box within the resized frame.
 
     Returns:

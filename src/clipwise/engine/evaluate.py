@@ -46,8 +46,7 @@ class TestResult:
     """The recipe accepts videos that could not be decoded (they count as wrong all the same)."""
     trained_on: int = 0
     """Videos of the list that the checkpoint was trained on, as far as that is known."""
-    protocol: dict[str, Any] = field(default_factory=dict)
-    """Of another library's model: the views, where they are published, and the published figure."""
+    protocol: dict[str, Any] = field(default_factory=dict)  # of hf:MODEL: views, source, published figure
     video_seconds: list[float] = field(default_factory=list)
     """Wall time until each video's scores were there, counted from the one before; a batch's time is shared out."""
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from clipwise.errors import CheckpointError, ClipwiseError, MissingExtraError
 from clipwise.io.model_folders import model_folder, weight_files
 from clipwise.models.foreign_encoders import ForeignEncoder, hidden_tokens
-from clipwise.models.registry import register_model
+from clipwise.models.registry import MODELS
 
 
 @dataclass(frozen=True)
@@ -344,13 +344,13 @@ def _quiet(transformers: Any) -> Iterator[None]:
             transformers.logging.enable_progress_bar()
 
 
-@register_model(listed=False)
+@MODELS.register(listed=False)  # can't be made without settings, so no list has it
 def hf(**model_args) -> TransformersModel:
     """A network of transformers by its settings; ``hf:MODEL`` as recipe fills them in."""
     return TransformersModel(**model_args)
 
 
-@register_model(listed=False)
+@MODELS.register(listed=False)  # can't be made without settings, so no list has it
 def hf_probe(**model_args) -> TransformersModel:
     """A new head, linear unless told otherwise, on a frozen network of transformers."""
     return TransformersModel(**{"head": "linear", "frozen": True, **model_args})

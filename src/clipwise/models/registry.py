@@ -41,7 +41,6 @@ def register_model(
     settings: Callable[..., Any] | None = None,
     frames_setting: str | None = "",
     rules: type | None = None,
-    listed: bool = True,
 ) -> Any:
     """Decorator: make a model known under its function's name.
 
@@ -52,7 +51,6 @@ def register_model(
             that the function says it returns if not given.
         frames_setting: the setting that takes the recipe's number of frames; ``num_segments``, ``num_frames`` or ``clip_len``
             if the model has one of these, None for no such setting. A class may say so by an attribute of this name.
-        listed: whether ``list_models`` has it; False for what can't be made without settings.
         rules: of a localizer, see ``clipwise.models.localizer_rules``. A class may name them in an attribute.
 
     Raises:
@@ -61,8 +59,6 @@ def register_model(
     options: dict[str, Any] = {"task": task, "settings": settings, "rules": rules}
     if frames_setting != "":
         options["frames_setting"] = frames_setting
-    if not listed:
-        options["listed"] = False
     return MODELS.register(function, name=name, **options)
 
 

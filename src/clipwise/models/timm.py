@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clipwise.errors import CheckpointError, ClipwiseError, MissingExtraError
 from clipwise.io.model_folders import model_folder, weight_files
 from clipwise.models.foreign_encoders import ForeignEncoder
-from clipwise.models.registry import register_model
+from clipwise.models.registry import MODELS
 
 
 class TimmModel(ForeignEncoder):
@@ -112,13 +112,13 @@ class TimmModel(ForeignEncoder):
         return f"weights from {name}" + (f"; re-initialized: {', '.join(sorted(fresh))}" if fresh else "")
 
 
-@register_model(listed=False)
+@MODELS.register(listed=False)  # can't be made without settings, so no list has it
 def timm(**model_args) -> TimmModel:
     """A network of timm by its settings; ``timm:MODEL`` as recipe fills them in."""
     return TimmModel(**model_args)
 
 
-@register_model(listed=False)
+@MODELS.register(listed=False)  # can't be made without settings, so no list has it
 def timm_probe(**model_args) -> TimmModel:
     """A new head, linear unless told otherwise, on a frozen network of timm."""
     return TimmModel(**{"head": "linear", "frozen": True, **model_args})

@@ -126,11 +126,9 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), *, modern: bool
             contradict each other.
     """
     if is_foreign(name):
-        from clipwise.recipe.foreign_recipe import foreign_recipe
+        from clipwise.recipe.foreign_recipe import load_foreign_recipe
 
-        values = foreign_recipe(name, overrides := list(overrides))
-        places: dict[str, str] = {}
-        return make_recipe(apply_overrides(values, overrides, places, str(name)), places, str(name))
+        return load_foreign_recipe(str(name), list(overrides))
     path = find_recipe(name)
     try:
         text = path.read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ from typing import Any
 from clipwise.errors import CheckpointError
 from clipwise.io.model_folders import PROCESSOR_FILES, model_folder, read_settings
 from clipwise.io.plugins import is_foreign
+from clipwise.recipe import Recipe, apply_overrides, make_recipe
 from clipwise.recipe.processors import processor_keys
 
 # Of a config.json: what says nothing about the network.
@@ -141,6 +142,12 @@ def processor_settings(folder: Path, name: str) -> tuple[dict[str, Any], str]:
     raise CheckpointError(
         f"{name}: no {' or '.join(PROCESSOR_FILES[1:])} in {folder}, so its preprocessing is unknown."
     )
+
+
+def load_foreign_recipe(name: str, overrides: list[str]) -> Recipe:
+    """:func:`foreign_recipe` with the overrides, as a recipe."""
+    places: dict[str, str] = {}
+    return make_recipe(apply_overrides(foreign_recipe(name, overrides), overrides, places, name), places, name)
 
 
 def foreign_recipe(name: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
