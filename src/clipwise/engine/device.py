@@ -10,7 +10,7 @@ import importlib.util
 import os
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +143,23 @@ def choose_kernels(device: torch.device, *, tf32: bool, deterministic: bool) -> 
         torch.backends.cudnn.benchmark = not deterministic
         torch.backends.cudnn.allow_tf32 = tf32
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
+
+
+def fetch_later(value: torch.Tensor) -> Callable[[], float]:
+    """Start copying a number to the host; the function returned waits for that copy, and not for what the device is told later."""
+    value = value.detach()
+    if value.device.type == "cpu" or not hasattr(module := torch.get_device_module(value.device), "Event"):
+        return value.item
+    number = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+    number.copy_(value, non_blocking=True)
+    copied = module.Event()
+    copied.record()
+
+    def fetch() -> float:
+        copied.synchronize()
+        return number.item()
+
+    return fetch
 
 
 def random_state() -> dict:

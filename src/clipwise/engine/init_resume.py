@@ -241,7 +241,7 @@ def _same_learning_rates(before: Recipe, now: Recipe, task: Any, steps: int) -> 
 
 # Keys, and whole groups, that change nothing of the steps of a run.
 _EXACT = frozenset((
-    "name", "paper", "published", "notes", "deterministic", "num_workers", "base_batch_size", "grad_checkpointing",
+    "name", "paper", "published", "notes", "deterministic", "num_workers", "base_batch_size", "grad_checkpointing", "optim.fused",
     "train_data", "val_data", "test_data", "data_root", "features", "annotations", "init", "init_first_conv",
     "parallel", "val", "test", "checkpoint", "log", "lists.format", "input.decode_timeout_s", "input.video_info",
     "input.in_memory", "input.tolerant", "input.allow_missing",

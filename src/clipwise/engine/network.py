@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -32,10 +33,12 @@ class Network:
     def __init__(self, model: nn.Module, recipe: Recipe, accelerator: Accelerator, lr: float):
         self.accelerator, several = accelerator, accelerator.num_processes > 1
         self.bare = model.to(accelerator.device)
+        if accelerator.device.type != "cpu":  # a CPU's library has layouts of its own
+            keep_channels_last(self.bare)
         joint = getattr(recipe, "sync_bn", False) and several
         if joint:
             join_batch_norms(self.bare)
-        self.average = _average(self.bare, recipe.ema_decay, recipe.optim.ema_ramp) if recipe.ema_decay else None
+        self.average = MovingAverage(self.bare, recipe.ema_decay, recipe.optim.ema_ramp) if recipe.ema_decay else None
         self.sharding: Any = None
         self.model: Any = self.bare
         if recipe.parallel.mode == "fsdp" and several:
@@ -48,6 +51,9 @@ class Network:
         else:
             self.model = accelerator.prepare(self.bare)
         self.optimizer = accelerator.prepare(make_optimizer(self.bare, recipe, lr))
+        # batches of other sizes (an epoch's last one) are computed without the compiler, which would start again for them
+        self.compiled_sizes = {recipe.batch_size, *(source.batch_size for source in getattr(recipe, "sources", ()))}
+        self.compiled = bool(recipe.compile)
         if recipe.compile:
             mode = None if recipe.compile is True else recipe.compile
             self._compile(joint or self.sharding or getattr(recipe, "grad_checkpointing", False), mode)
@@ -65,12 +71,18 @@ class Network:
 
     # -- steps
 
-    def collecting(self, step: bool):
-        """A context for forward and backward; unless a step follows, gradients stay with their process."""
+    @contextmanager
+    def collecting(self, step: bool, size: int) -> Iterator[None]:
+        """Around forward and backward of a batch of that size; unless a step follows, gradients stay with their process."""
         if self.sharding:
             self.model.set_requires_gradient_sync(step)
-            return nullcontext()
-        return nullcontext() if step else self.accelerator.no_sync(self.model)
+        with (
+            nullcontext() if step or self.sharding else self.accelerator.no_sync(self.model),
+            torch.compiler.set_stance("force_eager")
+            if self.compiled and size not in self.compiled_sizes
+            else nullcontext(),
+        ):
+            yield
 
     def step(self, grad_clip: float | None) -> torch.Tensor | None:
         """Move the weights and their average; the gradient's norm before it was clipped, if it is."""
@@ -142,24 +154,42 @@ class Network:
         return self.sharding.gather(state) if self.sharding else state
 
 
-def _average(model: nn.Module, decay: float, ramp: bool = True) -> AveragedModel:
+def keep_channels_last(model: nn.Module) -> None:
+    """Store the kernels of 2-D convolutions as the maps lie in memory, else each call would turn them."""
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+class MovingAverage(AveragedModel):
     """An exponential moving average of weights and statistics.
 
     Args:
+        decay: share of the old average in the new one.
         ramp: the decay rises from 0.1 as (1 + steps) / (10 + steps), so that a short run does not end on its first weights.
     """
 
-    @torch.no_grad()
-    def update(averages: Any, values: Any, count: Any) -> None:
-        """Tensors of one type (counters are whole numbers and are copied); of cut ones, this process's parts."""
-        averages, values = ([getattr(t, "_local_tensor", t) for t in group] for group in (averages, values))
-        if averages[0].is_floating_point():
-            steps = int(count)
-            torch._foreach_lerp_(averages, values, 1 - (min(decay, (1 + steps) / (10 + steps)) if ramp else decay))
-        else:
-            torch._foreach_copy_(averages, values)
+    def __init__(self, model: nn.Module, decay: float, ramp: bool = True):
+        super().__init__(model, use_buffers=True)
+        self.decay, self.ramp = decay, ramp
+        if not ramp:  # the first weights count; else the first update would be a copy
+            self.n_averaged.fill_(1)
 
-    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
-    if not ramp:  # the first weights count; else the first update would be a copy
-        average.n_averaged.fill_(1)
-    return average
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Counters are whole numbers and are copied; of cut tensors, this process's parts move."""
+        steps = int(self.n_averaged)  # a number in the host's memory: torch's own update fetches it from the device
+        decay = min(self.decay, (1 + steps) / (10 + steps)) if self.ramp else self.decay
+        own, new = (
+            [getattr(t, "_local_tensor", t).detach() for t in (*m.parameters(), *m.buffers())]
+            for m in (self.module, model)
+        )
+        moving = [steps > 0 and t.is_floating_point() for t in own]
+        if any(moving):
+            torch._foreach_lerp_(
+                list(itertools.compress(own, moving)), list(itertools.compress(new, moving)), 1 - decay
+            )
+        for average, value, moves in zip(own, new, moving):
+            if not moves:
+                average.copy_(value)
+        self.n_averaged += 1

@@ -6,6 +6,7 @@ follow from its number, so a run that was killed resumes from its last checkpoin
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -19,7 +20,14 @@ from accelerate import Accelerator
 from torch import nn
 
 from clipwise.data.loader import prefetch, worker_deaths
-from clipwise.engine.device import choose_kernels, make_accelerator, peak_memory_mb, random_state, seed_everything
+from clipwise.engine.device import (
+    choose_kernels,
+    fetch_later,
+    make_accelerator,
+    peak_memory_mb,
+    random_state,
+    seed_everything,
+)
 from clipwise.engine.log import Averages, RunLog, Watchdog
 from clipwise.engine.network import Network
 from clipwise.engine.optim import Schedule
@@ -172,7 +180,12 @@ def train(
 
             attach(log, callbacks, recipe, validate)
         with stop_signals() as stop:
-            result = run.fit(stop, validate, max_steps)
+            try:
+                result = run.fit(stop, validate, max_steps)
+            except torch.OutOfMemoryError:
+                from clipwise.engine.out_of_memory import explain
+
+                raise explain(task, accelerator.device) from None
         if recipe.log.trackers:
             accelerator.end_training()
     for callback in callbacks if log.active else ():
@@ -194,8 +207,10 @@ class Run:
         self.metrics: dict[str, float] = {}
         self.best: dict[str, float] = {}
         self.validation: Any = None
-        self.pending_loss: tuple[torch.Tensor, dict] | None = None  # the last loss and gradient, not yet looked at
-        self.stop_votes: torch.Tensor | None = None  # how many processes were asked to stop, not yet looked at
+        self.pending_loss: tuple[Callable[[], float], dict] | None = (
+            None  # the last loss and gradient, not yet looked at
+        )
+        self.stop_votes: Callable[[], float] | None = None  # how many processes were asked to stop, not yet looked at
         self.best_epoch = 0
         self.averages: dict[str, Averages] = {}  # of the batches since the last log line
         self.waited = self.worked = 0.0  # seconds of those batches
@@ -292,7 +307,7 @@ class Run:
             step: whether this is the last of them.
         """
         accelerator, network = self.accelerator, self.network
-        with network.collecting(step):
+        with network.collecting(step, len(batch["index"])):
             loss, figures = self.task.loss(network.model, batch, (*key, accelerator.process_index))
             self.check_finite()
             accelerator.backward(loss / accumulate)
@@ -303,7 +318,7 @@ class Run:
                 figures["grad_norm"] = norm
                 if accelerator.scaler is None:  # with fp16 an overflow is no accident: the scaler skips the step
                     suspect = suspect + 0 * norm
-        self.pending_loss = suspect, batch
+        self.pending_loss = fetch_later(suspect), batch
         return figures
 
     def _should_stop(self, stop: threading.Event) -> bool:
@@ -317,19 +332,20 @@ class Run:
             return True
         if self.accelerator.num_processes == 1:
             return stop.is_set()
-        before, self.stop_votes = self.stop_votes, torch.tensor(float(stop.is_set()), device=self.accelerator.device)
-        torch.distributed.all_reduce(self.stop_votes)
-        return before is not None and bool(before.item() > 0)
+        votes = torch.full((), float(stop.is_set()), device=self.accelerator.device)
+        torch.distributed.all_reduce(votes)
+        before, self.stop_votes = self.stop_votes, fetch_later(votes)
+        return before is not None and before() > 0
 
     def check_finite(self) -> None:
         """Stop at a loss that is NaN or infinite. It is looked at one step late, so that the device never waits."""
         if self.pending_loss is None:
             return
-        (loss, batch), self.pending_loss = self.pending_loss, None
-        if not torch.isfinite(loss).item():
+        (fetch, batch), self.pending_loss = self.pending_loss, None
+        if not math.isfinite(loss := fetch()):
             names = ", ".join(self.task.batch_names(batch)[:8])
             raise WorkError(
-                f"the loss or its gradient is {loss.item()} at epoch {self.epoch + 1}, step {self.step}; the batch: {names}. "
+                f"the loss or its gradient is {loss} at epoch {self.epoch + 1}, step {self.step}; the batch: {names}. "
                 "Lower lr, set grad_clip, or use amp: no. The last checkpoint is from before this step."
             )
 

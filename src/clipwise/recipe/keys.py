@@ -86,8 +86,8 @@ class Optim(Strict):
     """`all`: decay hits everything (SlowOnly, TSN, TPN); `no_norm_bias`: not norms and biases; `tsm`: TSM's seven groups."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     """Learning rate of a stage is multiplied by this for each stage between it and the head."""
-    fused: bool = False
-    """Let one kernel do the whole optimizer step."""
+    fused: bool | None = None
+    """Let one kernel do the whole optimizer step; where torch has a fast one (CUDA, XPU) if not given."""
     ema_ramp: Annotated[bool, Only("ema_decay")] = True
     """`ema_decay` rises from 0.1 over the first steps; false: it holds from the first step on, as in the papers."""
     loss_scale: Annotated[Positive | None, Only("amp", "fp16")] = None
