@@ -20,7 +20,6 @@ GOLDEN = ("slowonly_r50_4", "tsm_r50", "tsn_r50_3seg", "tpn_slowonly_cascade", "
 
 def golden(s: Setting) -> Iterator[Measurement]:
     def measure(name: str) -> dict[str, Any]:
-        from clipwise.engine.device import choose_kernels
 
         place = ROOT / "tests" / "parity" / "test_recognition_zoo.py"
         spec = importlib.util.spec_from_file_location("recognition_zoo", place)
@@ -31,14 +30,14 @@ def golden(s: Setting) -> Iterator[Measurement]:
         clips = zoo.views(model, 0, entry["input_shape"]).float()
         zoo.draw_once.cache_clear()
         expected = torch.tensor(entry["test_None"]["row0"])
-        choose_kernels(s.device, tf32=False, deterministic=True)
+        s.kernels(deterministic=True)
         found: dict[str, Any] = {}
         with torch.inference_mode():
             cpu = model(clips)
             model.to(s.device)
             place_clips = clips.to(s.device)
             for form in ("fp32", "tf32", "bf16"):
-                choose_kernels(s.device, tf32=form == "tf32", deterministic=True)
+                s.kernels(tf32=form == "tf32", deterministic=True)
                 with torch.autocast(s.device.type, torch.bfloat16, enabled=form == "bf16"):
                     logits = model(place_clips).float().cpu()
                 found[f"{form}_from_reference"] = float((logits[0, :6] - expected).abs().max())
@@ -83,13 +82,12 @@ def run(s: Setting) -> Iterator[Measurement]:
 
     def reduced() -> dict[str, Any]:
         """A network that learned something, in every precision."""
-        from clipwise.engine.device import choose_kernels
         from clipwise.engine.test import evaluate
 
         done = _quiet_train(s, "tsm_tiny", "accuracy", clips(s), **small, epochs=1 if s.tiny else 15, amp="bf16")
         found, scores = {}, {}
         for form in ("fp32", "bf16"):
-            choose_kernels(s.device, tf32=False, deterministic=True)
+            s.kernels(deterministic=True)
             amp = "bf16" if form == "bf16" else "no"
             result = evaluate(done.last, data=str(Path(clips(s)) / "val"), amp=amp, device="cpu" if s.on_cpu else None)
             found[f"{form}_top1"], scores[form] = (

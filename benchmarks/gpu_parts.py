@@ -72,6 +72,13 @@ class Setting:
         found = self.done.get(part, {}).get(key)
         return None if found is None or "error" in found else found
 
+    def kernels(self, *, tf32: bool = False, deterministic: bool = False) -> None:
+        """What a run sets on an NVIDIA device."""
+        if not self.on_cpu:
+            from clipwise.engine.kernels import choose_kernels
+
+            choose_kernels(tf32=tf32, deterministic=deterministic)
+
     def peak(self, precision: str) -> float:
         """TFLOP/s of a matrix product, measured once."""
         found = self.result("peak", precision)
@@ -251,13 +258,12 @@ def plain(s: Setting) -> Iterator[Measurement]:
 def test(s: Setting) -> Iterator[Measurement]:
     from clipwise.analyze.measure import bench_model
     from clipwise.cli.bench import open_target
-    from clipwise.engine.device import choose_kernels
 
     def measure(family: str, precision: str, compiled: bool) -> dict[str, Any]:
         if compiled and s.tiny:
             return {"skipped": "--tiny does not compile"}
         name, tiny, _, _ = FAMILIES[family]
-        choose_kernels(s.device, tf32=precision != FP32, deterministic=False)
+        s.kernels(tf32=precision != FP32)
         try:
             amp = "bf16" if precision == BF16 else "no"
             target = open_target(tiny if s.tiny else name, [], "cpu" if s.on_cpu else None, amp, None if s.tiny else 30)

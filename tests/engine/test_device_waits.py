@@ -12,10 +12,12 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from clipwise.data.loader import SideStream, prefetch
-from clipwise.engine import network, out_of_memory, train
-from clipwise.engine.device import choose_kernels, fetch_later
-from clipwise.engine.network import MovingAverage, keep_channels_last
+from clipwise.data.loader import prefetch
+from clipwise.data.side_stream import SideStream
+from clipwise.engine import out_of_memory, train
+from clipwise.engine.average import MovingAverage
+from clipwise.engine.device import fetch_later
+from clipwise.engine.kernels import choose_kernels, keep_channels_last
 from clipwise.engine.optim import make_optimizer
 from clipwise.errors import WorkError
 from clipwise.recipe import load_recipe
@@ -181,7 +183,7 @@ def test_kernels_lie_as_maps_do():
 
 def test_an_odd_batch_is_not_compiled(clips, tmp_path, monkeypatch):
     stances = []
-    monkeypatch.setattr(network.Network, "_compile", lambda self, by_block, mode: stances.append(mode))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode: stances.append(mode))
     monkeypatch.setattr(torch.compiler, "set_stance", lambda stance: stances.append(stance) or contextlib.nullcontext())
     words = [*TINY, "batch_size=10", "compile=max-autotune"]  # 24 clips: 10, 10, 4
     train.train(load_recipe("tsm_tiny", words), data=str(clips), work_dir=tmp_path, validate=False, quiet=True)
@@ -202,10 +204,17 @@ def test_the_optimizer_is_one_kernel_where_that_is_faster(monkeypatch):
     assert given == [None, True, None, True]
 
 
-def test_kernels_of_other_devices_stay_as_they_are():
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
-    choose_kernels(torch.device("cpu"), tf32=True, deterministic=False)
-    assert before == (torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark)
+def test_fp32s_precision_is_a_choice():
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
+    try:
+        choose_kernels(tf32=True, deterministic=False)
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark) == ("high", True)
+        choose_kernels(tf32=False, deterministic=True)
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark) == ("highest", False)
+        assert not torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = before[1:]
 
 
 def test_out_of_memory_names_the_batch_that_fits(clips, tmp_path, monkeypatch):

@@ -26,7 +26,8 @@ from clipwise.analyze.peak import matmul_peak
 from clipwise.analyze.step_timing import Marks, copy_ms, take_steps, warm_up
 from clipwise.analyze.training_advice import advise, reading_gain, waits
 from clipwise.data.loader import prefetch, to_device
-from clipwise.engine.device import choose_kernels, from_first, make_accelerator, peak_memory_mb, seed_everything, world
+from clipwise.engine.device import from_first, make_accelerator, peak_memory_mb, seed_everything, world
+from clipwise.engine.kernels import choose_kernels
 from clipwise.engine.log import RunLog
 from clipwise.engine.task import task_class
 from clipwise.engine.train import Run
@@ -132,7 +133,8 @@ def measure_training(
     )
     place = accelerator.device
     seed_everything(recipe.seed, recipe.deterministic)
-    choose_kernels(place, tf32=recipe.tf32, deterministic=recipe.deterministic)
+    if place.type == "cuda":
+        choose_kernels(tf32=recipe.tf32, deterministic=recipe.deterministic)
     with tempfile.TemporaryDirectory(prefix="clipwise-bench-") as name:
         plan = task_class(recipe.task).plan(recipe)
         if not data:

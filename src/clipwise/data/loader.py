@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -201,32 +202,9 @@ def _unwrapped(loader: Any) -> Iterator[dict[str, Any]]:
 
 def prefetch(loader: Any, device: torch.device) -> Iterator[dict[str, Any]]:
     """Yield batches on the device. Where it has streams, a batch is copied while the one before is computed with."""
-    module = None if device.type == "cpu" else torch.get_device_module(device)
-    side = SideStream(device, module) if hasattr(module, "current_stream") else None
-    for batch in _unwrapped(loader):
-        yield to_device(batch, device) if side is None else side.copy(batch)
+    move: Callable[[dict[str, Any]], dict[str, Any]] = partial(to_device, device=device)
+    if device.type != "cpu" and hasattr(streams := torch.get_device_module(device), "current_stream"):
+        from clipwise.data.side_stream import SideStream
 
-
-class SideStream:
-    """Copies batches on a stream of their own, so that they need not wait for what the device is told to compute before.
-
-    The pinned memory that they come from is torch's: a block is used again when its copy has ended.
-
-    Args:
-        streams: the device's module (``torch.cuda``).
-    """
-
-    def __init__(self, device: torch.device, streams: Any):
-        self.device, self.streams, self.stream = device, streams, streams.Stream(device)
-
-    def copy(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Start copying; what is computed with the result waits for it on the device, and nothing on the host."""
-        with self.streams.stream(self.stream):
-            moved = to_device(batch, self.device)
-            copied = self.stream.record_event()
-        computing = self.streams.current_stream(self.device)
-        computing.wait_event(copied)
-        for value in moved.values():
-            if isinstance(value, torch.Tensor):
-                value.record_stream(computing)  # its memory is not given to the next copy before this use has ended
-        return moved
+        move = SideStream(device, streams).copy
+    yield from map(move, _unwrapped(loader))

@@ -137,29 +137,13 @@ def seed_everything(seed: int, deterministic: bool = False) -> None:
         torch.backends.cudnn.benchmark = False
 
 
-def choose_kernels(device: torch.device, *, tf32: bool, deterministic: bool) -> None:
-    """Set what decides an NVIDIA device's kernels: trials of convolutions for shapes that stay, and fp32's precision."""
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = not deterministic
-        torch.backends.cudnn.allow_tf32 = tf32
-        torch.set_float32_matmul_precision("high" if tf32 else "highest")
-
-
 def fetch_later(value: torch.Tensor) -> Callable[[], float]:
-    """Start copying a number to the host; the function returned waits for that copy, and not for what the device is told later."""
-    value = value.detach()
-    if value.device.type == "cpu" or not hasattr(module := torch.get_device_module(value.device), "Event"):
+    """A function that gives a number of the device, and waits for that alone; call it when the next step is under way."""
+    if value.device.type == "cpu":
         return value.item
-    number = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
-    number.copy_(value, non_blocking=True)
-    copied = module.Event()
-    copied.record()
+    from clipwise.engine.kernels import start_fetch
 
-    def fetch() -> float:
-        copied.synchronize()
-        return number.item()
-
-    return fetch
+    return start_fetch(value)
 
 
 def random_state() -> dict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from clipwise.engine.batch_norm import join_batch_norms
 from clipwise.engine.checkpoint import load_tensors
@@ -34,11 +32,17 @@ class Network:
         self.accelerator, several = accelerator, accelerator.num_processes > 1
         self.bare = model.to(accelerator.device)
         if accelerator.device.type != "cpu":  # a CPU's library has layouts of its own
+            from clipwise.engine.kernels import keep_channels_last
+
             keep_channels_last(self.bare)
         joint = getattr(recipe, "sync_bn", False) and several
         if joint:
             join_batch_norms(self.bare)
-        self.average = MovingAverage(self.bare, recipe.ema_decay, recipe.optim.ema_ramp) if recipe.ema_decay else None
+        self.average: Any = None
+        if recipe.ema_decay:
+            from clipwise.engine.average import MovingAverage
+
+            self.average = MovingAverage(self.bare, recipe.ema_decay, recipe.optim.ema_ramp)
         self.sharding: Any = None
         self.model: Any = self.bare
         if recipe.parallel.mode == "fsdp" and several:
@@ -51,23 +55,12 @@ class Network:
         else:
             self.model = accelerator.prepare(self.bare)
         self.optimizer = accelerator.prepare(make_optimizer(self.bare, recipe, lr))
-        # batches of other sizes (an epoch's last one) are computed without the compiler, which would start again for them
-        self.compiled_sizes = {recipe.batch_size, *(source.batch_size for source in getattr(recipe, "sources", ()))}
-        self.compiled = bool(recipe.compile)
+        self.around: Any = None  # of compiled networks: a context for batches of one size
         if recipe.compile:
-            mode = None if recipe.compile is True else recipe.compile
-            self._compile(joint or self.sharding or getattr(recipe, "grad_checkpointing", False), mode)
+            from clipwise.engine.compiling import compile_network
 
-    def _compile(self, by_block: bool, mode: str | None) -> None:
-        """Compile the model as a whole, or each block where something has to happen between or inside them."""
-        blocks = contract.blocks(self.bare) if by_block else []
-        if blocks:  # they share one piece of code, which is compiled for every kind of block
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 8 * len(blocks))
-        for block in blocks:
-            # dynamic=False: else their different sizes become one with symbols in it, which inductor refuses
-            block.compile(dynamic=False, mode=mode)
-        if not blocks:
-            self.model.compile(mode=mode)
+            by_block = joint or self.sharding or getattr(recipe, "grad_checkpointing", False)
+            self.around = compile_network(self.model, contract.blocks(self.bare) if by_block else [], recipe)
 
     # -- steps
 
@@ -76,12 +69,8 @@ class Network:
         """Around forward and backward of a batch of that size; unless a step follows, gradients stay with their process."""
         if self.sharding:
             self.model.set_requires_gradient_sync(step)
-        with (
-            nullcontext() if step or self.sharding else self.accelerator.no_sync(self.model),
-            torch.compiler.set_stance("force_eager")
-            if self.compiled and size not in self.compiled_sizes
-            else nullcontext(),
-        ):
+        alone = nullcontext() if step or self.sharding else self.accelerator.no_sync(self.model)
+        with alone, self.around(size) if self.around else nullcontext():
             yield
 
     def step(self, grad_clip: float | None) -> torch.Tensor | None:
@@ -152,44 +141,3 @@ class Network:
 
     def _gather(self, state: Any) -> Any:
         return self.sharding.gather(state) if self.sharding else state
-
-
-def keep_channels_last(model: nn.Module) -> None:
-    """Store the kernels of 2-D convolutions as the maps lie in memory, else each call would turn them."""
-    for parameter in model.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-
-
-class MovingAverage(AveragedModel):
-    """An exponential moving average of weights and statistics.
-
-    Args:
-        decay: share of the old average in the new one.
-        ramp: the decay rises from 0.1 as (1 + steps) / (10 + steps), so that a short run does not end on its first weights.
-    """
-
-    def __init__(self, model: nn.Module, decay: float, ramp: bool = True):
-        super().__init__(model, use_buffers=True)
-        self.decay, self.ramp = decay, ramp
-        if not ramp:  # the first weights count; else the first update would be a copy
-            self.n_averaged.fill_(1)
-
-    @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
-        """Counters are whole numbers and are copied; of cut tensors, this process's parts move."""
-        steps = int(self.n_averaged)  # a number in the host's memory: torch's own update fetches it from the device
-        decay = min(self.decay, (1 + steps) / (10 + steps)) if self.ramp else self.decay
-        own, new = (
-            [getattr(t, "_local_tensor", t).detach() for t in (*m.parameters(), *m.buffers())]
-            for m in (self.module, model)
-        )
-        moving = [steps > 0 and t.is_floating_point() for t in own]
-        if any(moving):
-            torch._foreach_lerp_(
-                list(itertools.compress(own, moving)), list(itertools.compress(new, moving)), 1 - decay
-            )
-        for average, value, moves in zip(own, new, moving):
-            if not moves:
-                average.copy_(value)
-        self.n_averaged += 1

@@ -21,7 +21,6 @@ from torch import nn
 
 from clipwise.data.loader import prefetch, worker_deaths
 from clipwise.engine.device import (
-    choose_kernels,
     fetch_later,
     make_accelerator,
     peak_memory_mb,
@@ -120,9 +119,12 @@ def train(
             start = find_resume(resume, folder, log)
             recipe = keep_settled(recipe, start.passport.recipe) if start else recipe
         seed_everything(recipe.seed, recipe.deterministic)
-        choose_kernels(accelerator.device, tf32=recipe.tf32, deterministic=recipe.deterministic)
-        if accelerator.device.type == "cuda" and recipe.amp == "no":
-            log.say(f"fp32 computes as {'TF32 (tf32=false for all 23 bits)' if recipe.tf32 else 'IEEE fp32'}.")
+        if accelerator.device.type == "cuda":
+            from clipwise.engine.kernels import choose_kernels
+
+            choose_kernels(tf32=recipe.tf32, deterministic=recipe.deterministic)
+            if recipe.amp == "no":
+                log.say(f"fp32 computes as {'TF32 (tf32=false for all 23 bits)' if recipe.tf32 else 'IEEE fp32'}.")
         with trusting(trust):
             kind = task_class(recipe.task)
             task = kind(recipe, accelerator, log, data=data, val_data=val_data, validate=validate)
