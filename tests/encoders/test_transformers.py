@@ -11,7 +11,7 @@ from clipwise.data.dataset import ClipSpec
 from clipwise.data.sampling import sample_frames
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine.checkpoint import load_model, load_model_and_passport, save_weights
-from clipwise.errors import CheckpointError, ClipwiseError
+from clipwise.errors import CheckpointError, ClipwiseError, RecipeError
 from clipwise.models import contract
 from clipwise.recipe import load_recipe, make_recipe
 from clipwise.recipe.processors import processor_keys
@@ -170,6 +170,8 @@ def test_what_is_no_model_is_named(tmp_path):
         load_model("hf:nothing_here")
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         load_model(f"hf:{tmp_path}")
+    with pytest.raises(RecipeError, match="--modern has no effect"):
+        load_recipe(f"hf:{tmp_path}", modern=True)
 
 
 def test_a_checkpoint_needs_no_other_file(release, tmp_path):

@@ -128,7 +128,7 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), *, modern: bool
     if is_foreign(name):
         from clipwise.recipe.foreign_recipe import load_foreign_recipe
 
-        return load_foreign_recipe(str(name), list(overrides))
+        return load_foreign_recipe(str(name), list(overrides), modern)
     path = find_recipe(name)
     try:
         text = path.read_text(encoding="utf-8")

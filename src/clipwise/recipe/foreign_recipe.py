@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipwise.errors import CheckpointError
+from clipwise.errors import CheckpointError, RecipeError
 from clipwise.io.model_folders import PROCESSOR_FILES, model_folder, read_settings
 from clipwise.io.plugins import is_foreign
 from clipwise.recipe import Recipe, apply_overrides, make_recipe
@@ -144,8 +144,16 @@ def processor_settings(folder: Path, name: str) -> tuple[dict[str, Any], str]:
     )
 
 
-def load_foreign_recipe(name: str, overrides: list[str]) -> Recipe:
-    """:func:`foreign_recipe` with the overrides, as a recipe."""
+def load_foreign_recipe(name: str, overrides: list[str], modern: bool = False) -> Recipe:
+    """:func:`foreign_recipe` with the overrides, as a recipe.
+
+    Raises:
+        RecipeError: ``modern``, which is for the models that come with clipwise.
+    """
+    if modern:
+        raise RecipeError(
+            f"--modern has no effect with {name}, whose recipe is the schedule of fine-tuning; leave it out."
+        )
     places: dict[str, str] = {}
     return make_recipe(apply_overrides(foreign_recipe(name, overrides), overrides, places, name), places, name)
 
