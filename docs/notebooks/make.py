@@ -47,7 +47,7 @@ NOTEBOOKS: dict[str, list[str]] = {
         "!clipwise train bmn_tiny --data data --work-dir runs/bmn num_workers=0 epochs=8",
         "## From a raw file to segments",
         "video = f'data/videos/{list(database)[-1]}.mp4'\nfound = clipwise.localize('runs/bmn/best.safetensors', video)\n"
-        "[(round(s.start_s, 1), round(s.end_s, 1), s.label, round(s.score, 2)) for s in found.segments[:5]]",
+        "[(round(s.start_s, 1), round(s.end_s, 1), s.name, round(s.score, 2)) for s in found.segments[:5]]",
         "The truth:",
         "[(a['segment'], a['label']) for a in list(database.values())[-1]['annotations']]",
         "`clipwise localize CKPT VIDEO --out-dir found --preview` writes the same as JSON, CSV, SRT, a timeline and a captioned video.",

@@ -1,7 +1,11 @@
 """Experiment trackers by name: what a run sends to each is read back from what it wrote. Each needs its package."""
 
 import json
+import sqlite3
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -90,8 +94,32 @@ def test_swanlab(clips, tmp_path, monkeypatch):
     assert sent == pytest.approx([x["loss"] for x in lines if x["mode"] == "train"], rel=1e-6)
 
 
+def test_trackio(clips, tmp_path, monkeypatch):
+    pytest.importorskip("trackio", reason="the package trackio is not installed")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    script = "import sys; sys.path.insert(0, sys.argv[1]); from test_trackers import *; run_with('trackio', sys.argv[2], Path(sys.argv[3]))"
+    words = [
+        sys.executable,
+        "-c",
+        script,
+        str(Path(__file__).parent),
+        str(clips),
+        str(tmp_path / "run"),
+    ]  # it keeps its folder from its import on
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = read_json_lines(tmp_path / "run" / "log.jsonl")
+    (written,) = (tmp_path / "trackio").rglob("tsm_tiny*.db")
+    with sqlite3.connect(written) as database:
+        rows = [
+            (step, json.loads(row)) for step, row in database.execute("select step, metrics from metrics order by id")
+        ]
+    sent = [(step, row["train/loss"]) for step, row in rows if "train/loss" in row]
+    assert sent == [(x["step"], pytest.approx(x["loss"], rel=1e-6)) for x in lines if x["mode"] == "train"]
+
+
 def test_an_unknown_tracker_is_refused_with_the_known_ones():
-    with pytest.raises(RecipeError, match="'tensorboard', 'wandb', 'mlflow' or 'swanlab'"):
+    with pytest.raises(RecipeError, match="'tensorboard', 'wandb', 'mlflow', 'swanlab' or 'trackio'"):
         load_recipe("tsm_tiny", ["log.trackers=[comet]"])
 
 

@@ -236,7 +236,7 @@ def test_nothing_rather_than_nonsense(word):
 
 def test_values_that_cannot_be():
     for word, message in (
-        ("log.trackers=[foo]", "each 'tensorboard', 'wandb', 'mlflow' or 'swanlab'"),
+        ("log.trackers=[foo]", "each 'tensorboard', 'wandb', 'mlflow', 'swanlab' or 'trackio'"),
         ("crop_size=7", "crop_size: must be a whole number of at least 16"),
         ("epochs=3", "warmup_epochs (5) must be shorter than epochs (3); warmup_epochs=0 turns the warm-up off"),
     ):

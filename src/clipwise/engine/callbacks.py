@@ -56,6 +56,7 @@ def start_trackers(accelerator: Accelerator, recipe: Recipe, folder: Path) -> An
         "wandb": {"dir": str(folder), "name": folder.name},
         "mlflow": {"run_name": folder.name},
         "swanlab": {"logdir": str(folder / "swanlog"), "experiment_name": folder.name},
+        "trackio": {"name": folder.name, "embed": False},
     }
     config = {k: str(v) for k, v in recipe.model_dump().items()}
     accelerator.init_trackers(recipe.name or "clipwise", config=config, init_kwargs=options)

@@ -138,7 +138,7 @@ class Log(Strict):
 
     every: Count = 20
     """Batches between two log lines."""
-    trackers: list[Literal["tensorboard", "wandb", "mlflow", "swanlab"]] = []
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "swanlab", "trackio"]] = []
     """Where the figures go besides the run's own files."""
     hang_warning_s: Positive | None = 600.0
     """Report a rank that makes no progress for so many seconds."""

@@ -134,7 +134,7 @@ SYNONYMS = {
     "checkpoint.every_steps": "save_steps",
     "checkpoint.keep": "save_total_limit max_keep_ckpts keep_last checkpoint_hist",
     "log.every": "log_interval logging_steps print_freq log_freq log_every_n_steps",
-    "log.trackers": "loggers logger report_to tracker wandb tensorboard mlflow swanlab",
+    "log.trackers": "loggers logger report_to tracker wandb tensorboard mlflow swanlab trackio",
     "distill.from": "teacher teacher_checkpoint distill_teacher",
     "distill.temperature": "kd_temperature",
 }
