@@ -4,8 +4,8 @@
   clipwise convert ours.safetensors --to mmaction2 --out theirs.pth
   clipwise convert configs/recognition/tsm/my_config.py --out mine.yaml
 
-Read are files of MMAction2 0.x and 1.x, of the original TSN, TSM and TPN code, of Paddle, BMN of JJBOY, OpenTAD and Paddle, and ResNets of
-torchvision and timm. The format is recognized by its keys. A partial match is refused unless --partial allows it.
+Read are files of MMAction2 0.x and 1.x, of the original TSN, TSM and TPN code, of Paddle, BMN of JJBOY, OpenTAD and Paddle,
+ActionFormer and TriDet (also OpenTAD's), and ResNets of torchvision and timm. The format is recognized by its keys. A partial match is refused unless --partial allows it.
 A .py file is a recognizer's config of MMAction2 (0.x or 1.x): it is read, not run, and becomes a recipe.
 """
 

@@ -156,6 +156,13 @@ def detect_bmn_source(checkpoint: Mapping[str, Any]) -> Source:
     )
 
 
+def shown_settings(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in which OpenTAD's network differs from MMAction2's; empty for files of others."""
+    tensors = _strip_prefixes({name: value for name, value in state_dict.items() if "proposal_roi_extractor" in name})
+    reduce = tensors.get(f"{_EXTRACTOR}.reduce_dim.0.weight")
+    return {} if reduce is None else {"matching_dim": reduce.shape[0]}
+
+
 def knows_its_length(state_dict: Mapping[str, Any]) -> bool:
     """Whether a checkpoint holds a mask, which tells L and D."""
     return any(mask in _strip_prefixes(state_dict) for mask in _MASKS)

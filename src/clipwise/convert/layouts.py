@@ -26,6 +26,7 @@ class Translation:
         unused: foreign names without a counterpart.
         traits: what the keys tell about the network (see ``traits_of``).
         notes: sentences for the report.
+        defaults: our name to value, of tensors that such files never have and no result depends on.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class Translation:
     unused: list[str] = field(default_factory=list)
     traits: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    defaults: dict[str, Tensor] = field(default_factory=dict)
 
     def put(self, own: str, tensor: Tensor, foreign: str) -> None:
         if own in self.tensors:
@@ -327,6 +329,18 @@ def _translate_bmn(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Tr
     return out
 
 
+def _translate_one_stage(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Translation:
+    from clipwise.convert.one_stage_layouts import translate_one_stage
+
+    return translate_one_stage(tensors, meta)
+
+
+def _is_one_stage(tensors: Mapping[str, Tensor]) -> bool:
+    from clipwise.convert.one_stage_layouts import recognize_one_stage
+
+    return recognize_one_stage(tensors)
+
+
 _BMN_MARKS = {"x_1d_b.0.weight", "rpn_head.tem.0.0.conv.weight", "ts_conv1.weight", "b_conv1.weight"}
 
 # The first that recognizes the keys is taken. Another module may append to it.
@@ -336,6 +350,7 @@ FORMATS: list[Format] = [
         lambda t: any(k.removeprefix("module.").removeprefix("backbone.") in _BMN_MARKS for k in t),
         _translate_bmn,
     ),
+    Format("ActionFormer/TriDet", _is_one_stage, _translate_one_stage),
     Format(MMACTION2, lambda t: "backbone.conv1.conv.weight" in t, _translate_mmaction2),
     Format(
         TPN_ORIGINAL,

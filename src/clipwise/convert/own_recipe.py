@@ -74,6 +74,7 @@ def _packaged(model: str, args: dict[str, Any]) -> str | None:
             continue
         its = {**model_arguments(recipe.model), **recipe.model_args}
         its["num_segments"] = getattr(recipe, "num_segments", None)
+        its["feat_dim"] = getattr(recipe, "feat_dim", None)
         classes = getattr(recipe.published, "num_classes", None)
         agreeing = 100 * (classes == args.get("num_classes")) + sum(
             its.get(key) == value for key, value in plain.items()

@@ -160,6 +160,7 @@ def convert_state_dict(
         notes.append(
             f"{len(counters)} num_batches_tracked are not in the file and start at 0; inference does not use them"
         )
+    state |= {name: value for name, value in translation.defaults.items() if name in own and name not in state}
     shapes = {text.split(" -> ")[1].split(" ")[0] for text in mismatched}
     missing = [name for name in own if name not in state and name not in shapes]
     return ConversionReport(
@@ -279,7 +280,7 @@ def _conflicts(source_format: str, traits: Mapping[str, Any], model: nn.Module) 
         args = traits["model_args"]
         return [
             f"the file's network has {key}={args[key]!r}, the model {getattr(model, key)!r}"
-            for key in ("sampling", "layout", "temporal_dim", "max_duration")
+            for key in ("sampling", "layout", "temporal_dim", "max_duration", "padding")
             if key in args and hasattr(model, key) and getattr(model, key) != args[key]
         ]
     if not isinstance(model, Recognizer):

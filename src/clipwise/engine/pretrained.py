@@ -130,13 +130,23 @@ def convert_checkpoint(
     foreign = read_foreign_checkpoint(file)
     args, differs = _foreign_model_args(recipe, foreign)
     model = create_model(recipe.model, **args)
+    if recipe.task == "localization":
+        from clipwise.models.localizer_rules import localizer_rules
+
+        localizer_rules(recipe.model, args, recipe).prepare(model)
     report = convert_state_dict(foreign, model, weights_of=weights_of)
     report.notes += differs
     load_converted(model, report, partial=partial)
     values = recipe.model_dump(mode="json")
     count = args.get("num_classes")
+    if recipe.task == "localization":
+        values["model_args"] = {
+            **recipe.model_args,
+            **{k: v for k, v in args.items() if k not in ("feat_dim", "temporal_dim")},
+        }
     if count:
-        values["num_classes"] = count
+        if recipe.task == "recognition":
+            values["num_classes"] = count
         classes = classes or _names_in(foreign.meta, count) or class_names_for(recipe.name, count)
         if classes and len(classes) != count:
             raise CheckpointError(f"{len(classes)} class names were given, but the network has {count} outputs.")
@@ -156,7 +166,7 @@ def convert_checkpoint(
 def _foreign_model_args(recipe: Recipe, foreign) -> tuple[dict[str, Any], list[str]]:
     """The model's arguments with the file's number of classes, and a note where the recipe was published with another."""
     if recipe.task != "recognition":
-        return model_args(recipe), []
+        return _foreign_localizer_args(recipe, foreign)
     from clipwise.convert.weights import guess_model
 
     try:
@@ -176,6 +186,40 @@ def _foreign_model_args(recipe: Recipe, foreign) -> tuple[dict[str, Any], list[s
     published = recipe.published.num_classes
     notes = [f"the file has {found} outputs, the recipe's published model {published}: converted with {found}"]
     return model_args(recipe, count), notes if found and published and found != published else []
+
+
+def _foreign_localizer_args(recipe: Recipe, foreign: Any) -> tuple[dict[str, Any], list[str]]:
+    """A localizer's arguments, with those that the file shows and the recipe leaves open; what differs from the recipe is noted."""
+    from clipwise.convert.bmn_layouts import shown_settings
+    from clipwise.convert.one_stage_layouts import one_stage_settings, recognize_one_stage
+    from clipwise.models.registry import model_arguments
+
+    args = model_args(recipe)
+    if recognize_one_stage(foreign.tensors):
+        name, shown = one_stage_settings(foreign.tensors)
+        if name != recipe.model:
+            raise CheckpointError(
+                f"{foreign.path} holds a {name}, but the recipe is for {recipe.model}. Give a recipe of {name}."
+            )
+    else:
+        shown = shown_settings(foreign.tensors)
+    before = {**model_arguments(recipe.model), **args}
+    if before.get("head_width", 0) is None:
+        before["head_width"] = before.get("width")
+    chosen = {
+        key: value
+        for key, value in shown.items()
+        if key not in recipe.model_args and key not in ("feat_dim", "temporal_dim")
+    }
+    changed = {key: value for key, value in chosen.items() if before.get(key) != value}
+    notes = [f"the file's network has {', '.join(f'{k}={v!r}' for k, v in changed.items())} (the recipe: "
+             f"{', '.join(f'{k}={before.get(k)!r}' for k in changed)}): converted with the file's"] if changed else []  # fmt: skip
+    if shown.get("feat_dim", args.get("feat_dim")) != args.get("feat_dim"):
+        raise CheckpointError(
+            f"{foreign.path} takes features of {shown['feat_dim']} channels, the recipe says feat_dim {args.get('feat_dim')}; "
+            f"give the file's recipe, or --set feat_dim={shown['feat_dim']}."
+        )
+    return {**args, **{k: v for k, v in chosen.items() if k in changed or k in ("num_classes", "padding")}}, notes
 
 
 def _names_in(meta: Mapping[str, Any], count: int) -> list[str] | None:

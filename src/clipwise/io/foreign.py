@@ -52,16 +52,24 @@ def read_foreign_checkpoint(path: str | Path) -> ForeignCheckpoint:
     return ForeignCheckpoint(path, tensors, meta)
 
 
+WEIGHTS_TAKEN = "weights_taken"  # in ``meta``: which of a file's two sets of weights
+
+
 def split_checkpoint(content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Separate named tensors from everything else; accepts a bare state dict or one under 'state_dict', 'model' or 'params'."""
+    """Separate named tensors from everything else; accepts a bare state dict or one under 'state_dict', 'model' or 'params'.
+
+    Of a file that has both, the moving average ('state_dict_ema') is taken: it is what was evaluated.
+    """
     if isinstance(content, ForeignCheckpoint):
         return content.tensors, content.meta
     if not isinstance(content, Mapping):
         return {}, {}
     meta: dict[str, Any] = {}
-    for key in ("state_dict", "model_state", "model_state_dict", "model", "params"):
+    for key in ("state_dict_ema", "state_dict", "model_state", "model_state_dict", "model", "params"):
         if isinstance(content.get(key), Mapping):
             meta = {str(k): v for k, v in content.items() if k != key}
+            if key == "state_dict_ema":
+                meta[WEIGHTS_TAKEN] = key
             content = content[key]
             break
     tensors = {}

@@ -83,7 +83,7 @@ class ActionFormer(nn.Module):
             raise ClipwiseError(f"width was {width}; it must be a multiple of num_heads ({num_heads})")
         if padding not in ("published", "opentad"):
             raise ClipwiseError(f"padding was {padding!r}; use 'published' or 'opentad'")
-        self.feat_dim, self.temporal_dim, self.num_levels = feat_dim, temporal_dim, num_levels
+        self.feat_dim, self.temporal_dim, self.num_levels, self.padding = feat_dim, temporal_dim, num_levels, padding
         self.backbone = Pyramid(
             Embedding(feat_dim, width, temporal_dim if positions else None, padding),
             [TransformerBlock(width, num_heads, windows[0], 1, drop_path) for _ in range(num_stem)],

@@ -95,7 +95,7 @@ class TriDet(nn.Module):
             raise ClipwiseError(f"window was {window}; it must be odd")
         if padding not in ("published", "opentad"):
             raise ClipwiseError(f"padding was {padding!r}; use 'published' or 'opentad'")
-        self.feat_dim, self.temporal_dim, self.num_levels = feat_dim, temporal_dim, num_levels
+        self.feat_dim, self.temporal_dim, self.num_levels, self.padding = feat_dim, temporal_dim, num_levels, padding
         self.num_bins, self.input_noise = num_bins, input_noise
 
         def block(window: int, stride: int, drop: float) -> SGPBlock:

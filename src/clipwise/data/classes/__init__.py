@@ -5,6 +5,7 @@
 | kinetics400 | torchvision's list of categories; alphabetical, as MMAction2's label map |
 | kinetics600 | TensorFlow's list (MoViNet); alphabetical, as the other two |
 | kinetics700, sthv1, jester, gym99 | MMAction2's label maps |
+| thumos14 | the data set's list of detection classes; alphabetical, as ActionFormer's labels |
 
 All are alphabetical or in the data set's own order, which is the order of the published networks' outputs. What no list
 is known for is printed as a number; ``clipwise convert --classes FILE`` gives names of your own.
@@ -26,6 +27,7 @@ _IN_NAME = {
     "sthv1": "sthv1",
     "jester": "jester",
     "gym99": "gym99",
+    "thumos14": "thumos14",
 }
 
 
