@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -117,6 +118,8 @@ def notebook(cells: list[str]):
 
 
 def is_text(cell: str) -> bool:
+    if cell.startswith("#"):
+        return True
     try:
         compile("\n".join(line if not line.startswith("!") else "pass" for line in cell.splitlines()), "cell", "exec")
     except SyntaxError:
@@ -134,6 +137,28 @@ def execute(name: str, folder: str | Path):
     return made
 
 
+def tidy(made, folder: str) -> None:
+    """Take out what differs from run to run and what only moves: times of cells, the folder, progress bars."""
+    import nbformat
+
+    for cell in made.cells:
+        cell.get("metadata", {}).pop("execution", None)
+        if cell["cell_type"] != "code":
+            continue
+        text = "".join(output["text"] for output in cell["outputs"] if output["output_type"] == "stream")
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", text).replace("\r", "\n").replace(str(folder), "…")
+        lines = [
+            line
+            for line in text.splitlines()
+            if line.strip() and not re.search("[━╸╺]|-:--:--|^\\s*[0-9]+(%|/[0-9]+)|^[0-9]:[0-9:]+$", line)
+        ]
+        lines = [line for line in lines if not re.fullmatch(r"(epoch \d+/\d+|check|features|validation) ?", line)]
+        rest = [output for output in cell["outputs"] if output["output_type"] != "stream"]
+        stream = [nbformat.v4.new_output("stream", text="\n".join(lines) + "\n")] if lines else []
+        shown = [output for output in rest if "<progress" not in str(output.get("data", {}).get("text/html", ""))]
+        cell["outputs"] = stream + (shown or rest)
+
+
 def main() -> int:
     import nbformat
 
@@ -142,11 +167,7 @@ def main() -> int:
     for name in parser.parse_args().names:
         with tempfile.TemporaryDirectory() as folder:
             made = execute(name, folder)
-        for cell in made.cells:
-            cell.get("metadata", {}).pop("execution", None)
-            for output in cell.get("outputs", ()):
-                if "text" in output:
-                    output["text"] = output["text"].replace(str(folder), "…")
+        tidy(made, folder)
         nbformat.write(made, HERE / f"{name}.ipynb")
         print(HERE / f"{name}.ipynb")
     return 0
