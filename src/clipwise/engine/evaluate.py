@@ -74,23 +74,9 @@ class TestResult:
 
     def rows(self) -> list[dict[str, Any]]:
         """One flat dictionary a video: path, label, prediction, score and whether it was right."""
-        rows = []
-        for path, label, one in zip(self.paths, self.labels, self.means):
-            failed = bool(np.isnan(one).any())
-            best = -1 if failed else int(one.argmax())
-            row: dict[str, Any] = {
-                "path": path,
-                "label": label if np.ndim(label) == 0 else np.flatnonzero(label).tolist(),
-            }
-            row["prediction"] = None if failed else best
-            if self.classes:
-                row["label_name"] = self.classes[label] if np.ndim(label) == 0 and label is not None else None
-                row["prediction_name"] = None if failed else self.classes[best]
-            row["score"] = None if failed else float(one[best])
-            row["correct"] = bool(best == label) if np.ndim(label) == 0 else None
-            row["error"] = self.failures.get(path)
-            rows.append(row)
-        return rows
+        from clipwise.engine.result_files import rows_of
+
+        return rows_of(self)
 
     def save(self, path: str | Path) -> None:
         """Write to ``.json`` (everything), ``.csv`` (a row a video with its scores) or ``.pkl`` (MMAction2's list of arrays)."""

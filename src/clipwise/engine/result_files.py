@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,27 @@ from clipwise.io.text import csv_text
 
 if TYPE_CHECKING:
     from clipwise.engine.evaluate import TestResult
+
+
+def rows_of(result: TestResult) -> list[dict[str, Any]]:
+    """``TestResult.rows``: one flat dictionary a video."""
+    rows = []
+    for path, label, one in zip(result.paths, result.labels, result.means):
+        failed = bool(np.isnan(one).any())
+        best = -1 if failed else int(one.argmax())
+        row: dict[str, Any] = {
+            "path": path,
+            "label": label if np.ndim(label) == 0 else np.flatnonzero(label).tolist(),
+        }
+        row["prediction"] = None if failed else best
+        if result.classes:
+            row["label_name"] = result.classes[label] if np.ndim(label) == 0 and label is not None else None
+            row["prediction_name"] = None if failed else result.classes[best]
+        row["score"] = None if failed else float(one[best])
+        row["correct"] = bool(best == label) if np.ndim(label) == 0 else None
+        row["error"] = result.failures.get(path)
+        rows.append(row)
+    return rows
 
 
 def write_result(result: TestResult, path: str | Path) -> None:

@@ -31,6 +31,7 @@ DEPTHS = {
     "152": ("bottleneck", (3, 8, 36, 3), (64, 64, 128, 256, 512)),
     "tiny": ("basic", (2, 2, 2, 2), (32, 32, 64, 128, 256)),
 }
+EXPANSION = {"basic": 1, "bottleneck": 4}  # of a block's output over its inner width
 # Where the papers put non-local blocks: stage index -> block indices.
 NON_LOCAL_BLOCKS = {1: (0, 2), 2: (0, 2, 4)}
 # What every model on this body lets a recipe set of it.
@@ -82,24 +83,27 @@ def conv(in_channels: int, out_channels: int, *, space: int, time: int = 1, stri
 
 
 class Block(nn.Module):
-    """What basic block and bottleneck share: shift, shortcut, stochastic depth, non-local attention.
+    """A residual block: two 3×3 convolutions ("basic", ResNet-18/34), or 1×1, 3×3, 1×1 ("bottleneck", ResNet-50 and deeper).
+
+    Inflated in the style "3x1x1", the first convolution spans three frames; in the style "3x3x3" those of 3×3 do.
+
+    differs: MMAction2 inflates both of a basic block whatever the style; its files are read with ``inflate_style="3x3x3"``.
 
     Args:
+        kind: "basic" or "bottleneck".
         in_channels: channels of the input.
         channels: the stage's width before expansion.
         stride: spatial stride.
-        inflate: None, or "3x1x1" / "3x3x3": which convolution spans three frames.
+        inflate: None, or the style.
         drop_path: probability of skipping the residual branch for a clip while training.
         shift: (x, num_frames) -> x, the temporal shift, or None.
         shift_place: "blockres" shifts the input of the first convolution only; "block" shifts the shortcut too.
         shift_downsample: let the shortcut's projection see the shifted input, as TPN's own code does.
     """
 
-    expansion = 1
-    closing = "bn2"  # the norm at the end of the residual branch
-
     def __init__(
         self,
+        kind: str,
         in_channels: int,
         channels: int,
         stride: int,
@@ -111,8 +115,21 @@ class Block(nn.Module):
         shift_downsample: bool,
     ):
         super().__init__()
-        self.build(in_channels, channels, stride, inflate)
-        out_channels = channels * self.expansion
+        first, of_3x3 = (3 if inflate else 1), (3 if inflate == "3x3x3" else 1)
+        out_channels = channels * EXPANSION[kind]
+        self.conv3: nn.Module | None = None
+        if kind == "basic":
+            self.conv1 = conv(in_channels, channels, space=3, time=first, stride=stride)
+            self.bn1 = nn.BatchNorm2d(channels)
+            self.conv2 = conv(channels, channels, space=3, time=of_3x3)
+            self.bn2 = nn.BatchNorm2d(channels)
+        else:
+            self.conv1 = conv(in_channels, channels, space=1, time=3 if inflate == "3x1x1" else 1)
+            self.bn1 = nn.BatchNorm2d(channels)
+            self.conv2 = conv(channels, channels, space=3, time=of_3x3, stride=stride)
+            self.bn2 = nn.BatchNorm2d(channels)
+            self.conv3 = conv(channels, out_channels, space=1)
+            self.bn3 = nn.BatchNorm2d(out_channels)
         self.downsample: nn.Module | None = None
         if stride != 1 or in_channels != out_channels:
             projection = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
@@ -121,18 +138,16 @@ class Block(nn.Module):
         self.drop_path = drop_path
         self.non_local: nn.Module | None = None
 
-    def build(self, in_channels: int, channels: int, stride: int, inflate: str | None) -> None:
-        """Make the convolutions and norms of the residual branch."""
-        raise NotImplementedError
-
-    def residual(self, x: Tensor, num_frames: int) -> Tensor:
-        """The branch up to the sum."""
-        raise NotImplementedError
-
     @property
     def closing_norm(self) -> nn.BatchNorm2d:
         """The norm at the end of the residual branch."""
-        return getattr(self, self.closing)
+        return self.bn2 if self.conv3 is None else self.bn3
+
+    def residual(self, x: Tensor, num_frames: int) -> Tensor:
+        """The branch up to the sum."""
+        x = F.relu(self.bn1(self.conv1(x, num_frames)))
+        x = self.bn2(self.conv2(x, num_frames))
+        return x if self.conv3 is None else self.bn3(self.conv3(F.relu(x), num_frames))
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         shifted = x if self.shift is None else self.shift(x, num_frames)
@@ -151,47 +166,6 @@ class Block(nn.Module):
         keep = 1.0 - self.drop_path
         mask = torch.empty(x.shape[0] // num_frames, device=x.device, dtype=x.dtype).bernoulli_(keep) / keep
         return mask.repeat_interleave(num_frames).view(-1, 1, 1, 1)
-
-
-class BasicBlock(Block):
-    """Two 3×3 convolutions (ResNet-18/34). Inflated, the first ("3x1x1") or both ("3x3x3") span three frames.
-
-    differs: MMAction2 inflates both whatever the style; its files are read with ``inflate_style="3x3x3"``.
-    """
-
-    def build(self, in_channels: int, channels: int, stride: int, inflate: str | None) -> None:
-        time1 = 3 if inflate else 1
-        time2 = 3 if inflate == "3x3x3" else 1
-        self.conv1 = conv(in_channels, channels, space=3, time=time1, stride=stride)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = conv(channels, channels, space=3, time=time2)
-        self.bn2 = nn.BatchNorm2d(channels)
-
-    def residual(self, x: Tensor, num_frames: int) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x, num_frames)))
-        return self.bn2(self.conv2(x, num_frames))
-
-
-class Bottleneck(Block):
-    """1×1, 3×3, 1×1 (ResNet-50 and deeper). Inflated, the 1×1 becomes 3×1×1, or the 3×3 becomes 3×3×3."""
-
-    expansion = 4
-    closing = "bn3"
-
-    def build(self, in_channels: int, channels: int, stride: int, inflate: str | None) -> None:
-        time1 = 3 if inflate == "3x1x1" else 1
-        time2 = 3 if inflate == "3x3x3" else 1
-        self.conv1 = conv(in_channels, channels, space=1, time=time1)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = conv(channels, channels, space=3, time=time2, stride=stride)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.conv3 = conv(channels, channels * self.expansion, space=1)
-        self.bn3 = nn.BatchNorm2d(channels * self.expansion)
-
-    def residual(self, x: Tensor, num_frames: int) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x, num_frames)))
-        x = F.relu(self.bn2(self.conv2(x, num_frames)))
-        return self.bn3(self.conv3(x, num_frames))
 
 
 class ResNet(nn.Module):
@@ -251,13 +225,12 @@ class ResNet(nn.Module):
         if not 0.0 <= drop_path < 1.0:
             raise RecipeError(f"drop_path: {drop_path} is not a probability in [0, 1)")
         kind, num_blocks, (stem, *widths) = DEPTHS[depth]
-        block: type[Block] = Bottleneck if kind == "bottleneck" else BasicBlock
 
         self.depth, self.in_channels, self.out_stages = depth, in_channels, tuple(out_stages)
         self.is_3d, self.shift_place, self.shift_downsample = is_3d, shift_place, shift_downsample
         self.with_pool1, self.with_pool2, self.temporal_pool = with_pool1, with_pool2, temporal_pool
         self.partial_bn, self.norm_eval, self.frozen_stages = partial_bn, norm_eval, frozen_stages
-        self.stage_channels = tuple(width * block.expansion for width in widths)
+        self.stage_channels = tuple(width * EXPANSION[kind] for width in widths)
 
         self.conv1 = nn.Conv2d(in_channels, stem, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
@@ -269,7 +242,8 @@ class ResNet(nn.Module):
         for stage, (count, width) in enumerate(zip(num_blocks, widths)):
             blocks = nn.ModuleList()
             for i in range(count):
-                made = block(
+                block = Block(
+                    kind,
                     channels,
                     width,
                     2 if stage > 0 and i == 0 else 1,
@@ -279,12 +253,12 @@ class ResNet(nn.Module):
                     shift_place=shift_place,
                     shift_downsample=shift_downsample,
                 )
-                channels = width * block.expansion
+                channels = self.stage_channels[stage]
                 if attention and i in NON_LOCAL_BLOCKS.get(stage, ()):
-                    made.non_local = attention(channels)
+                    block.non_local = attention(channels)
                 if grad_checkpointing:
-                    recompute_forward(made)
-                blocks.append(made)
+                    recompute_forward(block)
+                blocks.append(block)
             self.add_module(f"layer{stage + 1}", blocks)
         for module in (*self._frozen_modules(), *self._frozen_norms()):
             module.requires_grad_(False)
