@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from clipwise.data.feature_windows import TimeWindows, cut_window
+from clipwise.models.bmn import BMN
 from clipwise.tasks.window_choice import TrainingTimes, choose_window, describe_unlike
 from clipwise.tasks.window_merge import merge_windows
 
@@ -148,3 +150,20 @@ def test_what_is_far_outside_of_training_is_said():
 @pytest.mark.parametrize("length", [None, 64])
 def test_equal_positions_are_no_warning(length):
     assert describe_unlike({"video_s": [3, 3, 3], "feature_step_s": 0.04}, None, length, 3.0, 75) is None
+
+
+def test_context_layers_of_bmn_see_further():
+    """The base alone sees 2 positions to either side, its curve 1 more; dilations 1, 2, 4 add 7."""
+    for context, reach in ((0, 3), (3, 10)):
+        torch.manual_seed(0)
+        model = BMN(8, 40, 4, hidden_dim=8, matching_dim=4, map_dim=4, num_samples=4, context=context).double().eval()
+        for layer in (model.base.conv1, model.base.conv2, *model.base.context, model.start.conv, model.start.score):
+            torch.nn.init.constant_(layer.weight, 0.02)
+            torch.nn.init.constant_(layer.bias, 0.1)
+        x = torch.zeros(1, 8, 40, dtype=torch.float64)
+        still = model(x)[1]
+        x[0, :, 20] = 1
+        changed = torch.nonzero((model(x)[1] - still)[0].abs() > 0).flatten()
+        assert (int(changed.min()), int(changed.max())) == (20 - reach, 20 + reach)
+    plain, deep = BMN(8, 40, 4), BMN(8, 40, 4, context=1)
+    assert set(deep.state_dict()) - set(plain.state_dict()) == {"base.context.0.weight", "base.context.0.bias"}

@@ -551,3 +551,14 @@ def test_neighboring_cells_vote_on_a_proposals_times():
     np.testing.assert_array_equal(voted.scores, plain.scores)
     alone = generate_proposals(conf, start, end, [8.0], voting=0.7)  # 2/3 is too little
     np.testing.assert_allclose(alone.segments[0, 0], [2, 4])
+
+
+def test_filled_lists_begin_with_the_candidates():
+    conf, start, end = smooth_maps(3, 24)
+    plain = generate_proposals(conf, start, end, top_k=250)
+    filled = generate_proposals(conf, start, end, top_k=250, convention="filled")
+    assert plain.count.max() < 250
+    assert filled.count.tolist() == [250] * 3  # of 300 cells
+    first = plain.count.min() // 2  # behind them decay and filling may mix
+    np.testing.assert_allclose(filled.segments[:, :first], plain.segments[:, :first])
+    np.testing.assert_allclose(filled.scores[:, :first], plain.scores[:, :first])

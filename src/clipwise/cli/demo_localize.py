@@ -63,7 +63,8 @@ def run(
     clock("features")
 
     recipe = load_recipe(
-        "bmn_tiny", [f"feat_dim={extractor.feat_dim}", "features=features", f"annotations={gt.name}", *overrides]
+        "bmn_tiny",
+        [f"feat_dim={extractor.feat_dim}", "features=features", f"annotations={gt.name}", "epochs=16", *overrides],
     )
     trained = train(recipe, data=str(out), work_dir=out / "bmn", quiet=True)
     clock("training")

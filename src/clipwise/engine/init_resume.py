@@ -244,7 +244,7 @@ _EXACT = frozenset((
     "name", "paper", "published", "notes", "deterministic", "num_workers", "base_batch_size", "grad_checkpointing", "optim.fused",
     "train_data", "val_data", "test_data", "data_root", "features", "annotations", "init", "init_first_conv",
     "parallel", "val", "test", "checkpoint", "log", "lists.format", "input.decode_timeout_s", "input.video_info",
-    "input.in_memory", "input.tolerant", "input.allow_missing",
+    "input.in_memory", "input.tolerant", "input.allow_missing", "nms", "bmn.proposals",
 ))  # fmt: skip
 _SCHEDULE = frozenset(("epochs", "lr_schedule", "warmup_epochs", "schedule"))
 

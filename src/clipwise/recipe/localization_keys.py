@@ -68,7 +68,7 @@ class Bmn(Strict):
     """Whose loss rules."""
     loss_weights: tuple[NonNegative, NonNegative, NonNegative] = (1.0, 10.0, 1.0)
     """Weights of the boundary, regression and classification terms."""
-    proposals: Literal["paddle", "mmaction2", "jjboy"] = "paddle"
+    proposals: Literal["paddle", "filled", "mmaction2", "jjboy"] = "paddle"
     """Whose rule says which start-end pairs become proposals (``clipwise.tasks.proposals``)."""
 
 
