@@ -205,3 +205,17 @@ def test_saving_says_what_it_needs(clips, tmp_path):
     again = clipwise.load(path, device="cpu")
     assert again.classes == ["a", "b", "c"]
     assert all(torch.equal(a, b) for a, b in zip(again.model.state_dict().values(), model.state_dict().values()))
+
+
+def test_a_passport_of_a_newer_schema_is_refused(tmp_path):
+    from clipwise.engine.checkpoint import SCHEMA, Passport, read_passport, save_weights
+
+    model = clipwise.create_model("tsm_tiny", num_classes=2)
+    path = clipwise.save_model(model, tmp_path / "now.safetensors")
+    assert read_passport(path).schema == SCHEMA
+    newer = Passport("tsm_tiny", {"num_classes": 2}, versions={"clipwise": "9.1"}, schema=SCHEMA + 1)
+    save_weights(path, model.state_dict(), newer)
+    with pytest.raises(
+        CheckpointError, match=rf"passport of schema {SCHEMA + 1}, written by clipwise 9\.1; update clipwise"
+    ):
+        clipwise.load(path)

@@ -34,6 +34,7 @@ from clipwise.io.plugins import is_foreign, trusting
 from clipwise.models.registry import create_model
 
 HEADER = "clipwise"
+SCHEMA = 1  # of passports; files without one read the same
 _CHECKSUMS = re.compile(r', "checksums": \["([0-9a-f]{64})", "([0-9a-f]{64})"\]\}$')
 
 
@@ -59,6 +60,7 @@ class Passport:
     state: str | None = None
     """Name of the training state beside this file."""
     versions: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
 
     def __post_init__(self):
         # 0.1's recipes are flat; all of today's have this group
@@ -194,7 +196,11 @@ def make_passport(values: Any, path: str | Path) -> Passport:
     """
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} is damaged or not made by clipwise: its passport can't be read. {_DAMAGED}")
-    fields = Passport.__dataclass_fields__
+    fields, schema = Passport.__dataclass_fields__, values.get("schema", SCHEMA)
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise CheckpointError(
+            f"{path} has a passport of schema {schema}, newer than this clipwise ({SCHEMA}); update it."
+        )
     wrong = [key for key, kind in _PASSPORT_TYPES.items() if key in values and not isinstance(values[key], kind)]
     classes = values.get("classes")
     if isinstance(classes, list) and not all(isinstance(name, str) for name in classes):
@@ -210,7 +216,7 @@ def make_passport(values: Any, path: str | Path) -> Passport:
 
 _PASSPORT_TYPES: dict[str, Any] = {
     "model": str, "model_args": dict, "classes": list | None, "recipe": dict, "metrics": dict, "epoch": int,
-    "step": int, "data": dict, "source": str | None, "state": str | None, "versions": dict,
+    "step": int, "data": dict, "source": str | None, "state": str | None, "versions": dict, "schema": int,
 }  # fmt: skip
 _STATE_NAME = re.compile(r"[\w.-]*\{rank\}[\w.-]*")  # a file beside the checkpoint, and no other field to fill in
 
@@ -232,20 +238,16 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: 
 def load_model(
     path: str | Path, device: str | torch.device = "cpu", *, model: nn.Module | None = None, trust: bool = False
 ) -> nn.Module:
-    """The checkpoint's model with its weights, in evaluation mode.
+    """The checkpoint's model with its weights, in evaluation mode; its attribute ``passport`` is the checkpoint's.
 
     Args:
-        path: a ``.safetensors`` checkpoint.
+        path: a ``.safetensors checkpoint.
         device: where the model goes.
         model: the network to load the weights into, where it was handed to ``train`` as an object.
         trust: whether a model that does not come with clipwise may be imported.
 
-    Returns:
-        The model; its attribute ``passport`` is the checkpoint's.
-
     Raises:
-        CheckpointError: the file can't be used.
-        RecipeError: its model is not known, or not trusted.
+        CheckpointError, RecipeError: the file can't be used; its model is not known, or not trusted.
     """
     with trusting(trust):
         return load_model_and_passport(path, device, model=model)[0]

@@ -21,6 +21,7 @@ from clipwise.data.loader import ShardSampler, make_loader, prefetch
 from clipwise.engine.device import world
 from clipwise.errors import ClipwiseError, RecipeError
 from clipwise.io.names import did_you_mean
+from clipwise.io.tables import Tabled
 from clipwise.tasks import metrics
 from clipwise.tasks.logits import Activation, average_views, score_clip
 
@@ -28,7 +29,7 @@ METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision", "m
 
 
 @dataclass(repr=False)
-class TestResult:
+class TestResult(Tabled):
     """Scores of a list, in its order, with everything that failed."""
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
@@ -53,12 +54,6 @@ class TestResult:
     def __repr__(self) -> str:
         figures = "".join(f", {name} {value:.4f}" for name, value in self.metrics.items())
         return f"TestResult({len(self.paths)} videos, {len(self.failures)} failed{figures})"
-
-    def to_pandas(self) -> Any:
-        """A data frame with the rows of :meth:`rows`; needs the extra ``notebook``."""
-        from clipwise.io.tables import data_frame
-
-        return data_frame(self.rows(), "TestResult.to_pandas()")
 
     @property
     def means(self) -> list[np.ndarray]:

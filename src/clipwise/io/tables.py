@@ -38,3 +38,11 @@ def list_rows(videos: Any) -> list[dict[str, Any]]:
         name = videos.classes[label] if videos.classes and isinstance(label, int) else None
         rows.append({"path": path, "label": label, "class": name})
     return rows
+
+
+class Tabled:
+    """What has ``rows()``, as a data frame, too."""
+
+    def to_pandas(self) -> Any:
+        """A data frame with these rows; needs the extra ``notebook``."""
+        return data_frame(self.rows(), f"{type(self).__name__}.to_pandas()")  # type: ignore[attr-defined]
