@@ -241,7 +241,7 @@ def load_model(
     """The checkpoint's model with its weights, in evaluation mode; its attribute ``passport`` is the checkpoint's.
 
     Args:
-        path: a ``.safetensors checkpoint.
+        path: a ``.safetensors`` checkpoint.
         device: where the model goes.
         model: the network to load the weights into, where it was handed to ``train`` as an object.
         trust: whether a model that does not come with clipwise may be imported.
