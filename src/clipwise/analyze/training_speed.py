@@ -258,9 +258,9 @@ def device_name(device: torch.device) -> str:
 
 def versions() -> dict[str, str]:
     """Of what decides speed."""
-    from importlib.metadata import version
+    import clipwise
 
-    found = {"clipwise": version("clipwise"), "torch": torch.__version__, "python": platform.python_version()}
+    found = {"clipwise": clipwise.__version__, "torch": torch.__version__, "python": platform.python_version()}
     if torch.version.cuda:
         found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
     return found
