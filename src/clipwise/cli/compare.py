@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resamples", type=int, default=10_000, help="bootstrap samples (default 10000)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
     parser.add_argument("--limit", type=int, default=15, help="classes and videos to print (default 15; 0: all)")
+    parser.add_argument(
+        "--mixed-protocols",
+        action="store_true",
+        help="compare results of different variants of a data set all the same",
+    )
     parser.add_argument("--report", metavar="DIR", help="write an HTML report to this folder")
 
 
@@ -35,9 +40,14 @@ def run(args: argparse.Namespace) -> int:
     if args.resamples < 100:
         raise ClipwiseError(f"--resamples {args.resamples}: at least 100 are needed for an interval.")
     names = tuple(args.names) if args.names else _names(args.a, args.b)
+    tables = read_result(args.a), read_result(args.b)
+    if not args.mixed_protocols:
+        from clipwise.tasks.protocol import check_same, recognize_videos
+
+        first, second = (recognize_videos(table.paths, table.num_classes) for table in tables)
+        check_same(first, second, names)
     result = compare(
-        read_result(args.a),
-        read_result(args.b),
+        *tables,
         names,
         resamples=args.resamples,
         confidence=args.confidence,

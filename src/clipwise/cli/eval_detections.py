@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--thumos", action="store_true", help="THUMOS14's protocol: tIoU 0.3 … 0.7, 'Ambiguous' left out"
     )
     parser.add_argument("--tiou", type=float, nargs="+", metavar="T", help="overlaps (default 0.5 0.55 … 0.95)")
+    parser.add_argument(
+        "--variants",
+        action="store_true",
+        help="also measure under the other known variants of the data set, with the difference",
+    )
     parser.add_argument("--per-class", action="store_true", help="also print each class")
 
 
@@ -49,14 +54,15 @@ def run(args: argparse.Namespace) -> int:
     from clipwise.errors import DataError
     from clipwise.tasks.average_recall import ACTIVITYNET_TIOU
     from clipwise.tasks.detection_metrics import THUMOS_TIOU, detection_map, thumos_map
-    from clipwise.tasks.detections import name_results
+    from clipwise.tasks.detections import name_results, read_results
+    from clipwise.tasks.protocol import recognize_segments, variants_of
 
     results, gt = split_ground_truth(args.files, args.gt)
     truth = ground_truth(gt, args.subset, args.video_info)
     tiou = check_tiou(args.tiou) if args.tiou else (THUMOS_TIOU if args.thumos else ACTIVITYNET_TIOU)
     scores = class_scores_of(args)
 
-    def metric(found: Any) -> Any:
+    def metric(found: Any, truth: Any = truth) -> Any:
         if scores is not None:
             found = name_results(found, scores, args.top_classes, args.score)
         elif not all("label" in e for entries in found.values() for e in entries if isinstance(e, dict)):
@@ -65,7 +71,13 @@ def run(args: argparse.Namespace) -> int:
             )
         return (thumos_map if args.thumos else detection_map)(truth, found, tiou)
 
+    protocol = recognize_segments(truth)
     measured = {path: measure(path, gt, truth, metric) for path in results}
+    variants: dict[str, dict[str, float]] = {}
+    for path in results if args.variants else ():
+        found = read_results(path)
+        truths = variants_of(truth, [video for video, entries in found.items() if entries])
+        variants[path] = {name: metric(found, other).mean for name, other in truths.items()}
     if args.json:
         print_json(
             {
@@ -75,6 +87,12 @@ def run(args: argparse.Namespace) -> int:
                     "per_tiou": m.per_tiou,
                     "per_class": dict(zip(m.classes, m.per_class.T.tolist())),
                     "ignored": m.ignored,
+                    **({"protocol": protocol.to_dict()} if protocol else {}),
+                    **(
+                        {"variants": {n: {"mAP": v, "difference": v - m.mean} for n, v in variants[path].items()}}
+                        if path in variants
+                        else {}
+                    ),
                 }
                 for path, m in measured.items()
             }
@@ -82,6 +100,14 @@ def run(args: argparse.Namespace) -> int:
         return 0
     rows = [(Path(p).name, *(f"{100 * v:.2f}" for v in m.per_tiou), f"{100 * m.mean:.2f}") for p, m in measured.items()]
     print_table(rows, ("result", *(f"{t:.2f}" for t in tiou), "mAP %"))
+    if protocol:
+        print(f"protocol: {protocol.line}")
+    for path, others in variants.items():
+        mean = measured[path].mean
+        shown = [(n, f"{100 * v:.2f}", f"{100 * (v - mean):+.2f}") for n, v in others.items()]
+        print_table(
+            shown or [("no other variant is known", "", "")], (f"variant ({Path(path).name})", "mAP %", "difference")
+        )
     for path, m in measured.items():
         if m.ignored:
             print(f"{path}: {m.ignored} predictions of classes that {gt} does not have were not counted.")

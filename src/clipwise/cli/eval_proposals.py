@@ -131,9 +131,16 @@ def run_checkpoint(
     if args.out:
         result.save(args.out)
     figures = result.figures()
+    from clipwise.tasks.protocol import recognize_segments
+
+    protocol = recognize_segments(result.ground_truth)
     if args.json:
-        print_json({"metrics": figures, "videos": len(result.proposals), "out": args.out, "notes": list(result.notes)})
+        known = {"protocol": protocol.to_dict()} if protocol else {}
+        said = {"metrics": figures, "videos": len(result.proposals), "out": args.out, "notes": list(result.notes)}
+        print_json({**said, **known})
         return 0
+    if protocol:
+        print(f"protocol: {protocol.line}", file=sys.stderr)
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
     for name, value in figures.items():

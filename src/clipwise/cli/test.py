@@ -93,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
             progress=progress,
         )
     if int(os.environ.get("RANK", 0)) == 0:
+        data = {"data": result.data_protocol.to_dict()} if result.data_protocol else {}
         if not args.json:  # before the files: a full disk does not take them
             for name, value in result.metrics.items():
                 print(f"{name}\t{value:.4f}", flush=True)
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
                     "videos": len(result.paths),
                     "failures": result.failures,
                     "trained_on": result.trained_on,
-                    **({"protocol": result.protocol} if result.protocol else {}),
+                    **({"protocol": {**result.protocol, **data}} if result.protocol or data else {}),
                     "seconds": round(result.seconds, 2),
                     "out": args.out,
                 }
@@ -120,6 +121,8 @@ def run(args: argparse.Namespace) -> int:
                 f"{len(result.paths)} videos in {result.seconds:.1f} s ({speed:.1f} videos/s)"
                 + (f", scores in {args.out}" if args.out else "")
             )
+        if result.data_protocol:
+            print(f"protocol: {result.data_protocol.line}", file=sys.stderr)
         if result.protocol:
             from clipwise.engine.foreign import protocol_lines
 

@@ -21,6 +21,7 @@ from clipwise.io.progress import Progress, silent
 from clipwise.models.registry import model_place
 from clipwise.recipe import apply_overrides, load_recipe, make_recipe
 from clipwise.tasks.logits import activation_of
+from clipwise.tasks.protocol import DataProtocol, recognize_videos
 
 
 def evaluate(
@@ -121,7 +122,22 @@ def evaluate(
 
         result.protocol = protocol_of(protocol, result.metrics, len(result.paths))
     result.trained_on = _trained_on(result.paths, passport, list_of(passport, "train", checkpoint))
+    result.data_protocol = _data_protocol(result.paths, num_classes, passport, list_of(passport, "train", checkpoint))
     return result
+
+
+def _data_protocol(
+    paths: Sequence[str], num_classes: int, passport: Passport, source: str | None
+) -> DataProtocol | None:
+    """The variant of a known data set; the training list is read only where its groups matter."""
+    found = recognize_videos(paths, num_classes)
+    if found is None or found.data_set != "UCF101" or source is None or not os.path.exists(source):
+        return found
+    if os.path.isdir(source):
+        trained = [file for _, _, files in os.walk(source) for file in files]
+    else:
+        trained = _training_paths(passport, source)
+    return recognize_videos(paths, num_classes, trained)
 
 
 def list_of(passport: Passport, part: str, checkpoint: str | Path) -> str | None:
@@ -141,6 +157,12 @@ def _trained_on(paths: Sequence[str], passport: Passport, source: str | None) ->
     if os.path.isdir(source):
         folder = os.path.join(os.path.abspath(source), "")
         return sum(place.startswith(folder) for place in places)
+    known = set(_training_paths(passport, source))
+    return sum(place in known for place in places)
+
+
+def _training_paths(passport: Passport, source: str) -> list[str]:
+    """Videos of a checkpoint's training list, none if it can't be read."""
     lists = passport.recipe.get("lists", {})
     try:
         train = read_list(
@@ -153,6 +175,5 @@ def _trained_on(paths: Sequence[str], passport: Passport, source: str | None) ->
             **{key: lists.get(key) for key in ("fps", "layer", "config")},
         )
     except (ClipwiseError, OSError):
-        return 0
-    known = {os.path.abspath(train.path(i)) for i in range(len(train))}
-    return sum(place in known for place in places)
+        return []
+    return [os.path.abspath(train.path(i)) for i in range(len(train))]
