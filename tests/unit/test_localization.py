@@ -451,7 +451,7 @@ def test_looking_at_the_best_candidates_first_changes_nothing(monkeypatch):
         ),
         (
             lambda c, s, e: generate_proposals(c, s, e, convention="mm"),
-            "use one of 'paddle', 'mmaction2', 'jjboy'",
+            "use one of 'paddle', 'filled', 'mmaction2', 'jjboy'",
         ),
         (lambda c, s, e: generate_proposals(c, s, e, layout="se"), "'duration_start' or 'start_end'"),
     ],
