@@ -72,6 +72,29 @@ class RunLog:
         self.run_folder: RunFolder | None = None
         self.terminal = sys.stderr.isatty()
         self.bar: Any = None
+        self.note = self.eta = ""  # loss, best figure and the time that is left, beside the bar and in lines
+        self.began = time.perf_counter(), 0.0
+
+    def opening(self, recipe: Any, task: Any, batches: int, steps: int) -> None:
+        """What the run is going to do: classes with their counts, sizes, steps, where things go."""
+        train, val = task.train_videos, task.val_videos
+        held = f"{len(val)} validation videos" if val is not None and len(val) else "no validation"
+        classes = getattr(train, "classes", None)
+        if classes and not getattr(train, "multi_label", True):
+            counts = torch.bincount(torch.as_tensor(train.labels), minlength=len(classes)).tolist()
+            shown = ", ".join(f"{name} ({count})" for name, count in list(zip(classes, counts))[:10])
+            held += f", {len(classes)} classes: {shown}{', …' if len(classes) > 10 else ''}"
+        self.say(f"{recipe.model}: {len(train)} training videos, {held}")
+        batch = f"{batches} batches of {recipe.batch_size}"
+        self.say(f"{recipe.epochs} epochs of {batch}, {steps} optimizer steps; results go to {self.folder}")
+
+    def pace(self, share: float, loss: float, best: dict[str, float]) -> None:
+        """``share`` of the run is done: note the time that is left, the loss, and the first of the best figures."""
+        began, first = self.began
+        left = int((time.perf_counter() - began) / max(share - first, 1e-9) * (1 - share))
+        self.eta = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+        reached = "".join(f", best {name} {value:.4g}" for name, value in list(best.items())[:1])
+        self.note = f"loss {loss:.4g}{reached}, whole run {self.eta}"
 
     def check_folder(self) -> None:
         """Before something is written: make the run's folder again if somebody removed it, and say so."""
@@ -82,7 +105,7 @@ class RunLog:
             )
 
     def write(self, mode: str, figures: dict[str, Any], step: int) -> None:
-        """One line of figures: into log.jsonl and log.csv, to the terminal, to the trackers."""
+        """One line of figures: into log.jsonl and log.csv, to the terminal (with the time that is left), to the trackers."""
         if not self.active:
             return
         rounded = {k: round(v, 7) if isinstance(v, float) else v for k, v in figures.items()}
@@ -113,9 +136,9 @@ class RunLog:
             writer.writeheader()
             writer.writerows(lines)
 
-    @staticmethod
-    def _words(mode: str, figures: dict[str, Any]) -> str:
+    def _words(self, mode: str, figures: dict[str, Any]) -> str:
         shown = {k: v for k, v in figures.items() if k not in ("epoch", "iter", "epochs", "iters")}
+        shown |= {"eta": self.eta} if mode == "train" and self.eta else {}
         place = f"epoch {figures.get('epoch', '?')}/{figures.get('epochs', '?')}"
         if mode == "train":
             place += f" step {figures.get('iter', '?')}/{figures.get('iters', '?')}"
@@ -144,14 +167,15 @@ class RunLog:
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        words, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+        columns = words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note
         from rich.console import Console
 
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(title, total=total, completed=start)
+            task = bar.add_task(title, total=total, completed=start, note=self.note)
             self.bar = bar
             try:
-                yield lambda: bar.advance(task)
+                yield lambda: bar.update(task, advance=1, note=self.note)
             finally:
                 self.bar = None
 

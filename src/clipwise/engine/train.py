@@ -181,6 +181,7 @@ def train(
             from clipwise.engine.callbacks import attach
 
             attach(log, callbacks, recipe, validate)
+        log.opening(recipe, task, run.batches, run.schedule.steps_per_epoch * recipe.epochs)
         with stop_signals() as stop:
             try:
                 result = run.fit(stop, validate, max_steps)
@@ -224,6 +225,7 @@ class Run:
 
     def fit(self, stop: threading.Event, validate: bool, max_steps: int | None = None) -> RunResult:
         recipe, started, self.max_steps = self.recipe, time.perf_counter(), max_steps
+        self.log.began = started, (self.epoch + self.batch / self.batches) / recipe.epochs
         while self.epoch < recipe.epochs and not self._should_stop(stop):
             self.train_epoch(stop)
             if self.batch < self.batches:  # stopped in the middle
@@ -358,6 +360,8 @@ class Run:
             f"{key}{suffix}": v for suffix, average in self.averages.items() for key, v in average.take(device).items()
         }
         costs = {"lr": lr, "memory": peak_memory_mb(), "data_time": data_time}
+        best = {name: value for name, value in self.best.items() if name == self.task.main_metric}
+        self.log.pace((self.epoch + self.batch / self.batches) / self.recipe.epochs, means["loss"], best)
         self.log.write("train", {**place, **costs, **means, "time": step_time}, self.step)
         if data_time > 0.5 * step_time and step_time > 0.02 and not self.said_slow:
             self.said_slow = True
