@@ -23,7 +23,7 @@ BOUNDS = {
     "train": (39, 8560),
     "engine": (33, 6980),
     "predict": (20, 4285),
-    "localizer": (35, 7470),
+    "localizer": (35, 7490),
 }
 
 TRACER = '''
