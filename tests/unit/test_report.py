@@ -17,6 +17,7 @@ from clipwise.errors import ClipwiseError, DataError
 from clipwise.report.analyze_report import analyze_report
 from clipwise.report.compare_report import compare_report
 from clipwise.report.comparison import compare, read_result
+from clipwise.report.detection_report import detection_report
 from clipwise.report.result_report import (
     calibration,
     confused_pairs,
@@ -28,6 +29,7 @@ from clipwise.report.result_report import (
 from clipwise.report.run_report import run_report
 from clipwise.report.scores import ScoreTable
 from clipwise.report.thumbs import film_strip, jpeg_address
+from clipwise.tasks.detection_errors import detection_errors
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
 
@@ -381,7 +383,11 @@ def test_every_word_of_a_page_has_chinese(small, tmp_path):
     segment = {"class": "a", "start_s": 1.0, "end_s": 3.0, "score": 0.9}
     curves = {"time_s": [0.0, 1.0], "start": [0.1, 0.9], "end": [0.0, 0.1]}
     timeline = {"video": "long.mp4", "segments": [segment], "truth": [segment], "curves": curves}
+    errors = detection_errors(
+        {"v": [{"segment": [0, 1], "label": "a"}]}, {"v": [{"segment": [0, 1], "label": "a", "score": 1}]}, {"v": 9.0}
+    )
     pages = [
+        *(detection_report({"left": errors}, tmp_path / name, title="left", buckets=name) for name in ("activitynet", "thumos", "quintiles")),
         result_report(small, tmp_path),
         run_report(tmp_path / "run", small),
         compare_report(comparison, tmp_path / "compare"),

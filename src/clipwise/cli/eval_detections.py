@@ -3,6 +3,7 @@
   clipwise eval-detections results.json gt.json
   clipwise eval-detections proposals.json anet_anno_action.json --class-scores cuhk_anet17_pred.json --top-classes 1
   clipwise eval-detections results.json thumos.json --thumos --subset test
+  clipwise eval-detections results.json gt.json --report page/      why predictions are wrong, which actions are missed (DETAD)
 
 Proposals without labels are named by --class-scores: CUHK's file in either form, what `clipwise test … --out` of our own recognizers
 wrote, or arrays; several files are fused (--class-weights).
@@ -12,11 +13,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipwise.cli.common import print_json, print_table
-from clipwise.cli.eval_proposals import add_video_info, check_tiou, ground_truth, measure, split_ground_truth
+from clipwise.cli.eval_proposals import add_video_info, annotations_of, check_tiou, measure, split_ground_truth
 from clipwise.cli.video_scores import add_class_scores, class_scores_of
+
+if TYPE_CHECKING:
+    from clipwise.tasks.detection_errors import Buckets, DetectionErrors
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also measure under the other known variants of the data set, with the difference",
     )
     parser.add_argument("--per-class", action="store_true", help="also print each class")
+    parser.add_argument(
+        "--errors", action="store_true", help="also error types, sensitivity and missed actions (DETAD's analysis)"
+    )
+    parser.add_argument("--report", metavar="DIR", help="write them as an HTML report to this folder")
+    parser.add_argument(
+        "--buckets",
+        choices=("activitynet", "thumos", "quintiles"),
+        help="how actions are sorted by length …: DETAD's for a data set, or five of equal size (default activitynet; with --thumos thumos)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,23 +66,27 @@ def run(args: argparse.Namespace) -> int:
 
     from clipwise.errors import DataError
     from clipwise.tasks.average_recall import ACTIVITYNET_TIOU
-    from clipwise.tasks.detection_metrics import THUMOS_TIOU, detection_map, thumos_map
+    from clipwise.tasks.detection_metrics import THUMOS_TIOU, detection_map, thumos_actions, thumos_map
     from clipwise.tasks.detections import name_results, read_results
     from clipwise.tasks.protocol import recognize_segments, variants_of
 
     results, gt = split_ground_truth(args.files, args.gt)
-    truth = ground_truth(gt, args.subset, args.video_info)
+    annotations = annotations_of(gt, args.subset, args.video_info)
+    truth = annotations.ground_truth()
     tiou = check_tiou(args.tiou) if args.tiou else (THUMOS_TIOU if args.thumos else ACTIVITYNET_TIOU)
     scores = class_scores_of(args)
 
-    def metric(found: Any, truth: Any = truth) -> Any:
+    def named(found: Any) -> Any:
         if scores is not None:
-            found = name_results(found, scores, args.top_classes, args.score)
-        elif not all("label" in e for entries in found.values() for e in entries if isinstance(e, dict)):
+            return name_results(found, scores, args.top_classes, args.score)
+        if not all("label" in e for entries in found.values() for e in entries if isinstance(e, dict)):
             raise DataError(
                 "there are proposals without a label. Name them: --class-scores FILE, or `clipwise localize … --results`."
             )
-        return (thumos_map if args.thumos else detection_map)(truth, found, tiou)
+        return found
+
+    def metric(found: Any, truth: Any = truth) -> Any:
+        return (thumos_map if args.thumos else detection_map)(truth, named(found), tiou)
 
     protocol = recognize_segments(truth)
     measured = {path: measure(path, gt, truth, metric) for path in results}
@@ -78,6 +95,19 @@ def run(args: argparse.Namespace) -> int:
         found = read_results(path)
         truths = variants_of(truth, [video for video, entries in found.items() if entries])
         variants[path] = {name: metric(found, other).mean for name, other in truths.items()}
+    errors: dict[str, DetectionErrors] = {}
+    page = None
+    if args.errors or args.report:
+        from clipwise.tasks.detection_errors import detection_errors
+
+        counted = thumos_actions(truth) if args.thumos else truth
+        durations = {name: v.duration_s for name, v in annotations.videos.items()}
+        buckets: Buckets = args.buckets or ("thumos" if args.thumos else "activitynet")
+        errors = {p: detection_errors(counted, named(read_results(p)), durations, tiou, buckets) for p in results}
+    if args.report:
+        from clipwise.report.detection_report import detection_report
+
+        page = detection_report(errors, args.report, title=Path(gt).stem, buckets=buckets)
     if args.json:
         print_json(
             {
@@ -93,6 +123,8 @@ def run(args: argparse.Namespace) -> int:
                         if path in variants
                         else {}
                     ),
+                    **({"errors": errors[path].as_dict()} if path in errors else {}),
+                    **({"report": str(page)} if page else {}),
                 }
                 for path, m in measured.items()
             }
@@ -114,4 +146,37 @@ def run(args: argparse.Namespace) -> int:
         if args.per_class:
             order = np.argsort(-m.per_class.mean(0))
             print_table([(m.classes[i], f"{100 * m.per_class[:, i].mean():.2f}") for i in order], ("class", "AP %"))
+    for path, e in errors.items():
+        _print_errors(Path(path).name, e)
+    if page:
+        print(f"\nreport in {page}")
     return 0
+
+
+def _print_errors(name: str, errors: DetectionErrors) -> None:
+    """Error types, and the actions by what they are like."""
+    from clipwise.tasks.detection_errors import ERROR_TYPES
+
+    best = errors.counts.sum(0) / max(errors.counts.sum(), 1)
+    rows = [
+        (
+            kind,
+            f"{100 * first:.1f}",
+            f"{100 * share:.1f}",
+            f"{100 * errors.gain[kind]:+.2f}" if kind in errors.gain else "",
+        )
+        for kind, first, share in zip(ERROR_TYPES, errors.profile[0], best)
+    ]
+    print()
+    print_table(rows, (f"error type ({name})", "of the best G %", "of the best 10G %", "mAP_N without it"))
+    print()
+    for kind, found in errors.sensitivity.items():
+        lines = [
+            (
+                f"{b.low:g} – {b.high:g}",
+                str(b.actions),
+                *(f"{100 * v:.2f}" for v in (b.mean_ap, b.normalized_map, b.missed)),
+            )
+            for b in found
+        ]
+        print_table(lines, (f"{kind} ({name})", "actions", "mAP %", "mAP_N %", "missed %"))

@@ -13,9 +13,12 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipwise.cli.common import print_json, print_table
+
+if TYPE_CHECKING:
+    from clipwise.data.formats.annotations import AnnotationSet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -168,18 +171,23 @@ def split_ground_truth(files: list[str], gt: str | None) -> tuple[list[str], str
 
 def ground_truth(path: str, subset: str, video_info: str | None = None) -> dict[str, list[dict[str, Any]]]:
     """Annotations for the metrics; of a file without subsets all of them."""
+    return annotations_of(path, subset, video_info).ground_truth()
+
+
+def annotations_of(path: str, subset: str, video_info: str | None = None) -> AnnotationSet:
+    """Annotations of a subset; of a file without subsets all of them."""
     from clipwise.data.formats.annotations import read_annotations
 
     everything = read_annotations(path, video_info)
     if subset == "all":
-        return everything.ground_truth()
+        return everything
     if any(v.subset for v in everything.videos.values()):
-        return everything.subset(subset).ground_truth()
+        return everything.subset(subset)
     say = (
         f"{path} has no subsets: all its {len(everything)} videos are counted (--video-info names the table with them)."
     )
     print(say, file=sys.stderr)
-    return everything.ground_truth()
+    return everything
 
 
 def check_tiou(given: list[float]) -> Any:

@@ -68,10 +68,10 @@ def detection_map(
     names = (entry.get("label") for entries in ground_truth.values() for entry in entries)
     classes: dict[Any, int] = {name: i for i, name in enumerate(dict.fromkeys(names))}
     videos = {name: i for i, name in enumerate(dict.fromkeys([*ground_truth, *predictions]))}
-    truth, _, truth_label = _columns_by_video(ground_truth, scored=False, classes=classes)
+    truth, _, truth_label = columns_by_video(ground_truth, scored=False, classes=classes)
     if not len(truth):
         raise DataError("the ground truth holds no action; average precision is not defined")
-    boxes, score, label = _columns_by_video(predictions, scored=True, classes=classes)
+    boxes, score, label = columns_by_video(predictions, scored=True, classes=classes)
     truth_video, video_idx = (
         np.repeat([videos[v] for v in given], [len(entries) for entries in given.values()])
         for given in (ground_truth, predictions)
@@ -82,9 +82,11 @@ def detection_map(
     group_of = np.full((len(videos), len(classes) + 1), -1, dtype=np.int32)  # the last column is for unknown classes
     group_of[truth_video, truth_label] = 0
     group_of[group_of == 0] = np.arange((group_of == 0).sum())
-    order = _by_class_best_first(label, score)
+    order = by_class_best_first(label, score)
     group = group_of[video_idx, label]
-    places, hit = _match(truth, group_of[truth_video, truth_label], boxes[order], group[order], tiou)
+    taken = [t for t, _ in match_actions(truth, group_of[truth_video, truth_label], boxes[order], group[order], tiou)]
+    places = np.unique(np.concatenate(taken))
+    hit = np.stack([np.isin(places, t, assume_unique=True) for t in taken])
 
     per_class = np.zeros((len(tiou), len(classes)))
     num_truth = np.bincount(truth_label, minlength=len(classes))
@@ -106,20 +108,27 @@ def thumos_map(
 
     As :func:`detection_map`, but actions labeled "Ambiguous", of no length, or given twice are left out first.
     """
+    return detection_map(thumos_actions(ground_truth), predictions, tiou_thresholds)
+
+
+def thumos_actions(ground_truth: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The actions that THUMOS14's protocol counts."""
     cleaned: dict[str, list[Mapping[str, Any]]] = {}
     for video, entries in ground_truth.items():
         unique = {(*map(float, e["segment"]), e["label"]): e for e in entries}
         cleaned[video] = [e for (a, b, name), e in unique.items() if b > a and name != "Ambiguous"]
-    return detection_map(cleaned, predictions, tiou_thresholds)
+    return cleaned
 
 
-def _match(
+def match_actions(
     truth: NDArray, truth_group: NDArray, boxes: NDArray, group: NDArray, tiou: NDArray
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Which predictions take an action: places of those that do at any overlap, ascending, and (num_tiou, places).
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Which prediction takes which action: for each overlap the places of those that take one, and the actions.
 
     Predictions come best first within each group; those of group -1 have no action to take.
     """
+    if not len(truth) or not len(boxes):
+        return [(np.zeros(0, np.int64), np.zeros(0, np.int64)) for _ in tiou]
     by_group = np.argsort(truth_group, kind="stable")
     truth = truth[by_group]
     num_truth = np.bincount(truth_group)
@@ -146,13 +155,13 @@ def _match(
     taken = []
     for threshold in tiou:
         pair = np.flatnonzero(iou >= threshold)
-        taken.append(_first_come(prediction[pair], action[pair], len(truth)))
-    places = np.unique(np.concatenate(taken))
-    return places, np.stack([np.isin(places, t, assume_unique=True) for t in taken])
+        places, actions = _first_come(prediction[pair], action[pair], len(truth))
+        taken.append((places, by_group[actions]))
+    return taken
 
 
-def _first_come(prediction: NDArray, action: NDArray, num_actions: int) -> NDArray[np.int64]:
-    """Predictions that get an action when the pairs are gone through in order and each is taken if both are free.
+def _first_come(prediction: NDArray, action: NDArray, num_actions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Predictions that get an action, and the actions, when the pairs are gone through in order and each is taken if both are free.
 
     In each round all pairs are taken of which neither side has an earlier one; a group's first pair always is one of them,
     so that there are as many rounds as actions in a group, not as predictions.
@@ -166,11 +175,13 @@ def _first_come(prediction: NDArray, action: NDArray, num_actions: int) -> NDArr
         earliest[action[::-1]] = pair[::-1]  # the last write stays
         leads = earliest[action] == pair
         leads[1:] &= prediction[1:] != prediction[:-1]
-        matched.append(prediction[leads])
-        free_prediction[matched[-1]] = free_action[action[leads]] = False
+        matched.append((prediction[leads], action[leads]))
+        free_prediction[prediction[leads]] = free_action[action[leads]] = False
         still = free_prediction[prediction] & free_action[action]
         prediction, action = prediction[still], action[still]
-    return np.concatenate(matched) if matched else prediction
+    none = (prediction, action)  # both are empty now
+    places, actions = map(np.concatenate, zip(*matched, none))
+    return places, actions
 
 
 def _interpolated_precision(hit: NDArray[np.bool_], rank: NDArray[np.int64], num_truth: int) -> NDArray[np.float64]:
@@ -183,7 +194,7 @@ def _interpolated_precision(hit: NDArray[np.bool_], rank: NDArray[np.int64], num
     return (envelope * hit).sum(axis=1) / num_truth
 
 
-def _by_class_best_first(label: NDArray, score: NDArray) -> NDArray[np.int64]:
+def by_class_best_first(label: NDArray, score: NDArray) -> NDArray[np.int64]:
     """Order by class, then by falling score; ties as in the scripts, which sort class by class."""
     order = np.argsort(label.astype(np.int16) if label.max(initial=0) < 1 << 15 else label, kind="stable")  # radix sort
     edges = np.flatnonzero(np.diff(label[order])) + 1
@@ -191,7 +202,7 @@ def _by_class_best_first(label: NDArray, score: NDArray) -> NDArray[np.int64]:
     return np.concatenate(parts) if parts else order
 
 
-def _columns_by_video(
+def columns_by_video(
     by_video: Mapping[str, Sequence[Mapping[str, Any]]], scored: bool, classes: Mapping[str, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """:func:`clipwise.tasks.average_recall.columns`, whose errors name the video."""
