@@ -67,6 +67,22 @@ def test_csv_of_pandas(tmp_path):
     np.testing.assert_array_equal(read_feature_file(path), [[5, 6], [8, 9]])
 
 
+def test_archives_of_one_stage_localizers(tmp_path):
+    """ActionFormer's EPIC archives have ``feats``; others come as .pickle or .h5."""
+    np.savez(tmp_path / "a.npz", feats=FEATURES, other=np.zeros(3))
+    (tmp_path / "b.pickle").write_bytes(pickle.dumps({"feats": FEATURES}))
+    for name in ("a.npz", "b.pickle"):
+        np.testing.assert_array_equal(read_feature_file(tmp_path / name), FEATURES)
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["anything"] = FEATURES
+    np.testing.assert_array_equal(read_feature_file(tmp_path / "c.h5"), FEATURES)
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["x"], file["y"] = FEATURES, FEATURES
+    with pytest.raises(DataError, match="holds x, y"):
+        read_feature_file(tmp_path / "d.h5")
+
+
 def test_pickles_of_tensors_and_of_python_2(tmp_path, capsys):
     path = tmp_path / "a.pkl"
     path.write_bytes(pickle.dumps([torch.from_numpy(row.copy()) for row in FEATURES]))

@@ -6,7 +6,7 @@
 
 Read are files of MMAction2 0.x and 1.x, of the original TSN, TSM and TPN code, of Paddle, BMN of JJBOY, OpenTAD and Paddle,
 ActionFormer and TriDet (also OpenTAD's), and ResNets of torchvision and timm. The format is recognized by its keys. A partial match is refused unless --partial allows it.
-A .py file is a recognizer's config of MMAction2 (0.x or 1.x): it is read, not run, and becomes a recipe.
+A .py file is a recognizer's config of MMAction2 (0.x or 1.x), or one of OpenTAD's ActionFormer and TriDet: it is read, not run, and becomes a recipe.
 """
 
 from __future__ import annotations
@@ -98,8 +98,14 @@ def _config(args: argparse.Namespace) -> int:
     if args.to == "mmaction2" or not args.out.endswith((".yaml", ".yml")):
         raise ClipwiseError(f"--out {args.out}: a config becomes a recipe, a .yaml file.")
     from clipwise.convert.mmaction2 import convert_config
+    from clipwise.convert.mmaction2.python_config import read_python_config
+    from clipwise.convert.opentad import convert_opentad, is_opentad
 
-    notes, left = convert_config(args.checkpoint, args.out, partial=args.partial)
+    config = read_python_config(args.checkpoint)
+    if is_opentad(config):
+        notes, left = convert_opentad(config, args.checkpoint, args.out, partial=args.partial)
+    else:
+        notes, left = convert_config(args.checkpoint, args.out, partial=args.partial)
     if args.json:
         print_json({"out": args.out, "notes": notes, "left_out": left})
     else:

@@ -28,7 +28,7 @@ from clipwise.data.rescale import Rescale, rescale_features
 from clipwise.errors import DataError
 from clipwise.io.parse import parse_json
 
-Format = Literal["auto", "csv", "npy", "npz", "pkl", "pt"]
+Format = Literal["auto", "csv", "npy", "npz", "pkl", "pickle", "pt", "h5", "hdf5"]
 SIDECAR = "features.json"
 """In a folder of features: which recognizer made them, and how."""
 

@@ -13,7 +13,7 @@ from clipwise.recipe.keys import Count, Fraction, NonNegative, Only, Positive, R
 class FeatureInput(Strict):
     """How feature files and annotations are read."""
 
-    format: Literal["auto", "csv", "npy", "npz", "pkl", "pt"] = "auto"
+    format: Literal["auto", "csv", "npy", "npz", "pkl", "pickle", "pt", "h5", "hdf5"] = "auto"
     """Which files to take where a folder holds several kinds."""
     rescale: Literal["linear", "bsn", "pool", "max_pool", "none"] = "linear"
     """How a sequence of another length becomes `temporal_dim` positions (``clipwise.data.rescale``)."""

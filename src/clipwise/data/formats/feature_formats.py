@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from clipwise.errors import DataError
 from clipwise.io.unpickle import read_pickle, read_torch
 
-SUFFIXES = (".csv", ".npy", ".npz", ".pkl", ".pt")
+SUFFIXES = (".csv", ".npy", ".npz", ".pkl", ".pickle", ".pt", ".h5", ".hdf5")
+_KEYS = ("feat", "features", "feature", "feats", "arr_0")  # ActionFormer's archives have feats
 
 
 def read_feature_file(path: str | os.PathLike) -> NDArray:
@@ -32,13 +33,15 @@ def read_feature_file(path: str | os.PathLike) -> NDArray:
             return np.load(path, allow_pickle=False)
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
-                key = next((k for k in ("feat", "features", "feature", "arr_0") if k in file), None)
+                key = next((k for k in _KEYS if k in file), None)
                 if key is None and len(file.files) == 1:
                     key = file.files[0]
                 if key is None:
                     raise DataError(f"{path} holds {', '.join(file.files)}; features are looked for under 'feat'.")
                 return file[key]
-        if path.suffix == ".pkl":
+        if path.suffix in (".h5", ".hdf5"):
+            return _read_h5(path)
+        if path.suffix in (".pkl", ".pickle"):
             return _as_array(read_pickle(path), path)
         if path.suffix == ".pt":
             return _as_array(read_torch(path, DataError), path)
@@ -121,6 +124,25 @@ def open_collection(path: Path) -> tuple[list[str], NDArray]:
     return listed, array
 
 
+def _read_h5(path: Path) -> NDArray:
+    """The array of a file that holds one, or one under a usual name."""
+    try:
+        import h5py
+    except ImportError:
+        raise DataError(f"{path}: reading it needs h5py; pip install clipwise[h5].") from None
+    if not path.is_file():
+        raise FileNotFoundError
+    with h5py.File(path, "r") as file:
+        arrays = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        key = next((k for k in _KEYS if k in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
+        if key is None:
+            named = ", ".join(list(file)[:5])
+            raise DataError(
+                f"{path} holds {named or 'nothing'}; one array, or one named {_KEYS[0]!r}, is expected: a file a video."
+            )
+        return arrays[key][()]
+
+
 def _read_csv(path: Path) -> NDArray[np.float32]:
     with open(path, encoding="utf-8") as file:
         first = file.readline()
@@ -146,7 +168,7 @@ def _is_header(line: str) -> bool:
 
 def _as_array(value: Any, path: Path) -> NDArray:
     if isinstance(value, dict):
-        key = next((k for k in ("feat", "features", "feature") if k in value), None)
+        key = next((k for k in _KEYS if k in value), None)
         if key is None:
             raise DataError(
                 f"{path} is a dictionary of {', '.join(map(str, list(value)[:5]))}; features are looked for under 'feat'."

@@ -1,0 +1,302 @@
+"""A config of OpenTAD (ActionFormer or TriDet on padded features) as a recipe.
+
+The same rule as for MMAction2's configs: every key is taken over, or must have the one value that this package computes with, or is
+noted, or is refused by name. The files are read, not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clipwise.convert.mmaction2.consumed import Keys
+from clipwise.errors import RecipeError
+from clipwise.io.files import atomic_path
+from clipwise.recipe import make_recipe
+
+_READ = (
+    "model",
+    "dataset",
+    "solver",
+    "optimizer",
+    "scheduler",
+    "inference",
+    "post_processing",
+    "evaluation",
+    "workflow",
+    "work_dir",
+)
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "model.projection.type": ("Conv1DTransformerProj", "TriDetProj"),
+    "model.projection.conv_cfg.kernel_size": (3,),
+    "model.projection.conv_cfg.proj_pdrop": (0,),
+    "model.projection.norm_cfg": ({"type": "LN"},),
+    "model.projection.norm_cfg.type": ("LN",),
+    "model.projection.input_pdrop": (0,),
+    "model.projection.downsample_type": ("max",),
+    "model.neck.type": ("FPNIdentity",),
+    "model.rpn_head.type": ("ActionFormerHead", "TriDetHead"),
+    "model.rpn_head.num_convs": (2,),
+    "model.rpn_head.cls_prior_prob": (0.01,),
+    "model.rpn_head.prior_generator.type": ("PointGenerator",),
+    "model.rpn_head.loss_normalizer_momentum": (0.9,),
+    "model.rpn_head.center_sample": ("radius",),
+    "model.rpn_head.boundary_kernel_size": (3,),
+    "model.rpn_head.loss.cls_loss.type": ("FocalLoss",),
+    "model.rpn_head.loss.reg_loss.type": ("DIOULoss",),
+    "model.rpn_head.loss.iou_rate.type": ("GIOULoss",),
+    "optimizer.type": ("AdamW",),
+    "optimizer.paramwise": (True,),
+    "scheduler.type": ("LinearWarmupCosineAnnealingLR",),
+    "evaluation.type": ("mAP",),
+    "inference.load_from_raw_predictions": (False,),
+}
+_ASIDE: dict[str, tuple[Any, ...]] = {
+    "work_dir": (), "inference.save_raw_prediction": (False,), "post_processing.save_dict": (False,), "workflow.val_loss_interval": (1,),
+    "workflow.val_start_epoch": (), "solver.val.num_workers": (), "solver.test.num_workers": (), "evaluation.ground_truth_filename": (),
+    "evaluation.blocked_videos": (), "solver.static_graph": (False,),
+}  # fmt: skip
+_DATASETS = ("ThumosPaddingDataset", "EpicKitchensPaddingDataset")
+_STEPS = ("LoadFeats", "ConvertToTensor", "RandomTrunc", "Rearrange", "Collect")
+
+
+def is_opentad(config: Mapping[str, Any]) -> bool:
+    """Whether a config has OpenTAD's parts and not MMAction2's."""
+    return {"model", "dataset", "solver"} <= set(config)
+
+
+def convert_opentad(
+    config: dict[str, Any], path: str | Path, out: str | Path, *, partial: bool = False
+) -> tuple[list[str], list[str]]:
+    """Write the recipe of a config as YAML.
+
+    Args:
+        config: its resolved values.
+        path: its name, for messages.
+
+    Returns:
+        The recipe's notes, and what of the config has no counterpart.
+
+    Raises:
+        RecipeError: not one of the two models; or something has no counterpart and ``partial`` does not allow it.
+    """
+    try:
+        recipe, left = translate_opentad(config, str(path))
+    except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
+        raise RecipeError(f"{path}: not in the form of OpenTAD's configs ({type(error).__name__}: {error}).") from error
+    if left and not partial:
+        listed = "\n".join(f"  {line}" for line in left)
+        raise RecipeError(
+            f"{path}: settings without counterpart in a recipe:\n{listed}\n"
+            f"`clipwise convert {path} --out FILE.yaml --partial` leaves them out."
+        )
+    make_recipe(recipe, source=str(path))
+    with atomic_path(out) as temporary:
+        text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+        temporary.write_text(text, encoding="utf-8")
+    return recipe["notes"], left
+
+
+def translate_opentad(config: dict[str, Any], path: str) -> tuple[dict[str, Any], list[str]]:
+    """The recipe's keys, and what of the config they do not hold (``key = value`` each)."""
+    kind = config["model"].get("type")
+    if kind not in ("ActionFormer", "TriDet"):
+        raise RecipeError(f"{path}: model.type is {kind!r}; configs of ActionFormer and TriDet become recipes.")
+    keys = Keys({key: value for key, value in config.items() if key in _READ})
+    keys.expect("model.type", kind)
+    notes = [
+        f"Translated from OpenTAD's {Path(path).name}.",
+        "There annotated times are cut to whole frames, and the best candidates are taken over all levels together; here times stay, "
+        "and candidates are counted level by level.",
+    ]
+    recipe: dict[str, Any] = {"task": "localization", "name": Path(path).stem, "model": kind.lower()}
+    left: list[str] = []
+    recipe |= _network(keys, kind)
+    data = {part: keys.pull(f"dataset.{part}") for part in ("train", "val", "test")}
+    _data(data, recipe, left, notes)
+    _run(keys, recipe, notes)
+    recipe["points"].setdefault("min_length", 0.0 if kind == "ActionFormer" else 0.05)
+    subset = keys.take("evaluation.subset")
+    if subset != recipe["val"]["subset"]:
+        keys.put("evaluation.subset", subset)
+    for place, allowed in _FIXED.items():
+        keys.expect(place, *allowed)
+    for place, usual in _ASIDE.items():
+        keys.set_aside(place, *usual)
+    left += keys.left()
+    unread = [f"{name} = {value!r}" for name, value in config.items() if name not in _READ]
+    if unread:
+        notes.append(f"Names of the config's own, which OpenTAD does not read: {'; '.join(unread)}.")
+    if keys.aside:
+        notes.append(f"Left to the command line and the machine: {'; '.join(keys.aside)}.")
+    return {**recipe, "notes": notes}, left
+
+
+def _network(keys: Keys, kind: str) -> dict[str, Any]:
+    """The model and its assignment of points."""
+    width = keys.take("model.projection.out_channels")
+    layers, stem, branch = keys.take("model.projection.arch")
+    if layers != 2:
+        keys.put("model.projection.arch", [layers, stem, branch])
+    for place, value in (
+        ("model.neck.in_channels", width), ("model.neck.out_channels", width), ("model.neck.num_levels", branch + 1),
+        ("model.rpn_head.in_channels", width), ("model.rpn_head.prior_generator.strides", [2**i for i in range(branch + 1)]),
+    ):  # fmt: skip
+        keys.expect(place, value)
+    classes = keys.take("model.rpn_head.num_classes")
+    args = {
+        "padding": "opentad",
+        "width": width,
+        "head_width": keys.take("model.rpn_head.feat_channels"),
+        "num_levels": branch + 1,
+        "num_stem": stem,
+        "drop_path": keys.take("model.projection.path_pdrop", 0.0),
+        "positions": keys.take("model.projection.use_abs_pe", False),
+    }
+    points = {
+        "ranges": keys.take("model.rpn_head.prior_generator.regression_range"),
+        "radius": keys.take("model.rpn_head.center_sample_radius"),
+        "label_smoothing": keys.take("model.rpn_head.label_smoothing", 0.0),
+        "distance_weight": keys.take("model.rpn_head.loss_weight", 1.0),
+        "loss_norm": keys.take("model.rpn_head.loss_normalizer", 100),
+    }
+    if kind == "ActionFormer":
+        args |= {
+            "num_heads": keys.take("model.projection.attn_cfg.n_head"),
+            "window": keys.take("model.projection.attn_cfg.n_mha_win_size"),
+        }
+    else:
+        windows = keys.take("model.projection.sgp_win_size")
+        if (
+            len(set(windows[1:])) != 1 or len(windows) != branch + 1
+        ):  # the first one's blocks are the stem's, which have 1
+            keys.put("model.projection.sgp_win_size", windows)
+        args |= {
+            "mlp_width": keys.take("model.projection.sgp_mlp_dim"),
+            "window": windows[-1],
+            "reach": keys.take("model.projection.k"),
+            "conv_std": keys.take("model.projection.init_conv_vars", 0),
+            "input_noise": keys.take("model.projection.input_noise", 0.0),
+            "num_bins": keys.take("model.rpn_head.num_bins", 16),
+        }
+        points["iou_power"] = keys.take("model.rpn_head.iou_weight_power", 0.2)
+    return {
+        "published": {"num_classes": classes},
+        "feat_dim": keys.take("model.projection.in_channels"),
+        "temporal_dim": keys.take("model.projection.max_seq_len"),
+        "model_args": args,
+        "points": points,
+    }
+
+
+def _data(parts: dict[str, Keys], recipe: dict[str, Any], left: list[str], notes: list[str]) -> None:
+    """Files, subsets and crops; what val and test say must be what train says."""
+    seen: dict[str, dict[str, Any]] = {}
+    for name, part in parts.items():
+        part.expect("type", *_DATASETS)
+        part.expect("test_mode", name == "test")
+        part.set_aside("filter_gt")
+        stride, sample = part.take("feature_stride"), part.take("sample_stride", 1)
+        found = seen[name] = {
+            "subset": part.take("subset_name"),
+            "annotations": part.take("ann_file"),
+            "features": part.take("data_path"),
+            "missing": part.take("block_list"),
+            "classes": part.take("class_map"),
+            "stride": stride and stride * sample,
+            "offset": part.take("offset_frames"),
+            "fps": part.take("fps"),
+        }
+        for step in part.take("pipeline") or []:
+            step_keys = Keys(step, part.aside)
+            kind = step_keys.take("type")
+            if kind == "LoadFeats":
+                found["format"] = step_keys.take("feat_format")
+                step_keys.set_aside("prefix", "", "v_")  # names with and without v_ are the same here
+            elif kind == "RandomTrunc" and name == "train":
+                step_keys.expect("trunc_len", recipe["temporal_dim"])
+                recipe["points"] |= {"min_inside": step_keys.take("trunc_thresh"), "crop": step_keys.take("crop_ratio")}
+            elif kind == "Rearrange":
+                step_keys.expect("keys", ["feats"])
+                step_keys.expect("ops", "t c -> c t")
+            elif kind in _STEPS[1::3]:  # ConvertToTensor, Collect
+                for key in ("keys", "inputs"):
+                    step_keys.take(key)
+            else:
+                left.append(f"dataset.{name}.pipeline: {kind}")
+            left += [f"dataset.{name}.pipeline, {kind}: {line}" for line in step_keys.left()]
+        left += [f"dataset.{name}.{line}" for line in part.left()]
+    train, val = seen["train"], seen["val"]
+    for name in ("val", "test"):
+        same = ("annotations", "features", "classes", "stride", "offset", "fps", "format")
+        left += [f"dataset.{name}: {key} = {seen[name].get(key)!r}, but {train.get(key)!r} in training" for key in same
+                 if seen[name].get(key) != train.get(key)]  # fmt: skip
+    if seen["test"]["subset"] != val["subset"]:
+        left.append(f"dataset.test.subset_name = {seen['test']['subset']!r}, but {val['subset']!r} in validation")
+    recipe |= {"features": train["features"], "annotations": train["annotations"]}
+    recipe["input"] = {
+        "rescale": "none", "time_base": "strides", "stride": train["stride"], "clip_frames": 2 * train["offset"], "tolerant": True,
+        "train_subset": train["subset"], "allow_missing": train["missing"] is not None,
+    }  # fmt: skip
+    if train["fps"] not in (None, -1):
+        recipe["input"]["feature_fps"] = train["fps"]
+    if train.get("format") not in (None, "npy"):
+        recipe["input"]["format"] = train["format"]
+    recipe["val"] = {"subset": val["subset"]}
+    notes.append(
+        f"Videos of {train['missing']} are those without features here; classes are sorted by name, not by {train['classes']}."
+    )
+
+
+def _run(keys: Keys, recipe: dict[str, Any], notes: list[str]) -> None:
+    """Optimization, post-processing and bookkeeping."""
+    kind = "hard"
+    nms = "post_processing.nms"
+    threshold = keys.take(f"{nms}.iou_threshold")
+    if keys.take(f"{nms}.use_soft_nms", True):
+        kind = "gaussian"
+        if threshold:
+            notes.append(f"post_processing.nms.iou_threshold = {threshold} plays no part in soft-NMS.")
+    multiclass, voting = keys.take(f"{nms}.multiclass", True), keys.take(f"{nms}.voting_thresh", 0)
+    recipe["nms"] = {
+        "method": kind, "alpha": keys.take(f"{nms}.sigma", 0.5), "max_proposals": keys.take(f"{nms}.max_seg_num"),
+        "min_score": keys.take(f"{nms}.min_score", 0.001), "class_wise": multiclass, "voting_weights": "score",
+    }  # fmt: skip
+    if kind == "hard":
+        recipe["nms"]["threshold"] = threshold
+    if voting and multiclass:
+        notes.append(f"post_processing.nms.voting_thresh = {voting} plays no part class by class.")
+    elif voting:
+        recipe["nms"]["voting"] = voting
+    recipe["points"] |= {
+        "candidates": keys.take("post_processing.pre_nms_topk", 2000), "min_candidate": keys.take("post_processing.pre_nms_thresh", 0.001),
+    }  # fmt: skip
+    recipe["val"] |= {
+        "tious": keys.take("evaluation.tiou_thresholds"), "batch_size": keys.take("solver.val.batch_size"),
+        "every": keys.take("workflow.val_eval_interval", 1),
+    }  # fmt: skip
+    keys.expect("solver.test.batch_size", recipe["val"]["batch_size"])
+    recipe |= {
+        "seed": 42,
+        "epochs": keys.take("scheduler.max_epoch"),
+        "batch_size": keys.take("solver.train.batch_size"),
+        "num_workers": keys.take("solver.train.num_workers", 2),
+        "optimizer": "adamw",
+        "lr": keys.take("optimizer.lr"),
+        "weight_decay": keys.take("optimizer.weight_decay"),
+        "grad_clip": keys.take("solver.clip_grad_norm"),
+        "amp": "fp16" if keys.take("solver.amp", False) else "no",
+        "optim": {"param_groups": "no_norm_bias"},
+        "lr_schedule": "cosine",
+        "warmup_epochs": keys.take("scheduler.warmup_epoch"),
+        "schedule": {"by": "iteration", "warmup_start": 0, "warmup_to_last": True, "after_warmup": True,
+                     "min_lr": keys.take("scheduler.eta_min", 1e-8)},
+        "checkpoint": {"every": keys.take("workflow.checkpoint_interval", 1)},
+        "log": {"every": keys.take("workflow.logging_interval", 20)},
+    }  # fmt: skip
+    if keys.take("solver.ema", False):
+        recipe["ema_decay"] = 0.999
+        recipe["optim"]["ema_ramp"] = False
