@@ -186,3 +186,20 @@ def test_through_the_command_line(files, tmp_path, capsys):
     page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
     assert page.count("<svg") >= 6
     assert "80.77%" in page  # mAP_N, 21 / 26
+
+
+def test_videos_play_over_their_actions_and_best_predictions(files, tmp_path, capsys):
+    """Three actions: three blocks, and the best six of the nine predictions."""
+    (tmp_path / "clips").mkdir()
+    words = ["eval-detections", *files, "--videos", str(tmp_path / "clips")]
+    assert main(words) == 2
+    assert "--videos is for the page of --report" in capsys.readouterr().err
+    words += ["--report", str(tmp_path / "page")]
+    assert main(words) == 2
+    assert "has no file of the videos of the ground truth, as v.mp4" in capsys.readouterr().err
+    (tmp_path / "clips" / "v.mp4").write_bytes(b"")
+    assert main(words) == 0
+    page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    assert 'src="../clips/v.mp4"' in page
+    assert 'data-length="100.0"' in page
+    assert page.count('class="block ') == 9

@@ -387,7 +387,7 @@ def test_every_word_of_a_page_has_chinese(small, tmp_path):
         {"v": [{"segment": [0, 1], "label": "a"}]}, {"v": [{"segment": [0, 1], "label": "a", "score": 1}]}, {"v": 9.0}
     )
     pages = [
-        *(detection_report({"left": errors}, tmp_path / name, title="left", buckets=name) for name in ("activitynet", "thumos", "quintiles")),
+        *(detection_report({"left": errors}, tmp_path / name, title="left", buckets=name, played=[{**timeline, "file": "long.mp4"}]) for name in ("activitynet", "thumos", "quintiles")),
         result_report(small, tmp_path),
         run_report(tmp_path / "run", small),
         compare_report(comparison, tmp_path / "compare"),

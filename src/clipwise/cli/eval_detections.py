@@ -20,7 +20,10 @@ from clipwise.cli.eval_proposals import add_video_info, annotations_of, check_ti
 from clipwise.cli.video_scores import add_class_scores, class_scores_of
 
 if TYPE_CHECKING:
+    from clipwise.data.formats.annotations import AnnotationSet
     from clipwise.tasks.detection_errors import Buckets, DetectionErrors
+
+_PLAYED = 8  # videos on the page of --report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--report", metavar="DIR", help="write them as an HTML report to this folder")
     parser.add_argument(
+        "--videos", metavar="DIR", help="with --report: folder of the videos; the worst ones play over their timelines"
+    )
+    parser.add_argument(
         "--buckets",
         choices=("activitynet", "thumos", "quintiles"),
         help="how actions are sorted by length …: DETAD's for a data set, or five of equal size (default activitynet; with --thumos thumos)",
@@ -64,12 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from clipwise.errors import DataError
+    from clipwise.errors import ClipwiseError, DataError
     from clipwise.tasks.average_recall import ACTIVITYNET_TIOU
     from clipwise.tasks.detection_metrics import THUMOS_TIOU, detection_map, thumos_actions, thumos_map
     from clipwise.tasks.detections import name_results, read_results
     from clipwise.tasks.protocol import recognize_segments, variants_of
 
+    if args.videos and not args.report:
+        raise ClipwiseError("--videos is for the page of --report DIR.")
     results, gt = split_ground_truth(args.files, args.gt)
     annotations = annotations_of(gt, args.subset, args.video_info)
     truth = annotations.ground_truth()
@@ -107,7 +115,8 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         from clipwise.report.detection_report import detection_report
 
-        page = detection_report(errors, args.report, title=Path(gt).stem, buckets=buckets)
+        played = _played(args.videos, errors[results[0]], annotations, named(read_results(results[0])))
+        page = detection_report(errors, args.report, title=Path(gt).stem, buckets=buckets, played=played)
     if args.json:
         print_json(
             {
@@ -151,6 +160,46 @@ def run(args: argparse.Namespace) -> int:
     if page:
         print(f"\nreport in {page}")
     return 0
+
+
+def _played(
+    folder: str | None, errors: DetectionErrors, annotations: AnnotationSet, found: Any
+) -> list[dict[str, Any]]:
+    """The videos with the largest shares of missed actions whose files are there, with their actions and best predictions.
+
+    Raises:
+        ClipwiseError: no such folder, or no file of a video in it.
+    """
+    from clipwise.data.formats.annotation_parts import VideoFinder
+    from clipwise.errors import ClipwiseError
+
+    if folder is None:
+        return []
+    if not Path(folder).is_dir():
+        raise ClipwiseError(f"--videos {folder} is no folder.")
+    finder, played = VideoFinder(folder), []
+    for name in sorted(errors.missed_in, key=lambda name: -errors.missed_in[name]):
+        file, video = finder.find(name), annotations.videos[name]
+        if file is None or file.is_dir():
+            continue
+        best = sorted(found.get(name, ()), key=lambda e: -e["score"])[: 2 * len(video.segments)]
+        truth = [{"segment": s, "label": label} for s, label in zip(video.segments.tolist(), video.labels)]
+        rows = [
+            [
+                {"class": e["label"], "start_s": e["segment"][0], "end_s": e["segment"][1], "score": e.get("score")}
+                for e in entries
+            ]
+            for entries in (truth, best)
+        ]
+        seconds = video.duration_s if video.duration_s > 0 else None
+        played.append({"video": name, "file": file, "duration_s": seconds, "truth": rows[0], "segments": rows[1]})
+        if len(played) == _PLAYED:
+            break
+    if not played:
+        raise ClipwiseError(
+            f"--videos {folder} has no file of the videos of the ground truth, as {next(iter(errors.missed_in))}.mp4."
+        )
+    return played
 
 
 def _print_errors(name: str, errors: DetectionErrors) -> None:

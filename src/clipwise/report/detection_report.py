@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
 from clipwise.report.bar_chart import bar_chart
 from clipwise.report.page import Language, Section, write_page
+from clipwise.report.result_report import video_timeline
 from clipwise.tasks.detection_errors import ERROR_TYPES, Bucket, DetectionErrors
 
 _COLORS = (2, 6, 0, 3, 4, 7)  # of the error types
@@ -26,6 +30,7 @@ def detection_report(
     *,
     title: str,
     buckets: str = "activitynet",
+    played: Sequence[Mapping[str, Any]] = (),
     language: Language = "en",
 ) -> Path:
     """``index.html`` in a folder for the error analysis of one or more result files.
@@ -34,6 +39,8 @@ def detection_report(
         results: file -> its analysis.
         title: what it was measured against.
         buckets: how actions were sorted.
+        played: videos to play over their segments: ``video``, ``file`` and ``duration_s``, ``truth`` and ``segments``
+            (``class``, ``start_s``, ``end_s``, of found ones ``score``).
     """
     sections = []
     tiles = []
@@ -47,9 +54,22 @@ def detection_report(
             _missed_section(errors, f"missed-{n}", f"Missed actions{of}"),
             _table_section(errors, n, of),
         ]
+    if played:
+        sections.append(_videos_section(played, Path(folder)))
     return write_page(
         Path(folder) / "index.html", title, sections, kind="Errors of detections", tiles=tiles, language=language
     )
+
+
+def _videos_section(played: Sequence[Mapping[str, Any]], folder: Path) -> Section:
+    """Videos over their timelines; the page refers to their files."""
+    colors: dict[str, int] = {}
+    shown = []
+    for video in played:
+        relative = os.path.relpath(video["file"], folder).replace(os.sep, "/")
+        shown.append(video_timeline({**video, "address": quote(relative)}, colors))
+    note = "The videos in which the largest share of actions is missed, with the best predictions, as many as twice the actions. A click on a row goes there."
+    return Section("videos", "Videos", "timelines", {"videos": shown}, note)
 
 
 def _tiles(errors: DetectionErrors, name: str) -> list[tuple[str, str, str]]:

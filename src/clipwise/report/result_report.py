@@ -99,7 +99,7 @@ def demo_report(
         sections.append(Section("predictions", "Predictions on new files", "predictions", {"predictions": shown}))
     if timelines:
         names: dict[str, int] = {}
-        videos = [_timeline(v, names) for v in ([timelines] if isinstance(timelines, Mapping) else timelines)]
+        videos = [video_timeline(v, names) for v in ([timelines] if isinstance(timelines, Mapping) else timelines)]
         sections.append(Section("timeline", "What happens when", "timelines", {"videos": videos}))
     sections.append(time_section(logs))
     path = Path(out)
@@ -249,8 +249,8 @@ def failures_section(failures: Mapping[str, str], note: str) -> Section | None:
     return Section.table("failures", title, head, list(failures.items()), note=note, keep=(0, 1)) if failures else None
 
 
-def _timeline(video: Mapping[str, Any], colors: dict[str, int]) -> dict[str, Any]:
-    """Segments along the time of a long video; ``colors`` grows with the classes."""
+def video_timeline(video: Mapping[str, Any], colors: dict[str, int]) -> dict[str, Any]:
+    """Segments along the time of a long video, which plays above them if ``address`` is given; ``colors`` grows with the classes."""
     everything = [*video["segments"], *video.get("truth", ())]
     length = float(video.get("duration_s") or max((float(s["end_s"]) for s in everything), default=1.0)) or 1.0
     rows = []
@@ -266,7 +266,8 @@ def _timeline(video: Mapping[str, Any], colors: dict[str, int]) -> dict[str, Any
             "start and end probability", lines, x_label="s", y_min=0.0, y_max=1.0, width=1080, height=190
         )
     marks = [(t / length * 100, f"{t:g}") for t in round_ticks(0, length, 8) if t <= length * 1.0001]
-    return {"name": str(video["video"]), "rows": rows, "marks": marks, "boundaries": boundaries}
+    played = {"address": video.get("address"), "length": length}
+    return {"name": str(video["video"]), "rows": rows, "marks": marks, "boundaries": boundaries, **played}
 
 
 def _block(segment: Mapping[str, Any], lane: int, length: float, colors: dict[str, int]) -> dict[str, Any]:

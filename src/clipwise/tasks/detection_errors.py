@@ -86,6 +86,7 @@ class DetectionErrors(NamedTuple):
         missed: share of the actions that are not found.
         sensitivity: buckets by characteristic: ``coverage`` (share of the video; only if all lengths are known), ``length`` (s),
             ``instances`` (of the same class in the same video). Buckets without an action are left out.
+        missed_in: share of missed actions of each video with actions.
     """
 
     tiou: NDArray[np.float64]
@@ -96,6 +97,7 @@ class DetectionErrors(NamedTuple):
     normalized_map: float
     missed: float
     sensitivity: dict[str, list[Bucket]]
+    missed_in: dict[str, float]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; infinity and NaN are None."""
@@ -225,6 +227,7 @@ def detection_errors(
         mean_ap(hit, everything, num_truth),
         float(1 - seen.mean()),
         sensitivity,
+        {name: float(1 - seen[:, truth_video == n].mean()) for name, n in videos.items() if ground_truth.get(name)},
     )
 
 

@@ -78,6 +78,18 @@
     s.addEventListener("keydown", e => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); toggle(); } });
   }
 
+  // videos with their timelines: a line in every row follows the video, a click goes there
+  for (const box of $$(".timeline[data-length]")) {
+    const video = $("video", box), length = +box.dataset.length;
+    const heads = $$(".lane", box).map(lane => { const head = document.createElement("i"); head.className = "playhead"; lane.append(head); return head; });
+    const follow = () => { for (const head of heads) head.style.left = Math.min(100, 100 * video.currentTime / length) + "%"; if (!video.paused) requestAnimationFrame(follow); };
+    for (const event of ["play", "seeked", "timeupdate"]) video.addEventListener(event, follow);
+    const go = seconds => { video.currentTime = seconds; follow(); };
+    for (const lane of $$(".lane", box)) lane.addEventListener("click", e => { const r = lane.getBoundingClientRect(); go((e.clientX - r.left) / r.width * length); });
+    for (const block of $$(".block", box)) block.addEventListener("keydown", e => { if (e.key === "Enter") go(parseFloat(block.style.left) / 100 * length); });
+    follow();
+  }
+
   // the large confusion matrix
   for (const box of $$("[data-matrix]")) {
     const d = JSON.parse($("script", box).textContent), K = d.names.length, canvas = $("canvas", box), readout = $(".readout", box), g = canvas.getContext("2d");
