@@ -182,6 +182,30 @@ def test_golden_names_of_the_released_networks(shared, tmp_path):
         assert len(report.matched) == len(keys) - 5  # six scales are one tensor of ours
 
 
+def test_their_annotations(tmp_path):
+    """ActionFormer's JSON: subsets in capitals, and the order of the classes by ``label_id``."""
+    from clipwise.data.formats.annotations import read_annotations
+    from clipwise.data.labels import read_classes
+
+    def video(subset, *labels):
+        return {"subset": subset, "duration": 30.0, "fps": 30.0, "annotations": [
+            {"label": name, "label_id": number, "segment": [1.0, 2.0], "segment(frames)": [30, 60]} for name, number in labels]}  # fmt: skip
+
+    content = {
+        "database": {
+            "video_test_0000004": video("Test", ("wave", 0), ("jump", 2)),
+            "video_validation_0000051": video("Validation", ("run", 1)),
+        }
+    }
+    path = tmp_path / "thumos14.json"
+    path.write_text(json.dumps(content))
+    found = read_annotations(path)
+    assert list(found.subset("test").videos) == ["video_test_0000004"]
+    assert list(found.subset("validation").videos) == ["video_validation_0000051"]
+    assert not found.has_subset("training")
+    assert read_classes(path) == ["wave", "run", "jump"]
+
+
 def test_a_converted_file_is_a_checkpoint(tmp_path, capsys):
     """Class names of a known data set, and the recipe inside is whole."""
     from clipwise.recipe import make_recipe

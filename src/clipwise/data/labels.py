@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from clipwise.data.videolist import natural_key
 from clipwise.errors import DataError
@@ -24,7 +25,8 @@ def read_classes(path: str | Path) -> list[str]:
     """Read class names in the order of their indices.
 
     Accepts one name a line; ``name index`` or ``index name`` a line (indices from 0 or 1, in any order); a CSV with the
-    header ``action``, ``name`` or ``label``; a JSON list; a JSON object {name: index}; FineGym's category file.
+    header ``action``, ``name`` or ``label``; a JSON list; a JSON object {name: index}; ActivityNet's JSON with a ``label_id`` in each
+    annotation; FineGym's category file.
 
     Raises:
         DataError: an empty file, a name that occurs twice, indices with gaps.
@@ -150,6 +152,15 @@ def _in_order(pairs: list[tuple[int, str]], path: Path) -> list[str]:
     return [name.strip("\"'") for _, name in pairs]
 
 
+def _label_ids(content: dict[str, Any]) -> dict[str, Any]:
+    """{name: index} of annotations that number their labels (``label_id``, as ActionFormer's do); other content as it is."""
+    database = content.get("database")
+    if not isinstance(database, dict):
+        return content
+    entries = (entry for video in database.values() for entry in video.get("annotations", ()))
+    return {entry["label"]: entry["label_id"] for entry in entries if "label_id" in entry}
+
+
 def _from_json(text: str, path: Path) -> list[str]:
     try:
         content = parse_json(text)
@@ -158,6 +169,7 @@ def _from_json(text: str, path: Path) -> list[str]:
     if isinstance(content, list):
         return [str(name) for name in content]
     if isinstance(content, dict):
+        content = _label_ids(content)
         try:
             return _in_order([(int(index), str(name)) for name, index in content.items()], path)
         except (TypeError, ValueError):

@@ -106,7 +106,14 @@ class AnnotationSet:
 
     def has_subset(self, name: str) -> bool:
         """Whether :meth:`subset` finds one."""
-        return any(s.startswith(name) or name.startswith(s) for s in {v.subset for v in self.videos.values()} if s)
+        return self._subset_named(name) is not None
+
+    def _subset_named(self, name: str) -> str | None:
+        """A subset's own name: this one, or one that it begins or that begins it, in either case of letters (ActionFormer's "Test")."""
+        there = sorted({video.subset for video in self.videos.values() if video.subset})
+        asked = name.lower()
+        near = (s for s in there if s.lower().startswith(asked) or asked.startswith(s.lower()))
+        return name if name in there else next(near, None)
 
     def subset(self, name: str) -> AnnotationSet:
         """The videos of one subset; ``train`` finds ``training``.
@@ -114,9 +121,9 @@ class AnnotationSet:
         Raises:
             DataError: no such subset.
         """
-        there = sorted({video.subset for video in self.videos.values() if video.subset})
-        found = name if name in there else next((s for s in there if s.startswith(name) or name.startswith(s)), None)
+        found = self._subset_named(name)
         if found is None:
+            there = sorted({video.subset for video in self.videos.values() if video.subset})
             known = (
                 f"it has {', '.join(there)}" if there else "no video has a subset; BSN's form needs video_info (CSV)"
             )
