@@ -7,6 +7,7 @@ import ast
 import importlib
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,41 @@ def test_python_names_exist(page):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
                 module = importlib.import_module(aliases[node.value.id])
                 assert hasattr(module, node.attr), f"{name_of(page)}: {aliases[node.value.id]} has no {node.attr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page):
+    generated = generated_names()
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://|mailto:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists():
+            assert path in generated, f"{name_of(page)}: {target} does not exist"
+            assert page.parent.parent.name == "docs"
+        elif anchor and file.suffix == ".md":
+            assert anchor in anchors(file), f"{name_of(page)}: {path or page.name} has no #{anchor}"
+
+
+def generated_names() -> set[str]:
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        build = importlib.import_module("build")
+        listed = {f"{page}.md" for pages in build.NAV["en"].values() for page in pages}
+        return (build.GENERATED & listed) | {f"commands/{verb}.md" for verb in VERBS}
+    finally:
+        sys.path.pop(0)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and Python-Markdown make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", re.sub(r"`|\[|\]\([^)]*\)", "", heading)).strip().lower() for heading in headings]
+    return {text.replace(" ", "-") for text in plain}
+
+
+def test_english_and_chinese_have_the_same_pages():
+    names = [{page.name for page in (ROOT / "docs" / language).glob("*.md")} for language in ("en", "zh")]
+    assert names[0] == names[1]
