@@ -234,12 +234,13 @@ def read_annotations(
     table: dict[str, dict[str, str]] = {}
     if "database" not in content and not any(isinstance(e, dict) and "subset" in e for e in entries.values()):
         table = read_table(path, video_info)
+    subsets = {name: row["subset"] for name, row in table.items()}
     found = {}
     for given, entry in entries.items():
         name = given.removeprefix("v_")
         if name in found:
             raise DataError(f"{path}: video {name!r} is listed twice (with and without v_).")
-        found[name] = _video(name, entry, {n: row["subset"] for n, row in table.items()}, path)
+        found[name] = _video(name, entry, subsets, path)
     return AnnotationSet(str(path), found)
 
 
