@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +24,6 @@ from clipwise.io.names import did_you_mean
 from clipwise.io.tables import Tabled
 from clipwise.tasks import metrics
 from clipwise.tasks.logits import Activation, average_views, score_clip
-
-if TYPE_CHECKING:
-    from clipwise.tasks.protocol import DataProtocol
 
 METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision", "mmit_mean_average_precision")
 
@@ -51,8 +48,7 @@ class TestResult(Tabled):
     trained_on: int = 0
     """Videos of the list that the checkpoint was trained on, as far as that is known."""
     protocol: dict[str, Any] = field(default_factory=dict)  # of hf:MODEL: views, source, published figure
-    data_protocol: DataProtocol | None = None
-    """The variant of a known data set that the list is."""
+    data_protocol: Any = None  # the variant of a known data set that the list is (tasks.protocol)
     video_seconds: list[float] = field(default_factory=list)
     """Wall time until each video's scores were there, counted from the one before; a batch's time is shared out."""
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from clipwise.errors import DataError
-from clipwise.io.unpickle import read_pickle, read_torch
 
 SUFFIXES = (".csv", ".npy", ".npz", ".pkl", ".pickle", ".pt", ".h5", ".hdf5")
-_KEYS = ("feat", "features", "feature", "feats", "arr_0")  # ActionFormer's archives have feats
+FEATURE_KEYS = ("feat", "features", "feature", "feats", "arr_0")  # ActionFormer's archives have feats
 
 
 def read_feature_file(path: str | os.PathLike) -> NDArray:
@@ -33,18 +29,16 @@ def read_feature_file(path: str | os.PathLike) -> NDArray:
             return np.load(path, allow_pickle=False)
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
-                key = next((k for k in _KEYS if k in file), None)
+                key = next((k for k in FEATURE_KEYS if k in file), None)
                 if key is None and len(file.files) == 1:
                     key = file.files[0]
                 if key is None:
                     raise DataError(f"{path} holds {', '.join(file.files)}; features are looked for under 'feat'.")
                 return file[key]
-        if path.suffix in (".h5", ".hdf5"):
-            return _read_h5(path)
-        if path.suffix in (".pkl", ".pickle"):
-            return _as_array(read_pickle(path), path)
-        if path.suffix == ".pt":
-            return _as_array(read_torch(path, DataError), path)
+        if path.suffix in SUFFIXES:
+            from clipwise.data.formats.feature_objects import read_feature_object
+
+            return read_feature_object(path)
     except FileNotFoundError:
         raise DataError(f"feature file {path} does not exist.") from None
     except DataError:
@@ -124,25 +118,6 @@ def open_collection(path: Path) -> tuple[list[str], NDArray]:
     return listed, array
 
 
-def _read_h5(path: Path) -> NDArray:
-    """The array of a file that holds one, or one under a usual name."""
-    try:
-        import h5py
-    except ImportError:
-        raise DataError(f"{path}: reading it needs h5py; pip install clipwise[h5].") from None
-    if not path.is_file():
-        raise FileNotFoundError
-    with h5py.File(path, "r") as file:
-        arrays = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
-        key = next((k for k in _KEYS if k in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
-        if key is None:
-            named = ", ".join(list(file)[:5])
-            raise DataError(
-                f"{path} holds {named or 'nothing'}; one array, or one named {_KEYS[0]!r}, is expected: a file a video."
-            )
-        return arrays[key][()]
-
-
 def _read_csv(path: Path) -> NDArray[np.float32]:
     with open(path, encoding="utf-8") as file:
         first = file.readline()
@@ -164,27 +139,3 @@ def _is_header(line: str) -> bool:
     if len(cells) > 1 and cells == [str(i) for i in range(len(cells))]:
         return True
     return any(c.isalpha() for c in line.replace("e", "").replace("E", "").replace("nan", "").replace("inf", ""))
-
-
-def _as_array(value: Any, path: Path) -> NDArray:
-    if isinstance(value, dict):
-        key = next((k for k in _KEYS if k in value), None)
-        if key is None:
-            raise DataError(
-                f"{path} is a dictionary of {', '.join(map(str, list(value)[:5]))}; features are looked for under 'feat'."
-            )
-        value = value[key]
-    if isinstance(value, torch.Tensor):
-        return value.numpy()
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        numbers, inner = 1, value
-        while isinstance(inner, (list, tuple)) and inner:
-            numbers, inner = numbers * len(inner), inner[0]
-        if numbers > path.stat().st_size:  # a list that holds itself many times over
-            raise DataError(
-                f"{path} is {path.stat().st_size:,} bytes and stands for {numbers:,} numbers; it is damaged."
-            )
-        return np.stack([np.asarray(v) for v in value])
-    if not isinstance(value, np.ndarray):
-        raise DataError(f"{path} holds {type(value).__name__}; an array (positions, feat_dim) is needed.")
-    return value
