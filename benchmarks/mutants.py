@@ -70,8 +70,8 @@ MUTANTS = [
     M("best is the worst", "figures[key] >= self.best[key]", "figures[key] <= self.best[key]", (ORACLES,)),
     M(
         "decay of the average flipped",
-        "1 - min(decay, (1 + steps) / (10 + steps))",
-        "min(decay, (1 + steps) / (10 + steps))",
+        "decay = min(self.decay, (1 + steps) / (10 + steps)) if self.ramp else self.decay",
+        "decay = 1 - min(self.decay, (1 + steps) / (10 + steps)) if self.ramp else self.decay",
         (ORACLES,),
     ),
     M(
@@ -130,7 +130,7 @@ MUTANTS = [
     M("inflation not divided", "return value.expand(-1, -1, time, -1) / time", "return value.expand(-1, -1, time, -1)", ("tests/parity/test_convert.py", BLOCKS, "tests/parity/test_recognition_init.py")),
     M("flow's first layer from one channel", "value = value.mean(1, keepdim=True)", "value = value[:, :1]", ("tests/parity/test_convert.py", BLOCKS)),
     # optimizer
-    M("norms decay", "plain = kind == \"all\" or not (isinstance(module, _NORMS) or name.endswith(\"bias\"))", "plain = kind == \"all\" or not name.endswith(\"bias\")", (MODERN, PARTS, CURVES)),
+    M("norms decay", "isinstance(module, _NORMS) or name.endswith", "name.endswith", (MODERN, PARTS, CURVES)),
     M("TSM's classifier ×1", "factors, decays = [1, 2, 1, 2, 1, 5, 10]", "factors, decays = [1, 2, 1, 2, 1, 1, 2]", (GOLDEN, PARTS, CURVES, "tests/unit/test_recipes.py")),
     M("cosine ends at half", "math.cos(math.pi * min(epoch / epochs, 1))", "math.cos(math.pi * min(epoch / epochs, 1) / 2)", (PARTS,)),
     M("milestone one epoch late", "sum(epoch >= m for m in", "sum(epoch > m for m in", (PARTS,)),
@@ -138,7 +138,7 @@ MUTANTS = [
     # BMN
     M("start weights half", "per_cell = torch.where(positive, 0.5 * ratio * log_positive,", "per_cell = torch.where(positive, 0.25 * ratio * log_positive,", (PROPOSALS, BMN)),
     M("IoU above is high", "high = (iou > thresholds[0]) & cells", "high = (iou > thresholds[1]) & cells", (PROPOSALS, BMN)),
-    M("end score one position off", 'read_behind = convention != "paddle"', 'read_behind = convention == "paddle"', (PROPOSALS,)),
+    M("end score one position off", 'read_behind = convention in ("mmaction2", "jjboy")', 'read_behind = convention not in ("mmaction2", "jjboy")', (PROPOSALS,)),
     M("regression left out of the score", "* kind[:, 1] * kind[:, 0]", "* kind[:, 1]", (PROPOSALS,)),
     M("soft-NMS decays by IoU", "np.exp(-np.square(inter.ravel()[close]) / options.alpha)", "np.exp(-inter.ravel()[close] / options.alpha)", (PROPOSALS,)),
     M("soft-NMS threshold flat", "close = np.flatnonzero(inter > options.low + (options.high - options.low) * w)", "close = np.flatnonzero(inter > options.low + 0 * w)", (PROPOSALS,)),

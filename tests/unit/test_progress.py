@@ -44,4 +44,4 @@ def test_a_run_opens_with_what_it_is_going_to_do(clips, tmp_path, capsys):
     first, second = capsys.readouterr().err.splitlines()[:2]
     counts = ", ".join(f"{name} (4)" for name in ("cross", "grows", "moves left", "moves right", "ring", "shrinks"))
     assert first == f"tsm_tiny: 24 training videos, 12 validation videos, 6 classes: {counts}"
-    assert second == f"2 epochs of 3 batches of 8, 6 optimizer steps; results go to {tmp_path / 'run'}"
+    assert second == f"2 epochs of 3 batches of 8, 6 steps; results go to {tmp_path / 'run'}"

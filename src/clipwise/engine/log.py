@@ -79,14 +79,14 @@ class RunLog:
         """What the run is going to do: classes with their counts, sizes, steps, where things go."""
         train, val = task.train_videos, task.val_videos
         held = f"{len(val)} validation videos" if val is not None and len(val) else "no validation"
-        classes = getattr(train, "classes", None)
-        if classes and not getattr(train, "multi_label", True):
+        if (classes := getattr(train, "classes", None)) and not getattr(train, "multi_label", True):
             counts = torch.bincount(torch.as_tensor(train.labels), minlength=len(classes)).tolist()
             shown = ", ".join(f"{name} ({count})" for name, count in list(zip(classes, counts))[:10])
             held += f", {len(classes)} classes: {shown}{', …' if len(classes) > 10 else ''}"
         self.say(f"{recipe.model}: {len(train)} training videos, {held}")
-        batch = f"{batches} batches of {recipe.batch_size}"
-        self.say(f"{recipe.epochs} epochs of {batch}, {steps} optimizer steps; results go to {self.folder}")
+        self.say(
+            f"{recipe.epochs} epochs of {batches} batches of {recipe.batch_size}, {steps} steps; results go to {self.folder}"
+        )
 
     def pace(self, share: float, loss: float, best: dict[str, float]) -> None:
         """``share`` of the run is done: note the time that is left, the loss, and the first of the best figures."""
@@ -167,8 +167,8 @@ class RunLog:
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        words, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
-        columns = words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note
+        bars = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        columns = TextColumn("{task.description}"), *bars, TextColumn("{task.fields[note]}")
         from rich.console import Console
 
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
