@@ -321,10 +321,10 @@ BAD_ANNOTATIONS = {
     "a segment that ends before it starts": (entry(annotations=[{"segment": [4, 3]}]), "ends before it starts"),
     "a negative start": (entry(annotations=[{"segment": [-1, 3]}]), "starts before the video"),
     "NaN": (entry(annotations=[{"segment": [1, float("nan")]}]), "NaN or infinite"),
-    "no duration": ({"annotations": []}, "has duration None"),
+    "no duration": ({"subset": "training", "annotations": [{"segment": [1, 2], "label": "x"}]}, "has no duration"),
     "a duration of zero": (entry(duration=0), "has duration 0"),
     "a segment that is no pair": (entry(annotations=[{"segment": [1]}]), "must be a list of"),
-    "frames that are no number": (entry(duration_frame="many"), "duration_frame and feature_frame of video 'v1'"),
+    "frames that are no number": (entry(duration_frame="many"), "duration_frame, feature_frame and fps of video 'v1'"),
     "an entry that is no dictionary": ([1, 2], "is list"),
 }
 

@@ -146,6 +146,8 @@ class AnnotationSet:
         found: dict[str, list[str]] = {}
         videos = {}
         for name, video in self.videos.items():
+            if np.isnan(video.duration_s):
+                raise DataError(f"{self.source}: video {name!r} has no duration; give it there or in input.video_info.")
             length = video.segments[:, 1] - video.segments[:, 0]
             for i in np.flatnonzero(length <= 0):
                 found.setdefault("no length", []).append(f"{name}: segment {video.segments[i].tolist()} has no length")
