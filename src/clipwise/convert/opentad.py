@@ -10,12 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from clipwise.convert.mmaction2 import write_translated
 from clipwise.convert.mmaction2.consumed import Keys
 from clipwise.errors import RecipeError
-from clipwise.io.files import atomic_path
-from clipwise.recipe import make_recipe
 
 _READ = (
     "model",
@@ -87,17 +84,7 @@ def convert_opentad(
         recipe, left = translate_opentad(config, str(path))
     except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
         raise RecipeError(f"{path}: not in the form of OpenTAD's configs ({type(error).__name__}: {error}).") from error
-    if left and not partial:
-        listed = "\n".join(f"  {line}" for line in left)
-        raise RecipeError(
-            f"{path}: settings without counterpart in a recipe:\n{listed}\n"
-            f"`clipwise convert {path} --out FILE.yaml --partial` leaves them out."
-        )
-    make_recipe(recipe, source=str(path))
-    with atomic_path(out) as temporary:
-        text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
-        temporary.write_text(text, encoding="utf-8")
-    return recipe["notes"], left
+    return write_translated(recipe, left, path, out, partial)
 
 
 def translate_opentad(config: dict[str, Any], path: str) -> tuple[dict[str, Any], list[str]]:

@@ -50,6 +50,17 @@ def convert_config(path: str | Path, out: str | Path, *, partial: bool = False) 
         RecipeError: as ``recipe_of_config``; or something has no counterpart and ``partial`` does not allow it.
     """
     recipe, left = recipe_of_config(path)
+    return write_translated(recipe, left, path, out, partial)
+
+
+def write_translated(
+    recipe: dict[str, Any], left: list[str], path: str | Path, out: str | Path, partial: bool
+) -> tuple[list[str], list[str]]:
+    """Write the recipe of a foreign config; its notes, and what was left out.
+
+    Raises:
+        RecipeError: something has no counterpart and ``partial`` does not allow it.
+    """
     if left and not partial:
         listed = "\n".join(f"  {line}" for line in left)
         raise RecipeError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -374,3 +374,11 @@ def overlapping_layers(video: VideoAnnotation) -> list[list[int]]:
 def video_of(video: VideoAnnotation, options: FormatOptions) -> str:
     """The path of a video to write into a file: the file that was found, else what the source had."""
     return video.path or video.name
+
+
+def files_for(videos: Sequence[VideoAnnotation], path: Path, name: Callable[[VideoAnnotation], str]) -> list[Path]:
+    """Where a format with one file a video writes: ``path`` for one video, else a folder of ``name``.json."""
+    if len(videos) == 1 and path.suffix.lower() == ".json":
+        return [path]
+    path.mkdir(parents=True, exist_ok=True)
+    return [path / f"{name(video)}.json" for video in videos]

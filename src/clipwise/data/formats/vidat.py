@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from clipwise.data.formats.annotation_parts import Collector, FormatOptions, load_object, video_of
+from clipwise.data.formats.annotation_parts import Collector, FormatOptions, files_for, load_object, video_of
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.errors import DataError
 
@@ -74,10 +74,7 @@ def read(path: Path, options: FormatOptions) -> AnnotationSet:
 def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> list[Path]:
     """A file a video: ``path`` for one, else a folder. Times are rounded to frames of ``options.fps``, 10 if not given."""
     videos = list(annotations.videos.values())
-    targets = [path]
-    if len(videos) != 1 or path.suffix.lower() != ".json":
-        path.mkdir(parents=True, exist_ok=True)
-        targets = [path / f"{Path(v.name).name}.json" for v in videos]
+    targets = files_for(videos, path, lambda v: Path(v.name).name)
     labels = list(dict.fromkeys([*annotations.vocabulary, *annotations.classes]))
     rate = options.fps or _RATE
     kinds = [{"id": i, "name": name, "color": "#0000FF", "objects": [0]} for i, name in enumerate(["default", *labels])]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from clipwise.data.formats.annotation_parts import Collector, FormatOptions, load_object, video_of
+from clipwise.data.formats.annotation_parts import Collector, FormatOptions, files_for, load_object, video_of
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.errors import DataError
 
@@ -49,10 +49,7 @@ def read(path: Path, options: FormatOptions) -> AnnotationSet:
 def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> list[Path]:
     """A side-car a video: ``path`` for one video, else a folder of them, each named after its video."""
     videos = list(annotations.videos.values())
-    targets = [path]
-    if len(videos) != 1 or path.suffix.lower() != ".json":
-        path.mkdir(parents=True, exist_ok=True)
-        targets = [path / f"{Path(video_of(v, options)).stem}.json" for v in videos]
+    targets = files_for(videos, path, lambda v: Path(video_of(v, options)).stem)
     labels = list(dict.fromkeys([*annotations.vocabulary, *annotations.classes]))
     for video, target in zip(videos, targets):
         name = video_of(video, options)
