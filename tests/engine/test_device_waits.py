@@ -6,13 +6,14 @@ benchmarks/gpu.py takes the real ones.
 
 import contextlib
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from clipwise.data.loader import prefetch
+from clipwise.data.loader import prefetch, to_device
 from clipwise.data.side_stream import SideStream
 from clipwise.engine import out_of_memory, train
 from clipwise.engine.average import MovingAverage
@@ -74,7 +75,7 @@ class Watched(torch.Tensor):
 def test_copies_have_a_stream_of_their_own():
     Watched.streams = streams = Streams()
     batch = {"frames": torch.zeros(2).as_subclass(Watched), "label": torch.zeros(2).as_subclass(Watched), "index": [1]}
-    moved = SideStream(torch.device("cpu"), streams).copy(batch)
+    moved = SideStream(torch.device("cpu"), partial(to_device, device=torch.device("cpu")), streams).copy(batch)
     assert moved["index"] == [1]
     assert streams.asked == [
         "copy on side",

@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import EXPORTED_SUFFIXES, count, plural, print_json, print_table
+from clipwise.cli.common import EXPORTED_SUFFIXES, count, plain_recipe, plural, print_json, print_table
 from clipwise.errors import ClipwiseError
 from clipwise.io.progress import ProgressBar
 
@@ -110,22 +110,6 @@ def open_target(what: str, overrides: list[str], device: str | None, amp: str = 
     if model_task(passport.model) != "recognition":
         return network, input_spec(network).shape, place
     return Predictor(network, passport, device=place, amp=amp, max_views=max_views)
-
-
-def plain_recipe(name: str) -> dict[str, Any]:
-    """One center view of the shape that the model is made for."""
-    from clipwise.models.contract import input_spec
-    from clipwise.models.registry import create_model, model_arguments, model_task
-
-    if (task := model_task(name)) != "recognition":
-        return {"task": task, "model": name, "name": name}
-    import torch
-
-    with torch.device("meta"):
-        _, t, h, w = input_spec(create_model(name)).shape
-    size = h if h == w else [w, h]
-    frames = {"num_segments": t} if "num_segments" in model_arguments(name) else {"clip_len": t, "frame_interval": 8}
-    return {"model": name, "name": name, "test": {"crop_size": size, "resize": size}, **frames}
 
 
 def _speed(args: argparse.Namespace, target: Any) -> int:

@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
         if result.data_protocol:
             print(f"protocol: {result.data_protocol.line}", file=sys.stderr)
         if result.protocol:
-            from clipwise.engine.foreign import protocol_lines
+            from clipwise.engine.foreign_models import protocol_lines
 
             for line in protocol_lines(result.protocol):
                 print(f"note: {line}", file=sys.stderr)

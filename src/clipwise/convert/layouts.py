@@ -6,41 +6,13 @@ shifts, inflates, attends) is kept as "traits", since many of these networks sha
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from clipwise.convert.traits import see_shift, told_by_config, traits_of
+from clipwise.convert.traits import Translation, see_shift, told_by_config, traits_of
 from clipwise.errors import CheckpointError
-
-
-@dataclass
-class Translation:
-    """A checkpoint under our names.
-
-    Attributes:
-        tensors: our name to tensor, the shape still foreign.
-        origin: our name to foreign name.
-        ignored: foreign names that no model needs, with the reason.
-        unused: foreign names without a counterpart.
-        traits: what the keys tell about the network (see ``traits_of``).
-        notes: sentences for the report.
-        defaults: our name to value, of tensors that such files never have and no result depends on.
-    """
-
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    origin: dict[str, str] = field(default_factory=dict)
-    ignored: dict[str, str] = field(default_factory=dict)
-    unused: list[str] = field(default_factory=list)
-    traits: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    defaults: dict[str, Tensor] = field(default_factory=dict)
-
-    def put(self, own: str, tensor: Tensor, foreign: str) -> None:
-        if own in self.tensors:
-            raise CheckpointError(f"the keys {self.origin[own]!r} and {foreign!r} both name {own!r}")
-        self.tensors[own], self.origin[own] = tensor, foreign
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipwise.convert.layouts import Translation
+from clipwise.convert.traits import Translation
 from clipwise.errors import CheckpointError
 from clipwise.io.foreign import WEIGHTS_TAKEN
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +14,34 @@ from clipwise.models.registry import model_arguments
 from clipwise.models.resnet import DEPTHS
 from clipwise.models.tpn import TPN
 from clipwise.models.tsm import TemporalShift
+
+
+@dataclass
+class Translation:
+    """A checkpoint under our names.
+
+    Attributes:
+        tensors: our name to tensor, the shape still foreign.
+        origin: our name to foreign name.
+        ignored: foreign names that no model needs, with the reason.
+        unused: foreign names without a counterpart.
+        traits: what the keys tell about the network (see ``traits_of``).
+        notes: sentences for the report.
+        defaults: our name to value, of tensors that such files never have and no result depends on.
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+    traits: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    defaults: dict[str, Tensor] = field(default_factory=dict)
+
+    def put(self, own: str, tensor: Tensor, foreign: str) -> None:
+        if own in self.tensors:
+            raise CheckpointError(f"the keys {self.origin[own]!r} and {foreign!r} both name {own!r}")
+        self.tensors[own], self.origin[own] = tensor, foreign
 
 
 def traits_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -206,5 +206,5 @@ def prefetch(loader: Any, device: torch.device) -> Iterator[dict[str, Any]]:
     if device.type != "cpu" and hasattr(streams := torch.get_device_module(device), "current_stream"):
         from clipwise.data.side_stream import SideStream
 
-        move = SideStream(device, streams).copy
+        move = SideStream(device, move, streams).copy
     yield from map(move, _unwrapped(loader))

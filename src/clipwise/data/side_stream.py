@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-
-from clipwise.data.loader import to_device
 
 
 class SideStream:
@@ -15,16 +14,17 @@ class SideStream:
     The pinned memory that they come from is torch's: a block is used again when its copy has ended.
 
     Args:
+        move: puts a batch on the device, without waiting.
         streams: the device's module (``torch.cuda``).
     """
 
-    def __init__(self, device: torch.device, streams: Any):
-        self.device, self.streams, self.stream = device, streams, streams.Stream(device)
+    def __init__(self, device: torch.device, move: Callable[[dict[str, Any]], dict[str, Any]], streams: Any):
+        self.device, self.move, self.streams, self.stream = device, move, streams, streams.Stream(device)
 
     def copy(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Start copying; what is computed with the result waits for it on the device, and nothing on the host."""
         with self.streams.stream(self.stream):
-            moved = to_device(batch, self.device)
+            moved = self.move(batch)
             copied = self.stream.record_event()
         computing = self.streams.current_stream(self.device)
         computing.wait_event(copied)

@@ -262,7 +262,7 @@ def load_model_and_passport(
 ) -> tuple[nn.Module, Passport]:
     """:func:`load_model` and the passport that came with it; ``model_args`` replace some of its own. Also of ``hf:MODEL``, ``timm:MODEL``."""
     if is_foreign(path):
-        from clipwise.engine.foreign import load_foreign
+        from clipwise.engine.foreign_models import load_foreign
 
         return load_foreign(path, device)
     tensors, passport = read_checkpoint(path)

@@ -118,7 +118,7 @@ def evaluate(
     result.allow_missing = protocol.test.allow_missing
     result.compute(metrics or default, topk)
     if is_foreign(checkpoint):
-        from clipwise.engine.foreign import protocol_of
+        from clipwise.engine.foreign_models import protocol_of
 
         result.protocol = protocol_of(protocol, result.metrics, len(result.paths))
     result.trained_on = _trained_on(result.paths, passport, list_of(passport, "train", checkpoint))

@@ -126,9 +126,15 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), *, modern: bool
             contradict each other.
     """
     if is_foreign(name):
-        from clipwise.recipe.foreign_recipe import load_foreign_recipe
+        from clipwise.recipe.foreign_recipe import foreign_recipe
 
-        return load_foreign_recipe(str(name), list(overrides), modern)
+        if modern:
+            raise RecipeError(
+                f"--modern has no effect with {name}, whose recipe is the schedule of fine-tuning; leave it out."
+            )
+        words = list(overrides)
+        places: dict[str, str] = {}
+        return make_recipe(apply_overrides(foreign_recipe(name, words), words, places, str(name)), places, str(name))
     path = find_recipe(name)
     try:
         text = path.read_text(encoding="utf-8")

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipwise.errors import CheckpointError, RecipeError
+from clipwise.errors import CheckpointError
 from clipwise.io.model_folders import PROCESSOR_FILES, model_folder, read_settings
 from clipwise.io.plugins import is_foreign
-from clipwise.recipe import Recipe, apply_overrides, make_recipe
 from clipwise.recipe.processors import processor_keys
 
 # Of a config.json: what says nothing about the network.
@@ -159,20 +158,6 @@ def processor_settings(folder: Path, name: str) -> tuple[dict[str, Any], str]:
     raise CheckpointError(
         f"{name}: no {' or '.join(PROCESSOR_FILES[1:])} in {folder}, so its preprocessing is unknown."
     )
-
-
-def load_foreign_recipe(name: str, overrides: list[str], modern: bool = False) -> Recipe:
-    """:func:`foreign_recipe` with the overrides, as a recipe.
-
-    Raises:
-        RecipeError: ``modern``, which is for the models that come with clipwise.
-    """
-    if modern:
-        raise RecipeError(
-            f"--modern has no effect with {name}, whose recipe is the schedule of fine-tuning; leave it out."
-        )
-    places: dict[str, str] = {}
-    return make_recipe(apply_overrides(foreign_recipe(name, overrides), overrides, places, name), places, name)
 
 
 def foreign_recipe(name: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:

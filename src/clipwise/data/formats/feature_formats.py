@@ -38,7 +38,7 @@ def read_feature_file(path: str | os.PathLike) -> NDArray:
         if path.suffix in SUFFIXES:
             from clipwise.data.formats.feature_objects import read_feature_object
 
-            return read_feature_object(path)
+            return read_feature_object(path, FEATURE_KEYS)
     except FileNotFoundError:
         raise DataError(f"feature file {path} does not exist.") from None
     except DataError:

@@ -10,23 +10,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipwise.data.formats.feature_formats import FEATURE_KEYS
 from clipwise.errors import DataError
 from clipwise.io.unpickle import read_pickle, read_torch
 
 
-def read_feature_object(path: Path) -> NDArray:
+def read_feature_object(path: Path, keys: Sequence[str]) -> NDArray:
     """The array of a ``.pkl``, ``.pickle``, ``.pt``, ``.h5`` or ``.hdf5`` file.
 
     Raises:
         DataError: there is no array in it where one is looked for.
     """
     if path.suffix in (".h5", ".hdf5"):
-        return _read_h5(path)
-    return _as_array(read_torch(path, DataError) if path.suffix == ".pt" else read_pickle(path), path)
+        return _read_h5(path, keys)
+    return _as_array(read_torch(path, DataError) if path.suffix == ".pt" else read_pickle(path), path, keys)
 
 
-def _read_h5(path: Path) -> NDArray:
+def _read_h5(path: Path, keys: Sequence[str]) -> NDArray:
     """The array of a file that holds one, or one under a usual name."""
     try:
         import h5py
@@ -36,18 +35,18 @@ def _read_h5(path: Path) -> NDArray:
         raise FileNotFoundError
     with h5py.File(path, "r") as file:
         arrays = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
-        key = next((k for k in FEATURE_KEYS if k in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
+        key = next((k for k in keys if k in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
         if key is None:
             named = ", ".join(list(file)[:5])
             raise DataError(
-                f"{path} holds {named or 'nothing'}; one array, or one named {FEATURE_KEYS[0]!r}, is expected: a file a video."
+                f"{path} holds {named or 'nothing'}; one array, or one named {keys[0]!r}, is expected: a file a video."
             )
         return arrays[key][()]
 
 
-def _as_array(value: Any, path: Path) -> NDArray:
+def _as_array(value: Any, path: Path, keys: Sequence[str]) -> NDArray:
     if isinstance(value, dict):
-        key = next((k for k in FEATURE_KEYS if k in value), None)
+        key = next((k for k in keys if k in value), None)
         if key is None:
             raise DataError(
                 f"{path} is a dictionary of {', '.join(map(str, list(value)[:5]))}; features are looked for under 'feat'."
