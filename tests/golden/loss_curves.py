@@ -28,7 +28,6 @@ RECIPES = {
         # the network of 0.1's bmn_tiny, and whole videos
         [
             "model_args={max_duration: 16, hidden_dim: 64, matching_dim: 48, map_dim: 24, num_samples: 16}",
-            "epochs=12",
             "window_s=null",
             "bmn.proposals=paddle",
             "temporal_dim=32",
