@@ -127,7 +127,7 @@ def networks(tmp_path_factory):
     from clipwise.infer.features import FeatureExtractor, WindowRule
 
     extractor = FeatureExtractor(folder / "tsm.safetensors", WindowRule(stride=8), device="cpu")
-    recipe = load_recipe("bmn_tiny")
+    recipe = load_recipe("bmn_tiny", ["temporal_dim=64", "window_s=null"])
     args = {**recipe.model_args, "feat_dim": extractor.feat_dim, "temporal_dim": recipe.temporal_dim}
     values = {**recipe.model_dump(), "feat_dim": extractor.feat_dim}
     passport = Passport("bmn", args, recipe=values, data={"features": extractor.describe()})

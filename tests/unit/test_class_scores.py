@@ -74,7 +74,7 @@ def localizer(classes):
     from clipwise.infer.localize import Localizer
 
     made = Localizer.__new__(Localizer)
-    made.rules = type("Rules", (), {"labeled": True})()
+    made.rules = type("Rules", (), {"labeled": True, "windows": None})()
     made.passport = type("Passport", (), {"classes": classes})()
     made.path, made.classes_per_segment = "tad.safetensors", 1
     made.max_segments, made.min_score, made.max_overlap = 20, 0.0, 1.0
