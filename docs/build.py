@@ -61,6 +61,7 @@ WORDS: dict[str, dict[str, str]] = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "site")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter that has Zensical")
     parser.add_argument("--pages-only", action="store_true", help="do not run Zensical")
     args = parser.parse_args()
     sources = ROOT / "site-src"
@@ -73,10 +74,11 @@ def main() -> int:
     shutil.rmtree(args.out, ignore_errors=True)
     for language in NAV:
         config = sources / f"{language}.toml"
-        config.write_text(site_config(language, sources, args.out), encoding="utf-8")
-        done = subprocess.run([sys.executable, "-m", "zensical", "build", "--clean", "-f", str(config)], cwd=sources)
+        config.write_text(site_config(language), encoding="utf-8")
+        done = subprocess.run([args.python, "-m", "zensical", "build", "--clean", "-f", str(config)], cwd=sources)
         if done.returncode:
             return done.returncode
+    shutil.move(sources / "site", args.out)
     for name, text in llms(sources / "en").items():
         (args.out / name).write_text(text, encoding="utf-8")
     print(args.out / "index.html")
@@ -303,9 +305,9 @@ def paddlevideo_keys(word) -> str:
     return "\n".join(parts)
 
 
-def site_config(language: str, sources: Path, out: Path) -> str:
+def site_config(language: str) -> str:
     """zensical.toml of one language."""
-    folder = out if language == "en" else out / language
+    folder = "site" if language == "en" else f"site/{language}"  # Zensical wants it beside its file
     nav = ",\n".join(
         f'  {{ "{title}" = [{", ".join(quoted(page) for page in pages)}] }}' for title, pages in NAV[language].items()
     )
@@ -313,7 +315,7 @@ def site_config(language: str, sources: Path, out: Path) -> str:
     return f'''[project]
 site_name = "clipwise"
 site_description = "Recognize what happens in a video clip, and find when it happens in a long video"
-docs_dir = "{sources / language}"
+docs_dir = "{language}"
 site_dir = "{folder}"
 use_directory_urls = false
 nav = [
