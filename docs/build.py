@@ -188,7 +188,7 @@ def markdown_of(docstring: str) -> str:
     """A Google-style docstring as Markdown: its sections as lists, roles as code."""
     text = re.sub(r":\w+:`~?([^`]+)`", lambda m: f"`{m[1].rpartition('.')[2]}`", docstring.strip())
     text = text.replace("``", "`")
-    lines: list[str] = []
+    lines: list[str | None] = []
     section = False
     for line in text.splitlines():
         if re.fullmatch(r"(Args|Returns|Raises|Attributes|Yields):", line):
@@ -198,12 +198,15 @@ def markdown_of(docstring: str) -> str:
             lines.append("- " + re.sub(r"^([\w*, ]+):", r"`\1`:", line.strip()))
         elif section and line.startswith("     "):
             lines[-1] += " " + line.strip()
-        elif not section and re.match(r" {2,3}\S", line):  # a command
-            lines += ["", f"    {line.strip()}"]
+        elif not section and re.match(r" {2,4}\S|clipwise [a-z-]+ \S|torchrun ", line):  # a command
+            lines += [
+                "" if lines and lines[-1].strip() and not lines[-1].startswith("    ") else None,
+                f"    {line.strip()}",
+            ]
         else:
             section = section and not line.strip()
             lines.append(line)
-    return "\n".join(lines).strip()
+    return "\n".join(line for line in lines if line is not None).strip()
 
 
 def recipe_table(word) -> str:
