@@ -113,9 +113,9 @@ def write_sources(language: str, folder: Path) -> None:
 def site_links(text: str, language: str) -> str:
     """Links between the repository's files, as the site has them."""
     text = text.replace("](../images/", "](images/").replace("](../demo/", "](demo/")
-    text = re.sub(
-        r"\]\(\.\./(en|zh)/", lambda m: "](" if m[1] == language else ("](../" if m[1] == "en" else "](zh/"), text
-    )
+    other = "zh" if language == "en" else ".."
+    text = text.replace(f"](../{language}/", "](")
+    text = re.sub(r"\]\(\.\./(?:en|zh)/(\w+)\.md", rf"]({other}/\1.html", text)
     return re.sub(r"\[([^\]]+)\]\(\.\./\.\./[^)]+\)", r"\1", text)  # files beside the documentation are not on the site
 
 
