@@ -28,7 +28,7 @@ from clipwise.export.export_model import export_model
 from clipwise.export.graphs import make_graph, random_input
 from clipwise.export.runtimes import load_exported_model
 from clipwise.models import list_models
-from clipwise.models.registry import build_model, model_args
+from clipwise.models.recipe_model import build_model, model_args
 from clipwise.recipe import make_recipe
 
 FORMATS = {"onnx": (".onnx", "ONNX Runtime"), "torch": (".pt2", "torch.export"), "openvino": (".xml", "OpenVINO")}

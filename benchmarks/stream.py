@@ -18,7 +18,7 @@ import torch
 from clipwise.engine.checkpoint import Passport
 from clipwise.infer.predictor import Predictor, load
 from clipwise.infer.stream import Streamer
-from clipwise.models.registry import build_model, model_args
+from clipwise.models.recipe_model import build_model, model_args
 from clipwise.recipe import load_recipe
 from clipwise.video.live import Source
 

@@ -13,7 +13,8 @@ from clipwise.errors import ClipwiseError, RecipeError
 from clipwise.models import contract, create_model, list_models, model_arguments
 from clipwise.models.cost import measure_cost
 from clipwise.models.localizer_rules import LabeledVideo, localizer_rules
-from clipwise.models.registry import build_model, frames_setting, model_place, model_task
+from clipwise.models.recipe_model import build_model, frames_setting
+from clipwise.models.registry import model_place, model_task
 from clipwise.recipe import load_recipe, make_recipe
 
 
@@ -245,7 +246,7 @@ def test_frames_of_the_recipe_reach_those_that_need_them():
 
 
 def model_args_of(recipe):
-    from clipwise.models.registry import model_args
+    from clipwise.models.recipe_model import model_args
 
     return model_args(recipe, 3)
 

@@ -19,7 +19,7 @@ from clipwise.export.graphs import Description, make_graph, random_input
 from clipwise.export.runtimes import load_exported, load_exported_model
 from clipwise.infer.predictor import load
 from clipwise.models import create_model
-from clipwise.models.registry import build_model, model_args
+from clipwise.models.recipe_model import build_model, model_args
 from clipwise.prepare import synthetic
 from clipwise.recipe import RecognitionRecipe, make_recipe
 from clipwise.recipe.moved import in_groups

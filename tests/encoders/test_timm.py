@@ -11,7 +11,7 @@ from clipwise.data.transforms import normalize_clips
 from clipwise.engine.checkpoint import load_model_and_passport
 from clipwise.errors import CheckpointError
 from clipwise.models import contract
-from clipwise.models.registry import build_model
+from clipwise.models.recipe_model import build_model
 from clipwise.recipe import load_recipe
 from clipwise.recipe.timm_config import timm_keys
 

@@ -14,7 +14,7 @@ from clipwise.errors import CheckpointError, DataError
 from clipwise.infer.features import FeatureExtractor
 from clipwise.infer.localize import Localizer
 from clipwise.models import contract, create_model
-from clipwise.models.registry import build_model
+from clipwise.models.recipe_model import build_model
 from clipwise.prepare.synthetic import draw_action, write_video
 from clipwise.recipe import load_recipe
 

@@ -220,7 +220,7 @@ def test_fp32s_precision_is_a_choice():
 
 def test_out_of_memory_names_the_batch_that_fits(clips, tmp_path, monkeypatch):
     from clipwise.models.cost import measure_cost
-    from clipwise.models.registry import build_model
+    from clipwise.models.recipe_model import build_model
 
     def loss(self, *args):
         raise torch.OutOfMemoryError("CUDA out of memory.")

@@ -12,7 +12,7 @@ from clipwise.cli.explain import explain_recipe
 from clipwise.convert.weights import convert_state_dict
 from clipwise.data.dataset import ClipSpec
 from clipwise.errors import RecipeError
-from clipwise.models.registry import build_model
+from clipwise.models.recipe_model import build_model
 from clipwise.recipe import (
     ALIASES,
     dump_recipe,

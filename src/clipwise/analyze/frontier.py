@@ -28,7 +28,7 @@ from clipwise.export.runtimes import load_exported_model
 from clipwise.export.writers import quantize_onnx, write_onnx, write_openvino
 from clipwise.infer.predictor import Predictor
 from clipwise.io.progress import Progress, silent
-from clipwise.models.registry import frames_setting
+from clipwise.models.recipe_model import frames_setting
 from clipwise.recipe import flatten, make_recipe
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")

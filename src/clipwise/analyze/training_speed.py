@@ -33,7 +33,7 @@ from clipwise.engine.task import task_class
 from clipwise.engine.train import Run
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.models.cost import training_flops
-from clipwise.models.registry import build_model
+from clipwise.models.recipe_model import build_model
 from clipwise.recipe import Recipe
 
 Source = Literal["device", "cached", "files"]

@@ -80,7 +80,8 @@ def open_target(what: str, overrides: list[str], device: str | None, amp: str = 
     from clipwise.io.plugins import is_foreign
     from clipwise.models import list_models
     from clipwise.models.contract import input_spec
-    from clipwise.models.registry import build_model, model_args, model_place, model_task
+    from clipwise.models.recipe_model import build_model, model_args
+    from clipwise.models.registry import model_place, model_task
     from clipwise.recipe import apply_overrides, load_recipe, make_recipe
 
     place = pick_device(device)

@@ -152,7 +152,7 @@ def _describe_recipe(args: argparse.Namespace, name: str) -> dict[str, Any]:
 
 def _recipe_cost(args: argparse.Namespace, recipe, num_classes: int | None) -> dict[str, Any]:
     from clipwise.engine.task import task_class
-    from clipwise.models.registry import build_model
+    from clipwise.models.recipe_model import build_model
 
     plan = task_class(recipe.task).plan(recipe, num_classes)
     view = plan.view

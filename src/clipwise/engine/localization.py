@@ -27,7 +27,8 @@ from clipwise.engine.task import InputPlan, Task
 from clipwise.errors import CheckpointError, DataError
 from clipwise.io.progress import Progress, silent
 from clipwise.models.localizer_rules import LabeledVideo, keep_settled, localizer_rules, settled_args
-from clipwise.models.registry import build_model, model_args, model_place
+from clipwise.models.recipe_model import build_model, model_args
+from clipwise.models.registry import model_place
 from clipwise.recipe import LocalizationRecipe, apply_overrides, load_recipe, make_recipe
 from clipwise.tasks.localization_result import LocalizationResult, measure
 

@@ -23,7 +23,7 @@ from clipwise.engine.init_resume import load_start, resolve_start
 from clipwise.errors import CheckpointError, ClipwiseError, RecipeError
 from clipwise.io.names import did_you_mean
 from clipwise.io.plugins import trusting
-from clipwise.models import contract, registry
+from clipwise.models import contract, recipe_model, registry
 from clipwise.models.init import adapt_first_conv
 from clipwise.recipe import Recipe, find_recipe, list_recipes, load_recipe
 
@@ -85,7 +85,7 @@ def create_model(
         given = name
         with trusting(trust):
             model_args = {
-                **registry.model_args(given, given.num_classes if hasattr(given, "num_classes") else None),
+                **recipe_model.model_args(given, given.num_classes if hasattr(given, "num_classes") else None),
                 **model_args,
             }
         name = given.model
@@ -250,7 +250,7 @@ def pretrained_recipe(name: str) -> dict[str, Any]:
 def _recipe_passport(weights: Weights, trained: bool) -> Passport:
     """What the zoo knows of weights without fetching them."""
     recipe = load_recipe(str(weights.recipe))
-    args = registry.model_args(recipe, weights.num_classes)
+    args = recipe_model.model_args(recipe, weights.num_classes)
     metrics = {f"{k}_acc" if k.startswith("top") else k: v / 100 for k, v in weights.metrics.items()}
     classes = class_names_for(recipe.name, weights.num_classes)
     return Passport(recipe.model, args, classes, recipe.model_dump(mode="json"), metrics if trained else {})

@@ -8,7 +8,7 @@ import torch
 
 from clipwise.errors import WorkError
 from clipwise.models.cost import measure_cost
-from clipwise.models.registry import build_model
+from clipwise.models.recipe_model import build_model
 
 USABLE, HALF, BESIDES = 0.92, 0.6, 1.25
 """Shares: of the memory that tensors can have; of activations that reduced precision keeps; of what libraries take besides."""

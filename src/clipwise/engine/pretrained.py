@@ -20,7 +20,8 @@ from clipwise.errors import CheckpointError, ClipwiseWarning
 from clipwise.io.download import cache_folder, download, locked
 from clipwise.io.names import did_you_mean
 from clipwise.io.plugins import is_foreign
-from clipwise.models.registry import create_model, model_args, model_place
+from clipwise.models.recipe_model import model_args
+from clipwise.models.registry import create_model, model_place
 from clipwise.recipe import Recipe, list_recipes, load_recipe
 
 FOREIGN_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".pdparams")

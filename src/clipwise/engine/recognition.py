@@ -23,7 +23,8 @@ from clipwise.engine.log import RunLog
 from clipwise.engine.task import InputPlan, Task
 from clipwise.errors import DataError, RecipeError
 from clipwise.models import contract
-from clipwise.models.registry import build_model, model_args, model_place
+from clipwise.models.recipe_model import build_model, model_args
+from clipwise.models.registry import model_place
 from clipwise.prepare.audit import Look, short_audit
 from clipwise.recipe import RecognitionRecipe
 from clipwise.tasks.logits import LOSSES, activation_of, batch_accuracy, recognition_loss

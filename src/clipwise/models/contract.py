@@ -36,7 +36,8 @@ import torch
 from torch import Tensor, nn
 
 from clipwise.errors import ClipwiseError
-from clipwise.models.training_answers import classifier, keys_without_effect, num_classes, refuse, split_auxiliary
+from clipwise.models.recipe_model import classifier, keys_without_effect, num_classes, refuse, split_auxiliary
+from clipwise.models.recompute import blocks, recompute_blocks
 
 __all__ = [
     "InputSpec", "SpatialMap", "Stage", "blocks", "classifier", "example_input", "first_conv", "forward_features", "imagenet_body",
@@ -210,26 +211,6 @@ def stages(model: nn.Module) -> list[Stage]:
     return found
 
 
-def blocks(model: nn.Module) -> list[nn.Module]:
-    """The units of activation checkpointing, weight sharding and compiling, in order; empty if nothing repeats."""
-    if method := _method(model, "blocks"):
-        return list(method())
-    found: list[nn.Module] = []
-
-    def walk(module: nn.Module) -> None:
-        children = list(module.children())
-        if isinstance(module, (nn.ModuleList, nn.Sequential)) and len(children) > 1:
-            kinds = {type(child) for child in children}
-            if len(kinds) == 1 and any(children[0].children()):
-                found.extend(children)
-                return
-        for child in children:
-            walk(child)
-
-    walk(model)
-    return found
-
-
 def spatial_map(model: nn.Module) -> SpatialMap | None:
     """Where Grad-CAM looks, if the model says so; else it is found by a run (``clipwise.analyze.gradcam``)."""
     method = _method(model, "spatial_map")
@@ -266,21 +247,6 @@ def imagenet_body(model: nn.Module) -> tuple[nn.Module, str]:
 def views_before_softmax(model: Any) -> bool:
     """Whether a video's views are averaged before the softmax."""
     return bool(getattr(model, "views_before_softmax", False))
-
-
-def recompute_blocks(model: nn.Module) -> None:
-    """Activation checkpointing for a model without a setting of its own for it.
-
-    Raises:
-        ClipwiseError: nothing in it repeats.
-    """
-    from clipwise.models.recompute import recompute_forward
-
-    units = blocks(model)
-    if not units:
-        refuse(model, "has no repeated blocks whose activations could be recomputed", "blocks(self) -> list of modules")
-    for block in units:
-        recompute_forward(block)
 
 
 def _method(model: nn.Module, name: str) -> Callable[..., Any] | None:

@@ -1,5 +1,6 @@
 """Less memory for more time: a block forgets its activations and computes them again in the backward pass."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+from clipwise.errors import ClipwiseError
 
 
 class Recomputing(nn.Module):
@@ -24,6 +27,43 @@ def recompute_forward(block: nn.Module) -> None:
     """Make a block a recomputing one; its class changes, so that copies of it compute with their own weights."""
     kind = type(block)
     block.__class__ = type(kind.__name__, (Recomputing, kind), {"__module__": kind.__module__})
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The units of activation checkpointing, weight sharding and compiling, in order; empty if nothing repeats."""
+    if inspect.isroutine(getattr(type(model), "blocks", None)):
+        return list(model.blocks())  # type: ignore[operator]
+    found: list[nn.Module] = []
+
+    def walk(module: nn.Module) -> None:
+        children = list(module.children())
+        if isinstance(module, (nn.ModuleList, nn.Sequential)) and len(children) > 1:
+            kinds = {type(child) for child in children}
+            if len(kinds) == 1 and any(children[0].children()):
+                found.extend(children)
+                return
+        for child in children:
+            walk(child)
+
+    walk(model)
+    return found
+
+
+def recompute_blocks(model: nn.Module) -> None:
+    """Activation checkpointing for a model without a setting of its own for it.
+
+    Raises:
+        ClipwiseError: nothing in it repeats.
+    """
+    units = blocks(model)
+    if not units:
+        name = type(model).__name__
+        raise ClipwiseError(
+            f"{name} has no repeated blocks whose activations could be recomputed. Add `blocks(self) -> list of modules` to {name}; "
+            "see docs/en/models.md."
+        )
+    for block in units:
+        recompute_forward(block)
 
 
 def _checkpointed(call: Callable[..., Any], block: nn.Module, *inputs: Any, **options: Any) -> Any:

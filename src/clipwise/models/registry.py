@@ -19,7 +19,6 @@ from torch import nn
 
 from clipwise.errors import RecipeError
 from clipwise.io.plugins import Entry, Registry, trusting
-from clipwise.recipe import Recipe
 
 
 def _import_papers(name: str | None) -> None:
@@ -92,7 +91,7 @@ def model_arguments(name: str | Callable[..., nn.Module]) -> dict[str, Any]:
     Raises:
         RecipeError: unknown name.
     """
-    return {p.name: p.default for p in _settings(MODELS.find(name)) if p.kind is not p.VAR_KEYWORD}
+    return {p.name: p.default for p in settings_of(MODELS.find(name)) if p.kind is not p.VAR_KEYWORD}
 
 
 def create_model(name: str | Callable[..., nn.Module], *, trust: bool = False, **model_args: Any) -> nn.Module:
@@ -111,7 +110,7 @@ def create_model(name: str | Callable[..., nn.Module], *, trust: bool = False, *
     """
     with trusting(trust):
         entry = MODELS.find(name)
-    parameters = _settings(entry)
+    parameters = settings_of(entry)
     known = {p.name: p.default for p in parameters}
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for key in model_args:
@@ -144,7 +143,7 @@ def _carrier(entry: Entry) -> Callable[..., Any]:
     return returned if inspect.isclass(returned) and returned is not nn.Module else entry.make
 
 
-def _settings(entry: Entry) -> list[inspect.Parameter]:
+def settings_of(entry: Entry) -> list[inspect.Parameter]:
     parameters = list(inspect.signature(entry.make).parameters.values())
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         owner: Callable[..., Any] = entry.options.get("settings") or _carrier(entry)
@@ -156,63 +155,3 @@ def _settings(entry: Entry) -> list[inspect.Parameter]:
 def model_place(name: str | Callable[..., nn.Module]) -> str:
     """What a checkpoint writes down: a name of ours, ``package.module:function`` or ``file.py:function``."""
     return MODELS.find(name).place
-
-
-def model_args(recipe: Recipe, num_classes: int | None = None) -> dict[str, Any]:
-    """Keyword arguments that build the recipe's model: what follows from the recipe, then its own ``model_args``.
-
-    Args:
-        num_classes: outputs of a recognizer; a localizer has none.
-    """
-    entry = MODELS.find(recipe.model)
-    parameters = _settings(entry)
-    known = {p.name for p in parameters}
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    args: dict[str, Any] = {}
-    for key, value in _sizes(recipe, num_classes).items():
-        if value is not None and (key in known or takes_any):
-            args[key] = value
-    segments, clip_len = getattr(recipe, "num_segments", None), getattr(recipe, "clip_len", None)
-    frames = frames_setting(recipe.model)
-    if frames and (count := segments if frames == "num_segments" else segments or clip_len):
-        args[frames] = count
-    if getattr(recipe, "grad_checkpointing", False) and "grad_checkpointing" in known:
-        args["grad_checkpointing"] = True
-    return {**args, **recipe.model_args}
-
-
-def _sizes(recipe: Recipe, num_classes: int | None) -> dict[str, Any]:
-    """What a recipe of either task says about the network's two ends."""
-    sizes: dict[str, Any] = {"num_classes": num_classes}
-    if getattr(recipe, "modality", "rgb") == "flow":
-        sizes["in_channels"] = 2 * (recipe.clip_len if recipe.num_segments else 1)  # type: ignore[union-attr]
-    for key in ("feat_dim", "temporal_dim"):
-        value = getattr(recipe, key, None)
-        sizes[key] = None if value == "auto" else value  # auto: until the data have been read, the network's default
-    return sizes
-
-
-def build_model(recipe: Recipe, num_classes: int | None = None) -> nn.Module:
-    """The recipe's model, freshly initialized.
-
-    Raises:
-        RecipeError: unknown name or setting, or a task that is not the recipe's.
-    """
-    if (task := model_task(recipe.model)) != recipe.task:
-        raise RecipeError(f"model {recipe.model!r} is for {task}, but the recipe's task is {recipe.task}.")
-    model = create_model(recipe.model, **model_args(recipe, num_classes))
-    if getattr(recipe, "grad_checkpointing", False) and "grad_checkpointing" not in model_arguments(recipe.model):
-        from clipwise.models.contract import recompute_blocks
-
-        recompute_blocks(model)
-    return model
-
-
-def frames_setting(name: str) -> str | None:
-    """The setting that takes the recipe's number of frames, of models that work on that number only."""
-    entry = MODELS.find(name)
-    carrier = _carrier(entry)
-    if "frames_setting" in entry.options or hasattr(carrier, "frames_setting"):
-        return entry.options.get("frames_setting", getattr(carrier, "frames_setting", None))
-    known = {p.name for p in _settings(entry)}
-    return next((setting for setting in ("num_segments", "num_frames", "clip_len") if setting in known), None)
