@@ -10,7 +10,9 @@ from clipwise.cli import main
 from clipwise.engine.checkpoint import read_checkpoint, read_passport
 from clipwise.engine.localization import evaluate_proposals
 from clipwise.engine.train import train
+from clipwise.infer.growing_rows import GrowingRows
 from clipwise.infer.localize import Localizer
+from clipwise.infer.streaming_localizer import StreamingLocalizer
 from clipwise.recipe import load_recipe
 from clipwise.tasks.detection_metrics import detection_map
 
@@ -144,3 +146,37 @@ def test_check_names_faults_and_windows(sentences, tmp_path, capsys):
     faults = {f["video"]: f["what"] for f in json.loads(capsys.readouterr().out)["faults"]}
     assert "ends after the video, which has 4 s" in faults["s1"]
     assert "no features in" in faults["nowhere"]
+
+
+def test_segments_are_said_while_features_are_still_made(run, tmp_path, capsys):
+    """Ten sentences as one file whose features come a second at a time: the same answer, most of it before the last second."""
+    rows = np.concatenate([sentence(n)[0] for n in range(24, 34)])
+    said, asked = [], []
+
+    def parts():
+        for second in range(40):
+            asked.append(second)
+            yield rows[10 * second : 10 * second + 10]
+
+    localizer = StreamingLocalizer(
+        run.last, device="cpu", labeler=False, say=lambda s: said.append((asked[-1], s)), max_segments=25
+    )
+    found = localizer._finish(localizer.find(GrowingRows(400, 6, parts()), 40.0), [])
+    plain = Localizer(run.last, device="cpu", labeler=False, max_segments=25)(rows, duration_s=40.0)
+    assert [s.to_dict() for s in found.segments] == [s.to_dict() for s in plain.segments]
+    weakest = min(s.score for s in plain.segments)
+    early = [s for _, s in said if s.score >= weakest]
+    assert sorted(s.start_s for s in early) == sorted(s.start_s for s in found.segments)
+    waited = [second + 1 - s.end_s for second, s in said]
+    assert np.median(waited) <= 10.0
+    assert asked == list(range(40))
+    # the command: a line for each, and one for the end
+    np.save(tmp_path / "joined.npy", rows)
+    words = ["localize", str(run.last), str(tmp_path / "joined.npy"), "--duration", "40", "--no-names", "--jsonl", "-"]
+    assert main([*words, "--max-segments", "25"]) == 0
+    *lines, end = map(json.loads, capsys.readouterr().out.splitlines())
+    assert end["done"]
+    assert end["segments"] == len(plain.segments)
+    assert [s["start_s"] for s in sorted(lines, key=lambda s: s["start_s"]) if s["score"] >= end["min_score"]] == [
+        round(s.start_s, 3) for s in plain.in_time
+    ]

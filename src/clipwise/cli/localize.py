@@ -66,6 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", metavar="FILE", help="write all detections in ActivityNet's form, for eval-detections"
     )
+    parser.add_argument(
+        "--jsonl",
+        metavar="FILE",
+        help="write each segment as a line of JSON once nothing that follows can change it, and a line at each video's end (-: print them)",
+    )
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
     for option, settings in PRE_ANNOTATIONS.items():
         parser.add_argument(option, **settings)
@@ -86,18 +91,25 @@ def run(args: argparse.Namespace) -> int:
         check_pre_annotations(args)
     annotations = read_annotations(args.gt) if args.gt else None
     scores = class_scores_of(args)
-    localizer = _load(args)
+    lines = _lines(args)
+    localizer = _load(args, lines)
     if args.preview and localizer.made.get("modality") == "flow":
         raise ClipwiseError(f"--preview draws into RGB frames, but {args.checkpoint} looks at flow; leave it out.")
     failures: dict[str, str] = {}
     found: list[Any] = []
     without_truth = []
+    on_screen = args.jsonl != "-"
     shown = bool(args.csv or args.json or args.annotations or args.fiftyone or not args.results or len(inputs) == 1)
     unlike: dict[str, str] = {}
     with ExitStack() as stack:
-        progress = stack.enter_context(ProgressBar("localize", quiet=args.json or len(inputs) == 1))
+        progress = stack.enter_context(
+            ProgressBar("localize", quiet=args.json or args.jsonl == "-" or len(inputs) == 1)
+        )
         results = stack.enter_context(ResultWriter(args.results)) if args.results else None
+        stack.enter_context(lines or nullcontext())
         for n, item in enumerate(inputs):
+            if lines:
+                lines.source = item.source
             known = annotations.videos.get(item.name.removeprefix("v_")) if annotations else None
             if annotations and not known:
                 without_truth.append(item.name)
@@ -111,7 +123,11 @@ def run(args: argparse.Namespace) -> int:
                 _write(args, localizer, item, one, known)
             except (DataError, OSError) as error:
                 failures[item.source] = str(error)
+                if lines:
+                    lines.failed(str(error))
             else:
+                if lines:
+                    lines.end(one)
                 if results:
                     rows = one.activitynet()
                     named = bool(one.detections) and one.detections[0].class_score is not None
@@ -131,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
         write_localized(args, places, found)
     if args.json:
         print_json({"videos": [one.to_dict(curves=False) for one in found], "failures": failures})
-    elif shown and found:
+    elif shown and on_screen and found:
         _print(found)
     if without_truth:
         print(
@@ -148,9 +164,26 @@ def run(args: argparse.Namespace) -> int:
     return (1 if found else 2) if failures else 0
 
 
-def _load(args: argparse.Namespace) -> Any:
+def _lines(args: argparse.Namespace) -> Any:
+    if not args.jsonl:
+        return None
+    from clipwise.cli.localize_lines import SegmentLines
+
+    if args.json and args.jsonl == "-":
+        fail("localize", "--json and --jsonl - both write to stdout; give --jsonl a file.")
+    return SegmentLines(args.jsonl)
+
+
+def _load(args: argparse.Namespace, lines: Any) -> Any:
+    from functools import partial
+
     from clipwise.infer.localize import Localizer
 
+    kind: Any = Localizer
+    if lines:
+        from clipwise.infer.streaming_localizer import StreamingLocalizer
+
+        kind = partial(StreamingLocalizer, say=lines.segment)
     loaded = None
     if args.checkpoint.endswith(EXPORTED_SUFFIXES):
         from clipwise.export.runtimes import load_exported_model
@@ -164,8 +197,9 @@ def _load(args: argparse.Namespace) -> Any:
 
         only = {"--features-from": args.features_from, "--labeler": args.labeler, "--class-scores": args.class_scores}
         check_options(args.checkpoint, {**only, "--no-names": args.no_names})
-        return WindowLocalizer(load_any(args.checkpoint, args.device, args.amp), args.threshold)
-    return Localizer(
+        say = {"say": lines.segment} if lines else {}
+        return WindowLocalizer(load_any(args.checkpoint, args.device, args.amp), args.threshold, **say)
+    return kind(
         args.checkpoint,
         args.features_from,
         labeler=False if args.no_names else args.labeler,

@@ -158,16 +158,26 @@ class FeatureExtractor:
             return self.read(reader)
 
     @torch.inference_mode()
-    def read(self, reader: VideoReader) -> VideoFeatures:
-        """Features of an open video."""
+    def read(self, reader: VideoReader, growing: bool = False) -> VideoFeatures:
+        """Features of an open video.
+
+        Args:
+            growing: the values are computed when they are asked for (``clipwise.infer.growing_rows``).
+        """
         rule = self.rule
         grid = FrameGrid(reader, rule.fps)
         centers = window_centers(grid.length, rule.stride, rule.grid)
         starts = np.floor(centers - self.window / 2).astype(np.int64)
         windows = [grid.window(self.spec, start, self.window) for start in starts.tolist()]
         clips = read_windows(reader, self.spec, windows)
-        rows = [self._forward([clip[0] for clip in some]) for _, some in batches(clips, self.batch_size)]
-        values = np.concatenate(rows)
+        rows = (self._forward([clip[0] for clip in some]) for _, some in batches(clips, self.batch_size))
+        values: Any
+        if growing:
+            from clipwise.infer.growing_rows import GrowingRows
+
+            values = GrowingRows(len(centers), self.feat_dim, rows)
+        else:
+            values = np.concatenate(list(rows))
         step = grid.length / len(centers) if rule.grid == "fit" else float(rule.stride)
         if rule.positions:
             seconds = step / (rule.fps or reader.fps or 1.0)

@@ -63,6 +63,8 @@ class Localizer:
         CheckpointError: a file can't be used, the recognizer is not the one that made the features, or none is known.
     """
 
+    growing = False  # features are made before the network looks at them
+
     def __init__(
         self,
         bmn: str | Path,
@@ -222,7 +224,7 @@ class Localizer:
             return replace(self._from_video(reader, source, class_scores), damage=reader.damage)
 
     def _from_video(self, reader: VideoReader, source: str, class_scores: VideoClassScores | None) -> Localization:
-        features = self.extractor.read(reader)
+        features = self.extractor.read(reader, growing=self.growing)
         duration = features.covered_s if self.recipe.input.time_base == "snippets" else features.duration_s
         if not duration:
             raise DataError(

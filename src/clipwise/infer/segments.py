@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -166,11 +167,19 @@ class Segmenter:
 
 
 def find_segments(
-    windows: Iterable[WindowScores], classes: Sequence[str] | None = None, **options: Any
+    windows: Iterable[WindowScores],
+    classes: Sequence[str] | None = None,
+    *,
+    say: Callable[[Segment], None] = lambda _: None,
+    **options: Any,
 ) -> list[Segment]:
-    """All segments of a video's windows, by their start; ``options`` of :class:`Segmenter`."""
+    """All segments of a video's windows, by their start; ``say`` gets each as soon as it is over, ``options`` are of :class:`Segmenter`."""
     segmenter = Segmenter(classes, **options)
-    found = [segment for window in windows for segment in segmenter.update(window)] + segmenter.finish()
+    found: list[Segment] = []
+    for ended in itertools.chain(map(segmenter.update, windows), (segmenter.finish() for _ in (0,))):
+        for segment in ended:
+            say(segment)
+        found += ended
     return sorted(found, key=lambda s: (s.start_s, s.end_s, s.index or 0))
 
 

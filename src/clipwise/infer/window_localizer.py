@@ -6,6 +6,7 @@ They are those of ``clipwise stream`` and of the server: the same windows, segme
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.infer.features import open_for
 from clipwise.infer.predictor import Predictor
-from clipwise.infer.segments import THRESHOLD, Localization, Segmenter, WindowScores, find_segments
+from clipwise.infer.segments import THRESHOLD, Localization, Segment, Segmenter, WindowScores, find_segments
 from clipwise.infer.windows import read_windows, sliding_windows, window_protocol
 from clipwise.tasks.logits import to_probabilities
 from clipwise.video.reader import VideoReader
@@ -27,13 +28,16 @@ class WindowLocalizer:
     Args:
         predictor: a recognizer with its protocol.
         threshold: score at which a segment begins.
+        say: gets each segment as soon as it is over.
     """
 
     time_base = "duration"
 
-    def __init__(self, predictor: Predictor, threshold: float = THRESHOLD):
+    def __init__(
+        self, predictor: Predictor, threshold: float = THRESHOLD, say: Callable[[Segment], None] = lambda _: None
+    ):
         Segmenter(threshold=threshold)  # refuses wrong values
-        self.predictor, self.threshold = predictor, threshold
+        self.predictor, self.threshold, self.say = predictor, threshold, say
         self.made = {"modality": predictor.spec.modality}
 
     @property
@@ -67,7 +71,7 @@ class WindowLocalizer:
             raise DataError(
                 f"{source}: its frame rate is not known, so times in seconds can't be given. Set --frame-rate."
             )
-        segments = find_segments(self._windows(reader), self.predictor.classes, threshold=self.threshold)
+        segments = find_segments(self._windows(reader), self.predictor.classes, say=self.say, threshold=self.threshold)
         detections = sorted((replace(s, class_score=s.score) for s in segments), key=lambda s: -s.score)
         rows = np.array([(s.start_s, s.end_s, s.score) for s in detections]).reshape(-1, 3)
         none = np.zeros(0, np.float32)
