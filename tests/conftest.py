@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers import TINY, load_script
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -29,23 +31,17 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def weights_recipe(shared):
+    """The module that draws the weights and inputs of the golden numbers."""
+    return load_script(shared / "golden/make_weights.py")
+
+
+@pytest.fixture(scope="session")
 def clips(tmp_path_factory) -> Path:
     """A small video set: train/ and val/ with six classes of real mp4 files."""
     from clipwise.prepare.synthetic import make_clips
 
     return make_clips(tmp_path_factory.mktemp("clips"), train_per_class=4, val_per_class=2)
-
-
-TINY = [
-    "epochs=2",
-    "warmup_epochs=0",
-    "batch_size=8",
-    "log.every=1",
-    "num_workers=0",
-    "amp=no",
-    "model_args.dropout=0.5",
-]
-"""Overrides that make a packaged tiny recipe run in a second or two."""
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """What every model answers (``clipwise.models.contract``): each of our names, and networks that know nothing of clipwise."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from clipwise.models.localizer_rules import LabeledVideo, localizer_rules
 from clipwise.models.recipe_model import build_model, frames_setting
 from clipwise.models.registry import model_place, model_task
 from clipwise.recipe import load_recipe, make_recipe
+from helpers import load_script
 
 
 class Folded(nn.Module):
@@ -66,11 +66,7 @@ class ClassToken(nn.Module):
 
 
 def stranger(file):
-    path = Path(__file__).parent / file
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(Path(__file__).parent / file)
 
 
 OTHER = stranger("../external_package/src/other_nets/__init__.py")

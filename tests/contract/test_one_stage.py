@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,6 +10,7 @@ from clipwise.cli import main
 from clipwise.engine.checkpoint import read_checkpoint, read_passport
 from clipwise.engine.localization import evaluate_proposals
 from clipwise.infer.localize import Localizer
+from helpers import write_loud_actions
 
 MODEL = f"{Path(__file__).parent / 'one_stage.py'}:point_net"
 SHORT = ["feat_dim=auto", "num_workers=0", "amp=no", "batch_size=4", "lr=0.01", "warmup_epochs=0"]
@@ -18,23 +18,7 @@ SHORT = ["feat_dim=auto", "num_workers=0", "amp=no", "batch_size=4", "lr=0.01", 
 
 @pytest.fixture(scope="module")
 def sequences(tmp_path_factory):
-    """Videos of 23 to 40 positions of half a second, in which one of two channels is 3 while its action lasts."""
-    folder = tmp_path_factory.mktemp("sequences")
-    (folder / "features").mkdir()
-    database = {}
-    for number in range(24):
-        rng = np.random.default_rng(number)
-        length = int(rng.integers(23, 41))
-        rows = rng.normal(size=(length, 6)).astype(np.float32) * 0.3
-        start, label = int(rng.integers(2, 8)), int(rng.integers(2))
-        end = start + int(rng.integers(6, 12))
-        rows[start:end, label] += 3
-        np.save(folder / "features" / f"v_{number}.npy", rows)
-        action = {"segment": [start / 2, end / 2], "label": ("jump", "run")[label]}
-        subset = "training" if number < 18 else "validation"
-        database[f"v_{number}"] = {"duration": length / 2, "subset": subset, "annotations": [action]}
-    (folder / "annotations.json").write_text(json.dumps({"database": database}), encoding="utf-8")
-    return folder
+    return write_loud_actions(tmp_path_factory.mktemp("sequences"), longest=40)
 
 
 @pytest.fixture(scope="module")

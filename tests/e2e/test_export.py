@@ -23,6 +23,7 @@ from clipwise.models.recipe_model import build_model, model_args
 from clipwise.prepare import synthetic
 from clipwise.recipe import RecognitionRecipe, make_recipe
 from clipwise.recipe.moved import in_groups
+from helpers import lively
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -31,19 +32,6 @@ pytest.importorskip("onnxruntime")
 CLASSES = sorted(synthetic.CLASSES)
 SEGMENTS = {"num_segments": 4}
 CLIPS = {"clip_len": 4, "frame_interval": 2, "test.num_clips": 2}
-
-
-def lively(model: torch.nn.Module) -> torch.nn.Module:
-    """Random weights and running statistics that make scores of different clips differ."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.running_mean.copy_(0.3 * torch.randn(module.num_features, generator=generator))
-                module.running_var.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
-            if isinstance(module, torch.nn.Linear):
-                module.weight.copy_(torch.randn(module.weight.shape, generator=generator))
-    return model.eval()
 
 
 def make_checkpoint(path: Path, name: str, **keys) -> Path:

@@ -1,6 +1,5 @@
 """From long videos to named segments: features, training, localizing, measuring, through the command line."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -29,6 +28,7 @@ from clipwise.prepare.synthetic import make_long_videos
 from clipwise.recipe import load_recipe
 from clipwise.report.timeline import _Block, _lanes, save_timeline
 from clipwise.video.decode import open_frames, open_video
+from helpers import load_script
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -42,10 +42,7 @@ SMALL = [
 
 def ascend_door():
     """The module of ``tools/bmn/train.py``."""
-    spec = importlib.util.spec_from_file_location("door", REPOSITORY / "tools/bmn/train.py")
-    door = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(door)
-    return door
+    return load_script(REPOSITORY / "tools/bmn/train.py")
 
 
 @pytest.fixture(scope="module")

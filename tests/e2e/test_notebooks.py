@@ -1,15 +1,14 @@
 """The notebooks of docs/notebooks: what is committed is what make.py says, and (slow) it runs."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
+from helpers import load_script
+
 ROOT = Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("make_notebooks", ROOT / "docs/notebooks/make.py")
-make = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(make)
+make = load_script(ROOT / "docs/notebooks/make.py")
 
 
 @pytest.mark.parametrize("name", list(make.NOTEBOOKS))

@@ -9,6 +9,7 @@ import torch
 from clipwise.cli import main
 from clipwise.engine.checkpoint import read_checkpoint, read_passport
 from clipwise.infer.localize import Localizer
+from helpers import write_loud_actions
 
 SHORT = ["num_workers=0", "batch_size=6", "temporal_dim=48", "warmup_epochs=1", "lr=0.005", "log.every=100"]
 SIZES = {
@@ -19,23 +20,8 @@ SIZES = {
 
 @pytest.fixture(scope="module")
 def sequences(tmp_path_factory):
-    """Videos of 23 to 60 positions of half a second, some longer than a training sample; one of two channels is 3 while its action lasts."""
-    folder = tmp_path_factory.mktemp("sequences")
-    (folder / "features").mkdir()
-    database = {}
-    for number in range(24):
-        rng = np.random.default_rng(number)
-        length = int(rng.integers(23, 61))
-        rows = rng.normal(size=(length, 6)).astype(np.float32) * 0.3
-        start, label = int(rng.integers(2, 8)), int(rng.integers(2))
-        end = start + int(rng.integers(6, 12))
-        rows[start:end, label] += 3
-        np.save(folder / "features" / f"v_{number}.npy", rows)
-        action = {"segment": [start / 2, end / 2], "label": ("jump", "run")[label]}
-        subset = "training" if number < 18 else "validation"
-        database[f"v_{number}"] = {"duration": length / 2, "subset": subset, "annotations": [action]}
-    (folder / "annotations.json").write_text(json.dumps({"database": database}), encoding="utf-8")
-    return folder
+    """Some are longer than a training sample."""
+    return write_loud_actions(tmp_path_factory.mktemp("sequences"), longest=60)
 
 
 def words(name, sequences, folder, *more):

@@ -1,6 +1,5 @@
 """The seeds' command lines: MMAction2's and PaddleCV's programs, run as their users run them."""
 
-import importlib.util
 import json
 import os
 import pickle
@@ -13,6 +12,7 @@ import pytest
 from clipwise.convert.weights import save_mmaction2
 from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_passport, save_weights
 from clipwise.models import create_model
+from helpers import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -101,21 +101,10 @@ def test_test_with_mmaction2s_command_line(run, tmp_path):
     assert [r["scores"] for r in results[0]] == [r["scores"] for r in results[1]]
 
 
-def load_tool(name):
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    finally:
-        sys.path.pop(0)
-
-
 @pytest.fixture
 def mmaction2(monkeypatch):
     """The door with the command line behind it replaced by a list of what it was given."""
-    module = load_tool("mmaction2_style")
+    module = load_script(ROOT / "tools/mmaction2_style.py")
     seen = []
     monkeypatch.setattr(module.cli, "main", lambda words: seen.append(words) or 0)
     return module, seen
@@ -289,7 +278,7 @@ def paddle(clips, tmp_path_factory):
 
 
 def test_paddles_flags(paddle, monkeypatch, capsys):
-    module = load_tool("paddle_style")
+    module = load_script(ROOT / "tools/paddle_style.py")
     theirs = module._recipe
 
     def tiny(*given):  # the flags have no word for a small body
@@ -332,7 +321,7 @@ def test_paddles_flags(paddle, monkeypatch, capsys):
 
 
 def test_paddles_mistakes(paddle, capsys, monkeypatch):
-    module = load_tool("paddle_style")
+    module = load_script(ROOT / "tools/paddle_style.py")
     monkeypatch.chdir(paddle)
     Path("broken.yaml").write_text("MODEL: {name: [\n")
     Path("avi.yaml").write_text(PADDLE_CONFIG.replace('"mp4"', '"avi"'))
@@ -355,7 +344,7 @@ def published_tsn(paddle, monkeypatch, tmp_path):
     """The door, with a tiny network in the place of Paddle's published one, and a small body for our own."""
     from clipwise.convert.zoo import CATALOGUE, Weights
 
-    module = load_tool("paddle_style")
+    module = load_script(ROOT / "tools/paddle_style.py")
     model = create_model("tsn_tiny", num_classes=6, dropout=0.0, fc_std=None)
     save_mmaction2(tmp_path / "TSN.pth", model.state_dict(), model)
     recipe = tmp_path / "tsn.yaml"

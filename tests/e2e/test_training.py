@@ -19,16 +19,8 @@ from clipwise.engine.train import train
 from clipwise.errors import CheckpointError, DataError, WorkError
 from clipwise.io.parse import read_json_lines
 from clipwise.recipe import load_recipe
+from helpers import TINY
 
-TINY = [
-    "epochs=2",
-    "warmup_epochs=0",
-    "batch_size=8",
-    "log.every=1",
-    "num_workers=0",
-    "amp=no",
-    "model_args.dropout=0.5",
-]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 

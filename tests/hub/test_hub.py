@@ -1,6 +1,5 @@
 """push, pull and hf:// against a server that speaks the hub's protocol (fake_hub.py)."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -15,10 +14,9 @@ from clipwise.cli import main
 from clipwise.engine.checkpoint import read_passport
 from clipwise.errors import CheckpointError, WorkError
 from clipwise.io.hub import fetch, fetched, hub_place
+from helpers import load_script
 
-spec = importlib.util.spec_from_file_location("fake_hub", Path(__file__).with_name("fake_hub.py"))
-fake_hub = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fake_hub)
+fake_hub = load_script(Path(__file__).with_name("fake_hub.py"))
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Weights, inputs and rules of the one-stage goldens, and what is compared for ActionFormer and TriDet alike."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ from torch.nn import functional as F
 
 from clipwise.convert.one_stage_layouts import convert_one_stage, one_stage_name
 from clipwise.models.localizer_rules import LabeledVideo
+from helpers import load_script
 
 # what the keys' biases of an attention get is mathematically zero
 FLOOR = 1e-10
@@ -28,7 +27,7 @@ class Golden:
             self.arrays = {k[len(variant) + 1 :]: arrays[k] for k in arrays.files if k.startswith(f"{variant}_")}
         keys = json.loads((folder / "keys.json").read_text())
         self.keys = keys["keys" if variant == "published" else f"keys_{variant}"]
-        self.make = _recipe_of(shared)
+        self.make = load_script(shared / "golden/make_weights_tad.py")
         state = {k["key"]: torch.from_numpy(np.asarray(self.make.make_tensor(k["key"], k["shape"]))) for k in self.keys}
         self.state = convert_one_stage(state)
         self.network = {"drop_path": 1e-30, **network}  # the layer scales stay, nothing is dropped
@@ -212,15 +211,3 @@ def check_four_steps(golden: Golden, published_lr: float, weight_decay: float) -
                 atol=1e-9,
                 err_msg=f"{kind} {name}",
             )
-
-
-def _recipe_of(shared: Path):
-    folder = str(shared / "golden")
-    sys.path.insert(0, folder)
-    try:
-        spec = importlib.util.spec_from_file_location("make_weights_tad", f"{folder}/make_weights_tad.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(folder)
-    return module

@@ -1,7 +1,6 @@
 """BMN against frozen tensors of MMAction2 1.2 and of JJBOY's code."""
 
 import hashlib
-import importlib.util
 import json
 
 import numpy as np
@@ -27,27 +26,19 @@ SOURCES = {"mmaction2": "bmn_400x100", "jjboy": "bmn_jjboy"}
 
 
 @pytest.fixture(scope="module")
-def recipe(shared):
-    spec = importlib.util.spec_from_file_location("make_weights", shared / "golden/make_weights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def source_weights(shared, recipe):
+def source_weights(shared, weights_recipe):
     """The recipe's weights under the references' names, without the mask."""
     keys = json.loads((shared / "golden/bmn_400x100/keys.json").read_text())["keys"]
     return {
-        k["key"]: torch.from_numpy(recipe.make_tensor(k["key"], k["shape"]))
+        k["key"]: torch.from_numpy(weights_recipe.make_tensor(k["key"], k["shape"]))
         for k in keys
         if not k["key"].endswith("mask")
     }
 
 
 @pytest.fixture(scope="module")
-def features(recipe):
-    return torch.from_numpy(recipe.make_features("bmn_400x100/x", (2, 400, 100)))
+def features(weights_recipe):
+    return torch.from_numpy(weights_recipe.make_features("bmn_400x100/x", (2, 400, 100)))
 
 
 def golden(shared, source):

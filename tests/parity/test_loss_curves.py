@@ -1,19 +1,17 @@
 """Twenty training losses of five recipes, against those of version 0.1."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+
+from helpers import load_script
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("loss_curves", GOLDEN / "loss_curves.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(GOLDEN / "loss_curves.py")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Building blocks, inflation and initialization against frozen numbers of MMAction2 1.2.0 and mmcv."""
 
-import importlib.util
 import json
 
 import numpy as np
@@ -19,14 +18,6 @@ from clipwise.models.tsm import TemporalShift
 
 
 @pytest.fixture(scope="module")
-def recipe(shared):
-    spec = importlib.util.spec_from_file_location("make_weights", shared / "golden/make_weights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
 def misc(shared):
     return json.loads((shared / "golden/misc/golden.json").read_text())
 
@@ -36,12 +27,14 @@ def numbers(shared):
     return np.load(shared / "golden/misc/golden.npz")
 
 
-def fill(module, foreign, shapes, recipe):
+def fill(module, foreign, shapes, weights_recipe):
     """Load recipe weights; ``foreign`` gives each of our names its name there, ``shapes`` that name's shape."""
     state = module.state_dict()
     for key, value in state.items():
         if not key.endswith("num_batches_tracked"):
-            state[key] = torch.from_numpy(recipe.make_tensor(foreign[key], shapes[foreign[key]])).reshape(value.shape)
+            state[key] = torch.from_numpy(weights_recipe.make_tensor(foreign[key], shapes[foreign[key]])).reshape(
+                value.shape
+            )
     module.load_state_dict(state)
     return module.double().eval()
 
@@ -53,7 +46,7 @@ MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("sub_sample", [False, True])
 @pytest.mark.parametrize("use_scale", [False, True])
-def test_non_local(recipe, misc, numbers, dims, mode, sub_sample, use_scale):
+def test_non_local(weights_recipe, misc, numbers, dims, mode, sub_sample, use_scale):
     tag = f"NonLocal{dims}d/{mode}/sub{int(sub_sample)}/scale{int(use_scale)}"
     entry = next(e for e in misc["non_local"] if e["tag"] == tag)
     block = NonLocal(32, mode, sub_sample=sub_sample, use_scale=use_scale)
@@ -69,9 +62,9 @@ def test_non_local(recipe, misc, numbers, dims, mode, sub_sample, use_scale):
     foreign = {key: there[key.split(".")[0]] + "." + key.split(".")[1] for key in block.state_dict()}
     shapes = dict(entry["keys"])
     assert set(foreign.values()) == set(shapes)
-    fill(block, foreign, shapes, recipe)
+    fill(block, foreign, shapes, weights_recipe)
 
-    x = torch.from_numpy(recipe.make_input(f"misc/NonLocal{dims}d", entry["shape"])).double()
+    x = torch.from_numpy(weights_recipe.make_input(f"misc/NonLocal{dims}d", entry["shape"])).double()
     with torch.no_grad():
         if dims == 3:
             frames = x.shape[2]
@@ -96,7 +89,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_tpn_neck(recipe, misc, numbers, variant):
+def test_tpn_neck(weights_recipe, misc, numbers, variant):
     entry, base = misc["tpn_variants"][variant], misc["tpn_variants"]["cascade_T8"]
     frames = entry["T"]
     neck = Pyramid((64, 128), mid_channels=64, fusion_channels=128, out_channels=2048, **VARIANTS[variant])
@@ -106,11 +99,13 @@ def test_tpn_neck(recipe, misc, numbers, variant):
     names = {
         own: next(iter(to_mmaction2({own: v}, model))).removeprefix("neck.") for own, v in model.state_dict().items()
     }
-    fill(neck, {k: names[f"neck.{k}"] for k in neck.state_dict()}, shapes, recipe)
-    fill(auxiliary, {k: names[f"aux_head.{k}"] for k in auxiliary.state_dict()}, shapes, recipe)
+    fill(neck, {k: names[f"neck.{k}"] for k in neck.state_dict()}, shapes, weights_recipe)
+    fill(auxiliary, {k: names[f"aux_head.{k}"] for k in auxiliary.state_dict()}, shapes, weights_recipe)
 
     low, high = (
-        torch.from_numpy(recipe.make_input(f"misc/tpn/{frames}/{i}", (2, channels, frames, side, side))).double()
+        torch.from_numpy(
+            weights_recipe.make_input(f"misc/tpn/{frames}/{i}", (2, channels, frames, side, side))
+        ).double()
         for i, channels, side in ((0, 64, 14), (1, 128, 7))
     )
     low, high = (x.transpose(1, 2).flatten(0, 1) for x in (low, high))
@@ -191,15 +186,17 @@ BODIES = {
 
 
 @pytest.fixture(scope="module")
-def image_weights(shared, recipe):
+def image_weights(shared, weights_recipe):
     """As the digest's were drawn: kernels not centerd and the closing norms at 0.4, unlike the recipe of today."""
     weights = {}
-    for key, shape in recipe.load_keys(shared / "golden/pretrained/tv_resnet50_keys.json"):
-        value = recipe.make_tensor(key, shape)
+    for key, shape in weights_recipe.load_keys(shared / "golden/pretrained/tv_resnet50_keys.json"):
+        value = weights_recipe.make_tensor(key, shape)
         if len(shape) == 4:
-            value = recipe.fp16((2 / np.prod(shape[1:])) ** 0.5 * recipe.rng(key).standard_normal(shape))
+            value = weights_recipe.fp16(
+                (2 / np.prod(shape[1:])) ** 0.5 * weights_recipe.rng(key).standard_normal(shape)
+            )
         elif key.endswith(".bn3.weight"):
-            value = recipe.fp16(0.4 * (0.5 + recipe.rng(key).random_sample(shape)))
+            value = weights_recipe.fp16(0.4 * (0.5 + weights_recipe.rng(key).random_sample(shape)))
         weights[key] = torch.from_numpy(value)
     return weights
 

@@ -4,7 +4,6 @@ Weights are drawn by MMAction2's key names and pass through the converter, so a 
 """
 
 import functools
-import importlib.util
 import json
 
 import numpy as np
@@ -77,11 +76,8 @@ class Family:
 
 
 @pytest.fixture(scope="module")
-def load_family(shared):
-    spec = importlib.util.spec_from_file_location("make_weights", shared / "golden/make_weights.py")
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
-    yield functools.lru_cache(maxsize=1)(lambda name: Family(shared / "golden" / name, recipe))
+def load_family(shared, weights_recipe):
+    yield functools.lru_cache(maxsize=1)(lambda name: Family(shared / "golden" / name, weights_recipe))
     _DRAWN.clear()
 
 

@@ -1,6 +1,5 @@
 """Labels, losses, proposals and soft-NMS of BMN against the figures of the references and against plain loops."""
 
-import importlib.util
 import json
 
 import numpy as np
@@ -22,14 +21,6 @@ from clipwise.tasks.detections import (
 from clipwise.tasks.proposals import corrected_duration_s, generate_proposals, soft_nms
 
 BOX_A, BOX_B, BOX_C = [[0.1, 0.35], [0.5, 0.92]], [[0.03, 0.99]], [[0.402, 0.418]]
-
-
-@pytest.fixture(scope="module")
-def recipe(shared):
-    spec = importlib.util.spec_from_file_location("make_weights", shared / "golden/make_weights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def golden(shared, name):
@@ -175,16 +166,17 @@ def test_loss_figures_of_each_convention(convention, labels, layout, tem, cls):
 
 
 @pytest.fixture(scope="module")
-def golden_case(shared, recipe):
+def golden_case(shared, weights_recipe):
     keys = json.loads((shared / "golden/bmn_400x100/keys.json").read_text())["keys"]
     weights = {
-        k["key"]: torch.from_numpy(recipe.make_tensor(k["key"], k["shape"]))
+        k["key"]: torch.from_numpy(weights_recipe.make_tensor(k["key"], k["shape"]))
         for k in keys
         if not k["key"].endswith("mask")
     }
-    x = torch.from_numpy(recipe.make_features("bmn_400x100/x", (2, 400, 100)))
+    x = torch.from_numpy(weights_recipe.make_features("bmn_400x100/x", (2, 400, 100)))
     noise = tuple(
-        torch.from_numpy(recipe.rng(f"bmn/rand{i}").random_sample((2, 100, 100)).astype(np.float32)) for i in range(2)
+        torch.from_numpy(weights_recipe.rng(f"bmn/rand{i}").random_sample((2, 100, 100)).astype(np.float32))
+        for i in range(2)
     )
     return weights, x, noise
 

@@ -4,7 +4,6 @@
 """
 
 import copy
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from clipwise.convert.mmaction2 import translate_config
 from clipwise.recipe import flatten, make_recipe
+from helpers import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,10 +33,7 @@ DENSE = "0.24.1 tsn_r50_dense_1x1x5_100e_kinetics400_rgb"
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("mmaction2_configs", ROOT / "benchmarks/mmaction2_configs.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "benchmarks/mmaction2_configs.py")
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -1,7 +1,6 @@
 """The blocks of docs/en/python.md as they stand there, a script of a user, and networks that are handed in as objects."""
 
 import contextlib
-import importlib.util
 import io
 import re
 import shutil
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader
 import clipwise
 from clipwise.cli import main
 from clipwise.errors import CheckpointError, RecipeError
+from helpers import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [page for page in (ROOT / "docs/en/python.md", ROOT / "docs/zh/python.md") if page.is_file()]
@@ -82,10 +82,7 @@ def test_the_loop_is_short_and_both_languages_show_the_same_code():
 
 def test_a_users_script_runs(clips, tmp_path):
     assert len(SCRIPT.read_text(encoding="utf-8").splitlines()) <= 75
-    spec = importlib.util.spec_from_file_location("user_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.main(clips, tmp_path)
+    load_script(SCRIPT).main(clips, tmp_path)
 
 
 @pytest.mark.slow  # a minute without a cache: mypy reads torch

@@ -29,21 +29,10 @@ from clipwise.recipe.moved import in_groups
 from clipwise.video import live as source_module
 from clipwise.video.decode import open_video
 from clipwise.video.live import Source, TimedFrame, resample
+from helpers import lively
 
 CPU = torch.device("cpu")
 PIXELS = {"test.resize": 32, "test.crop_size": 32}
-
-
-def lively(model: torch.nn.Module) -> torch.nn.Module:
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.running_mean.copy_(0.3 * torch.randn(module.num_features, generator=generator))
-                module.running_var.fill_(0.5)
-            if isinstance(module, torch.nn.Linear):
-                module.weight.copy_(0.1 * torch.randn(module.weight.shape, generator=generator))
-    return model.eval()
 
 
 def make_predictor(name: str, model_args: dict | None = None, **keys) -> Predictor:
