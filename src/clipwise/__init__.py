@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; _PUBLIC says the same at run time (tests/unit/test_public.py)
     from clipwise.data.augment import register_transform
-    from clipwise.data.dataset import ClipDataset, ClipSpec
+    from clipwise.data.clip_spec import ClipSpec
     from clipwise.data.lists import read_list, register_dataset
+    from clipwise.data.loader import ClipDataset
     from clipwise.data.videolist import VideoList
     from clipwise.engine.callbacks import Callback
     from clipwise.engine.checkpoint import load_model
@@ -69,8 +70,8 @@ __all__ = [
 
 _PUBLIC = {
     "Callback": "clipwise.engine.callbacks",
-    "ClipDataset": "clipwise.data.dataset",
-    "ClipSpec": "clipwise.data.dataset",
+    "ClipDataset": "clipwise.data.loader",
+    "ClipSpec": "clipwise.data.clip_spec",
     "ClipwiseError": "clipwise.errors",
     "Prediction": "clipwise.infer.predictor",
     "Predictions": "clipwise.infer.show",

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from clipwise.data.dataset import ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.prepare.audit import Look
 from clipwise.prepare.prepare import extract_frames, index_videos, resize_videos
 from clipwise.recipe import RecognitionRecipe

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from clipwise.data.dataset import ClipDataset, ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.lists import read_list
+from clipwise.data.loader import ClipDataset
 from clipwise.errors import MissingExtraError
 from clipwise.recipe import load_recipe
 from clipwise.video import decode
@@ -41,7 +42,7 @@ def test_the_decoder_of_the_recipe_opens_the_files(clips, monkeypatch):
         opened.append(backend)
         return decode.open_video(source, timeout_s=timeout_s)
 
-    monkeypatch.setattr("clipwise.data.dataset.open_video", remember)
+    monkeypatch.setattr("clipwise.data.clip_spec.open_video", remember)
     videos = read_list(clips / "val")
     ClipDataset(videos, spec("val"))[0]
     ClipDataset(videos, spec("val", "input.video_backend=torchcodec"))[0]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from clipwise.cli import main
-from clipwise.data.dataset import ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.feature_dataset import FeatureStore
 from clipwise.data.rescale import rescale_features
 from clipwise.data.transforms import normalize_clips

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipwise.data.dataset import ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine.checkpoint import load_model_and_passport
 from clipwise.errors import CheckpointError

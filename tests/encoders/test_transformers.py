@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipwise.data.dataset import ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.sampling import sample_frames
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine.checkpoint import load_model, load_model_and_passport, save_weights

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from clipwise.data.dataset import ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.recipe import load_recipe
 from clipwise.serve.app import create_app
 from clipwise.serve.limits import Limits, Settings

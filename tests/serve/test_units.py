@@ -40,7 +40,7 @@ def test_subtitles_are_in_order_and_harmless():
 def test_windows_have_the_shape_of_the_test_protocol():
     from serving import Brightness
 
-    from clipwise.data.dataset import ClipSpec
+    from clipwise.data.clip_spec import ClipSpec
     from clipwise.serve.analysis import Analyzer
 
     predictor = Brightness()

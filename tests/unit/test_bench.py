@@ -53,7 +53,7 @@ def test_a_slow_call_is_not_repeated_for_ever():
     ],
 )
 def test_views_of_published_protocols(recipe, views):
-    from clipwise.data.dataset import ClipSpec
+    from clipwise.data.clip_spec import ClipSpec
 
     values = load_recipe(recipe).model_dump()
     spec = ClipSpec.from_recipe(values, "test")

@@ -10,7 +10,7 @@ import yaml
 from clipwise.cli.diff import diff_recipes
 from clipwise.cli.explain import explain_recipe
 from clipwise.convert.weights import convert_state_dict
-from clipwise.data.dataset import ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.errors import RecipeError
 from clipwise.models.recipe_model import build_model
 from clipwise.recipe import (

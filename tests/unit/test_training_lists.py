@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from clipwise.data.dataset import ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.lists import read_list
 from clipwise.engine.train import train
 from clipwise.errors import DataError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clipwise.data.dataset import ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.infer.windows import FrameGrid, read_windows, sliding_starts
 from clipwise.recipe import make_recipe
 from clipwise.video.backends import ArrayReader

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from clipwise.analyze.measure import num_views, start_memory, synchronize
-from clipwise.data.dataset import ClipDataset, ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.lists import VideoList
+from clipwise.data.loader import ClipDataset
 from clipwise.engine.checkpoint import Passport
 from clipwise.errors import ClipwiseError, DataError, RecipeError
 from clipwise.export.compare import ListSamples

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from clipwise.data.dataset import ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.engine.device import peak_memory_mb
 from clipwise.errors import DataError
 from clipwise.infer.predictor import Predictor

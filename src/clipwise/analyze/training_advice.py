@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def reading_gain(recipe: Recipe, paths: list[str]) -> float | None:
     """How many times faster clips of these videos are read after ``clipwise prepare resize``; None if they can't be read."""
-    from clipwise.data.dataset import ClipSpec
+    from clipwise.data.clip_spec import ClipSpec
     from clipwise.prepare.prepare import resize_videos
 
     spec = ClipSpec.from_recipe(recipe.model_dump(), "train")

@@ -107,7 +107,7 @@ def _parts(args: argparse.Namespace):
         list_format = recipe.lists.format if recipe.task == "recognition" else "auto"
         options["num_classes"] = args.num_classes or getattr(recipe, "num_classes", None)
         if recipe.task == "recognition":
-            from clipwise.data.dataset import ClipSpec
+            from clipwise.data.clip_spec import ClipSpec
 
             reading = {"fps": recipe.lists.fps, "layer": recipe.lists.layer, "config": recipe.lists.config}
 

@@ -209,7 +209,7 @@ def describe_model(model: str | nn.Module) -> dict[str, Any]:
     shape = list(spec.shape) if spec else None
     views = None
     if recipe and recognition:
-        from clipwise.data.dataset import ClipSpec
+        from clipwise.data.clip_spec import ClipSpec
 
         test = ClipSpec.from_recipe(recipe, "test")
         if test.transform.crop_size is not None:

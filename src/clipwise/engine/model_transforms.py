@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from clipwise.data.augment import BatchAugment
-from clipwise.data.dataset import ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.transforms import normalize_clips
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.recipe import Recipe, load_recipe

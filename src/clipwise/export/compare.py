@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clipwise.data.dataset import ClipDataset, ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.lists import read_list, test_part
+from clipwise.data.loader import ClipDataset
 from clipwise.engine.checkpoint import Passport
 from clipwise.errors import DataError
 from clipwise.export.graphs import Description, random_input

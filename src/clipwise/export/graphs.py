@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clipwise.data.dataset import ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine.checkpoint import Passport, make_passport
 from clipwise.errors import CheckpointError, ClipwiseError

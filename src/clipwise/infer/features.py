@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipwise.data.dataset import ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.rescale import Rescale, rescale_features
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine import pretrained as zoo

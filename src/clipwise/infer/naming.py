@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipwise.data.dataset import ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.engine.checkpoint import Passport
 from clipwise.infer.windows import FrameGrid, batches, read_windows
 from clipwise.tasks.logits import activate, activation_of, score_clip

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import torch
 
-from clipwise.data.dataset import ClipSpec
+from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.videolist import VIDEO_SUFFIXES, is_video
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device
