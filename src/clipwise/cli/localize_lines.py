@@ -17,7 +17,7 @@ class SegmentLines:
     """Writes lines, each at once.
 
     Args:
-        path: file, which is begun anew; ``-`` for stdout.
+        path: file, which is overwritten; ``-`` for stdout.
     """
 
     def __init__(self, path: str):

@@ -63,7 +63,7 @@ def create_model(
         pretrained: True for the published weights (those of the name; of a model's name those with the best top-1 accuracy on
             Kinetics-400 RGB); or where they are: a checkpoint, a name of ``list_models(pretrained=True)``, an address, another
             project's file, ``imagenet``.
-        num_classes: outputs. With weights of another number the classifier is initialized anew; 0 leaves it out: the model then gives
+        num_classes: outputs. With weights of another number the classifier is re-initialized; 0 leaves it out: the model then gives
             features (B, D).
         in_chans: channels of the input. With weights of another number the first convolution is adapted as timm does: for one
             channel the sum over the input's channels; else the channels repeated in turn, times (old number / new number).

@@ -196,7 +196,7 @@ class LocalizerRules:
         return WindowCollector(self.windows, unit, nms.max_proposals, alpha=nms.alpha, high=nms.high, **low)
 
     def curves(self, outputs: Any, row: int = 0) -> tuple[Tensor, Tensor] | None:
-        """(L,) start and end curves of one video of the batch, for pictures; None if there are none."""
+        """(L,) start and end curves of one video of the batch, for charts; None if there are none."""
         return None
 
 

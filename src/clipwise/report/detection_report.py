@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -22,6 +22,7 @@ _BUCKETS = {
     "thumos": "Buckets are those that DETAD has for THUMOS14 videos.",
     "quintiles": "Each bar stands for about a fifth of the actions.",
 }
+_MISSED = "Actions that no prediction finds at a normalized precision above 5%; dashed: of all."
 
 
 def detection_report(
@@ -44,14 +45,17 @@ def detection_report(
     """
     sections = []
     tiles = []
+    alike = f"Normalized mAP of actions that are alike; dashed: of all. {_BUCKETS[buckets]}"
     for n, (file, errors) in enumerate(results.items()):
         name = Path(file).name
         of = f": {name}" if len(results) > 1 else ""
         tiles += _tiles(errors, name)
         sections += [
             _profile_section(errors, n, of),
-            _bucket_section(errors, f"sensitivity-{n}", f"Sensitivity{of}", buckets),
-            _missed_section(errors, f"missed-{n}", f"Missed actions{of}"),
+            _bucket_section(
+                errors, (f"sensitivity-{n}", f"Sensitivity{of}", alike), "normalized mAP", 0, "normalized_map"
+            ),
+            _bucket_section(errors, (f"missed-{n}", f"Missed actions{of}", _MISSED), "missed", 4, "missed"),
             _table_section(errors, n, of),
         ]
     if played:
@@ -104,37 +108,31 @@ def _profile_section(errors: DetectionErrors, number: int, of: str) -> Section:
     return Section(f"profile-{number}", f"False positives{of}", "charts", {"charts": charts}, note)
 
 
-def _bucket_section(errors: DetectionErrors, anchor: str, title: str, buckets: str) -> Section:
-    """Normalized mAP by what the actions are like."""
+def _bucket_section(
+    errors: DetectionErrors,
+    section: tuple[str, str, str],
+    bars: str,
+    color: int,
+    figure: Literal["normalized_map", "missed"],
+) -> Section:
+    """One chart for each trait of actions: a figure of the actions alike in it, and (dashed) of all.
+
+    Args:
+        section: anchor, title and note.
+        bars: the figure's name.
+    """
+    anchor, title, note = section
     charts = [
         bar_chart(
             kind,
             [_range(kind, b) for b in found],
-            {"normalized mAP": (0, [b.normalized_map for b in found])},
+            {bars: (color, [getattr(b, figure) for b in found])},
             x_label=_UNITS[kind],
             y_max=1.0,
-            reference=errors.normalized_map,
+            reference=getattr(errors, figure),
         )
         for kind, found in errors.sensitivity.items()
     ]
-    note = f"Normalized mAP of actions that are alike; dashed: of all. {_BUCKETS[buckets]}"
-    return Section(anchor, title, "charts", {"charts": charts}, note)
-
-
-def _missed_section(errors: DetectionErrors, anchor: str, title: str) -> Section:
-    """Shares of actions that nothing finds."""
-    charts = [
-        bar_chart(
-            kind,
-            [_range(kind, b) for b in found],
-            {"missed": (4, [b.missed for b in found])},
-            x_label=_UNITS[kind],
-            y_max=1.0,
-            reference=errors.missed,
-        )
-        for kind, found in errors.sensitivity.items()
-    ]
-    note = "Actions that no prediction finds at a normalized precision above 5%; dashed: of all."
     return Section(anchor, title, "charts", {"charts": charts}, note)
 
 

@@ -115,7 +115,7 @@ class PyAVReader(VideoReader):
     # ---- opening -------------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Opens the file anew, at its start."""
+        """Reopen the file at its start."""
         self.close()
         source = io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source
         if isinstance(source, io.IOBase):
