@@ -27,8 +27,8 @@ from typing import Any
 import torch
 
 from clipwise.engine.checkpoint import Passport
+from clipwise.engine.init_resume import load_state
 from clipwise.engine.train import train
-from clipwise.engine.training_state import load_state
 from clipwise.io.parse import read_json_lines
 from clipwise.prepare.synthetic import make_clips
 from clipwise.recipe import load_recipe

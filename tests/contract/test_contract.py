@@ -283,7 +283,7 @@ def test_what_cannot_be_known_is_refused_by_the_method_to_add():
 
 
 def test_layer_decay_without_stages_is_refused():
-    from clipwise.engine.optim import parameter_groups
+    from clipwise.engine.network import parameter_groups
 
     with pytest.raises(RecipeError, match=r"layer_decay needs .* Add `stages\(self\)`"):
         parameter_groups(nn.Sequential(nn.Linear(3, 2)), "all", 0.1, 0.0, 0.5)

@@ -141,7 +141,7 @@ def test_a_key_without_effect_for_this_model_is_named(clips, tmp_path, capsys, i
 
 def test_layer_decay_gives_each_block_its_rate(installed):
     """By hand: patch and positions, two blocks, norm, head are five stages, so the stem has 0.5 ** 4 of the rate."""
-    from clipwise.engine.optim import parameter_groups
+    from clipwise.engine.network import parameter_groups
 
     model = clipwise.create_model("other_vit", num_classes=3)
     groups = parameter_groups(model, "all", 1.0, 0.0, 0.5)

@@ -8,7 +8,7 @@ import torch
 
 from clipwise.cli import main
 from clipwise.engine.checkpoint import load_model_and_passport
-from clipwise.engine.optim import parameter_groups
+from clipwise.engine.network import parameter_groups
 from clipwise.engine.train import train
 from clipwise.errors import CheckpointError, DataError
 from clipwise.infer.features import FeatureExtractor

@@ -19,7 +19,7 @@ from clipwise.engine import out_of_memory, train
 from clipwise.engine.average import MovingAverage
 from clipwise.engine.device import fetch_later
 from clipwise.engine.kernels import choose_kernels, keep_channels_last
-from clipwise.engine.optim import make_optimizer
+from clipwise.engine.network import make_optimizer
 from clipwise.errors import WorkError
 from clipwise.recipe import load_recipe
 
@@ -200,7 +200,7 @@ def test_the_optimizer_is_one_kernel_where_that_is_faster(monkeypatch):
 
     monkeypatch.setattr(torch.optim, "SGD", Optimizer)
     for device_types, word in (((), "null"), (("cpu",), "null"), (("cpu",), "false"), ((), "true")):
-        monkeypatch.setattr("clipwise.engine.optim._FUSED", device_types)
+        monkeypatch.setattr("clipwise.engine.network._FUSED", device_types)
         make_optimizer(model, load_recipe("slowonly_tiny", ["optimizer=sgd", f"optim.fused={word}"]), 0.1)
     assert given == [None, True, None, True]
 

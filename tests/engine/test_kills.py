@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from clipwise.engine import checkpoint as ckpt
-from clipwise.engine import training_state
+from clipwise.engine import saver as saving
 from clipwise.engine.checkpoint import read_checkpoint, read_passport
+from clipwise.engine.init_resume import load_state
 from clipwise.engine.log import RunLog
 from clipwise.engine.run_folder import RunFolder
 from clipwise.engine.train import train
@@ -46,7 +47,7 @@ def contents(folder: Path) -> dict[str, object]:
         elif path.name == "log.csv":
             found[path.name] = path.read_text().count("\n")
         elif path.suffix == ".pt":
-            state = training_state.load_state(folder / "x", ckpt.Passport("x", state=path.name))
+            state = load_state(folder / "x", ckpt.Passport("x", state=path.name))
             found[path.name] = [
                 state["epoch"],
                 state["batch"],
@@ -91,7 +92,7 @@ def run_and_die(clips: Path, folder: Path, fatal: int) -> int:
             setattr(os, name, counted(getattr(os, name)))
         builtins.open = counted(open, lambda path, mode="r", *a, **k: any(c in mode for c in "wax"))
         for name in ("save_state", "save_weights"):  # before a file, and after it
-            setattr(training_state, name, counted(getattr(training_state, name)))
+            setattr(saving, name, counted(getattr(saving, name)))
         make(clips, folder, resume="auto")
         code = 0
     except BaseException:
@@ -124,7 +125,7 @@ def test_a_kill_between_last_and_best_loses_no_best(clips, whole, tmp_path, monk
     class DiedError(Exception):
         pass
 
-    write = training_state.Saver.write_copies
+    write = saving.Saver.write_copies
 
     def die(self, weights, passport, best, whole_epoch):
         if best:
@@ -134,7 +135,7 @@ def test_a_kill_between_last_and_best_loses_no_best(clips, whole, tmp_path, monk
     best = next(
         line["epoch"] for line in whole["log.jsonl"] if line["mode"] == "val"
     )  # the first validation is the best so far
-    monkeypatch.setattr(training_state.Saver, "write_copies", die)
+    monkeypatch.setattr(saving.Saver, "write_copies", die)
     with pytest.raises(DiedError):
         make(clips, tmp_path)
     monkeypatch.undo()
@@ -159,14 +160,14 @@ def test_a_kill_before_best_of_an_equal_epoch_is_written(clips, tmp_path, monkey
     class DiedError(Exception):
         pass
 
-    write = training_state.Saver.write_copies
+    write = saving.Saver.write_copies
 
     def die(self, weights, passport, best, whole_epoch):
         if passport.epoch == 2:
             raise DiedError
         write(self, weights, passport, best, whole_epoch)
 
-    monkeypatch.setattr(training_state.Saver, "write_copies", die)
+    monkeypatch.setattr(saving.Saver, "write_copies", die)
     with pytest.raises(DiedError):
         make(clips, tmp_path, *words)
     monkeypatch.undo()
@@ -257,7 +258,8 @@ def test_slow_storage_deletes_no_newer_state(clips, tmp_path):
     kept = {p.name for p in tmp_path.glob("state-*.pt")}
     for name in ("state-0-0-0-rank1.pt", "state-1-3-0-rank1.pt", "state-1-4-1-rank1.pt"):
         (tmp_path / name).write_bytes(b"x")
-    saver = training_state.Saver(tmp_path, None, 0)  # type: ignore[arg-type]
+    saver = saving.Saver(tmp_path, None, 0)  # type: ignore[arg-type]
+    saver.named = [str(read_passport(tmp_path / f"{name}.safetensors").state) for name in ("previous", "last")]
     saver.tidy(before=(0, 2))
     newer = {"state-1-3-0-rank1.pt", "state-1-4-1-rank1.pt"}
     assert {p.name for p in tmp_path.glob("state-*.pt")} == kept | newer
@@ -346,13 +348,11 @@ def test_a_folder_removed_in_mid_run_is_made_again(clips, tmp_path, monkeypatch,
     assert "was removed while the run was going on" in capsys.readouterr().err
     assert load_recipe(tmp_path / "run" / "recipe.yaml").epochs == 3
     assert read_passport(tmp_path / "run" / "last.safetensors").epoch == 3
-    assert training_state.load_state(
-        tmp_path / "run" / "last.safetensors", read_passport(tmp_path / "run" / "last.safetensors")
-    )
+    assert load_state(tmp_path / "run" / "last.safetensors", read_passport(tmp_path / "run" / "last.safetensors"))
 
 
 def test_a_folder_removed_while_a_checkpoint_is_written_is_made_again(clips, tmp_path, monkeypatch, capsys):
-    save, removed = training_state.save_state, []
+    save, removed = saving.save_state, []
 
     def remove_and_save(path, state):
         if not removed:
@@ -360,7 +360,7 @@ def test_a_folder_removed_while_a_checkpoint_is_written_is_made_again(clips, tmp
             raise FileNotFoundError(path)
         save(path, state)
 
-    monkeypatch.setattr(training_state, "save_state", remove_and_save)
+    monkeypatch.setattr(saving, "save_state", remove_and_save)
     train(load_recipe("tsm_tiny", RECIPE), data=str(clips), work_dir=tmp_path / "run")
     assert "was removed while the run was going on" in capsys.readouterr().err
     assert read_passport(tmp_path / "run" / "last.safetensors").epoch == 3
@@ -400,7 +400,7 @@ def test_resume_with_another_recipe_lists_and_refuses_what_differs(clips, tmp_pa
 
 
 def _factor(recipe, step: int) -> float:
-    from clipwise.engine.optim import Schedule
+    from clipwise.engine.network import Schedule
 
     return Schedule(recipe, 3).factor(step)
 

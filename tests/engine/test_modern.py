@@ -9,7 +9,7 @@ import torch
 
 from clipwise.engine.checkpoint import read_checkpoint, read_passport, save_weights
 from clipwise.engine.distillation import distillation_loss
-from clipwise.engine.optim import Schedule, make_optimizer
+from clipwise.engine.network import Schedule, make_optimizer
 from clipwise.engine.train import train
 from clipwise.errors import CheckpointError, DataError, RecipeError
 from clipwise.io.parse import read_json_lines

@@ -12,7 +12,7 @@ from torch import nn
 from clipwise.data.loader import EpochSampler
 from clipwise.engine.batch_norm import precise_bn
 from clipwise.engine.log import Watchdog
-from clipwise.engine.optim import Schedule
+from clipwise.engine.network import Schedule
 from clipwise.engine.train import train
 from clipwise.errors import RecipeError
 from clipwise.io.parse import read_json_lines

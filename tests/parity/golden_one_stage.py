@@ -148,8 +148,7 @@ def check_training(golden: Golden) -> None:
 def check_four_steps(golden: Golden, published_lr: float, weight_decay: float) -> None:
     """Optimizer groups, warm-up and cosine, clipping, four AdamW steps and the average of the weights, by the loop's own parts."""
     from clipwise.engine.device import make_accelerator
-    from clipwise.engine.network import Network
-    from clipwise.engine.optim import Schedule
+    from clipwise.engine.network import Network, Schedule
 
     facts = golden.facts["four_steps"]
     table = golden.facts["lr_schedule"]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from clipwise.convert.weights import convert_state_dict, guess_model, load_converted, to_mmaction2
-from clipwise.engine.optim import parameter_groups
+from clipwise.engine.network import parameter_groups
 from clipwise.models import create_model
 
 FAMILIES = {

@@ -9,7 +9,7 @@ import yaml
 from clipwise.cli import main
 from clipwise.cli.diff import diff_recipes
 from clipwise.cli.explain import describe_keys, explain_recipe
-from clipwise.engine.checkpoint import Passport
+from clipwise.engine.checkpoint import make_passport
 from clipwise.errors import CheckpointError, ClipwiseWarning, RecipeError
 from clipwise.recipe import (
     GROUPS,
@@ -96,8 +96,9 @@ def test_a_flat_file_says_what_moved_with_lines_that_still_fit(tmp_path):
 
 
 def test_a_passport_of_0_1_is_read_in_todays_form():
+    recipe = {"model": "tsm_tiny", "mixup": 0.2, "num_segments": 8}
     with pytest.warns(ClipwiseWarning, match="mixup is augment.mixup now"):
-        passport = Passport("tsm_tiny", recipe={"model": "tsm_tiny", "mixup": 0.2, "num_segments": 8})
+        passport = make_passport({"model": "tsm_tiny", "recipe": recipe}, "x.safetensors")
     assert passport.recipe == {"model": "tsm_tiny", "num_segments": 8, "augment": {"mixup": 0.2}}
 
 

@@ -29,9 +29,10 @@ from clipwise.data.loader import prefetch, to_device
 from clipwise.engine.device import from_first, make_accelerator, peak_memory_mb, seed_everything, world
 from clipwise.engine.kernels import choose_kernels
 from clipwise.engine.log import RunLog
-from clipwise.engine.task import task_class
+from clipwise.engine.task import TASKS
 from clipwise.engine.train import Run
 from clipwise.errors import ClipwiseError, DataError
+from clipwise.io.plugins import at_place
 from clipwise.models.cost import training_flops
 from clipwise.models.recipe_model import build_model
 from clipwise.recipe import Recipe
@@ -136,11 +137,11 @@ def measure_training(
     if place.type == "cuda":
         choose_kernels(tf32=recipe.tf32, deterministic=recipe.deterministic)
     with tempfile.TemporaryDirectory(prefix="clipwise-bench-") as name:
-        plan = task_class(recipe.task).plan(recipe)
+        plan = at_place(TASKS[recipe.task]).plan(recipe)
         if not data:
             recipe, data = placeholder_data(recipe, plan, Path(name))
         log = RunLog(None, active=False, quiet=True)
-        task = task_class(recipe.task)(recipe, accelerator, log, data=data, validate=False)
+        task = at_place(TASKS[recipe.task])(recipe, accelerator, log, data=data, validate=False)
         recipe = task.recipe
         run = Run(recipe, task, accelerator, log, Path(name), recipe.lr)
         run.network.model.train()
@@ -278,7 +279,7 @@ def loader_speed(
         limit: batches at most.
     """
     accelerator = make_accelerator("no", device=device)
-    task = task_class(recipe.task)(recipe, accelerator, RunLog(None, active=False, quiet=True), data=data, validate=False)  # fmt: skip
+    task = at_place(TASKS[recipe.task])(recipe, accelerator, RunLog(None, active=False, quiet=True), data=data, validate=False)  # fmt: skip
     clips, began = 0, time.perf_counter()
     for epoch in itertools.count():
         task.sampler.set_position(epoch)

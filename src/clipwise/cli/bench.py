@@ -75,9 +75,9 @@ def open_target(what: str, overrides: list[str], device: str | None, amp: str = 
     """
     from clipwise.engine.checkpoint import Passport, load_model_and_passport
     from clipwise.engine.device import pick_device
-    from clipwise.engine.task import task_class
+    from clipwise.engine.task import TASKS
     from clipwise.infer.predictor import Predictor
-    from clipwise.io.plugins import is_foreign
+    from clipwise.io.plugins import at_place, is_foreign
     from clipwise.models import list_models
     from clipwise.models.contract import input_spec
     from clipwise.models.recipe_model import build_model, model_args
@@ -105,7 +105,7 @@ def open_target(what: str, overrides: list[str], device: str | None, amp: str = 
             recipe = make_recipe(apply_overrides(plain_recipe(what), overrides), source=what)
         else:
             recipe = load_recipe(what, overrides)
-        classes = task_class(recipe.task).plan(recipe).num_classes
+        classes = at_place(TASKS[recipe.task]).plan(recipe).num_classes
         network = build_model(recipe, classes).eval().to(place)
         passport = Passport(model_place(recipe.model), model_args(recipe, classes), recipe=recipe.model_dump())
     if model_task(passport.model) != "recognition":

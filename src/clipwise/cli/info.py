@@ -151,10 +151,11 @@ def _describe_recipe(args: argparse.Namespace, name: str) -> dict[str, Any]:
 
 
 def _recipe_cost(args: argparse.Namespace, recipe, num_classes: int | None) -> dict[str, Any]:
-    from clipwise.engine.task import task_class
+    from clipwise.engine.task import TASKS
+    from clipwise.io.plugins import at_place
     from clipwise.models.recipe_model import build_model
 
-    plan = task_class(recipe.task).plan(recipe, num_classes)
+    plan = at_place(TASKS[recipe.task]).plan(recipe, num_classes)
     view = plan.view
     if len(view) == 4:
         view = (view[0], args.frames or view[1], *_size(args, view[2:]))

@@ -13,6 +13,8 @@ from clipwise.data.loader import make_loader, prefetch
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine.device import autocast
 
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+
 
 def measure_statistics(task: Any) -> None:
     """Recompute the statistics of a recognition run's model on its first training clips (``val.precise_bn_samples``)."""

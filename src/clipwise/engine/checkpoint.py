@@ -1,116 +1,32 @@
-"""Checkpoints: safetensors weights whose header carries a passport.
+"""Reading checkpoints: safetensors weights whose header carries a passport (``clipwise.engine.saver`` writes them).
 
-The passport says everything that prediction needs: model and its arguments, class names, preprocessing,
-sampling and test protocol (the recipe holds them), metrics, versions, a fingerprint of the data. ``predict``,
-``test``, ``export`` and ``serve`` read the same passport, so a demo can't disagree with the test.
-
-Weights carry checksums of passport and tensors: a file with a flipped byte is refused. The training state beside them:
-``clipwise.engine.training_state``.
+``predict``, ``test``, ``export`` and ``serve`` read the same passport. A file whose checksums do not match, with a flipped byte
+for instance, is refused.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import os
-import platform
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
-import clipwise
+from clipwise.engine.saver import HEADER, SCHEMA
+from clipwise.engine.saver import Passport as Passport
+from clipwise.engine.saver import save_weights as save_weights
 from clipwise.errors import CheckpointError
-from clipwise.io.files import atomic_path, link_or_copy
-from clipwise.io.parse import parse_json
+from clipwise.io.parse import parse_json, tensor_digest
 from clipwise.io.plugins import is_foreign, trusting
 from clipwise.models.registry import create_model
 
-HEADER = "clipwise"
-SCHEMA = 1  # of passports; files without one read the same
 _CHECKSUMS = re.compile(r', "checksums": \["([0-9a-f]{64})", "([0-9a-f]{64})"\]\}$')
-
-
-@dataclass
-class Passport:
-    """What a checkpoint says about itself."""
-
-    model: str
-    model_args: dict[str, Any] = field(default_factory=dict)
-    """Arguments that rebuild the model, class count included."""
-    classes: list[str] | None = None
-    """Class names in the order of the scores."""
-    recipe: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    epoch: int = 0
-    """Finished epochs."""
-    step: int = 0
-    """Optimizer steps taken."""
-    data: dict[str, Any] = field(default_factory=dict)
-    """Fingerprint, path and size of the training list."""
-    source: str | None = None
-    """Where converted weights came from."""
-    state: str | None = None
-    """Name of the training state beside this file."""
-    versions: dict[str, str] = field(default_factory=dict)
-    schema: int = SCHEMA
-
-    def __post_init__(self):
-        # 0.1's recipes are flat; all of today's have this group
-        if isinstance(self.recipe, dict) and self.recipe and not isinstance(self.recipe.get("input"), dict):
-            from clipwise.recipe import current_form
-
-            self.recipe = current_form(self.recipe, "recipe of the checkpoint")
-        if not self.versions:
-            self.versions = {
-                "clipwise": clipwise.__version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            }
-
-
-def save_weights(
-    path: str | Path, tensors: Mapping[str, torch.Tensor], passport: Passport, previous: Path | None = None
-) -> None:
-    """Write weights and passport to one safetensors file, atomically.
-
-    Args:
-        previous: the name under which the file that is replaced stays.
-    """
-    path = Path(path)
-    plain = {k: v.detach().to("cpu").contiguous() for k, v in tensors.items()}
-    text = json.dumps(asdict(passport), ensure_ascii=False, default=str)
-    checksums = json.dumps([_sha256(text.encode()), _tensor_digest(plain)])
-    with atomic_path(path) as temporary:
-        try:
-            save_file(plain, temporary, metadata={HEADER: f'{text[:-1]}, "checksums": {checksums}}}'})
-        except SafetensorError as error:  # safetensors wraps the operating system's error
-            raise OSError(str(error)) from error
-        if previous is not None and path.is_file():
-            with open(temporary, "rb") as file:  # the new file is on the disk before the older one goes
-                os.fsync(file.fileno())
-            link_or_copy(path, previous)
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _tensor_digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+_DAMAGED = "Copy it again from where it came from, or use another checkpoint of the run (best, previous, epoch_…)."
 
 
 def read_passport(path: str | Path) -> Passport:
@@ -132,12 +48,9 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], Passport
     with _open(path) as file:
         passport, digest = _passport(file, path)
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    if digest is not None and _tensor_digest(tensors) != digest:
+    if digest is not None and tensor_digest(tensors) != digest:
         raise CheckpointError(f"{path} is damaged: its weights do not match their checksum. {_DAMAGED}")
     return tensors, passport
-
-
-_DAMAGED = "Copy it again from where it came from, or use another checkpoint of the run (best, previous, epoch_…)."
 
 
 @contextlib.contextmanager
@@ -176,7 +89,7 @@ def parse_passport(text: str, path: str | Path) -> tuple[Passport, str | None]:
         CheckpointError: it is damaged, or not a passport of clipwise.
     """
     found = _CHECKSUMS.search(text)
-    if found and _sha256(f"{text[: found.start()]}}}".encode()) != found[1]:
+    if found and hashlib.sha256(f"{text[: found.start()]}}}".encode()).hexdigest() != found[1]:
         raise CheckpointError(f"{path} is damaged: its passport does not match its checksum. {_DAMAGED}")
     try:
         values = parse_json(text)
@@ -211,6 +124,11 @@ def make_passport(values: Any, path: str | Path) -> Passport:
         raise CheckpointError(
             f"{path} has a passport that is not clipwise's: {', '.join(wrong) or 'model'} is missing or of the wrong type. {_DAMAGED}"
         )
+    recipe = values.get("recipe")
+    if recipe and not isinstance(recipe.get("input"), dict):  # 0.1's recipes are flat; all of today's have this group
+        from clipwise.recipe import current_form
+
+        values = {**values, "recipe": current_form(recipe, "recipe of the checkpoint")}
     return Passport(**{k: v for k, v in values.items() if k in fields})
 
 

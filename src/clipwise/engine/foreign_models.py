@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from clipwise.engine.checkpoint import Passport
+from clipwise.engine.saver import Passport
 from clipwise.io.model_folders import classes_file, model_folder
 from clipwise.models.registry import create_model
 from clipwise.recipe import load_recipe

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +16,16 @@ from torch import nn
 
 from clipwise.convert.zoo import imagenet_name
 from clipwise.engine import pretrained as zoo
-from clipwise.engine.checkpoint import Passport, load_tensors, read_checkpoint
+from clipwise.engine.checkpoint import Passport, load_tensors, read_checkpoint, read_passport
 from clipwise.engine.device import from_first, set_random_state, world
 from clipwise.engine.log import Averages, RunLog
-from clipwise.engine.optim import Schedule
-from clipwise.engine.training_state import Saver, load_state
+from clipwise.engine.network import Network, Schedule
+from clipwise.engine.saver import Saver
 from clipwise.errors import CheckpointError, RecipeError
 from clipwise.io.files import atomic_path, link_or_copy
 from clipwise.io.parse import read_json_lines
 from clipwise.io.plugins import is_foreign
+from clipwise.io.unpickle import read_torch
 from clipwise.models import contract
 from clipwise.recipe import Recipe, make_recipe
 
@@ -178,6 +181,30 @@ def _read_start(path: Path) -> Start:
     return Start(path, tensors, passport, state, own, made_by)
 
 
+def load_state(checkpoint: str | Path, passport: Passport, rank: int = 0) -> dict:
+    """The training state that belongs to a checkpoint.
+
+    Raises:
+        CheckpointError: the checkpoint has none, or it can't be read.
+    """
+    if passport.state is None:
+        raise CheckpointError(
+            f"{checkpoint} has no training state beside it, so a run can't resume from it. Use --init {checkpoint} to start from its weights."
+        )
+    path = Path(checkpoint).parent / passport.state.format(rank=rank)
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}, the training state of {checkpoint}, is not there. Use --init {checkpoint} to start from the weights alone."
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch writes checksums and does not look at them
+            if (record := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"{record} does not match its checksum")
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+    return read_torch(path)
+
+
 def check_resume(start: Start, task: Any, allow_changes: bool, log: RunLog) -> None:
     """Refuse to resume on other data or another model than the checkpoint's, or with a recipe that makes it another run.
 
@@ -286,6 +313,9 @@ def complete(start: Start, folder: Path, saver: Saver, recipe: Recipe, log: RunL
     epoch = folder / f"epoch_{passport.epoch:04d}.safetensors"
     if whole_epoch and saver.keep and not epoch.is_file():
         saver.write_copies(start.tensors, passport, best=False, whole_epoch=True)
+    for pair in (folder / "previous.safetensors", folder / "last.safetensors"):
+        with contextlib.suppress(CheckpointError):
+            saver.named.append(str(read_passport(pair).state))
     saver.tidy()
     return from_first(figures)
 
@@ -298,7 +328,7 @@ def restore(run: Any, start: Start) -> None:
     """
     state, own = start.state, start.own
     groups = [{k: v for k, v in g.items() if k != "params"} for g in run.network.optimizer.param_groups]
-    run.network.restore(start.tensors, state, start.path)
+    _restore_network(run.network, start)
     for group, recipes in zip(run.network.optimizer.param_groups, groups):
         group.update(recipes)  # with --allow-changes they differ from the checkpoint's
     if own is None:
@@ -329,6 +359,22 @@ def restore(run: Any, start: Start) -> None:
         run.log.say(
             f"the global batch was {before} and is {run.global_batch} now: resuming with batch {run.batch + 1} of {run.batches}"
         )
+
+
+def _restore_network(network: Network, start: Start) -> None:
+    """Inverse of ``Network.state`` and ``Network.weights``, which were those of the first process."""
+    state = start.state
+    weights, average, moments = state["model"] or start.tensors, state["ema"], state["optimizer"]
+    if network.sharding:
+        weights = network.sharding.scatter(weights, network.bare.state_dict())
+        moments = network.sharding.scatter_optimizer(moments, network.optimizer)
+    load_tensors(network.bare, weights, start.path)
+    if network.average is not None and average is not None:
+        own = network.average.state_dict()
+        network.average.load_state_dict(network.sharding.scatter(average, own) if network.sharding else average)
+    network.optimizer.load_state_dict(moments)
+    if state["scaler"] is not None and network.accelerator.scaler:
+        network.accelerator.scaler.load_state_dict(state["scaler"])
 
 
 def _forget_after(log: RunLog, epoch: int, batch: int) -> None:

@@ -1,22 +1,22 @@
-"""The model as a run trains it: on its device, spread over the processes, with its optimizer and its average."""
+"""The model as a run trains it: on its device, spread over the processes, with its average, optimizer and learning rates."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from clipwise.engine.batch_norm import join_batch_norms
-from clipwise.engine.checkpoint import load_tensors
-from clipwise.engine.optim import make_optimizer, trainable
+from clipwise.engine.batch_norm import NORMS, join_batch_norms
 from clipwise.models import contract
-from clipwise.recipe import Recipe
+from clipwise.recipe import Recipe, RunRecipe
+
+_FUSED = ("cuda", "xpu")
 
 
 class Network:
@@ -125,19 +125,106 @@ class Network:
         # Batch norm statistics are each process's own; the first one's are among the weights.
         return whole if self.accelerator.is_main_process else {"buffers": dict(self.bare.named_buffers())}
 
-    def restore(self, weights: dict[str, torch.Tensor], state: dict[str, Any], path: Path) -> None:
-        """Inverse of :meth:`state` and :meth:`weights`, which were those of the first process."""
-        weights, average, moments = state["model"] or weights, state["ema"], state["optimizer"]
-        if self.sharding:
-            weights = self.sharding.scatter(weights, self.bare.state_dict())
-            moments = self.sharding.scatter_optimizer(moments, self.optimizer)
-        load_tensors(self.bare, weights, path)
-        if self.average is not None and average is not None:
-            own = self.average.state_dict()
-            self.average.load_state_dict(self.sharding.scatter(average, own) if self.sharding else average)
-        self.optimizer.load_state_dict(moments)
-        if state["scaler"] is not None and self.accelerator.scaler:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-
     def _gather(self, state: Any) -> Any:
         return self.sharding.gather(state) if self.sharding else state
+
+
+def parameter_groups(
+    model: nn.Module, kind: str, lr: float, weight_decay: float, layer_decay: float | None = None
+) -> list[dict]:
+    """Parameter groups, each with ``params``, ``lr``, ``weight_decay``, ``name``.
+
+    Args:
+        kind: ``all``: one group, decay on norms and biases too (SlowOnly, TSN, TPN in MMAction2);
+            ``no_norm_bias``: no decay on norms, biases and what a module names in ``no_weight_decay`` (scales);
+            ``tsm``: TSM's seven groups (Lin et al. 2019; MMAction2's TSMOptimizerConstructor with fc_lr5): first
+            convolution x1, its bias x2, other weights x1, their biases x2, norms x1 without decay, classifier x5,
+            its bias x10; biases without decay.
+        layer_decay: the learning rate of a stage is multiplied by this once for each stage above it.
+    """
+    stages: dict[int, int] = {}
+    if layer_decay or kind == "tsm":
+        from clipwise.engine.param_groups import stage_of, tsm_groups
+
+        if kind == "tsm":
+            return tsm_groups(model, lr, weight_decay)
+        stages = stage_of(model)
+    top = max(stages.values(), default=0)
+    groups: dict[tuple, dict] = {}
+    for module in model.modules():
+        norm, exempt = isinstance(module, NORMS), getattr(module, "no_weight_decay", ())
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            decays = kind == "all" or not (norm or name.endswith("bias") or name in exempt)
+            stage = stages.get(id(parameter), top)
+            factor = layer_decay ** (top - stage) if layer_decay else 1.0
+            if (decays, stage) not in groups:
+                label = f"{'' if decays else 'no decay, '}x{factor:g}"
+                decay = weight_decay if decays else 0.0
+                groups[decays, stage] = {"params": [], "lr": lr * factor, "weight_decay": decay, "name": label}
+            groups[decays, stage]["params"].append(parameter)
+    return list(groups.values())
+
+
+def make_optimizer(model: nn.Module, recipe: RunRecipe, lr: float) -> torch.optim.Optimizer:
+    """The recipe's optimizer over its parameter groups; each group remembers its own ``base_lr``."""
+    more = recipe.optim
+    groups = parameter_groups(model, more.param_groups, lr, recipe.weight_decay, more.layer_decay)
+    for group in groups:
+        group["base_lr"] = group["lr"]
+    first = next(model.parameters())
+    # None: one kernel for the whole step where that is faster; a CPU's differs from the plain step in last bits
+    fast = first.device.type in _FUSED and not hasattr(first, "placements")  # not of FSDP's tensors
+    fused = (fast if more.fused is None else more.fused) or None
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=more.momentum, nesterov=more.nesterov, fused=fused)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    return kind(groups, lr=lr, betas=more.betas, fused=fused)
+
+
+class Schedule:
+    """Learning rate factor of each step; a pure function of the step, so resuming needs no state.
+
+    MMAction2 0.x: the regular schedule runs from the first epoch and the warm-up multiplies it
+    (``regular * (1 - (1 - step / warmup) * (1 - warmup_start))``). With ``schedule.after_warmup`` (1.x) the
+    schedule starts when the warm-up ends and has only the remaining epochs.
+    """
+
+    def __init__(self, recipe: RunRecipe, steps_per_epoch: int):
+        self.recipe, self.steps_per_epoch = recipe, max(steps_per_epoch, 1)
+        self.warmup_steps = recipe.warmup_epochs * self.steps_per_epoch
+        if recipe.schedule.warmup_to_last:
+            self.warmup_steps = max(self.warmup_steps - 1, 0)
+        self.floor = recipe.schedule.min_lr / recipe.lr
+
+    def factor(self, step: int) -> float:
+        """Factor for the base learning rate at a 0-based optimizer step."""
+        recipe, schedule = self.recipe, self.recipe.schedule
+        warm = 1.0
+        if step < self.warmup_steps:
+            warm = 1 - (1 - step / self.warmup_steps) * (1 - schedule.warmup_start)
+        epoch = step // self.steps_per_epoch if schedule.by == "epoch" else step / self.steps_per_epoch
+        epochs: float = recipe.epochs
+        if schedule.after_warmup:
+            epoch, epochs = max(epoch - recipe.warmup_epochs, 0), epochs - recipe.warmup_epochs
+        return warm * self._regular(epoch, epochs)
+
+    def _regular(self, epoch: float, epochs: float) -> float:
+        recipe = self.recipe
+        if recipe.lr_schedule == "step":
+            return recipe.schedule.gamma ** sum(epoch >= m for m in recipe.schedule.milestones)
+        if recipe.lr_schedule == "cosine":
+            return self.floor + 0.5 * (1 - self.floor) * (1 + math.cos(math.pi * min(epoch / epochs, 1)))
+        return 1.0
+
+    def set(self, optimizer: torch.optim.Optimizer, step: int) -> float:
+        """Write the step's learning rates into the optimizer; returns the first group's."""
+        factor = self.factor(step)
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        return optimizer.param_groups[0]["lr"]
+
+
+def trainable(model: nn.Module) -> Iterator[nn.Parameter]:
+    return (p for p in model.parameters() if p.requires_grad)

@@ -6,7 +6,6 @@ alone, an instance what needs the data.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,24 +15,12 @@ import torch
 from torch import nn
 
 from clipwise.engine.checkpoint import Passport
-from clipwise.errors import RecipeError
 
+# by the recipe's key; `at_place` imports one
 TASKS = {
     "recognition": "clipwise.engine.recognition:RecognitionTask",
     "localization": "clipwise.engine.localization:LocalizationTask",
 }
-
-
-def task_class(kind: str) -> type[Task]:
-    """The class of a task.
-
-    Raises:
-        RecipeError: unknown.
-    """
-    if kind not in TASKS:
-        raise RecipeError(f"task: must be {' or '.join(map(repr, TASKS))}, given {kind!r}")
-    module, _, name = TASKS[kind].partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True)

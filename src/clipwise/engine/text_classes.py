@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from clipwise.engine.checkpoint import Passport
+from clipwise.engine.saver import Passport
 from clipwise.errors import CheckpointError, DataError
 from clipwise.io.model_folders import model_folder, weight_files
 from clipwise.models.hf import import_transformers

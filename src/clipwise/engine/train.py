@@ -28,14 +28,13 @@ from clipwise.engine.device import (
     seed_everything,
 )
 from clipwise.engine.log import Averages, RunLog, Watchdog
-from clipwise.engine.network import Network
-from clipwise.engine.optim import Schedule
+from clipwise.engine.network import Network, Schedule
 from clipwise.engine.run_folder import locked, stop_signals
 from clipwise.engine.run_result import RunResult
-from clipwise.engine.task import task_class
-from clipwise.engine.training_state import Saver
+from clipwise.engine.saver import Saver
+from clipwise.engine.task import TASKS
 from clipwise.errors import WorkError
-from clipwise.io.plugins import trusting
+from clipwise.io.plugins import at_place, trusting
 from clipwise.models import contract
 from clipwise.models.registry import model_place
 from clipwise.recipe import Recipe, load_recipe, scaled_lr
@@ -126,8 +125,9 @@ def train(
             if recipe.amp == "no":
                 log.say(f"fp32 computes as {'TF32 (tf32=false for all 23 bits)' if recipe.tf32 else 'IEEE fp32'}.")
         with trusting(trust):
-            kind = task_class(recipe.task)
-            task = kind(recipe, accelerator, log, data=data, val_data=val_data, validate=validate)
+            task = at_place(TASKS[recipe.task])(
+                recipe, accelerator, log, data=data, val_data=val_data, validate=validate
+            )
         recipe = task.recipe  # with what only the data can tell
         assert not isinstance(recipe, str)
         for key, reason in contract.keys_without_effect(task.model, recipe):

@@ -1,7 +1,12 @@
-"""JSON and YAML from files of others: whatever is in them, reading ends in a value or in one of the library's own errors."""
+"""JSON and YAML from files of others: whatever is in them, reading ends in a value or in one of the library's own errors.
+
+And the checksum by which a file of ours is found damaged.
+"""
 
 import contextlib
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +73,15 @@ def _size(node: Any, known: dict[int, int]) -> int:
         if known[id(node)] > MOST_NODES:
             raise yaml.YAMLError(f"its references stand for more than {MOST_NODES:,} values")
     return known[id(node)]
+
+
+def tensor_digest(tensors: Mapping[str, Any]) -> str:
+    """SHA-256 over names, types, shapes and bytes."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -13,6 +13,7 @@ clipwise is found by ``clipwise.io.code_import``.
 from __future__ import annotations
 
 import fnmatch
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -40,6 +41,12 @@ def is_foreign(name: Any) -> bool:
 def is_trusted() -> bool:
     """Whether the caller allowed foreign code."""
     return _TRUSTED.get()
+
+
+def at_place(place: str) -> Any:
+    """What clipwise itself has at ``package.module:name``, imported now."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True)

@@ -1,62 +1,98 @@
-"""The training state beside a checkpoint's weights, and who writes both.
+"""What a run writes: weights with their passport, and its training state beside them.
 
-A resumable checkpoint is two files: the state (optimizer, random states, position) and the weights, whose passport names
-the state. A run's folder holds two such pairs, ``last`` and ``previous``, so that a damaged one does not end the run.
-States carry the checksums of their archive: a file with a flipped byte is refused.
+A resumable checkpoint is two files: the state (optimizer, random states, position) and the weights, a safetensors file
+whose passport names the state. A run's folder holds two such pairs, ``last`` and ``previous``, so that a damaged one does
+not end the run. Both carry checksums. ``clipwise.engine.checkpoint`` reads them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import zipfile
-import zlib
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
-from clipwise.engine.checkpoint import Passport, read_passport, save_weights
+import clipwise
 from clipwise.errors import CheckpointError
-from clipwise.io.files import atomic_path
-from clipwise.io.unpickle import read_torch
+from clipwise.io.files import atomic_path, link_or_copy
+from clipwise.io.parse import tensor_digest
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+HEADER = "clipwise"
+SCHEMA = 1  # of passports; files without one read the same
+
+
+def _versions() -> dict[str, str]:
+    return {"clipwise": clipwise.__version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+@dataclass
+class Passport:
+    """What a checkpoint says about itself: everything that prediction needs, so that a demo can't disagree with the test."""
+
+    model: str
+    model_args: dict[str, Any] = field(default_factory=dict)
+    """Arguments that rebuild the model, class count included."""
+    classes: list[str] | None = None
+    """Class names in the order of the scores."""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    """Preprocessing, sampling and test protocol among its keys."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    epoch: int = 0
+    """Finished epochs."""
+    step: int = 0
+    """Optimizer steps taken."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Fingerprint, path and size of the training list."""
+    source: str | None = None
+    """Where converted weights came from."""
+    state: str | None = None
+    """Name of the training state beside this file."""
+    versions: dict[str, str] = field(default_factory=_versions)
+    schema: int = SCHEMA
+
+
+def save_weights(
+    path: str | Path, tensors: Mapping[str, torch.Tensor], passport: Passport, previous: Path | None = None
+) -> None:
+    """Write weights and passport to one safetensors file, atomically.
+
+    Args:
+        previous: the name under which the file that is replaced stays.
+    """
+    path = Path(path)
+    plain = {k: v.detach().to("cpu").contiguous() for k, v in tensors.items()}
+    text = json.dumps(asdict(passport), ensure_ascii=False, default=str)
+    checksums = json.dumps([hashlib.sha256(text.encode()).hexdigest(), tensor_digest(plain)])
+    with atomic_path(path) as temporary:
+        try:
+            save_file(plain, temporary, metadata={HEADER: f'{text[:-1]}, "checksums": {checksums}}}'})
+        except SafetensorError as error:  # safetensors wraps the operating system's error
+            raise OSError(str(error)) from error
+        if previous is not None and path.is_file():
+            with open(temporary, "rb") as file:  # the new file is on the disk before the older one goes
+                os.fsync(file.fileno())
+            link_or_copy(path, previous)
+
 
 def save_state(path: Path, state: dict) -> None:
-    """Write a training state (optimizer, random states, position) atomically."""
+    """Write a training state atomically."""
     with atomic_path(path) as temporary:
         try:
             torch.save(state, temporary)
         except RuntimeError as error:  # torch wraps the operating system's error
             raise OSError(f"{str(error).splitlines()[0]} (is the disk full?)") from error
-
-
-def load_state(checkpoint: str | Path, passport: Passport, rank: int = 0) -> dict:
-    """The training state that belongs to a checkpoint.
-
-    Raises:
-        CheckpointError: the checkpoint has none, or it can't be read.
-    """
-    if passport.state is None:
-        raise CheckpointError(
-            f"{checkpoint} has no training state beside it, so a run can't resume from it. Use --init {checkpoint} to start from its weights."
-        )
-    path = Path(checkpoint).parent / passport.state.format(rank=rank)
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}, the training state of {checkpoint}, is not there. Use --init {checkpoint} to start from the weights alone."
-        )
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch writes checksums and does not look at them
-            if (record := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(f"{record} does not match its checksum")
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from None
-    return read_torch(path)
 
 
 class Saver:
@@ -68,21 +104,19 @@ class Saver:
     Args:
         folder: the run's folder.
         keep: how many epochs' weights stay beside ``last`` and ``best``.
+
+    Attributes:
+        named: the states of ``previous`` and ``last``, as their passports name them.
     """
 
     def __init__(self, folder: Path, accelerator: Accelerator, keep: int):
         self.folder, self.accelerator, self.keep = folder, accelerator, keep
+        self.named: list[str] = []
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self.pending: Future | None = None
 
     def save(
-        self,
-        state: dict[str, Any],
-        weights: dict[str, torch.Tensor],
-        passport: Passport,
-        *,
-        best: bool,
-        whole_epoch: bool,
+        self, state: dict[str, Any], weights: dict[str, torch.Tensor], passport: Passport, best: bool, whole_epoch: bool
     ) -> None:
         """Write ``last`` with its state, and ``best`` when this is it.
 
@@ -115,9 +149,10 @@ class Saver:
             self._write(*arguments)
 
     def _write(self, state, weights, passport: Passport, best: bool, whole_epoch: bool) -> None:
-        last = self.folder / "last.safetensors"
-        save_state(self.folder / (passport.state or "").format(rank=0), state)
-        save_weights(last, weights, passport, previous=self.folder / "previous.safetensors")
+        name = str(passport.state)
+        save_state(self.folder / name.format(rank=0), state)
+        save_weights(self.folder / "last.safetensors", weights, passport, self.folder / "previous.safetensors")
+        self.named = [*self.named[-1:], name]
         self.write_copies(weights, passport, best, whole_epoch)
         self.tidy(before=(state["epoch"], state["batch"]))
 
@@ -130,17 +165,13 @@ class Saver:
             save_weights(self.folder / f"epoch_{passport.epoch:04d}.safetensors", weights, passport)
 
     def tidy(self, before: tuple[int, int] | None = None) -> None:
-        """Delete the states that no pair of the folder names, and epochs beyond ``keep``.
+        """Delete the states that are not :attr:`named`, and epochs beyond ``keep``.
 
         Args:
             before: only states of an earlier (epoch, batch), for other processes may be writing the next ones; None, before
                 a run writes anything, also deletes later ones and what a killed process left half written.
         """
-        named = set()
-        for pair in (self.folder / "last.safetensors", self.folder / "previous.safetensors"):
-            with contextlib.suppress(CheckpointError):
-                if pair.is_file():
-                    named.add((read_passport(pair).state or "").partition("-rank")[0])
+        named = {name.partition("-rank")[0] for name in self.named}
         for old in self.folder.glob("state-*-rank*.pt"):
             stem = old.name.partition("-rank")[0]
             position = [int(x) for x in stem.split("-")[1:] if x.isdecimal()]
