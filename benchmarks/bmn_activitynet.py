@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from clipwise.data.formats.annotations import read_annotations
-from clipwise.engine.localization import evaluate_proposals
+from clipwise.engine.evaluate_localizer import evaluate_proposals
 from clipwise.engine.train import RunResult, train
 from clipwise.io.parse import read_json_lines
 from clipwise.recipe import Recipe, load_recipe

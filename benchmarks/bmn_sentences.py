@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from clipwise.engine.localization import LocalizationTask, evaluate_proposals
+from clipwise.engine.evaluate_localizer import evaluate_proposals
+from clipwise.engine.localization import LocalizationTask
 from clipwise.engine.log import RunLog
 from clipwise.engine.train import train
 from clipwise.models.localizer_rules import LabeledVideo

@@ -56,7 +56,7 @@ def main() -> None:
 
 def run_one(data: Path, variant: str, model: str, seed: int, out: Path, overrides: list[str]) -> None:
     """Train, test, measure; the figures go into ``result.json`` of the run's folder."""
-    from clipwise.engine.localization import evaluate_proposals
+    from clipwise.engine.evaluate_localizer import evaluate_proposals
     from clipwise.engine.train import train
     from clipwise.recipe import load_recipe
 

@@ -8,7 +8,7 @@ import torch
 
 from clipwise.cli import main
 from clipwise.engine.checkpoint import read_checkpoint, read_passport
-from clipwise.engine.localization import evaluate_proposals
+from clipwise.engine.evaluate_localizer import evaluate_proposals
 from clipwise.infer.localize import Localizer
 from helpers import write_loud_actions
 

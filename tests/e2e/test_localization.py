@@ -16,7 +16,7 @@ from clipwise.data.feature_dataset import FeatureStore
 from clipwise.data.rescale import rescale_features
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_checkpoint, read_passport, save_weights
-from clipwise.engine.localization import evaluate_proposals
+from clipwise.engine.evaluate_localizer import evaluate_proposals
 from clipwise.engine.train import train
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, model_hash, window_centers

@@ -99,7 +99,7 @@ def run_checkpoint(
     """``clipwise test`` of a BMN: proposals for the validation videos, written and measured."""
     import os
 
-    from clipwise.engine.localization import evaluate_proposals
+    from clipwise.engine.evaluate_localizer import evaluate_proposals
     from clipwise.engine.result_files import check_writable
     from clipwise.errors import ClipwiseError
     from clipwise.io.progress import ProgressBar

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from clipwise.errors import ClipwiseError
     from clipwise.infer.feature_files import extract_features
     from clipwise.infer.features import FeatureExtractor, TwoStream, WindowRule
-    from clipwise.infer.predictor import expand_inputs
+    from clipwise.infer.inputs import expand_inputs
 
     if bool(args.flow_model) != bool(args.flow_frames):
         raise ClipwiseError("--flow-model and --flow-frames belong together; give both or none.")

@@ -7,6 +7,7 @@ clipwise predict slowonly_r50_8x8x1_256e_kinetics400_rgb video.mp4       (downlo
 from __future__ import annotations
 
 import argparse
+import os
 from contextlib import ExitStack
 
 from clipwise.cli.common import add_font, add_shard, count, fail, load_any, print_json, print_table, shard_of
@@ -43,10 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from clipwise.engine.result_files import check_writable
     from clipwise.errors import ClipwiseError, DataError
-    from clipwise.infer.predictor import expand_inputs
 
+    inputs = args.inputs
+    if any(not os.path.isfile(name) or name.endswith(".txt") for name in inputs):
+        from clipwise.infer.inputs import expand_inputs
+
+        inputs = list(expand_inputs(inputs))
     first, parts = shard_of(args.shard)
-    inputs = list(expand_inputs(args.inputs))[first::parts]
+    inputs = inputs[first::parts]
     if args.topk < 1:
         raise ClipwiseError(f"--topk {args.topk}: at least 1 class must be shown.")
     if args.out and len(inputs) != 1:

@@ -6,8 +6,7 @@ What is particular to a network stands in its rules (``clipwise.models.localizer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,15 @@ from clipwise.data.feature_dataset import FeatureDataset, FeatureStore, find_dat
 from clipwise.data.feature_times import FeatureStrides
 from clipwise.data.formats.annotations import AnnotationSet, class_names, read_annotations
 from clipwise.data.loader import EpochSampler, make_loader, prefetch
-from clipwise.engine.checkpoint import Passport, load_model_and_passport
-from clipwise.engine.device import autocast, make_accelerator, world
+from clipwise.engine.checkpoint import Passport
+from clipwise.engine.device import autocast, world
 from clipwise.engine.log import RunLog
 from clipwise.engine.task import InputPlan, Task
-from clipwise.errors import CheckpointError, DataError
-from clipwise.io.progress import Progress, silent
-from clipwise.models.localizer_rules import LabeledVideo, keep_settled, localizer_rules, settled_args
+from clipwise.errors import DataError
+from clipwise.models.localizer_rules import LabeledVideo, localizer_rules, settled_args
 from clipwise.models.recipe_model import build_model, model_args
 from clipwise.models.registry import model_place
-from clipwise.recipe import LocalizationRecipe, apply_overrides, load_recipe, make_recipe
+from clipwise.recipe import LocalizationRecipe
 from clipwise.tasks.localization_result import LocalizationResult, measure
 
 
@@ -301,20 +299,6 @@ class LocalizationTask(Task):
         )
         return {**result.figures(), "loss": total / count}, result
 
-    def unlike(self, trained_on: dict[str, Any]) -> tuple[str, ...]:
-        """What to say of validation videos that are far outside of what a network was trained on."""
-        from clipwise.tasks.window_choice import describe_unlike
-
-        assert self.val_set is not None
-        length_s = self.rules.windows.length_s if self.rules.windows else None
-        found = {}
-        for index in np.unique(np.linspace(0, len(self.val_set.names) - 1, 64).astype(int)).tolist():
-            name, seconds = self.val_set.names[index], self.val_set.covered_s[index]
-            positions = len(self.store.read(name))
-            found[name] = describe_unlike(trained_on, length_s, self.rules.length, seconds, positions)
-        named = {name: note for name, note in found.items() if note}
-        return tuple(f"{len(named)} of {len(found)} videos, the first {n}: {x}" for n, x in list(named.items())[:1])
-
     def passport(self) -> Passport:
         """The checkpoint's description, without position and metrics."""
         sets = [self.train_videos] + ([self.val_videos] if self.val_videos else [])
@@ -331,62 +315,6 @@ class LocalizationTask(Task):
                 "times": self.times,
             },
         )
-
-
-def evaluate_proposals(
-    checkpoint: str | Path,
-    *,
-    data: str | None = None,
-    recipe: str | None = None,
-    overrides: Sequence[str] = (),
-    amp: str = "no",
-    device: str | None = None,
-    loaded: tuple[nn.Module, Passport] | None = None,
-    progress: Progress = silent,
-) -> LocalizationResult:
-    """Proposals of a checkpoint for its validation videos, and how good they are.
-
-    Args:
-        checkpoint: of a BMN.
-        loaded: what ``checkpoint`` holds, if it was opened elsewhere (exported files).
-        data: folder with features and annotations; the checkpoint's own if not given.
-        recipe: replaces the checkpoint's recipe.
-        overrides: ``key=value`` strings on the recipe.
-        amp: ``no``, ``bf16`` or ``fp16``.
-
-    Raises:
-        CheckpointError, DataError: something given is wrong.
-    """
-    accelerator = make_accelerator("no", device=device)
-    model, passport = loaded or load_model_and_passport(checkpoint, accelerator.device)
-    keys = [*overrides, f"amp={amp}", "optim.loss_scale=null"]
-    if recipe:
-        plan = keep_settled(load_recipe(recipe, keys), passport.recipe)
-    else:
-        plan = make_recipe(apply_overrides(passport.recipe, keys), source=str(checkpoint))
-    if plan.task != "localization":
-        raise CheckpointError(
-            f"{checkpoint} is a {passport.model}, not a proposal network; use `clipwise test` with it."
-        )
-    if data is None and not (plan.train_data or (plan.annotations and plan.features)) and "train" in passport.data:
-        data = str(Path(passport.data["train"]).parent)
-    task = LocalizationTask(plan, accelerator, RunLog(None, quiet=True), data=data, training=False)
-    task.longest_s = passport.data.get("times", {}).get("video_s", [None])[-1]
-    task.model, task.rules = model, localizer_rules(passport.model, passport.model_args, plan)
-    task.classes = passport.classes or task.classes if task.rules.labeled else task.classes
-    task.rules.prepare(model)
-    task.store.feat_dim = task.rules.feat_dim
-    if task.val_videos is None:
-        raise DataError(f"{task.source} has no videos of subset {plan.val.subset!r}.")
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        progress(done, -(-len(task.val_videos or ()) // accelerator.num_processes), "")
-
-    result = task.validate(task.model, advance)[1]
-    return replace(result, notes=task.unlike(passport.data.get("times") or {}))
 
 
 def _subset(videos: AnnotationSet, name: str) -> AnnotationSet:
