@@ -102,3 +102,19 @@ def test_refusals():
         nms([[0, math.nan]], [0.5])
     with pytest.raises(ClipwiseError, match="'gaussian'"):
         nms([[0, 1]], [0.5], method="greedy")
+
+
+@pytest.mark.parametrize("method", ["vanilla", "hard"])
+def test_more_candidates_than_meet_at_a_time(method):
+    boxes, scores, _ = candidates(3, count=900)
+    boxes = boxes * 4 % 120  # less crowded: many stay
+    boxes.sort(axis=1)
+    got = nms(boxes, scores, method=method, threshold=0.3, min_score=0.05)
+    assert got.indices.tolist() == [i for i, _ in literal(boxes, scores, method, 0.5, 0.3, 0.05)]
+    assert len(got.indices) > 40
+
+
+def test_linear_decay_of_equal_segments():
+    """The second is the first once more, and leaves with a factor of (nearly) 0; what has left does not come back."""
+    boxes, scores = [[0.0, 64.0], [0.0, 64.0], [0.0, 64.0], [70.0, 80.0]], [0.9, 0.8, 0.7, 0.1]
+    assert nms(boxes, scores, method="linear").indices.tolist() == [0, 3]

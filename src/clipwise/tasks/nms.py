@@ -12,8 +12,9 @@ hard      0 from ``threshold`` on                           never take part (nor
 ========= =============================================== ==================================================
 
 Decay only reaches candidates of the same class, and only lowers scores. So the best ``top_k`` of all classes are found by
-keeping the best of all candidates ``top_k`` times, and each step computes overlaps within one class only. BSN's and BMN's rule
-is in ``clipwise.tasks.proposals``.
+keeping the best of all candidates ``top_k`` times, and each step computes overlaps within one class only. Where scores stay or go
+(``vanilla``, ``hard``), the order is known from the start: candidates come a few hundred at a time and meet all that were kept before.
+BSN's and BMN's rule is in ``clipwise.tasks.proposals``.
 
 Source: Bodla et al. 2017; Zhang et al. 2022 (ActionFormer), whose compiled function works in float32, as this one does.
 """
@@ -30,6 +31,7 @@ from clipwise.errors import ClipwiseError
 Method = Literal["gaussian", "linear", "vanilla", "hard"]
 Voting = Literal["score_iou", "score"]
 
+_BLOCK = 256  # candidates that meet the kept ones together
 _EPSILON = np.float32(1e-6)  # added to every length, so that two empty segments have an IoU
 
 
@@ -91,7 +93,10 @@ def nms(
     group = np.repeat(np.arange(len(first)), members)
     spans = [slice(a, a + n) for a, n in zip(first.tolist(), members.tolist())]
     most = len(values) if top_k is None else min(top_k, len(values))
-    place, kept = _greedy(left, right, values[order], group, spans, method, sigma, threshold, min_score, most)
+    if method in ("vanilla", "hard"):
+        place, kept = _in_order(left, right, values[order], group, method, threshold, min_score, most)
+    else:
+        place, kept = _greedy(left, right, values[order], group, spans, method, sigma, min_score, most, threshold)
     index = order[place]
     found = boxes[index]
     if voting is not None and len(index):
@@ -107,14 +112,12 @@ def _greedy(
     spans: list[slice],
     method: str,
     sigma: float,
-    threshold: float,
     min_score: float,
     most: int,
+    threshold: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Places of the kept ones and their scores; candidates of a class lie in one slice."""
     work, floor = scores.copy(), np.float32(min_score)
-    if method == "hard":
-        work[work <= floor] = -np.inf
     length = right - left + _EPSILON
     place, kept = np.zeros(most, np.int64), np.zeros(most, np.float32)
     count = 0
@@ -137,14 +140,65 @@ def _greedy(
             inter *= inter
             inter /= np.float32(-sigma)
             rest *= np.exp(inter, out=inter)
-        elif method == "linear":
-            rest *= np.where(inter >= threshold, 1 - inter, np.float32(1))
         else:
-            rest[inter >= threshold] = -np.inf
-        if method != "hard":
-            rest[rest < floor] = -np.inf
+            np.multiply(rest, 1 - inter, out=rest, where=(inter >= threshold) & (rest > -np.inf))
+        rest[rest < floor] = -np.inf
         work[best] = -np.inf
     return place[:count], kept[:count]
+
+
+def _in_order(
+    left: NDArray[np.float32],
+    right: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    group: NDArray[np.int64],
+    method: str,
+    threshold: float,
+    min_score: float,
+    most: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """As ``_greedy`` where an overlap removes: each candidate stays unless a better one of its class that stayed overlaps it."""
+    floor = np.float32(min_score)
+    order = np.argsort(-scores, kind="stable")
+    if method == "hard":
+        order = order[scores[order] > floor]
+    else:  # the best of a class stays, however weak
+        first = np.zeros(len(order), bool)
+        first[np.unique(group[order], return_index=True)[1]] = True
+        order = order[(first | (scores[order] >= floor)) & (scores[order] > -np.inf)]
+    kept = np.zeros(0, np.int64)
+    for at in range(0, len(order), _BLOCK):
+        some = order[at : at + _BLOCK]
+        some = some[~_overlapping(left, right, group, some, kept, threshold).any(1)]
+        removes = _overlapping(left, right, group, some, some, threshold)
+        open_, stays = np.ones(len(some), bool), []
+        for i in range(len(some)):
+            if open_[i]:
+                stays.append(i)
+                open_ &= ~removes[i]
+        kept = np.concatenate([kept, some[stays]])
+        if len(kept) >= most:
+            break
+    return kept[:most], scores[kept[:most]]
+
+
+def _overlapping(
+    left: NDArray[np.float32],
+    right: NDArray[np.float32],
+    group: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    threshold: float,
+) -> NDArray[np.bool_]:
+    """(rows, columns) which candidates of the same class overlap enough."""
+    inter = np.minimum(right[rows, None], right[columns])
+    inter -= np.maximum(left[rows, None], left[columns])
+    np.maximum(inter, 0, out=inter)
+    length = right - left + _EPSILON
+    union = length[rows, None] + length[columns]
+    union -= inter
+    inter /= union  # IoU
+    return (inter >= threshold) & (group[rows, None] == group[columns])
 
 
 def vote(
