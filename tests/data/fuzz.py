@@ -1,11 +1,15 @@
 """Random video files for the tests of the readers: any codec, structure, frame rate and container that FFmpeg writes, whole or damaged.
 
-As a script it damages files and compares random access with a plain decode: ``python tests/data/fuzz.py --files 2000 [--seed 0]``.
+As a script it damages files and compares random access with a plain decode:
+
+    python tests/data/fuzz.py --files 1000                                   files with random settings
+    python tests/data/fuzz.py --files 1000 --sources ../shared/data          real ones, half of them moved to another container
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import random
 import tempfile
@@ -143,13 +147,62 @@ def random_file(folder: Path, rng: random.Random, name: str) -> tuple[Path, str]
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
+DAMAGES = [
+    "bits",
+    "bits",
+    "bits",
+    "bytes",
+    "zeros",
+    "noise",
+    "cut",
+    "hole",
+    "twice",
+    "swapped",
+    "head",
+    "tail",
+    "headless",
+]
+
+
+VIDEO_SUFFIXES = frozenset(("mp4", "mkv", "avi", "webm", "mov", "wmv", "mpg", "flv", "gif", "ts", "m4v"))
+CONTAINERS = ("mp4", "mkv", "mov", "avi", "ts", "flv", "fragmented.mp4")
+
+
+def real_file(sources: list[Path], folder: Path, rng: random.Random) -> tuple[Path, str] | None:
+    """A copy of one of the files, half of the time with its packets in another container, and what it is."""
+    source = rng.choice(sources)
+    path = folder / f"whole{source.suffix.lower()}"
+    path.write_bytes(source.read_bytes())
+    if rng.random() < 0.5:
+        return path, str(source)
+    container = rng.choice(CONTAINERS)
+    moved = folder / f"moved.{container}"
+    movflags = {"movflags": "frag_keyframe+empty_moov"} if container.startswith("fragmented") else {}
+    try:
+        with av.open(str(path)) as there, av.open(str(moved), "w", options=movflags) as here:
+            stream = here.add_stream_from_template(there.streams.video[0])
+            for packet in there.demux(there.streams.video[0]):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    here.mux(packet)
+    except (
+        av.error.FFmpegError,
+        ValueError,
+        OSError,
+        IndexError,
+        AttributeError,
+    ):  # a broken file, or a container that does not take it
+        moved.unlink(missing_ok=True)
+        return path, str(source)
+    path.unlink()
+    return moved, f"{source} as {container}"
+
+
 def damage(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     """A file's bytes with one kind of damage, and which: as bad disks, broken transfers and careless tools leave them."""
     out = bytearray(data)
     size = len(out)
-    kind = rng.choice(
-        ["bits", "bits", "bits", "bytes", "zeros", "noise", "cut", "hole", "twice", "swapped", "head", "tail"]
-    )
+    kind = rng.choice(DAMAGES)
     start, length = rng.randrange(size), rng.randint(1, max(1, size // 10))
     if kind in ("bits", "head", "tail"):
         low, high = {"bits": (0, size), "head": (0, min(size, 2048)), "tail": (max(0, size - 2048), size)}[kind]
@@ -166,6 +219,8 @@ def damage(data: bytes, rng: random.Random) -> tuple[bytes, str]:
         del out[start:]
     elif kind == "hole":
         del out[start : start + length]
+    elif kind == "headless":
+        del out[: rng.randint(1, max(1, min(size // 2, 4096)))]
     elif kind == "twice":
         out[start:start] = out[start : start + length]
     else:
@@ -177,31 +232,32 @@ def damage(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     return bytes(out), kind
 
 
-SILENT = {
-    "near": "the decoder reports an error between the keyframe before and the frame",
-    "elsewhere": "the decoder reports errors only in other parts, or gives up or loses frames there",
-    "unreported": "the decoder reports nothing, though it gives other frames from a keyframe on than from the start",
+OUTCOMES = {
+    "refused": "not opened, with a reason",
+    "damage told": "`damage` is set, or a frame is refused with a reason",
+    "equal": "every frame is the plain decode's of that number",
+    "numbers": "every frame is the plain decode's of that time stamp, but in parts that were not read the plain decode breaks off or "
+    "loses frames, so that theirs or all later numbers are others",
+    "SILENT": "a frame is another than the plain decode's of that time stamp",
 }
 
 
 def compare_with_plain_decode(
     path: Path, rng: random.Random, reads: int = 8, verify: bool = False
-) -> tuple[str, list[tuple[str, str]]]:
+) -> tuple[str, str | None]:
     """Reads a file at random and compares with a plain decode.
 
     Args:
         verify: open it so that it is decoded once, as ``clipwise check --depth full`` does.
 
     Returns:
-        What became of the file ("refused", "damage told", "read"), and what differed although the reader called the file sound: frames
-        that are others than a plain decode's, or that it never reaches, with their kind (see ``SILENT``).
+        What became of the file (see ``OUTCOMES``), and the first frame that is not the plain decode's.
     """
     from clipwise.errors import DecodeError
     from clipwise.video.decode import open_video
     from clipwise.video.packets import TABLES
 
-    truth, reported = plain_decode(path)
-    outcome, silent = "read", []
+    truth, told, different = PlainDecode(path), False, None
     reader = None
     for turn in range(reads):
         if reader is None or turn < reads // 2:  # first a new reader for each frame, then one for many
@@ -211,57 +267,72 @@ def compare_with_plain_decode(
             try:
                 reader = open_video(path, verify=verify)
             except DecodeError:
-                return "refused", silent
+                return "refused", None
         if not reader.num_frames:
-            return "damage told", silent
+            return "damage told", None
         indices = [rng.randrange(reader.num_frames) for _ in range(1 if turn < reads // 2 else rng.choice([2, 5]))]
         try:
             frames = reader.frames(indices)
         except DecodeError:
-            outcome = "damage told"
+            told = True
             continue
         if reader.damage is not None:
-            outcome = "damage told"
+            told = True
             continue
         for index, frame in zip(indices, frames):
-            if index < len(truth) and np.array_equal(frame, truth[index]):
+            found, where = digest(frame), f"frame {index} of {reader.num_frames}, a plain decode gives {truth.unbroken}"
+            stamp = int(reader.table.pts[index]) if reader.table.seekable else None
+            if index < truth.unbroken and truth.frames[index][1] == found:
                 continue
-            pts = int(reader.table.pts[index])
-            key = int(reader.table.key_before(np.array([pts]))[0]) if reader.table.seekable else -(1 << 62)
-            near = any(stamp is not None and key <= stamp <= pts for stamp in reported)
-            kind = "near" if near else "elsewhere" if reported or len(truth) != reader.num_frames else "unreported"
-            silent.append((kind, f"frame {index} of {reader.num_frames}, a plain decode gives {len(truth)}"))
+            if stamp is None or (stamp, found) not in truth.frames:
+                reader.close()
+                return "SILENT", where
+            different = where
     reader.close()
-    return outcome, silent
+    return ("damage told" if told else "numbers" if different else "equal"), different
 
 
-def plain_decode(path: Path) -> tuple[list[np.ndarray], list[int | None]]:
-    """Every frame up to the first error, in the size that the header names, and the time stamps of packets with reported errors."""
-    from clipwise.video.packets import DecoderMessages
+def digest(frame: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(frame), digest_size=16).digest()
 
-    frames: list[np.ndarray] = []
-    reported: list[int | None] = []
-    try:
-        with av.open(f"file:{path}", metadata_errors="replace") as container:
-            stream = container.streams.video[0]
-            codec = stream.codec_context
-            codec.thread_count, codec.thread_type = 1, "NONE"
-            size = (codec.width, codec.height)
-            for packet in container.demux(stream):
-                with DecoderMessages() as messages:
-                    try:
-                        decoded = packet.decode()
-                    except av.error.FFmpegError:
-                        reported.append(packet.pts)
-                        return frames, reported
-                if messages:
-                    reported.append(packet.pts)
-                for frame in decoded:
-                    image = frame.to_ndarray(width=size[0], height=size[1], format="rgb24", threads=1)
-                    frames.append(np.rot90(image, round(frame.rotation / 90)) if frame.rotation else image)
-    except (av.error.FFmpegError, IndexError, AttributeError):  # no video that FFmpeg knows
-        pass
-    return frames, reported
+
+class PlainDecode:
+    """A file decoded from its start, going on after packets that the decoder refuses, in the size that the header names.
+
+    Attributes:
+        frames: time stamp and digest of each.
+        unbroken: how many of them come before the first packet that the decoder refuses.
+        reported: time stamps of the packets at which the decoder reports errors.
+    """
+
+    def __init__(self, path: Path):
+        from clipwise.video.packets import DecoderMessages
+
+        self.frames: list[tuple[int | None, bytes]] = []
+        self.reported: list[int | None] = []
+        unbroken: int | None = None
+        try:
+            with av.open(f"file:{path}", metadata_errors="replace") as container:
+                stream = container.streams.video[0]
+                codec = stream.codec_context
+                codec.thread_count, codec.thread_type = 1, "NONE"
+                size = (codec.width, codec.height)
+                for packet in container.demux(stream):
+                    decoded = []
+                    with DecoderMessages() as messages:
+                        try:
+                            decoded = packet.decode()
+                        except av.error.FFmpegError:
+                            unbroken = len(self.frames) if unbroken is None else unbroken
+                    if messages:
+                        self.reported.append(packet.pts)
+                    for frame in decoded:
+                        image = frame.to_ndarray(width=size[0], height=size[1], format="rgb24", threads=1)
+                        image = np.rot90(image, round(frame.rotation / 90)) if frame.rotation else image
+                        self.frames.append((frame.pts, digest(image)))
+        except (av.error.FFmpegError, IndexError, AttributeError):  # no video that FFmpeg knows
+            pass
+        self.unbroken = len(self.frames) if unbroken is None else unbroken
 
 
 def main() -> None:
@@ -270,32 +341,44 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verify", action="store_true", help="decode each file once when it is opened")
     parser.add_argument("--keep", type=Path, help="folder for files that differ in silence")
+    parser.add_argument(
+        "--sources", type=Path, nargs="*", default=[], help="folders whose video files (up to 4 MB) are damaged"
+    )
     args = parser.parse_args()
+    found = sorted(
+        path for folder in args.sources for path in folder.rglob("*") if path.suffix.lower()[1:] in VIDEO_SUFFIXES
+    )
+    by_folder: dict[Path, list[Path]] = {}
+    for path in found:
+        if 0 < path.stat().st_size <= 4 << 20:
+            by_folder.setdefault(path.parent, []).append(path)
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for seed in range(args.seed, args.seed + args.files):
             rng = random.Random(seed)
-            made = random_file(folder, rng, "whole")
+            here = (
+                by_folder[rng.choice(list(by_folder))] if by_folder else []
+            )  # a folder of many like files counts no more than others
+            made = real_file(here, folder, rng) if here else random_file(folder, rng, "whole")
             if made is None:
                 counts["not made"] += 1
                 continue
             path, settings = made
             data, kind = damage(path.read_bytes(), rng)
             path.write_bytes(data)
-            outcome, silent = compare_with_plain_decode(path, rng, verify=args.verify)
+            outcome, where = compare_with_plain_decode(path, rng, verify=args.verify)
             counts[outcome] += 1
-            if silent:
-                worst = next(name for name in SILENT if any(name == found for found, _ in silent))
-                counts[f"SILENT {worst}"] += 1
-                print(f"seed {seed}: {worst}, {kind}, {settings}: {silent[0][1]}", flush=True)
+            if outcome in ("numbers", "SILENT"):
+                print(f"seed {seed}: {outcome}, {kind}, {settings}: {where}", flush=True)
                 if args.keep:
                     args.keep.mkdir(parents=True, exist_ok=True)
                     (args.keep / f"{seed}{path.suffix}").write_bytes(data)
             path.unlink()
-    print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
-    for name, text in SILENT.items():
-        print(f"  SILENT {name}: {text}")
+    print(f"{sum(counts.values()) - counts['not made']} damaged files")
+    for name, text in OUTCOMES.items():
+        print(f"{counts[name]:6d} {name}: {text}")
+    raise SystemExit(counts["SILENT"] > 0)
 
 
 def decode_all(path: Path) -> list[np.ndarray]:

@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from clipwise.cli import main
 from clipwise.engine.checkpoint import Passport, load_model_and_passport, save_weights
 from clipwise.engine.test import evaluate
 from clipwise.errors import CheckpointError, ClipwiseError, DataError, WorkError
+from clipwise.export.checksum import check_exported, seal_openvino
 from clipwise.export.compare import Sample, compare
 from clipwise.export.export_model import export, export_model
 from clipwise.export.graphs import Description, make_graph, random_input
@@ -148,6 +150,44 @@ def test_flipped_bytes_are_refused(tmp_path, checkpoint, onnx_file, format):
         assert format == "torch"  # padding of the archive, or a date in it
         assert count == 1
         assert torch.equal(found, expected)
+
+
+def test_flipped_bytes_of_openvino_files_are_refused(tmp_path, checkpoint):
+    """Of the graph and of the weights; a file whose weights are gone, too."""
+    pytest.importorskip("openvino")
+    made = export(checkpoint, "openvino", tmp_path / "m.xml").path
+    rng = np.random.default_rng(0)
+    for part in (made, made.with_suffix(".bin")):
+        data = part.read_bytes()
+        for count in [100] * 3 + [1] * 20:
+            changed = bytearray(data)
+            for place in rng.choice(len(data), count, replace=False):
+                changed[place] ^= int(rng.integers(1, 256))
+            part.write_bytes(changed)
+            with pytest.raises(CheckpointError, match="is damaged, or was changed since it was exported"):
+                load_exported_model(made, "cpu")
+        part.write_bytes(data)
+    load_exported_model(made, "cpu")
+    made.with_suffix(".bin").unlink()
+    with pytest.raises(CheckpointError, match=r"its weights, m\.bin, are not beside it"):
+        load_exported_model(made, "cpu")
+
+
+def test_the_seal_of_openvino_files_needs_no_openvino(tmp_path):
+    """A comment after the graph: XML readers skip it. Files of 0.1 and of other programs have none, and are taken."""
+    graph, weights = tmp_path / "m.xml", tmp_path / "m.bin"
+    graph.write_text('<net><rt_info><clipwise_sealed value="1"/></rt_info></net>\n')
+    weights.write_bytes(bytes(range(256)))
+    with pytest.raises(CheckpointError, match="its checksum is not at its end"):
+        check_exported(graph)
+    seal_openvino(graph)
+    check_exported(graph)
+    ElementTree.parse(graph)
+    weights.write_bytes(bytes(range(255)) + b"a")
+    with pytest.raises(CheckpointError, match=r"it or its \.bin does not match"):
+        check_exported(graph)
+    graph.write_text("<net></net>\n")
+    check_exported(graph)
 
 
 def test_openvino(tmp_path, checkpoint, video):

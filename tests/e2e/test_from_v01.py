@@ -10,6 +10,7 @@ import shlex
 import shutil
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from safetensors.numpy import load_file
 
 import clipwise
 from clipwise.cli import main
+from clipwise.engine.own_settings import with_own_settings
+from clipwise.recipe import make_recipe
 
 V01 = Path(__file__).resolve().parents[1] / "golden" / "v01"
 make = runpy.run_path(str(V01 / "make.py"))
@@ -267,3 +270,45 @@ def test_short_forms_that_need_no_file_work(capsys):
         assert main(line.split()) == 0, line
     out = capsys.readouterr().out
     assert "tsm_r50_1x1x8_50e_kinetics400_rgb" in out
+
+
+def test_an_interrupted_run_of_a_recipe_that_has_changed_since_goes_on_with_its_own_settings(tmp_path, capsys):
+    """`bmn_tiny` has other sizes and epochs today than in 0.1; the plain name means the run's, and that is said."""
+    plain = packaged()["bmn_tiny"]
+    make["write_long_data"](tmp_path)
+    path, folder = tmp_path / "bmn_tiny.yaml", tmp_path / "run"
+    path.write_text(yaml.safe_dump({**plain, "num_workers": 0, "epochs": 2}))
+    lines = ["--data", str(tmp_path), "--work-dir", str(folder), "--no-check"]
+    assert main(["train", str(path), *lines, "--max-steps", "1"]) == 0
+    before = clipwise.load_recipe(folder / "recipe.yaml").model_dump()
+    capsys.readouterr()
+    assert main(["train", "bmn_tiny", *lines, "--resume", "log.every=3"]) == 0
+    said = capsys.readouterr().err
+    assert "resuming with the run's own settings, which differ from those of bmn_tiny" in said
+    assert "epochs 2 (now " in said
+    assert f"temporal_dim {plain['temporal_dim']} (now auto)" in said
+    after = clipwise.load_recipe(folder / "recipe.yaml").model_dump()
+    assert after.pop("log") == {**before.pop("log"), "every": 3}
+    assert after == before
+    assert main(["train", "bmn_tiny", *lines, "--resume", "lr=0.5"]) == 2
+    assert "the recipe differs from the checkpoint's in lr" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_packaged_recipe_of_0_1_resumes_as_itself_by_its_name():
+    """Whatever its defaults are today; what the user gives counts."""
+
+    lines: list[str] = []
+    log = SimpleNamespace(say=lines.append)
+    for name, content in packaged().items():
+        old, today = flat(make_recipe(content).model_dump()), clipwise.load_recipe(name)
+        lines.clear()
+        found = flat(with_own_settings(today, content, log).model_dump())
+        assert found | {"notes": 0} == old | {"notes": 0}
+        assert len(lines) == (today.optim.fused != old["optim.fused"] or name in CHANGED)
+        given = with_own_settings(clipwise.load_recipe(name, ["lr=0.123", "checkpoint.keep=9"]), content, log)
+        assert flat(given.model_dump()) | {"notes": 0} == old | {
+            "lr": 0.123,
+            "checkpoint.keep": 9,
+            "notes": 0,
+        }

@@ -8,6 +8,7 @@ torchrun --nproc-per-node 8 -m clipwise train RECIPE …      several devices
 from __future__ import annotations
 
 import argparse
+import os
 
 from clipwise.cli.common import count, print_json
 from clipwise.errors import ClipwiseError
@@ -67,6 +68,11 @@ def make_recipe_from(args: argparse.Namespace):
 
 
 def run(args: argparse.Namespace) -> int:
+    if isinstance(args.resume, str) and "=" in args.resume and not os.path.exists(args.resume):
+        args.overrides, args.resume = (
+            [*args.overrides, args.resume],
+            True,
+        )  # `--resume epochs=9` is no checkpoint's path
     if args.init and args.resume:
         raise ClipwiseError("--init starts a new run from weights, --resume continues an old one; give one of them.")
     recipe = make_recipe_from(args)
@@ -89,8 +95,6 @@ def run(args: argparse.Namespace) -> int:
         check=not args.no_check,
         device=args.device,
     )
-    import os
-
     if int(os.environ.get("RANK", 0)) == 0:
         report = _report(result)
         if args.json:

@@ -113,9 +113,12 @@ def train(
         start = None
         if resume:
             from clipwise.engine.init_resume import check_resume, find_resume, restore
+            from clipwise.engine.own_settings import with_own_settings
             from clipwise.models.localizer_rules import keep_settled
 
             start = find_resume(resume, folder, log)
+            if start and not allow_changes:
+                recipe = with_own_settings(recipe, start.passport.recipe, log)
             recipe = keep_settled(recipe, start.passport.recipe) if start else recipe
         seed_everything(recipe.seed, recipe.deterministic)
         if accelerator.device.type == "cuda":

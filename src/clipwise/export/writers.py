@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from clipwise.errors import ClipwiseError, MissingExtraError, WorkError
-from clipwise.export.checksum import SEALED, seal_onnx
+from clipwise.export.checksum import SEALED, seal_onnx, seal_openvino
 from clipwise.export.graphs import KEY, Description, random_input
 
 
@@ -72,9 +72,10 @@ def write_openvino(source: Path, description: Description, path: Path) -> None:
     ov = _need("openvino", "OpenVINO export", extra="openvino")
     with _failure("OpenVINO"):
         model = ov.convert_model(str(source))
-        for key, value in description.to_properties().items():
+        for key, value in {**description.to_properties(), SEALED: '"sha256"'}.items():
             model.set_rt_info(value, [KEY, key])
         ov.save_model(model, str(path), compress_to_fp16=False)
+        seal_openvino(path)
 
 
 def quantize_onnx(source: Path, path: Path, description: Description, clips: Iterable[np.ndarray]) -> None:

@@ -159,7 +159,11 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), *, modern: bool
         plain = make_recipe(apply_overrides(values, overrides, dict(where), str(path)), source=str(path))
         values = apply_overrides(values, modern_overrides(plain), source=str(path))
     values = apply_overrides(values, overrides, where, str(path))
-    return make_recipe(values, where, str(path))
+    recipe = make_recipe(values, where, str(path))
+    if path != Path(name):
+        given = tuple(key for key, place in where.items() if place.startswith("command line"))
+        recipe._origin = path.stem, given
+    return recipe
 
 
 def _lines(node: yaml.Node | None, path: str, owner: str = "") -> Iterator[tuple[str, int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from clipwise.recipe.consistency import consistent
 
@@ -155,6 +155,13 @@ class Validation(Strict):
 
 class RunRecipe(Strict):
     """Keys that every run has."""
+
+    _origin: tuple[str, tuple[str, ...]] | None = PrivateAttr(None)
+
+    @property
+    def origin(self) -> tuple[str, tuple[str, ...]] | None:
+        """The packaged recipe that this one was loaded from by its name, and the keys that were given with it."""
+        return self._origin
 
     name: str = ""
     """Name of the run; the file's name if not given."""

@@ -26,6 +26,7 @@ from clipwise.video.packets import (
     PacketTable,
     SurpriseError,
     Watch,
+    demux,
     index_path,
     scan_packets,
 )
@@ -311,7 +312,7 @@ class PyAVReader(VideoReader):
         self.fresh = False
         for target in (key, wanted, key):
             self.container.seek(target, stream=self.stream)
-            packets = self.container.demux(self.stream)
+            packets = demux(self.container, self.stream)
             packet = next(packets)
             if packet.pts == key:
                 break

@@ -22,6 +22,7 @@ import av
 import numpy as np
 
 from clipwise.errors import ClipwiseError, DecodeError, WorkError
+from clipwise.video.packets import demux
 
 LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt", "mms")
 CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
@@ -116,7 +117,7 @@ class Source:
             self.fps = float(stream.average_rate or stream.guessed_rate or 0.0)
             self.duration_s = float(container.duration / av.time_base) if container.duration else None
             try:
-                for packet in container.demux(stream):
+                for packet in demux(container, stream):
                     if self._stop.is_set():
                         return
                     try:

@@ -12,6 +12,8 @@ import logging
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -151,6 +153,15 @@ class PacketTable:
         return np.searchsorted(self.pts, self.keys)
 
 
+def demux(container: Any, stream: Any) -> Iterator[Any]:
+    """Packets of one stream.
+
+    Where others begin after the file was opened, PyAV asks at the end for what it has no object for; this one's packets are through.
+    """
+    with suppress(IndexError):
+        yield from container.demux(stream)
+
+
 def scan_packets(container, stream, keep: list[Any] | None = None) -> PacketTable:
     """Reads every packet of ``stream`` once, without decoding; those of a small file are put into ``keep``.
 
@@ -164,7 +175,7 @@ def scan_packets(container, stream, keep: list[Any] | None = None) -> PacketTabl
     keys: list[int] = []
     timed, damage, number, hidden, marked, starts, reordered, newest = True, None, -1, 0, 0, False, False, -(1 << 62)
     room = KEEP_MAX_BYTES
-    for packet in container.demux(stream):
+    for packet in demux(container, stream):
         size = packet.size
         if keep is not None:
             room -= size

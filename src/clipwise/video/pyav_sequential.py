@@ -15,7 +15,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from clipwise.errors import DecodeError
-from clipwise.video.packets import DecoderMessages, PacketTable, SurpriseError, Watch
+from clipwise.video.packets import DecoderMessages, PacketTable, SurpriseError, Watch, demux
 from clipwise.video.reader import FrameSink
 
 
@@ -24,7 +24,7 @@ def decode_on(reader: Any) -> Iterator[tuple[list[str], list[Any]]]:
     if not reader.fresh:
         reader.open()
     reader.fresh = False
-    for packet in reader.container.demux(reader.stream):
+    for packet in demux(reader.container, reader.stream):
         reader.check_clock()
         with DecoderMessages() as messages:
             frames = packet.decode()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clipwise.errors import ClipwiseError
 from clipwise.io.files import atomic_path
+from clipwise.video.packets import demux
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _COPIED_AUDIO = {"aac", "mp3", "ac3", "eac3", "opus", "alac"}  # an mp4 can hold them as they are
@@ -131,7 +132,7 @@ class SoundTrack:
         else:
             self._stream = target.add_stream("aac", rate=stream.codec_context.sample_rate)
             self._resampler = av.AudioResampler("fltp", "stereo", stream.codec_context.sample_rate)
-        self._packets = self._input.demux(stream)
+        self._packets = demux(self._input, stream)
         self._waiting: Any = None
 
     def up_to(self, time_s: float) -> None:
