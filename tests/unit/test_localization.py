@@ -18,7 +18,7 @@ from clipwise.tasks.detections import (
     read_class_scores,
     read_results,
 )
-from clipwise.tasks.proposals import corrected_duration_s, generate_proposals, soft_nms
+from clipwise.tasks.proposals import Proposals, SoftNMS, generate_proposals, lockstep_soft_nms
 
 BOX_A, BOX_B, BOX_C = [[0.1, 0.35], [0.5, 0.92]], [[0.03, 0.99]], [[0.402, 0.418]]
 
@@ -302,6 +302,20 @@ def test_loss_names_what_does_not_fit():
 # ------------------------------------------------------------------------------------------------ proposals
 
 
+def snippets_s(num_frames, duration_s):
+    """Seconds that whole snippets of 16 frames cover, which BSN, JJBOY and MMAction2 take as the length of a video."""
+    return num_frames // 16 * 16 / num_frames * duration_s
+
+
+def soft_nms(boxes, scores, top_k=100, alpha=0.4, low=0.5, high=0.9, overlap="jjboy"):
+    """Of one list (n, 2) or several (B, n, 2) in any order."""
+    boxes, scores = np.array(boxes, float), np.array(scores, float)
+    boxes, scores = (boxes, scores) if boxes.ndim == 3 else (boxes[None], scores[None])
+    order = np.argsort(-scores, axis=1, kind="stable")
+    left, right, scores = (np.take_along_axis(x, order, 1) for x in (boxes[..., 0], boxes[..., 1], scores))
+    return Proposals(*lockstep_soft_nms(left, right, scores, SoftNMS(top_k, alpha, low, high, overlap)))
+
+
 def loop_soft_nms(boxes, scores, top_k, alpha, low, high, mm=False):
     """One proposal after the other, as the papers describe it."""
     left = [[a, b, s] for (a, b), s in zip(boxes, scores)]
@@ -329,7 +343,7 @@ def test_soft_nms_has_the_references_rows(shared):
         np.testing.assert_allclose(np.column_stack([got.segments[0], got.scores[0]]), expected, atol=3e-16)
     post = facts["post_processing"]
     seconds = soft_nms(rows[:, :2], rows[:, 2], 100, overlap="mmaction2")
-    times = seconds.segments[0] * corrected_duration_s(5074, 211.53)
+    times = seconds.segments[0] * snippets_s(5074, 211.53)
     np.testing.assert_allclose(np.column_stack([seconds.scores[0], times])[:5], post["first5"], rtol=1e-14)
     assert seconds.count[0] == post["n"]
 
@@ -364,7 +378,7 @@ def test_soft_nms_of_a_ragged_batch_equals_the_loop(mm):
 
 def test_proposals_equal_mmaction2s(shared):
     arrays, facts = golden(shared, "bmn_400x100")
-    seconds = corrected_duration_s(facts["meta"]["duration_frame"], facts["meta"]["duration_second"])
+    seconds = snippets_s(facts["meta"]["duration_frame"], facts["meta"]["duration_second"])
     got = generate_proposals(
         *(arrays[f"{k}_fp32"] for k in ("conf", "start", "end")), [seconds] * 2, convention="mmaction2"
     )

@@ -248,7 +248,8 @@ class _Input:
 def _expand(words: list[str]) -> list[_Input]:
     """Inputs as `predict` takes them, folders of feature files, and files with the features of many videos."""
     from clipwise.data.feature_dataset import FeatureStore
-    from clipwise.data.formats.feature_formats import SUFFIXES, is_collection
+    from clipwise.data.formats.feature_formats import SUFFIXES
+    from clipwise.data.formats.feature_objects import is_collection
     from clipwise.data.videolist import VIDEO_SUFFIXES
     from clipwise.infer.inputs import expand_inputs
 

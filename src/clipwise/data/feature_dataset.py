@@ -20,10 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from clipwise.data.feature_times import FeatureStrides
 from clipwise.data.feature_windows import TimeWindows, cut_window
 from clipwise.data.formats.annotations import AnnotationSet, TimeBase
-from clipwise.data.formats.feature_formats import SUFFIXES, check_features, open_collection, read_feature_file
+from clipwise.data.formats.feature_formats import SUFFIXES, check_features, read_feature_file
 from clipwise.data.rescale import Rescale, rescale_features
 from clipwise.errors import DataError
 from clipwise.io.parse import parse_json
@@ -53,6 +52,8 @@ class FeatureStore:
         if self.source.is_dir():
             self._files = _find_files(self.source, format)
         elif self.source.is_file():
+            from clipwise.data.formats.feature_objects import open_collection
+
             names, self._array = open_collection(self.source)
             self._row = {name.removeprefix("v_"): row for row, name in enumerate(names)}
             if len(self._row) != len(names):
@@ -155,7 +156,7 @@ class FeatureDataset(Dataset):
         temporal_dim: L; None leaves every sequence at its own length.
         rescale: how a sequence of another length becomes L positions.
         in_memory: read everything now; later batches are slices of one array.
-        strides: of features that lie a fixed number of frames apart; None: they divide what ``time_base`` says.
+        strides: ``FeatureStrides`` of features that lie a fixed number of frames apart; None: they divide what ``time_base`` says.
         windows: cut videos into these; None: each video as a whole (without times).
         seed: training on windows: they shift by up to half their distance, by random numbers of (seed, epoch, window), and of
             those without a segment only a share is taken. None: all windows, where they lie.
@@ -178,7 +179,7 @@ class FeatureDataset(Dataset):
         rescale: Rescale = "linear",
         time_base: TimeBase = "duration",
         in_memory: bool = False,
-        strides: FeatureStrides | None = None,
+        strides: Any = None,
         windows: TimeWindows | None = None,
         seed: int | None = None,
     ):

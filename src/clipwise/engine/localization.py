@@ -16,7 +16,6 @@ from accelerate import Accelerator
 from torch import nn
 
 from clipwise.data.feature_dataset import FeatureDataset, FeatureStore, find_data, in_folder
-from clipwise.data.feature_times import FeatureStrides
 from clipwise.data.formats.annotations import AnnotationSet, class_names, read_annotations
 from clipwise.data.loader import EpochSampler, make_loader, prefetch
 from clipwise.engine.checkpoint import Passport
@@ -180,7 +179,11 @@ class LocalizationTask(Task):
         return videos
 
     def _dataset(self, videos: AnnotationSet, training: bool = False) -> FeatureDataset:
-        recipe = self.recipe
+        recipe, strides = self.recipe, None
+        if recipe.input.time_base == "strides":
+            from clipwise.data.feature_times import FeatureStrides
+
+            strides = FeatureStrides.of(recipe.input)
         return FeatureDataset(
             videos,
             self.store,
@@ -188,7 +191,7 @@ class LocalizationTask(Task):
             rescale=recipe.input.rescale,
             time_base=recipe.input.time_base,
             in_memory=recipe.input.in_memory,
-            strides=FeatureStrides.of(recipe.input),
+            strides=strides,
             windows=self.rules.windows,
             seed=recipe.seed if training else None,
         )

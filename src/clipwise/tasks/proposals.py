@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -52,9 +52,6 @@ class Proposals:
     segments: NDArray[np.float64]
     scores: NDArray[np.float64]
     count: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.count)
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Segments (n, 2) and scores (n,) of each video."""
@@ -87,7 +84,7 @@ def generate_proposals(
         top_k: most proposals a video.
         convention: see the module's table.
         layout: order of the map's axes, as in the model.
-        alpha, low_threshold, high_threshold: see :func:`soft_nms`; the low threshold is the convention's by default.
+        alpha, low_threshold, high_threshold: see :class:`SoftNMS`; the low threshold is the convention's by default.
         voting: each proposal becomes the mean of all cells with at least this IoU, weighted by score and IoU. Neighboring cells
             have their say in where it starts and ends, and times are no longer multiples of a position.
 
@@ -124,45 +121,6 @@ def generate_proposals(
     return Proposals(found.segments * durations[:, None, None], found.scores, found.count)
 
 
-def soft_nms(
-    segments: ArrayLike,
-    scores: ArrayLike,
-    top_k: int = 100,
-    alpha: float = 0.4,
-    low_threshold: float = 0.5,
-    high_threshold: float = 0.9,
-    overlap: Literal["jjboy", "mmaction2"] = "jjboy",
-) -> Proposals:
-    """Gaussian soft-NMS of BSN and BMN, over all videos together.
-
-    Repeatedly keeps the best proposal and multiplies by exp(-IoU² / alpha) the score of every other one whose IoU with
-    it is above low + (high - low) · width, width being the kept proposal's share of the video.
-
-    # differs: JJBOY's and Paddle's loops stop when a single candidate is left and lose it. Here it is kept.
-
-    Args:
-        segments: (B, n, 2) or (n, 2), fractions of the video.
-        scores: (B, n) or (n,); places of a short list are marked with -inf.
-        top_k: most proposals kept a video. Scores fall from one to the next.
-        alpha: width of the Gaussian.
-        low_threshold, high_threshold: threshold for proposals of no width and for those as wide as the video.
-        overlap: whose order of additions in the IoU; ties at the threshold are common when all times are multiples of
-            1/L, and the last bit decides them.
-    """
-    boxes, values = np.asarray(segments, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    if boxes.ndim == 2:
-        boxes, values = boxes[None], values[None]
-    if boxes.ndim != 3 or boxes.shape[2] != 2 or boxes.shape[:2] != values.shape:
-        raise ClipwiseError(f"segments {boxes.shape} and scores {values.shape} do not fit; (B, n, 2) and (B, n) do")
-    if np.isnan(values).any() or np.isnan(boxes).any():
-        raise ClipwiseError("segments or scores hold NaN")
-    order = np.argsort(-values, axis=1, kind="stable")
-    values = np.take_along_axis(values, order, 1)
-    low, high = (np.take_along_axis(boxes[..., i], order, 1) for i in (0, 1))
-    options = SoftNMS(top_k, alpha, low_threshold, high_threshold, overlap)
-    return Proposals(*lockstep_soft_nms(low, high, values, options))
-
-
 def _candidate_scores(
     conf: Tensor, start: Tensor, end: Tensor, convention: str, layout: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -197,7 +155,7 @@ def _voted(found: Proposals, conf: Tensor, start: Tensor, end: Tensor, layout: s
     cells = (torch.stack([first, last + 1], 1).cpu().numpy() / start.shape[1]).astype(np.float32)
     one_class = np.zeros(len(cells), np.int64)
     segments = found.segments.copy()
-    for row, n in zip(range(len(found)), found.count):
+    for row, n in enumerate(found.count):
         values = scores[row].float().cpu().numpy()
         segments[row, :n] = vote(
             found.segments[row, :n].astype(np.float32), one_class[:n], cells, values, one_class, threshold
@@ -248,7 +206,7 @@ def _soft_nms_by_rank(scores: Tensor, first: Tensor, stop: Tensor, length: int, 
 
 
 class SoftNMS(NamedTuple):
-    """Settings of :func:`lockstep_soft_nms`, BSN's and BMN's rule.
+    """Settings of :func:`lockstep_soft_nms`, the Gaussian soft-NMS of BSN and BMN.
 
     The best segment multiplies by exp(-IoU² / alpha) the score of every other one whose IoU with it is above
     low + (high - low) · width, width being the best one's share of the video.
@@ -272,6 +230,8 @@ def lockstep_soft_nms(
     left: NDArray, right: NDArray, scores: NDArray, options: SoftNMS
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Soft-NMS of many lists together.
+
+    # differs: JJBOY's and Paddle's loops stop when a single candidate is left and lose it. Here it is kept.
 
     Args:
         left, right: (B, n) shares of the video.
@@ -319,12 +279,3 @@ def _lockstep(left: NDArray, right: NDArray, scores: NDArray, options: SoftNMS) 
         close = np.flatnonzero(inter > options.low + (options.high - options.low) * w)
         work.ravel()[close] *= np.exp(-np.square(inter.ravel()[close]) / options.alpha)
     return segments, kept, count.astype(np.int64)
-
-
-def corrected_duration_s(num_frames: Any, duration_s: Any, frames_per_position: int = 16) -> Any:
-    """Seconds covered by whole snippets, which BSN, JJBOY and MMAction2 take as the length of a video.
-
-    Features of one vector for every 16 frames end at the last whole snippet; numbers or arrays.
-    """
-    frames = np.asarray(num_frames)
-    return frames // frames_per_position * frames_per_position / frames * np.asarray(duration_s)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,6 @@ def read_feature_file(path: str | os.PathLike) -> NDArray:
     """
     path = Path(path)
     try:
-        if path.suffix == ".csv":
-            return _read_csv(path)
         if path.suffix == ".npy":
             return np.load(path, allow_pickle=False)
         if path.suffix == ".npz":
@@ -74,68 +71,3 @@ def check_features(array: NDArray, where: str, feat_dim: int | None = None) -> N
             f"{where}: {int((~finite).sum())} features are NaN or infinite, the first at position {row}, channel {column}."
         )
     return values
-
-
-def is_collection(path: str | os.PathLike) -> bool:
-    """Whether a file holds the features of many videos, by name."""
-    path = Path(path)
-    if path.suffix == ".npy":
-        return path.is_file() and path.with_suffix(".txt").is_file()
-    if path.suffix != ".npz" or not path.is_file():
-        return False
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {"names", "feat"} <= set(file.files)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-        return False  # read_feature_file says what is wrong
-
-
-def open_collection(path: Path) -> tuple[list[str], NDArray]:
-    try:
-        if path.suffix == ".npy":
-            names = path.with_suffix(".txt")
-            if not names.is_file():
-                raise DataError(f"{path} needs {names.name} beside it: the names of its videos, one a line.")
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            listed = names.read_text(encoding="utf-8").split()
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                if not {"names", "feat"} <= set(file.files):
-                    raise DataError(
-                        f"{path} holds {', '.join(file.files)}; a file with all videos needs 'names' and 'feat'."
-                    )
-                listed, array = [str(n) for n in file["names"]], file["feat"]
-        else:
-            raise DataError(
-                f"{path}: one file with all videos is .npz or .npy; otherwise give the folder of the files."
-            )
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} can't be read: {error}") from None
-    if array.ndim != 3 or len(array) != len(listed):
-        raise DataError(
-            f"{path}: features {array.shape} do not fit {len(listed)} names; (videos, positions, feat_dim) is needed."
-        )
-    return listed, array
-
-
-def _read_csv(path: Path) -> NDArray[np.float32]:
-    with open(path, encoding="utf-8") as file:
-        first = file.readline()
-        if not _is_header(first):
-            file.seek(0)
-        try:
-            values = np.loadtxt(file, delimiter=",", dtype=np.float32, ndmin=2, comments=None)
-            return (
-                values[:, 1:] if first.startswith((",", '"",')) else values
-            )  # pandas numbers the rows in a column without a name
-        except ValueError as error:
-            raise DataError(f"feature file {path} can't be read: {str(error).splitlines()[0]}") from None
-
-
-def _is_header(line: str) -> bool:
-    """Whether a CSV's first line names its columns: words, or the numbers 0, 1, 2 … that pandas writes."""
-    cells = [cell.strip().strip('"') for cell in line.split(",")]
-    cells = cells[1:] if cells[0] == "" else cells
-    if len(cells) > 1 and cells == [str(i) for i in range(len(cells))]:
-        return True
-    return any(c.isalpha() for c in line.replace("e", "").replace("E", "").replace("nan", "").replace("inf", ""))

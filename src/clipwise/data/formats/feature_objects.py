@@ -1,7 +1,9 @@
-"""Features in pickles, torch files and HDF5: kinds that few use, so that the others are read without these lines."""
+"""Features in CSV, pickles, torch files and HDF5, and many videos in one file: what a folder of numpy files does without."""
 
 from __future__ import annotations
 
+import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ from clipwise.io.unpickle import read_pickle, read_torch
 
 
 def read_feature_object(path: Path, keys: Sequence[str]) -> NDArray:
-    """The array of a ``.pkl``, ``.pickle``, ``.pt``, ``.h5`` or ``.hdf5`` file.
+    """The array of a ``.csv``, ``.pkl``, ``.pickle``, ``.pt``, ``.h5`` or ``.hdf5`` file.
 
     Raises:
         DataError: there is no array in it where one is looked for.
     """
+    if path.suffix == ".csv":
+        return _read_csv(path)
     if path.suffix in (".h5", ".hdf5"):
         return _read_h5(path, keys)
     return _as_array(read_torch(path, DataError) if path.suffix == ".pt" else read_pickle(path), path, keys)
@@ -66,3 +70,68 @@ def _as_array(value: Any, path: Path, keys: Sequence[str]) -> NDArray:
     if not isinstance(value, np.ndarray):
         raise DataError(f"{path} holds {type(value).__name__}; an array (positions, feat_dim) is needed.")
     return value
+
+
+def _read_csv(path: Path) -> NDArray[np.float32]:
+    with open(path, encoding="utf-8") as file:
+        first = file.readline()
+        if not _is_header(first):
+            file.seek(0)
+        try:
+            values = np.loadtxt(file, delimiter=",", dtype=np.float32, ndmin=2, comments=None)
+            return (
+                values[:, 1:] if first.startswith((",", '"",')) else values
+            )  # pandas numbers the rows in a column without a name
+        except ValueError as error:
+            raise DataError(f"feature file {path} can't be read: {str(error).splitlines()[0]}") from None
+
+
+def _is_header(line: str) -> bool:
+    """Whether a CSV's first line names its columns: words, or the numbers 0, 1, 2 … that pandas writes."""
+    cells = [cell.strip().strip('"') for cell in line.split(",")]
+    cells = cells[1:] if cells[0] == "" else cells
+    if len(cells) > 1 and cells == [str(i) for i in range(len(cells))]:
+        return True
+    return any(c.isalpha() for c in line.replace("e", "").replace("E", "").replace("nan", "").replace("inf", ""))
+
+
+def is_collection(path: str | os.PathLike) -> bool:
+    """Whether a file holds the features of many videos, by name."""
+    path = Path(path)
+    if path.suffix == ".npy":
+        return path.is_file() and path.with_suffix(".txt").is_file()
+    if path.suffix != ".npz" or not path.is_file():
+        return False
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {"names", "feat"} <= set(file.files)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+        return False  # read_feature_file says what is wrong
+
+
+def open_collection(path: Path) -> tuple[list[str], NDArray]:
+    try:
+        if path.suffix == ".npy":
+            names = path.with_suffix(".txt")
+            if not names.is_file():
+                raise DataError(f"{path} needs {names.name} beside it: the names of its videos, one a line.")
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            listed = names.read_text(encoding="utf-8").split()
+        elif path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                if not {"names", "feat"} <= set(file.files):
+                    raise DataError(
+                        f"{path} holds {', '.join(file.files)}; a file with all videos needs 'names' and 'feat'."
+                    )
+                listed, array = [str(n) for n in file["names"]], file["feat"]
+        else:
+            raise DataError(
+                f"{path}: one file with all videos is .npz or .npy; otherwise give the folder of the files."
+            )
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} can't be read: {error}") from None
+    if array.ndim != 3 or len(array) != len(listed):
+        raise DataError(
+            f"{path}: features {array.shape} do not fit {len(listed)} names; (videos, positions, feat_dim) is needed."
+        )
+    return listed, array
