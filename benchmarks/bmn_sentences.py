@@ -19,14 +19,13 @@ import torch
 from accelerate import Accelerator
 
 from clipwise.engine.evaluate_localizer import evaluate_proposals
-from clipwise.engine.localization import LocalizationTask
+from clipwise.engine.localization import LocalizationTask, measure
 from clipwise.engine.log import RunLog
 from clipwise.engine.train import train
 from clipwise.models.localizer_rules import LabeledVideo
 from clipwise.recipe import load_recipe
 from clipwise.tasks.average_recall import AverageRecall
 from clipwise.tasks.bmn_targets import bmn_targets
-from clipwise.tasks.localization_result import measure
 
 
 def main() -> None:

@@ -12,13 +12,12 @@ from torch import nn
 
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import make_accelerator
-from clipwise.engine.localization import LocalizationTask
+from clipwise.engine.localization import LocalizationResult, LocalizationTask
 from clipwise.engine.log import RunLog
 from clipwise.errors import CheckpointError, DataError
 from clipwise.io.progress import Progress, silent
 from clipwise.models.localizer_rules import keep_settled, localizer_rules
 from clipwise.recipe import apply_overrides, load_recipe, make_recipe
-from clipwise.tasks.localization_result import LocalizationResult
 from clipwise.tasks.window_choice import describe_unlike
 
 
