@@ -232,7 +232,10 @@ def test_what_is_no_key_but_an_option(word, hint):
 def test_nothing_rather_than_nonsense(word):
     with pytest.raises(RecipeError) as caught:
         load_recipe("tsm_tiny", [f"{word}=1"])
-    assert str(caught.value) == f"command line, {word}=1: unknown key '{word}'"
+    assert (
+        str(caught.value)
+        == f"command line, {word}=1: unknown key '{word}'; `clipwise explain RECIPE --keys` lists the keys"
+    )
 
 
 def test_values_that_cannot_be():

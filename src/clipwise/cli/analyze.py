@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from clipwise.cli.common import add_font, count, print_json, print_table
+from clipwise.cli.common import add_font, count, count_or_zero, print_json, print_table
 from clipwise.io.progress import ProgressBar
 
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", help="folder or list with labels; the checkpoint's test or validation list if not given"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="at most N videos, evenly spread over the list")
+    parser.add_argument("--limit", type=count, metavar="N", help="at most N videos, evenly spread over the list")
     parser.add_argument(
         "--protocol", choices=("test", "val"), default="test", help="test: as `clipwise test`; val: one view a video"
     )
@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--centre", type=float, default=0.6, metavar="SHARE", help="side of the middle part (default 0.6)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the shuffles (default 0)")
-    parser.add_argument("--num-workers", type=int, default=2, help="loader processes (default 2)")
+    parser.add_argument("--seed", type=count_or_zero, default=0, help="of the shuffles (default 0)")
+    parser.add_argument("--num-workers", type=count_or_zero, default=2, help="loader processes (default 2)")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
     parser.add_argument("--max-views", type=count, metavar="N", help="views that go through the network at once")
     parser.add_argument("--report", metavar="DIR", help="write an HTML report to this folder")

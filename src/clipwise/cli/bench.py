@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import EXPORTED_SUFFIXES, count, plain_recipe, plural, print_json, print_table
+from clipwise.cli.common import EXPORTED_SUFFIXES, count, not_negative, plain_recipe, plural, print_json, print_table
 from clipwise.errors import ClipwiseError
 from clipwise.io.progress import ProgressBar
 
@@ -25,27 +25,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", help="a checkpoint, an exported model, a recipe or a model's name")
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="keys of a recipe")
     parser.add_argument("--data", help="list or folder: measure from file to scores on these videos")
-    parser.add_argument("--limit", type=int, default=50, metavar="N", help="videos of it (default 50)")
-    parser.add_argument("--runs", type=int, default=10, help="calls of the model at least (default 10)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="time of them at least (default 3)")
+    parser.add_argument("--limit", type=count, default=50, metavar="N", help="videos of it (default 50)")
+    parser.add_argument("--runs", type=count, default=10, help="calls of the model at least (default 10)")
+    parser.add_argument("--seconds", type=not_negative, default=3.0, help="time of them at least (default 3)")
     parser.add_argument("--max-views", type=count, metavar="N", help="views that go through the network at once")
     parser.add_argument(
         "--amp", choices=("bf16", "fp16", "no"), help="mixed precision (default: no; with --train the recipe's)"
     )
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--threads", type=count, help="CPU threads")
     training = parser.add_argument_group("training")
     training.add_argument("--train", action="store_true", help="time training steps; with --data also on real files")
     training.add_argument("--repeats", type=count, default=3, help="measurements whose median counts (default 3)")
     frontier = parser.add_argument_group("frontier")
     frontier.add_argument("--frontier", action="store_true", help="accuracy against time over the settings below")
-    frontier.add_argument("--clips", nargs="+", type=int, metavar="N", help="clips of a video (segments for TSN)")
+    frontier.add_argument("--clips", nargs="+", type=count, metavar="N", help="clips of a video (segments for TSN)")
     frontier.add_argument("--crops", nargs="+", choices=("center", "three", "ten"), help="crops of a clip")
-    frontier.add_argument("--sizes", nargs="+", type=int, metavar="PX", help="short sides of the crop")
+    frontier.add_argument("--sizes", nargs="+", type=count, metavar="PX", help="short sides of the crop")
     frontier.add_argument("--precisions", nargs="+", metavar="P", help="fp32 bf16 fp16 int8")
     frontier.add_argument("--backends", nargs="+", metavar="B", help="pytorch onnxruntime openvino")
     frontier.add_argument("--calibration", metavar="LIST", help="videos on which int8 measures its ranges")
     frontier.add_argument(
-        "--tolerance", type=float, default=0.01, help="accuracy that the recommended point may lose (default 0.01)"
+        "--tolerance",
+        type=not_negative,
+        default=0.01,
+        help="accuracy that the recommended point may lose (default 0.01)",
     )
 
 
@@ -61,6 +64,10 @@ def run(args: argparse.Namespace) -> int:
         from clipwise.cli.bench_train import time_training
 
         return time_training(args)
+    if args.data and not Path(args.data).exists() and ".tar" not in args.data:
+        raise ClipwiseError(
+            f"--data {args.data} does not exist. Give a list file, or a folder with one sub-folder a class."
+        )
     target = open_target(args.what, args.overrides, args.device, args.amp or "no", args.max_views)
     if args.frontier:
         return _frontier(args, target)

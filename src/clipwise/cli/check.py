@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import plural, print_json, print_table
+from clipwise.cli.common import count, count_or_zero, plural, positive, print_json, print_table
 from clipwise.io.progress import ProgressBar
 
 
@@ -24,13 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="normal",
         help="a sample, every file opened, every frame decoded",
     )
-    parser.add_argument("--num-classes", type=int, help="labels must be below this")
-    parser.add_argument("--min-frames", type=int, default=1, help="shorter videos are a fault")
-    parser.add_argument("--fps", type=float, help="frames per second of annotations that count frames")
+    parser.add_argument("--num-classes", type=count, help="labels must be below this")
+    parser.add_argument("--min-frames", type=count_or_zero, default=1, help="shorter videos are a fault")
+    parser.add_argument("--fps", type=positive, help="frames per second of annotations that count frames")
     parser.add_argument("--root", help="prepended to the paths of the lists")
-    parser.add_argument("--workers", type=int, help="processes (default one a core)")
+    parser.add_argument("--workers", type=count, help="processes (default one a core)")
     parser.add_argument("--fix", metavar="DIR", help="write the lists without their faulty entries into this folder")
-    parser.add_argument("--show", type=int, default=20, metavar="N", help="faults to print (default 20)")
+    parser.add_argument("--show", type=count_or_zero, default=20, metavar="N", help="faults to print (default 20)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({**result.to_dict(), "left_out": left_out})
         return 0 if result.ok else 1
-    for name, count in result.entries.items():
-        print(f"{name}: {plural(count, 'entry', 'entries')}, {_classes(result, name)}")
+    for name, number in result.entries.items():
+        print(f"{name}: {plural(number, 'entry', 'entries')}, {_classes(result, name)}")
     for key, value in result.statistics.items():
         text = (
             f"{value['min']:g} to {value['max']:g}, median {value['median']:g}"
@@ -76,8 +76,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"… and {len(result.faults) - args.show} more (--show {len(result.faults)}, or --json)")
     for line in result.advice:
         print(f"advice: {line}")
-    for name, count in left_out.items():
-        print(f"{Path(args.fix) / (name + '.txt')}: written without {plural(count, 'entry', 'entries')}")
+    for name, number in left_out.items():
+        print(f"{Path(args.fix) / (name + '.txt')}: written without {plural(number, 'entry', 'entries')}")
     print("nothing is wrong" if result.ok else plural(len(result.faults), "fault"), f"({result.seconds:.1f} s)")
     return 0 if result.ok else 1
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clipwise.cli.common import print_json, print_table
+from clipwise.cli.common import count, count_or_zero, print_json, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,9 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("b", help="result of the other model on the same videos")
     parser.add_argument("--names", nargs=2, metavar=("A", "B"), help="what to call them (default: the files' names)")
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default 0.95)")
-    parser.add_argument("--resamples", type=int, default=10_000, help="bootstrap samples (default 10000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
-    parser.add_argument("--limit", type=int, default=15, help="classes and videos to print (default 15; 0: all)")
+    parser.add_argument("--resamples", type=count, default=10_000, help="bootstrap samples (default 10000)")
+    parser.add_argument("--seed", type=count_or_zero, default=0, help="of the bootstrap (default 0)")
+    parser.add_argument(
+        "--limit", type=count_or_zero, default=15, help="classes and videos to print (default 15; 0: all)"
+    )
     parser.add_argument(
         "--mixed-protocols",
         action="store_true",

@@ -12,6 +12,7 @@ A .py file is a recognizer's config of MMAction2 (0.x or 1.x), or one of OpenTAD
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from clipwise.cli.common import print_json
 from clipwise.errors import ClipwiseError
@@ -45,6 +46,19 @@ def run(args: argparse.Namespace) -> int:
         return _config(args)
     if args.to == "mmaction2":
         return _to_mmaction2(args)
+    from clipwise.engine.checkpoint_errors import check_file
+
+    if (
+        Path(args.checkpoint).suffix not in (".pth", ".pt", ".pdparams", ".tar", ".pkl", ".ckpt", ".bin")
+        and "://" not in args.checkpoint
+    ):
+        check_file(Path(args.checkpoint))
+        if args.checkpoint.endswith(".safetensors") and _is_ours(args.checkpoint):
+            raise ClipwiseError(
+                f"{args.checkpoint} is a clipwise checkpoint already; --to mmaction2 writes one for MMAction2."
+            )
+    if "://" not in args.checkpoint and not Path(args.checkpoint).exists():
+        raise ClipwiseError(f"checkpoint {args.checkpoint} does not exist.")
     if not args.recipe:
         raise ClipwiseError(
             f"--recipe is missing: it says what network {args.checkpoint} is for, and how its clips are cut. "
@@ -91,6 +105,17 @@ def run(args: argparse.Namespace) -> int:
         print(report.summary())
         print(f"written: {args.out}")
     return 0
+
+
+def _is_ours(checkpoint: str) -> bool:
+    from clipwise.engine.checkpoint import read_passport
+    from clipwise.errors import CheckpointError
+
+    try:
+        read_passport(checkpoint)
+    except CheckpointError:  # the passport of nobody: weights of another project
+        return False
+    return True
 
 
 def _config(args: argparse.Namespace) -> int:

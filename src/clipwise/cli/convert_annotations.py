@@ -77,7 +77,8 @@ def check_pre_annotations(args: argparse.Namespace) -> None:
     Raises:
         ClipwiseError: a format without a file, an unknown format, or one that the file's name does not tell.
     """
-    if getattr(args, "ray", None) or getattr(args, "jsonl", None):
+    asked = args.annotations or getattr(args, "fiftyone", None)
+    if asked and (getattr(args, "ray", None) or getattr(args, "jsonl", None)):
         raise ClipwiseError("--annotations and --fiftyone are not for --ray and --jsonl.")
     if not args.annotations:
         for option in ("format", "fps", "config"):

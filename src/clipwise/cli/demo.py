@@ -13,14 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import print_json, print_table
+from clipwise.cli.common import count, print_json, print_table
 from clipwise.io.progress import ProgressBar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="demo", metavar="DIR", help="where everything goes (default ./demo)")
-    parser.add_argument("--train-per-class", type=int, default=40, help="training clips a class (default 40)")
-    parser.add_argument("--epochs", type=int, default=8, help="epochs of each recognizer (default 8)")
+    parser.add_argument("--train-per-class", type=count, default=40, help="training clips a class (default 40)")
+    parser.add_argument("--epochs", type=count, default=8, help="epochs of each recognizer (default 8)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -104,10 +104,10 @@ def run_checkpoint(
     from clipwise.errors import ClipwiseError
     from clipwise.io.progress import ProgressBar
 
-    for option in ("eval", "average_clips", "max_views", "report"):
+    for option in ("eval", "topk", "average_clips", "max_views", "report"):
         if getattr(args, option):
             raise ClipwiseError(
-                f"--{option.replace('_', '-')} is for recognizers; {checkpoint} proposes segments, which are measured by AR@AN and AUC."
+                f"--{option.replace('_', '-')} is for recognizers; {checkpoint} finds segments, which are measured by AR@AN and AUC, or mAP."
             )
     overrides = list(overrides)
     if args.num_workers is not None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from clipwise.cli.common import print_json
+from clipwise.cli.common import count, print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,11 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--int8", action="store_true", help="8-bit weights and activations (onnx, openvino)")
     parser.add_argument("--calibration", metavar="LIST", help="videos on which int8 measures its ranges")
-    parser.add_argument("--num-calibration", type=int, default=64, metavar="N", help="how many of them (default 64)")
+    parser.add_argument("--num-calibration", type=count, default=64, metavar="N", help="how many of them (default 64)")
     parser.add_argument(
         "--check-clips", default="random", metavar="LIST", help="videos to compare on; generated clips if not given"
     )
-    parser.add_argument("--num-check", type=int, default=32, metavar="N", help="how many of them (default 32)")
+    parser.add_argument("--num-check", type=count, default=32, metavar="N", help="how many of them (default 32)")
     parser.add_argument(
         "--min-agreement",
         type=float,

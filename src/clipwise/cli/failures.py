@@ -11,7 +11,7 @@ from clipwise import __version__
 from clipwise.errors import ClipwiseError, WorkError
 from clipwise.io.text import printable
 
-_WRONG_PLACE = (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+_WRONG_PLACE = (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 def exit_code(program: str, error: BaseException, debug: bool = False) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from clipwise.cli.common import add_shard, print_json, shard_of
+from clipwise.cli.common import add_shard, count, positive, print_json, shard_of
 from clipwise.io.progress import ProgressBar
 
 
@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window", type=int, help="frames of a window (default: the model's clip, or twice the stride)"
     )
-    parser.add_argument("--fps", type=float, help="count frames at this rate instead of the video's own")
-    parser.add_argument("--frame-rate", type=float, help="frames per second of frame folders")
+    parser.add_argument("--fps", type=positive, help="count frames at this rate instead of the video's own")
+    parser.add_argument("--frame-rate", type=positive, help="frames per second of frame folders")
     parser.add_argument("--segments", type=int, help="frames that TSN takes from a window (default as in training)")
     parser.add_argument(
         "--kind", choices=("features", "scores", "probs"), default="features", help="what is written (default features)"
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--flow-model", metavar="CKPT", help="a flow model whose features are put behind the first's")
     parser.add_argument("--flow-frames", metavar="DIR", help="folder with a folder of flow frames for each video")
     parser.add_argument(
-        "--batch-size", type=int, default=16, help="windows that go through the network at once (default 16)"
+        "--batch-size", type=count, default=16, help="windows that go through the network at once (default 16)"
     )
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
     add_shard(parser)

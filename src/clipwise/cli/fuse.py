@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from clipwise.cli.common import print_json
+from clipwise.cli.common import finite, print_json
 from clipwise.errors import ClipwiseError, DataError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scores", nargs="+", help="score files: .json, .csv or .pkl")
-    parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="one a file (default: all 1)")
+    parser.add_argument("--weights", nargs="+", type=finite, metavar="W", help="one a file (default: all 1)")
     activation = parser.add_mutually_exclusive_group()
     activation.add_argument("--softmax", action="store_true", help="apply a softmax to each file's scores first")
     activation.add_argument("--sigmoid", action="store_true", help="apply a sigmoid to each file's scores first")
@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.weights and len(args.weights) != len(args.scores):
         raise ClipwiseError(f"{len(args.scores)} score files, but {len(args.weights)} weights; give one a file.")
+    if args.weights and not any(args.weights):
+        raise ClipwiseError("--weights are all 0, so nothing would be left of the scores; give one a file.")
     if args.weights and args.search is not None:
         raise ClipwiseError("--weights gives the weights, --search finds them; give one of the two.")
     if args.out:

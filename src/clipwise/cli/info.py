@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import print_json, print_table
+from clipwise.cli.common import count, print_json, print_table
 from clipwise.errors import ClipwiseError
 from clipwise.io.plugins import is_foreign
 
@@ -25,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", nargs="*", default=[], metavar="key=value", help="keys of the recipe, or settings of the model"
     )
-    parser.add_argument("--frames", type=int, help="frames of a view (default: the recipe's at test, or the model's)")
-    parser.add_argument("--size", type=int, nargs="+", metavar="PX", help="side of a view, or height and width")
-    parser.add_argument("--views", type=int, help="views of a video (default: the recipe's)")
-    parser.add_argument("--batch", type=int, help="batch for the memory estimate (default: the recipe's, or 8)")
+    parser.add_argument("--frames", type=count, help="frames of a view (default: the recipe's at test, or the model's)")
+    parser.add_argument("--size", type=count, nargs="+", metavar="PX", help="side of a view, or height and width")
+    parser.add_argument("--views", type=count, help="views of a video (default: the recipe's)")
+    parser.add_argument("--batch", type=count, help="batch for the memory estimate (default: the recipe's, or 8)")
     parser.add_argument(
         "--device",
         default="meta",

@@ -18,7 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import EXPORTED_SUFFIXES, add_font, add_shard, fail, print_json, print_table, shard_of
+from clipwise.cli.common import (
+    EXPORTED_SUFFIXES,
+    add_font,
+    add_shard,
+    fail,
+    positive,
+    print_json,
+    print_table,
+    shard_of,
+)
 from clipwise.cli.convert_annotations import PRE_ANNOTATIONS, check_pre_annotations, write_localized
 from clipwise.cli.video_scores import add_class_scores, class_scores_of
 from clipwise.io.progress import ProgressBar
@@ -34,13 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labeler", metavar="CKPT", help="recognizer that names the segments (default: the same)")
     parser.add_argument("--no-names", action="store_true", help="leave segments without a class")
     parser.add_argument(
-        "--naming", choices=("span", "video"), default="span", help="look at each proposal, or once at the whole video"
+        "--naming", choices=("span", "video"), help="look at each proposal (default), or once at the whole video"
     )
     add_class_scores(parser)
     parser.add_argument(
         "--threshold",
         type=float,
-        default=0.5,
         help="score at which a segment begins, where CHECKPOINT is a recognizer (default 0.5)",
     )
     parser.add_argument(
@@ -49,11 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="most segments a video (default 20, more of videos longer than those of training)",
     )
     parser.add_argument(
-        "--min-score", type=float, default=0.2, help="weakest segment, as a share of the best one's score (default 0.2)"
+        "--min-score", type=float, help="weakest segment, as a share of the best one's score (default 0.2)"
     )
-    parser.add_argument("--max-overlap", type=float, default=0.4, help="largest IoU of two segments (default 0.4)")
-    parser.add_argument("--duration", type=float, metavar="SECONDS", help="length of the video, for a feature file")
-    parser.add_argument("--frame-rate", type=float, help="frames per second of a folder of frames")
+    parser.add_argument("--max-overlap", type=float, help="largest IoU of two segments (default 0.4)")
+    parser.add_argument("--duration", type=positive, metavar="SECONDS", help="length of the video, for a feature file")
+    parser.add_argument("--frame-rate", type=positive, help="frames per second of a folder of frames")
     parser.add_argument(
         "--gt", metavar="FILE", help="annotations: ground truth for the timeline, durations for features"
     )
@@ -87,8 +95,7 @@ def run(args: argparse.Namespace) -> int:
     first, parts = shard_of(args.shard)
     inputs = _expand(args.inputs)[first::parts]
     _check_outputs(args, inputs)
-    if args.annotations or args.format or args.fiftyone:
-        check_pre_annotations(args)
+    check_pre_annotations(args)
     annotations = read_annotations(args.gt) if args.gt else None
     scores = class_scores_of(args)
     lines = _lines(args)
@@ -177,6 +184,8 @@ def _lines(args: argparse.Namespace) -> Any:
 def _load(args: argparse.Namespace, lines: Any) -> Any:
     from functools import partial
 
+    from clipwise.engine.pretrained import resolve
+    from clipwise.errors import ClipwiseError
     from clipwise.infer.localize import Localizer
 
     kind: Any = Localizer
@@ -195,22 +204,37 @@ def _load(args: argparse.Namespace, lines: Any) -> Any:
         from clipwise.cli.common import load_any
         from clipwise.infer.window_localizer import WindowLocalizer, check_options
 
-        only = {"--features-from": args.features_from, "--labeler": args.labeler, "--class-scores": args.class_scores}
-        check_options(args.checkpoint, {**only, "--no-names": args.no_names})
+        only = ("features_from", "labeler", "class_scores", "no_names", "naming", *_LIMITS)
+        check_options(args.checkpoint, {f"--{key.replace('_', '-')}": getattr(args, key) for key in only})
+        threshold = {} if args.threshold is None else {"threshold": args.threshold}
         say = {"say": lines.segment} if lines else {}
-        return WindowLocalizer(load_any(args.checkpoint, args.device, args.amp), args.threshold, **say)
-    return kind(
-        args.checkpoint,
+        return WindowLocalizer(load_any(args.checkpoint, args.device, args.amp), **threshold, **say)
+    if args.threshold is not None:
+        raise ClipwiseError(
+            f"--threshold is for recognizers; {args.checkpoint} is a localization network, whose weak segments --min-score leaves out."
+        )
+    localizer = kind(
+        args.checkpoint if loaded else resolve(args.checkpoint),
         args.features_from,
         labeler=False if args.no_names else args.labeler,
-        naming=args.naming,
-        max_segments=args.max_segments,
-        min_score=args.min_score,
-        max_overlap=args.max_overlap,
+        naming=args.naming or "span",
         device=args.device,
         amp=args.amp,
         loaded=loaded,
+        **{key: getattr(args, key) for key in _LIMITS if getattr(args, key) is not None},
     )
+    names = [f"--{key.replace('_', '-')}" for key in _NAMING if getattr(args, key)]
+    if names and localizer.rules.labeled:
+        raise ClipwiseError(
+            f"{args.checkpoint} names its segments itself; {', '.join(names)} has no effect. Leave it out."
+        )
+    if args.labeler and not args.no_names:
+        localizer.namer  # noqa: B018 - a wrong file is refused before the work
+    return localizer
+
+
+_LIMITS = ("max_segments", "min_score", "max_overlap")
+_NAMING = ("labeler", "no_names", "naming")
 
 
 def _is_recognizer(checkpoint: str, loaded: Any) -> bool:

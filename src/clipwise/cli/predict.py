@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="spread the inputs over a Ray cluster (auto, an address, or local)",
     )
-    parser.add_argument("--ray-workers", type=int, default=2, metavar="N", help="processes on the cluster (default 2)")
+    parser.add_argument(
+        "--ray-workers", type=count, default=2, metavar="N", help="processes on the cluster (default 2)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         if path:
             check_writable(path, option)
     for_tools = args.annotations or args.format or args.fiftyone
-    if for_tools:
+    if for_tools or args.config or args.fps is not None:
         check_pre_annotations(args)
     if args.ray or args.jsonl:
         from clipwise.cli.predict_many import append_lines, run_on_cluster

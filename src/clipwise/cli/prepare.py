@@ -12,7 +12,7 @@ import argparse
 import sys
 
 from clipwise.cli import OPTIONS
-from clipwise.cli.common import add_shard, print_json, shard_of
+from clipwise.cli.common import add_shard, count, count_or_zero, positive, print_json, shard_of
 from clipwise.io.progress import ProgressBar
 
 _FLOW_NOTE = "the files are named {template}; recipes made for MMAction2's default name x_00001.jpg need input.filename_tmpl: '{template}'"
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if target:
             sub.add_argument("target", help=target)
         if workers:
-            sub.add_argument("--workers", type=int, help="processes (default one a core)")
+            sub.add_argument("--workers", type=count, help="processes (default one a core)")
         if target and workers:
             add_shard(sub)
         sub.add_argument("--json", **OPTIONS["json"])
@@ -42,17 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "transcode for random access: short side, a keyframe every few frames, no B-frames",
         "folder of the results",
     )
-    sub.add_argument("--short-side", type=int, default=256)
-    sub.add_argument("--gop", type=int, default=8, help="frames from one keyframe to the next (default 8)")
-    sub.add_argument("--crf", type=int, default=23, help="quality, lower is better (default 23)")
+    sub.add_argument("--short-side", type=count, default=256)
+    sub.add_argument("--gop", type=count, default=8, help="frames from one keyframe to the next (default 8)")
+    sub.add_argument("--crf", type=count_or_zero, default=23, help="quality, lower is better (default 23)")
     sub.add_argument("--preset", default="veryfast")
     sub.add_argument("--overwrite", action="store_true")
 
     sub = task("frames", "write every frame as an image, a folder a video", "folder of the results")
     sub.add_argument("--template", default="img_{:05d}.jpg")
-    sub.add_argument("--step", type=int, default=1, help="every so many frames")
-    sub.add_argument("--short-side", type=int)
-    sub.add_argument("--quality", type=int, default=2, help="JPEG quality, 2 (best) to 31")
+    sub.add_argument("--step", type=count, default=1, help="every so many frames")
+    sub.add_argument("--short-side", type=count)
+    sub.add_argument("--quality", type=count, default=2, help="JPEG quality, 2 (best) to 31")
     sub.add_argument("--overwrite", action="store_true")
 
     sub = task("flow", "write the optical flow as pairs of gray images, a folder a video", "folder of the results")
@@ -63,10 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="TV-L1 is the papers' choice, DIS is over a hundred times faster",
     )
     sub.add_argument(
-        "--bound", type=float, default=20.0, help="motion in pixels that becomes black or white (default 20)"
+        "--bound", type=positive, default=20.0, help="motion in pixels that becomes black or white (default 20)"
     )
     sub.add_argument("--template", default="flow_{}_{:05d}.jpg")
-    sub.add_argument("--short-side", type=int)
+    sub.add_argument("--short-side", type=count)
     sub.add_argument("--overwrite", action="store_true")
 
     sub = task(
@@ -77,10 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--shares", nargs="+", metavar="PART=SHARE", default=["train=0.8", "val=0.1", "test=0.1"])
     sub.add_argument("--group", metavar="REGEX", help="what its first parentheses catch in a path is the group")
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--seed", type=count_or_zero, default=0)
 
     sub = task("shards", "pack a list's files into tar shards (WebDataset's layout)", "folder of the shards")
-    sub.add_argument("--samples", type=int, default=1000, help="samples a shard (default 1000)")
+    sub.add_argument("--samples", type=count, default=1000, help="samples a shard (default 1000)")
     sub.add_argument("--root", help="prepended to the paths of the list")
     sub.add_argument("--no-shuffle", action="store_true")
 

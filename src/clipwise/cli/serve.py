@@ -12,7 +12,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from clipwise.cli.common import count
+from clipwise.cli.common import count, positive
 
 _LIMIT_HELP = {
     "max_upload_mb": "size of a request's body in MB",
@@ -58,9 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--allow-urls", action="store_true", help="fetch videos from public http(s) URLs")
     parser.add_argument("--allow-private-urls", action="store_true", help="fetch from private networks as well")
-    parser.add_argument("--decoders", type=int, metavar="N", help="files decoded at once (default: cores, 2 to 8)")
-    parser.add_argument("--max-batch", type=int, default=16, metavar="N", help="clips of a batch (default 16)")
-    parser.add_argument("--window", type=float, metavar="S", help="length of the timeline's windows in seconds")
+    parser.add_argument("--decoders", type=count, metavar="N", help="files decoded at once (default: cores, 2 to 8)")
+    parser.add_argument("--max-batch", type=count, default=16, metavar="N", help="clips of a batch (default 16)")
+    parser.add_argument("--window", type=positive, metavar="S", help="length of the timeline's windows in seconds")
     parser.add_argument("--threshold", type=float, default=0.5, help="score at which a segment begins (default 0.5)")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
     parser.add_argument("--max-views", type=count, metavar="N", help="views that go through the network at once")

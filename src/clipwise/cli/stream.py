@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from clipwise.cli.common import add_font
+from clipwise.cli.common import add_font, count_or_zero, not_negative, positive
 from clipwise.io.text import json_text, printable
 
 
@@ -35,16 +35,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--smooth", type=int, default=3, metavar="N", help="windows averaged for segments (default 3)")
     parser.add_argument("--threshold", type=float, default=0.5, help="score at which a segment begins (default 0.5)")
     parser.add_argument("--release", type=float, help="score below which it ends (0.6 of the threshold)")
-    parser.add_argument("--min-duration", type=float, default=0.0, metavar="S", help="leave out shorter segments")
+    parser.add_argument(
+        "--min-duration", type=not_negative, default=0.0, metavar="S", help="leave out shorter segments"
+    )
     parser.add_argument("--topk", type=int, default=3, help="classes of a window that --json prints (default 3)")
     parser.add_argument("--srt", metavar="FILE", help="write the segments as subtitles")
     parser.add_argument("--out", metavar="VIDEO", help="write the file with its segments drawn into it")
     add_font(parser)
     parser.add_argument("--live", action=argparse.BooleanOptionalAction, help="drop frames rather than fall behind")
-    parser.add_argument("--reconnect", type=int, default=0, metavar="N", help="open a broken stream again N times")
-    parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="wait so long for data (default 10)")
+    parser.add_argument(
+        "--reconnect", type=count_or_zero, default=0, metavar="N", help="open a broken stream again N times"
+    )
+    parser.add_argument(
+        "--timeout", type=positive, default=10.0, metavar="S", help="wait so long for data (default 10)"
+    )
     parser.add_argument("--source-format", metavar="NAME", help="FFmpeg's input format (v4l2, avfoundation, lavfi, …)")
-    parser.add_argument("--max-seconds", type=float, metavar="S", help="stop after so many seconds of the source")
+    parser.add_argument("--max-seconds", type=positive, metavar="S", help="stop after so many seconds of the source")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
 
 

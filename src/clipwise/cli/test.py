@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import EXPORTED_SUFFIXES, count, print_json, split_overrides
+from clipwise.cli.common import EXPORTED_SUFFIXES, count, count_or_zero, print_json, split_overrides
 from clipwise.errors import ClipwiseError
 from clipwise.io.progress import ProgressBar
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="METRIC",
         help="top_k_accuracy mean_class_accuracy (default), mean_average_precision, …",
     )
-    parser.add_argument("--topk", nargs="+", type=count, default=[1, 5], metavar="K", help="the k of top_k_accuracy")
+    parser.add_argument("--topk", nargs="+", type=count, metavar="K", help="the k of top_k_accuracy (default 1 5)")
     parser.add_argument("--out", help="write the scores: .json, .csv or .pkl")
     parser.add_argument(
         "--average-clips", choices=("prob", "score", "none"), help="how the views of a video are averaged"
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
     parser.add_argument("--report", metavar="DIR", help="write a report to this folder")
-    parser.add_argument("--num-workers", type=int, help="loader processes")
+    parser.add_argument("--num-workers", type=count_or_zero, help="loader processes")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
             overrides=overrides,
             data=args.data,
             metrics=args.eval,
-            topk=args.topk,
+            topk=args.topk or [1, 5],
             max_views=args.max_views,
             amp="no" if exported else args.amp,
             device=args.device,

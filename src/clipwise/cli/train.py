@@ -75,6 +75,13 @@ def run(args: argparse.Namespace) -> int:
         )  # `--resume epochs=9` is no checkpoint's path
     if args.init and args.resume:
         raise ClipwiseError("--init starts a new run from weights, --resume continues an old one; give one of them.")
+    for key in ("train_data", "val_data"):
+        word = next((word for word in args.overrides if word.startswith(f"{key}=")), None)
+        if word and args.data:
+            raise ClipwiseError(
+                f"--data {args.data} replaces {word}; give one of them"
+                + (", or --val-data." if key == "val_data" else ".")
+            )
     recipe = make_recipe_from(args)
     from clipwise.engine.train import train
 
@@ -122,6 +129,8 @@ def _report(result):
     """The run's report; a run that went well does not fail for the want of it."""
     import sys
 
+    if not (result.folder / "log.jsonl").is_file():  # stopped before its first line
+        return None
     from clipwise.engine.evaluate import TestResult
     from clipwise.report.run_report import run_report
 

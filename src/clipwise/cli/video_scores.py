@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from clipwise.cli.common import finite
 from clipwise.errors import ClipwiseError
 
 
@@ -18,7 +19,7 @@ def add_class_scores(parser: argparse.ArgumentParser) -> None:
         ".npy; given several times, they are fused",
     )
     parser.add_argument(
-        "--class-weights", nargs="+", type=float, metavar="W", help="one for each --class-scores (default: equal)"
+        "--class-weights", nargs="+", type=finite, metavar="W", help="one for each --class-scores (default: equal)"
     )
 
 

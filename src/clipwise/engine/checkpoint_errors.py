@@ -7,7 +7,18 @@ from pathlib import Path
 
 from torch import Tensor
 
+from clipwise.data.videolist import is_video
 from clipwise.errors import CheckpointError
+
+_KINDS = {
+    ".yaml": "a recipe",
+    ".yml": "a recipe",
+    ".txt": "a list",
+    ".csv": "a list",
+    ".json": "a file of results or annotations",
+    ".npy": "a file of features",
+    ".npz": "a file of features",
+}
 
 
 def check_file(path: Path) -> None:
@@ -26,7 +37,7 @@ def check_file(path: Path) -> None:
         raise CheckpointError(
             f"{path} is not a clipwise checkpoint. Convert it first: clipwise convert {path} --recipe RECIPE --out NAME.safetensors"
         )
-    if what := {".yaml": "a recipe", ".yml": "a recipe", ".txt": "a list", ".csv": "a list"}.get(path.suffix.lower()):
+    if what := _KINDS.get(path.suffix.lower()) or ("a video" if is_video(path.name) else None):
         raise CheckpointError(
             f"{path} is {what}, not a checkpoint (.safetensors). Order: clipwise predict CKPT INPUT, clipwise test [RECIPE] CKPT."
         )

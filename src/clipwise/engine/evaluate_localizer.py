@@ -17,6 +17,7 @@ from clipwise.engine.log import RunLog
 from clipwise.errors import CheckpointError, DataError
 from clipwise.io.progress import Progress, silent
 from clipwise.models.localizer_rules import keep_settled, localizer_rules
+from clipwise.models.registry import model_task
 from clipwise.recipe import apply_overrides, load_recipe, make_recipe
 from clipwise.tasks.window_choice import describe_unlike
 
@@ -54,7 +55,10 @@ def evaluate_proposals(
         plan = make_recipe(apply_overrides(passport.recipe, keys), source=str(checkpoint))
     if plan.task != "localization":
         raise CheckpointError(
-            f"{checkpoint} is a {passport.model}, not a proposal network; use `clipwise test` with it."
+            f"{checkpoint} is a {passport.model}, a localization network; {plan.name} is a recipe of {plan.model}, for {plan.task}. "
+            "Give the checkpoint's own recipe, or none."
+            if model_task(passport.model) == "localization"
+            else f"{checkpoint} is a {passport.model}, not a localization network; use `clipwise test` with it."
         )
     if data is None and not (plan.train_data or (plan.annotations and plan.features)) and "train" in passport.data:
         data = str(Path(passport.data["train"]).parent)

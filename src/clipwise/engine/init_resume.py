@@ -17,6 +17,7 @@ from torch import nn
 from clipwise.convert.zoo import imagenet_name
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_tensors, read_checkpoint, read_passport
+from clipwise.engine.checkpoint_errors import check_file
 from clipwise.engine.device import from_first, set_random_state, world
 from clipwise.engine.log import Averages, RunLog
 from clipwise.engine.network import Network, Schedule
@@ -38,9 +39,26 @@ def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> N
             weights, or of a recognizer.
     """
     if is_foreign(init):
+        if not hasattr(model, "load_from"):
+            raise CheckpointError(
+                f"init: {init} is a model of another library, whose weights fit no {type(model).__name__}. Train it itself: clipwise train {init} …"
+            )
         log.say(model.load_from(init))  # type: ignore[operator]
         return
     path = resolve_start(model, init)
+    if path.is_dir() or path.suffix in (
+        ".yaml",
+        ".yml",
+        ".txt",
+        ".csv",
+        ".json",
+        ".npy",
+        ".npz",
+        ".onnx",
+        ".pt2",
+        ".xml",
+    ):
+        check_file(path)
     if path.suffix != ".safetensors":
         log.say(load_start(model, path, first_conv))
         return
@@ -57,7 +75,10 @@ def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> N
         tensors.update({k: own[k] for k in replaced})
         # TPN's auxiliary classifier has the class count too.
         tensors.update({k: own[k] for k in own if "aux" in k and k in tensors and tensors[k].shape != own[k].shape})
-    load_tensors(model, tensors, path)
+    try:
+        load_tensors(model, tensors, path)
+    except CheckpointError as error:
+        raise CheckpointError(f"init: {path} holds a {passport.model}. {error}") from None
     log.say(f"weights from {path}, a {passport.model}")
 
 

@@ -52,6 +52,10 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None, *, as_it
         from clipwise.io.hub import fetch
 
         checkpoint = fetch(str(checkpoint))
+    elif "://" in str(checkpoint):
+        raise CheckpointError(
+            f"{checkpoint}: checkpoints are not read from such addresses. Give a file, https://…, http://… or hf://org/name."
+        )
     path = Path(checkpoint)
     weights = find_weights(str(checkpoint))
     if path.is_file() and is_video(path.name):

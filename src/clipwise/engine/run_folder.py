@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipwise.engine.device import from_first
-from clipwise.errors import CheckpointError, WorkError
+from clipwise.errors import CheckpointError, RecipeError, WorkError
 from clipwise.io.files import atomic_path
 from clipwise.recipe import Recipe, dump_recipe
 
@@ -148,6 +148,18 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 if self.holder() == self.me:
                     os.utime(self.lock)
+
+
+def folder_of(name: str) -> Path:
+    """``runs/NAME``.
+
+    Raises:
+        RecipeError: a name (of a recipe of others) that leads out of it.
+    """
+    folder = Path("runs", name)
+    if not folder.resolve().is_relative_to(Path("runs").resolve()):
+        raise RecipeError(f"name: {name!r} lies outside runs/, where runs go; give another name, or --work-dir.")
+    return folder
 
 
 def _boot_id() -> str:

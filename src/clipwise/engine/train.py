@@ -29,7 +29,7 @@ from clipwise.engine.device import (
 )
 from clipwise.engine.log import Averages, RunLog, Watchdog
 from clipwise.engine.network import Network, Schedule
-from clipwise.engine.run_folder import locked, stop_signals
+from clipwise.engine.run_folder import folder_of, locked, stop_signals
 from clipwise.engine.run_result import RunResult
 from clipwise.engine.saver import Saver
 from clipwise.engine.task import TASKS
@@ -99,7 +99,7 @@ def train(
             return train(**{**given, "recipe": recipe, "model": None})
     if model is not None:
         recipe = recipe.model_copy(update={"model": model if isinstance(model, str) else model_place(model)})
-    folder = Path(work_dir or Path("runs") / recipe.name)
+    folder = Path(work_dir) if work_dir else folder_of(recipe.name)
     accelerator = make_accelerator(
         recipe.amp,
         device=device,

@@ -16,6 +16,7 @@ from torch import nn
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device
+from clipwise.engine.result_files import check_writable
 from clipwise.errors import ClipwiseError, WorkError
 from clipwise.export import SUFFIXES
 from clipwise.export.compare import FLOAT_TOLERANCE, Comparison, ListSamples, compare, on_device, random_samples
@@ -126,6 +127,9 @@ def export_model(
         raise ClipwiseError(
             "files that run anywhere are written from the CPU: leave out --device, or move the model there."
         )
+    clips = _calibration_clips(calibration, passport, description, num_calibration) if calibration else iter(())
+    if not normalize and description.input == "features":
+        raise ClipwiseError("--float-input has no effect with a network that takes features; leave it out.")
     samples = random_samples(description)
     if check_clips != "random":
         _refuse_bmn(description, "--check-clips")
@@ -145,13 +149,7 @@ def export_model(
                 say("calibrating int8")
                 description = replace(description, precision="int8")
                 quantized = file.with_name("quantized.onnx")
-                assert calibration is not None
-                quantize_onnx(
-                    onnx_file,
-                    quantized,
-                    description,
-                    _calibration_clips(calibration, passport, description, num_calibration),
-                )
+                quantize_onnx(onnx_file, quantized, description, clips)
                 os.replace(quantized, onnx_file)
             if format == "openvino":
                 write_openvino(onnx_file, description, file)
@@ -186,8 +184,7 @@ def _check_options(model: nn.Module, out: Path, format: str, aot: bool, int8: bo
         raise ClipwiseError(f"--format {format}: there are {', '.join(SUFFIXES)}.")
     if out.suffix != SUFFIXES[format]:
         raise ClipwiseError(f"--out {out}: a file of format {format} must end in {SUFFIXES[format]}.")
-    if out.is_dir():
-        raise ClipwiseError(f"--out {out} is a folder; give a file name.")
+    check_writable(out, "--out")
     if aot and format != "torch":
         raise ClipwiseError("--aot compiles torch.export's graph; it needs --format torch.")
     if int8 and format == "torch":
@@ -204,10 +201,10 @@ def _refuse_bmn(description: Description, option: str) -> None:
 
 
 def _calibration_clips(data: str, passport: Passport, description: Description, count: int) -> Iterator[np.ndarray]:
-    """First view of each video, (1, …)."""
+    """First view of each video, (1, …); a list that can't be read is refused at once."""
     _refuse_bmn(description, "--calibration")
-    for sample in ListSamples(data, passport, description, count):
-        yield np.ascontiguousarray(sample.views[:1].numpy())
+    samples = ListSamples(data, passport, description, count)
+    return (np.ascontiguousarray(sample.views[:1].numpy()) for sample in samples)
 
 
 def _accept(comparison: Comparison, int8: bool, min_agreement: float) -> None:

@@ -66,7 +66,7 @@ class WindowRule:
     def __post_init__(self):
         for name in ("stride", "window", "fps", "segments", "positions"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise ClipwiseError(f"{name} was {value}; it must be more than 0.")
         if self.kind not in ("features", "scores", "probs"):
             raise ClipwiseError(f"kind was {self.kind!r}; use features, scores or probs.")

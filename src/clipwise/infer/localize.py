@@ -99,7 +99,7 @@ class Localizer:
         if model_task(self.passport.model) != "localization":
             recognizer_file = "the checkpoint that it was exported from" if loaded else bmn
             raise CheckpointError(
-                f"{bmn} is a {self.passport.model}, not a proposal network. Give a BMN, and {recognizer_file} as --features-from."
+                f"{bmn} is a {self.passport.model}, not a localization network. Give one, and {recognizer_file} as --features-from."
             )
         known = self.passport
         self.recipe: Any = recipe_of(known.model, known.model_args, known.recipe, str(bmn))

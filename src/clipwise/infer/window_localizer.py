@@ -97,5 +97,5 @@ def check_options(checkpoint: str, given: dict[str, Any]) -> None:
     if used:
         raise ClipwiseError(
             f"{checkpoint} is a recognizer, which finds and names segments by its own windows; {', '.join(used)} "
-            "is for localization networks (BMN, …). Leave it out."
+            "has an effect with localization networks (BMN, …) alone. Leave it out."
         )

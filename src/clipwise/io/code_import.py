@@ -16,6 +16,7 @@ from typing import Any
 
 from clipwise.errors import RecipeError
 from clipwise.io.names import nearest_of
+from clipwise.io.plugins import is_foreign
 
 OBJECT = "object:"
 """Begins the place of a model that was handed to ``train`` as an object; nothing but its owner can give it again."""
@@ -43,7 +44,13 @@ def find_elsewhere(registry: Any, name: str | Callable[..., Any], trusted: bool)
         if name in (point.name, place):
             return _loaded(registry, place, point.name)
     if ":" not in name:
-        raise RecipeError(f"there is no {registry.kind} {name!r}. {nearest_of(name, registry.names())}")
+        known = registry.names()
+        own = "None is registered. One of your own is ./FILE.py:FUNCTION, or its name once its module was imported (docs/en/models.md)."
+        raise RecipeError(f"there is no {registry.kind} {name!r}. {nearest_of(name, known) if known else own}")
+    if is_foreign(name) and registry.kind == "model":
+        raise RecipeError(
+            f"model {name!r} is of another library and has a recipe of its own; give it in the recipe's place: clipwise train {name} …"
+        )
     if name.startswith(OBJECT):
         kind = name.removeprefix(OBJECT)
         raise RecipeError(

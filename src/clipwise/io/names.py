@@ -12,8 +12,9 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     Args:
         cutoff: similarity (0 to 1) below which a name is no candidate.
     """
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
-    return close[0] if close else None
+    plain = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(name.lower(), list(plain), n=1, cutoff=cutoff)
+    return plain[close[0]] if close else None
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -144,6 +144,10 @@ def name_targets(files: list[Path], folder: Path, out: Path, suffix: str) -> lis
         targets.append(out / (path.with_name(path.name + suffix) if ambiguous else path.with_suffix(suffix)))
         if targets[-1].absolute() == file.absolute():
             raise DataError(f"{file} would be overwritten by its own result; choose another target folder")
+    if not suffix and out.absolute() == folder.absolute():
+        raise DataError(
+            f"{out} holds the videos; folders of images among them would count as classes. Choose another target folder"
+        )
     for target, count in Counter(targets).items():
         if count > 1:
             both = " and ".join(str(f) for f, t in zip(files, targets) if t == target)

@@ -196,7 +196,9 @@ def apply_overrides(
         for owner in owners:
             target = target.setdefault(owner, {})
             if not isinstance(target, dict):
-                raise RecipeError(f"override {item!r}: {owner} is not a dictionary.")
+                from clipwise.recipe.validation_messages import no_group
+
+                raise RecipeError(f"override {item!r}: {no_group(_kind(changed), key.split('.'), target)}.")
         target[last] = value
         if where is not None:
             where[".".join(key.split(".")[:2])] = f"command line, {item}"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from clipwise.recipe.consistency import consistent
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -40,6 +41,14 @@ class Strict(BaseModel):
         allow_inf_nan=False,
         serialize_by_alias=True,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """``lr=true`` is a mistake; pydantic would take 1."""
+        if isinstance(value, bool) and "bool" not in str(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError("true and false are no numbers")
+        return value
 
 
 class Published(Strict):
@@ -80,7 +89,7 @@ class Optim(Strict):
     """Momentum of SGD."""
     nesterov: Annotated[bool, Only("optimizer", "sgd")] = False
     """Nesterov form of SGD's momentum."""
-    betas: Annotated[tuple[Fraction, Fraction], Only("optimizer", "adam", "adamw")] = (0.9, 0.999)
+    betas: Annotated[tuple[BelowOne, BelowOne], Only("optimizer", "adam", "adamw")] = (0.9, 0.999)
     """Moments of Adam and AdamW."""
     param_groups: Literal["all", "no_norm_bias", "tsm"] = "all"
     """`all`: decay hits everything (SlowOnly, TSN, TPN); `no_norm_bias`: not norms and biases; `tsm`: TSM's seven groups."""
@@ -176,7 +185,7 @@ class RunRecipe(Strict):
     """Its keyword arguments."""
     init: str | None = None
     """Weights to start from: a checkpoint, another project's file, a name in the zoo, or `imagenet`."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     """Seed of all random numbers."""
     deterministic: bool = False
     """Ask torch for deterministic kernels."""
@@ -186,7 +195,7 @@ class RunRecipe(Strict):
     """List or folder for validation during training."""
     data_root: str | None = None
     """Prepended to the paths in the lists; the list's own folder if not given."""
-    num_workers: CountOrZero = 2
+    num_workers: Annotated[int, Field(ge=0, le=1024)] = 2
     """Loader processes a device."""
     epochs: Count = 1
     """Passes over the training list."""

@@ -42,7 +42,10 @@ def explain_errors(
         if at == source:  # a group, of which the command line gave a key
             at = next((there for key, there in where.items() if key.startswith(f"{place[0]}.")), source)
         if not known:
-            problems.append(f"{at}: unknown key {name!r}{suggestion(kind, owner, str(way[-1]))}")
+            inner = _inner_path(values, way)
+            hint = foreign_group(kind, [str(part) for part in (*way, *inner)]) if inner else None
+            name, hint = ".".join([name, *inner]), hint or suggestion(kind, owner, str(way[-1]), not inner)
+            problems.append(f"{at}: unknown key {name!r}{hint}")
         elif e["type"] == "missing" and len(way) == len(place):
             problems.append(f"{at}: key {name!r} is missing")
         else:
@@ -94,9 +97,9 @@ SYNONYMS = {
     "init": "pretrained load_from weights finetune pretrain checkpoint_path ckpt init_from initial_checkpoint",
     "crop_size": "image_size imgsz img_size input_size size resolution train_crop_size",
     "grad_clip": "clip_grad max_grad_norm gradient_clip_val clip_norm grad_norm clip_gradient",
-    "warmup_epochs": "warmup warm_up warmup_iters",
-    "lr_schedule": "scheduler sched lr_scheduler lr_scheduler_type lr_policy lr_config lrs",
-    "seed": "random_seed random_state manual_seed",
+    "warmup_epochs": "warmup warm_up warmup_iters warmup_steps warmup_ratio",
+    "lr_schedule": "cos_lr cosine_lr scheduler sched lr_scheduler lr_scheduler_type lr_policy lr_config lrs",
+    "seed": "random_seed random_state manual_seed rng_seed",
     "accumulate": "accum accum_iter gradient_accumulation_steps grad_accum grad_accumulation accumulate_grad_batches "
     "cumulative_iters nbs accum_steps grad_accum_steps update_interval",
     "amp": "fp16 bf16 mixed_precision half precision use_amp autocast",
@@ -104,16 +107,15 @@ SYNONYMS = {
     "ema_decay": "ema model_ema model_ema_decay",
     "grad_checkpointing": "gradient_checkpointing with_cp activation_checkpointing",
     "sync_bn": "syncbn sync_batchnorm use_sync_bn",
-    "clip_len": "clip_length num_frames frames n_frames frames_per_clip",
-    "frame_interval": "sampling_rate frame_stride stride frame_rate_interval temporal_stride",
-    "num_segments": "segments n_segments segment num_segs",
+    "frame_interval": "sampling_rate frame_stride stride frame_rate_interval temporal_stride dilation",
+    "num_segments": "segments n_segments segment num_segs num_seg",
     "train_data": "dataset train train_list ann_file ann_file_train train_file annotation_file",
     "val_data": "val_list ann_file_val valid_data eval_data",
     "test_data": "test_list ann_file_test",
     "data_root": "data_prefix root root_dir video_root prefix",
     "deterministic": "use_deterministic_algorithms",
     "auto_scale_lr": "autoscale_lr auto_lr",
-    "optim.betas": "adam_betas opt_betas",
+    "optim.betas": "adam_betas opt_betas adam_beta1 adam_beta2 beta1 beta2",
     "optim.param_groups": "paramwise_cfg param_group",
     "optim.layer_decay": "layerwise_decay lr_decay_rate layer_lr_decay",
     "schedule.milestones": "decay_milestones decay_epochs lr_steps step steps lr_step",
@@ -122,15 +124,24 @@ SYNONYMS = {
     "augment.mixup": "mixup_alpha",
     "augment.cutmix": "cutmix_alpha",
     "augment.label_smoothing": "smoothing label_smooth label_smoothing_factor smooth",
-    "augment.flip": "hflip fliplr flip_ratio flip_prob horizontal_flip",
+    "augment.flip": "random_flip hflip fliplr flip_ratio flip_prob horizontal_flip",
     "augment.random_erasing": "reprob erasing erase_prob",
     "augment.randaugment": "aa auto_augment autoaugment randaug",
     "model_args.dropout": "dropout drop dropout_ratio dropout_rate",
     "model_args.drop_path": "drop_path drop_path_rate stochastic_depth",
     "model_args.in_channels": "in_channels in_chans",
+    "model_args.frozen_stages": "freeze frozen_stages freeze_backbone freeze_stages freeze_layers freeze_at",
+    "parallel.mode": "strategy fsdp ddp zero deepspeed",
+    "input.mean": "normalize norm_mean pixel_mean img_norm_cfg",
+    "input.std": "norm_std pixel_std",
     "test.average_clips": "average average_clip",
-    "val.every": "eval_interval val_interval val_period check_val_every_n_epoch eval_epochs",
-    "checkpoint.every": "save_period save_interval checkpoint_interval save_every save_freq",
+    "test.num_clips": "num_clips num_ensemble_views num_test_views",
+    "test.crop": "num_crops test_crops num_spatial_crops ten_crop three_crop test_time_augmentation tta",
+    "val.batch_size": "eval_batch_size per_device_eval_batch_size val_batch_size per_gpu_eval_batch_size",
+    "val.every": "eval_interval val_interval val_period check_val_every_n_epoch eval_epochs eval_freq eval_strategy "
+    "evaluation_strategy eval_period",
+    "checkpoint.every": "save_period save_interval checkpoint_interval save_every save_freq save_strategy checkpoint_period",
+    "lists.class_power": "class_weight class_weights class_balance oversample",
     "checkpoint.every_steps": "save_steps",
     "checkpoint.keep": "save_total_limit max_keep_ckpts keep_last checkpoint_hist",
     "log.every": "log_interval logging_steps print_freq log_freq log_every_n_steps",
@@ -139,38 +150,84 @@ SYNONYMS = {
     "distill.temperature": "kd_temperature",
 }
 COMMANDS = {
-    "gpus devices num_gpus ngpus world_size nproc_per_node gpu_ids nnodes": "processes are started by torchrun "
+    "gpus devices num_gpus ngpus world_size nproc nproc_per_node gpu_ids nnodes num_nodes local_rank rank dist distributed launcher": "processes are started by torchrun "
     "(torchrun --nproc-per-node N -m clipwise train …)",
     "device gpu cuda cpu accelerator": "the device is chosen by itself; --device cpu keeps off an accelerator",
-    "work_dir output output_dir out_dir project save_dir exp_name run_name output_path": "it is the option --work-dir DIR",
+    "work_dir output output_dir out_dir project save_dir exp_name run_name output_path logging_dir": "it is the option --work-dir DIR",
     "data data_dir dataset_dir data_path datasets": "it is the option --data DIR|LIST, or the keys train_data and val_data",
     "resume resume_from resume_from_checkpoint auto_resume": "it is the option --resume [PATH]",
-    "max_steps max_iters total_iters max_iter num_steps iters": "it is the option --max-steps N; the recipe counts epochs",
+    "max_steps max_iters total_iters max_iter num_steps iters fast_dev_run limit_train_batches overfit_batches": "it is the option --max-steps N; the recipe counts epochs",
     "validate val eval do_eval no_validate": "it is the option --validate or --no-validate",
     "config cfg recipe": "it is the first word of the command",
+    "num_frames frames n_frames num_frame frames_per_clip clip_length seq_len sequence_length": "a sample's frames are num_segments "
+    "(TSN, TSM: one or a few of each segment) or clip_len (one run of frames)",
+    "depth num_layers layers": "the depth is in the model's name (model=tsm_r101)",
+    "patience early_stopping early_stopping_patience": "there is no early stopping; best.safetensors keeps the best epoch",
+    "save_best monitor metric_for_best_model load_best_model_at_end": "best.safetensors always keeps the best epoch",
+    "metric metrics eval_metrics": "metrics are chosen by clipwise test --eval METRIC",
+    "pin_memory dataloader_pin_memory persistent_workers prefetch_factor": "the loader chooses it; num_workers is what there is to set",
+    "exist_ok overwrite_output_dir": "an earlier run in the folder is moved aside; --work-dir names another folder",
 }
 
 
-def suggestion(kind: type[BaseModel], owner: type[BaseModel], key: str) -> str:
-    """``; did you mean 'lr'?`` for an unknown key, or an empty string when nothing is near.
+def foreign_group(kind: type[BaseModel], path: Sequence[str]) -> str | None:
+    """``; did you mean 'lr'?`` for a key inside a group of another tool (``SOLVER.BASE_LR``, ``optimizer.lr``)."""
+    plain = [_plain(part) for part in path]
+    pair = f"{plain[-2]}_{plain[-1]}"
+    known_pair = any(pair in words.split() for words in (*SYNONYMS.values(), *COMMANDS))
+    for word in (pair if known_pair else "", plain[-1], plain[0] if plain[-1] in ("type", "name") else ""):
+        if text := next((text for words, text in COMMANDS.items() if word in words.split()), None):
+            return f"; {text}"
+        if word and (close := known_key(kind, word)):
+            return f"; did you mean {close!r}?"
+    return None
+
+
+def no_group(kind: type[BaseModel], path: Sequence[str], value: Any) -> str:
+    """Why ``optimizer.lr=0.1`` sets nothing: a key, not a group of keys, comes before a dot, and what may have been meant."""
+    if path[0] == "model":
+        return f"model is a name ({value}), its settings are model_args.KEY{foreign_group(kind, path) or ''}"
+    where = f"{'.'.join(path[:-1])} holds {'null' if value is None else repr(value)}, it is not a group of keys"
+    return where + (foreign_group(kind, path) or "")
+
+
+def _inner_path(values: Any, way: Iterable[str | int]) -> list[str]:
+    """The rest of a dotted key that was given on the command line: the only keys inside an unknown one."""
+    for part in way:
+        values = values[part]
+    path = []
+    while isinstance(values, Mapping) and len(values) == 1:
+        key, values = next(iter(values.items()))
+        path.append(str(key))
+    return path
+
+
+def suggestion(kind: type[BaseModel], owner: type[BaseModel], key: str, near: bool = True) -> str:
+    """``; did you mean 'lr'?`` for an unknown key; where nothing is near, what lists the keys.
 
     Args:
         kind: the recipe's class.
         owner: the class that lacks the key: the recipe's or a group's.
+        near: the name may be a mistyped key; false for the group of another tool.
     """
     if owner is not kind and owner not in _groups(kind).values():  # of a source
         close = nearest(key, owner.model_fields, 0.7)
-        return f"; did you mean {close!r}?" if close else ""
+        return f"; did you mean {close!r}?" if close else f"; known are {', '.join(owner.model_fields)}"
     plain = _plain(key)
     if owner is kind and (text := next((text for words, text in COMMANDS.items() if plain in words.split()), None)):
         return f"; {text}"
     group = next((name for name, inner in _groups(kind).items() if inner is owner), None)
-    if close := known_key(kind, key, group):
+    if near and (close := known_key(kind, key, group)):
         return f"; did you mean {close!r}?"
     from clipwise.recipe.moved import place_of
 
     others = [other for other in RECIPES if other is not kind and (key in other.model_fields or place_of(other, key))]
-    return f"; only recipes of the task {_task(others[0])!r} have it" if others else ""
+    if others:
+        return f"; only recipes of the task {_task(others[0])!r} have it"
+    if not near and (close := nearest(plain, _groups(kind), 0.7)):
+        return f"; did you mean the group {close!r}?"
+    inside = [name for name in _names(kind) if group and name.startswith(f"{group}.")]
+    return f"; known are {', '.join(inside)}" if inside else "; `clipwise explain RECIPE --keys` lists the keys"
 
 
 def known_key(kind: type[BaseModel], key: str, group: str | None = None) -> str | None:
@@ -184,7 +241,7 @@ def known_key(kind: type[BaseModel], key: str, group: str | None = None) -> str 
     if group and (close := nearest(plain, inside, 0.7)):
         return f"{group}.{close}"
     for name, words in SYNONYMS.items():
-        if plain in words.split() and (name in names or name.startswith("model_args.")):
+        if {plain, f"{group}_{plain}"} & set(words.split()) and (name in names or name.startswith("model_args.")):
             return name
     last = {name.rpartition(".")[2]: name for name in reversed(names)}
     if plain in last:

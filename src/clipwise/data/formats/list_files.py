@@ -33,6 +33,7 @@ from clipwise.data.formats import published as sources
 from clipwise.data.labels import ClassIndex, read_classes
 from clipwise.data.videolist import ListBuilder, VideoList
 from clipwise.errors import DataError, RecipeError
+from clipwise.io.names import did_you_mean
 from clipwise.io.plugins import Registry
 
 ListFormat = Literal[
@@ -127,7 +128,8 @@ def read_list_file(
         if found == "json":
             return list_tables.read_json(path, root, index, multi_label)
     except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:  # of files that are built otherwise
-        raise DataError(f"{path} is not in the form of {found} lists ({type(error).__name__}: {error}).") from None
+        reason = f"({error})" if type(error) is ValueError else "(its entries are built in another way)"
+        raise DataError(f"{path} is not in the form of {found} lists {reason}.") from error
     if found == "csv":
         return list_tables.read_header_csv(path, root, index, multi_label)
     layout = "video" if found == "paddle_mp4" else found
@@ -149,9 +151,9 @@ def _read_registered(
     try:
         function = DATASETS.find(format).make
     except RecipeError as error:
-        raise RecipeError(
-            f"The list format is {format!r}; known are {', '.join(get_args(ListFormat))}, and the annotation formats of docs/en/annotations.md. {error}"
-        ) from None
+        known = f"known are {', '.join(get_args(ListFormat))}, and the annotation formats of docs/en/annotations.md."
+        near = did_you_mean(format, get_args(ListFormat)) or ";"
+        raise RecipeError(f"The list format is {format!r}{near} {known}" if ":" not in format else str(error)) from None
     builder = ListBuilder("video", source)
     for number, row in enumerate(function(source), 1):
         path, label = row

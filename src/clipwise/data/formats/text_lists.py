@@ -133,7 +133,11 @@ def load_json(path: Path) -> Any:
 def open_text(path: Path):
     """A list for reading: UTF-8, or UTF-16 where it begins with that encoding's mark (Windows' editors write it)."""
     with path.open("rb") as file:
-        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        start = file.read(1024)
+    wide = start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    if b"\0" in start and not wide:
+        what = "a video" if path.suffix.lower() in VIDEO_SUFFIXES else "a binary file"
+        raise DataError(f"{path} is {what}, not a list or a file of annotations, which are text.")
     if wide:
         return path.open(encoding="utf-16", newline="" if path.suffix == ".csv" else None)
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="" if path.suffix == ".csv" else None)
