@@ -9,7 +9,6 @@ from clipwise.cli import main
 from clipwise.engine.evaluate import TestResult
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.report.comparison import compare
-from clipwise.report.scores import ScoreTable
 from clipwise.tasks.paired import accuracy_difference, class_accuracy_difference, sign_test, wilson_interval
 
 CLASSES = ["run", "walk", "sit"]
@@ -89,7 +88,7 @@ def two():
 
 
 def test_flips_by_hand(two):
-    result = compare(ScoreTable.of(two[0]), ScoreTable.of(two[1]), ("old", "new"))
+    result = compare(two[0], two[1], ("old", "new"))
     assert (int(result.gained.sum()), int(result.lost.sum())) == (7, 1)
     assert result.p_value == pytest.approx(2 * 9 / 2**8)
     assert result.values["top1_acc"] == pytest.approx((21 / 30, 27 / 30))
@@ -104,31 +103,31 @@ def test_flips_by_hand(two):
 
 
 def test_moved_and_shuffled_lists_are_matched(two):
-    a, b = (ScoreTable.of(r) for r in two)
+    a, b = two
     order = np.random.default_rng(0).permutation(30)
     moved = make(
         [two[1].labels[n] for n in order],
         [int(b.predictions[n]) for n in order],
         [f"/elsewhere/{two[1].paths[n]}" for n in order],
     )
-    same = compare(a, ScoreTable.of(moved))
+    same = compare(a, moved)
     straight = compare(a, b)
     assert (same.gained == straight.gained).all()
     assert same.left_out == 0
     part = make(two[1].labels[:25], b.predictions[:25], two[1].paths[:25])
-    assert compare(a, ScoreTable.of(part)).left_out == 5
+    assert compare(a, part).left_out == 5
 
 
 def test_failed_videos_are_wrong(two):
     a, b = two
-    broken = make(b.labels, ScoreTable.of(b).predictions, b.paths, failures=[29])
-    result = compare(ScoreTable.of(a), ScoreTable.of(broken))
+    broken = make(b.labels, b.predictions, b.paths, failures=[29])
+    result = compare(a, broken)
     assert result.lost[29]
     assert [c["b"] for c in result.changed() if c["path"] == "data/029.mp4"] == ["could not be decoded"]
 
 
 def test_what_can_not_be_compared(two):
-    a = ScoreTable.of(two[0])
+    a = two[0]
     others = {
         "no video in common": make([0], [0], ["other.avi"]),
         "other class names": make(two[0].labels, [0] * 30, classes=["sit", "run", "walk"]),
@@ -137,10 +136,10 @@ def test_what_can_not_be_compared(two):
     }
     for words, other in others.items():
         with pytest.raises(DataError, match=words):
-            compare(a, ScoreTable.of(other))
+            compare(a, other)
     hot = TestResult(["a"], [np.array([1, 0, 1])], [np.array([0.5, 0.2, 0.3])], CLASSES)
     with pytest.raises(DataError, match="several"):
-        compare(ScoreTable.of(hot), ScoreTable.of(hot))
+        compare(hot, hot)
 
 
 def test_command(two, tmp_path, capsys):

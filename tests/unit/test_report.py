@@ -6,28 +6,21 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
 import clipwise
+from clipwise.engine.evaluate import TestResult
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.report.analyze_report import analyze_report
 from clipwise.report.compare_report import compare_report
 from clipwise.report.comparison import compare, read_result
 from clipwise.report.detection_report import detection_report
-from clipwise.report.result_report import (
-    calibration,
-    confused_pairs,
-    demo_report,
-    result_report,
-    similarity_order,
-    worst_mistakes,
-)
+from clipwise.report.result_report import demo_report, result_report
 from clipwise.report.run_report import run_report
-from clipwise.report.scores import ScoreTable
+from clipwise.report.scores import calibration, confused_pairs, in_top, probabilities, similarity_order, worst_mistakes
 from clipwise.report.thumbs import film_strip, jpeg_address
 from clipwise.tasks.detection_errors import detection_errors
 
@@ -76,8 +69,7 @@ def check_page(path):
 
 
 def make_result(labels, scores, classes=None, paths=None, failures=None, seconds=2.0, metrics=None):
-    """The fields of a TestResult, without the engine."""
-    return SimpleNamespace(
+    return TestResult(
         paths=paths or [f"videos/{n}.mp4" for n in range(len(labels))],
         labels=labels,
         scores=[np.asarray(s, np.float32) for s in scores],
@@ -120,7 +112,7 @@ def write_clip(path, frames, fps=10):
 
 
 def test_table_counts_failures_as_wrong(small):
-    table = ScoreTable.of(small)
+    table = small
     labels, predictions = np.array(small.labels), np.stack(small.scores)[:, :].argmax(1)
     right = labels == predictions
     right[7] = False
@@ -130,34 +122,34 @@ def test_table_counts_failures_as_wrong(small):
         assert table.class_accuracy[k] == pytest.approx(right[labels == k].mean())
     assert table.confusion.sum() == 59
     assert (table.confusion.diagonal() == np.bincount(labels[right], minlength=5)).all()
-    assert table.in_top(1).sum() == right.sum()
-    assert table.in_top(5).sum() == 59
+    assert in_top(table, 1).sum() == right.sum()
+    assert in_top(table, 5).sum() == 59
 
 
 def test_confused_pairs_and_worst_mistakes_are_in_order():
     scores = np.array([[0.1, 0.9, 0], [0.4, 0.6, 0], [0.2, 0.1, 0.7], [0.55, 0.45, 0], [0.8, 0.1, 0.1]])
-    table = ScoreTable.of(make_result([0, 0, 2, 1, 1], scores))
+    table = make_result([0, 0, 2, 1, 1], scores)
     assert confused_pairs(table) in ([(0, 1, 2, 2)], [(1, 0, 2, 2)])
     assert worst_mistakes(table) == [0, 4, 1, 3]
     assert worst_mistakes(table, per_class=1) == [0, 4]
-    assert table.classes == ["0", "1", "2"]
+    assert table.names == ["0", "1", "2"]
 
 
 def test_logits_and_views_become_shares():
     logits = np.array([[2.0, 0, -1], [0, 3.0, 0]])
-    table = ScoreTable.of(make_result([0, 1], logits))
-    assert table.probabilities.sum(1) == pytest.approx([1, 1])
-    assert table.probabilities[0, 0] == pytest.approx(np.exp(2) / (np.exp(2) + 1 + np.exp(-1)))
-    views = ScoreTable.of(make_result([0], [np.array([[2.0, 0, 0], [0, 0, 5.0]])]))
+    table = make_result([0, 1], logits)
+    assert probabilities(table).sum(1) == pytest.approx([1, 1])
+    assert probabilities(table)[0, 0] == pytest.approx(np.exp(2) / (np.exp(2) + 1 + np.exp(-1)))
+    views = make_result([0], [np.array([[2.0, 0, 0], [0, 0, 5.0]])])
     one = np.exp([2.0, 0, 0]) / np.exp([2.0, 0, 0]).sum()
     two = np.exp([0, 0, 5.0]) / np.exp([0, 0, 5.0]).sum()
-    assert views.scores[0] == pytest.approx((one + two) / 2)
+    assert views.table[0] == pytest.approx((one + two) / 2)
 
 
 def test_calibration_by_hand():
     # two bins of 0.5: the videos at 0.6 are all right, those at 0.9 half right
     scores = [[0.6, 0.4], [0.6, 0.4], [0.9, 0.1], [0.9, 0.1]]
-    known = calibration(ScoreTable.of(make_result([0, 0, 0, 1], scores)), bins=4)
+    known = calibration(make_result([0, 0, 0, 1], scores), bins=4)
     assert known.counts[2] == 2
     assert known.counts[3] == 2
     assert known.ece == pytest.approx((2 * 0.4 + 2 * 0.4) / 4)
@@ -177,7 +169,7 @@ def test_similar_classes_stand_together():
 def test_multi_label_average_precision():
     labels = np.array([[1, 0, 1], [0, 1, 0], [1, 0, 0]])
     scores = np.array([[0.9, 0.1, 0.3], [0.2, 0.8, 0.6], [0.7, 0.3, 0.1]])
-    table = ScoreTable.of(make_result(list(labels), scores))
+    table = make_result(list(labels), scores)
     assert table.class_accuracy == pytest.approx([1, 1, 0.5])
     assert table.correct.all()
     assert not table.confusion.any()
@@ -224,7 +216,7 @@ def test_four_hundred_classes_stay_small_and_keep_every_cell(tmp_path):
     cells = np.array(data["cells"]).reshape(-1, 3)
     matrix = np.zeros((400, 400), int)
     matrix[cells[:, 0], cells[:, 1]] = cells[:, 2]
-    assert (matrix == ScoreTable.of(result).confusion).all()
+    assert (matrix == result.confusion).all()
     assert sorted(data["similar"]) == sorted(data["accuracy"]) == list(range(400))
 
 
@@ -301,18 +293,16 @@ def test_report_into_a_file_is_refused(small, tmp_path):
 
 
 def test_result_file_round_trip(small, tmp_path):
-    from clipwise.engine.evaluate import TestResult
-
     result = TestResult(small.paths, small.labels, small.scores, small.classes, small.failures, {"top1_acc": 0.5}, 1.0)
     result.save(tmp_path / "r.json")
-    read, made = read_result(tmp_path / "r.json"), ScoreTable.of(small)
+    read, made = read_result(tmp_path / "r.json"), small
     assert (read.predictions == made.predictions).all()
     assert (read.correct == made.correct).all()
     assert read.classes == made.classes
-    assert np.allclose(read.scores, made.scores, equal_nan=True)
+    assert np.allclose(read.table, made.table, equal_nan=True)
     hot = list(np.eye(5, dtype=int)[small.labels])
     TestResult(small.paths, hot, small.scores, small.classes).save(tmp_path / "m.json")
-    assert (read_result(tmp_path / "m.json").labels == np.stack(hot)).all()
+    assert (read_result(tmp_path / "m.json").truth == np.stack(hot)).all()
 
 
 @pytest.mark.parametrize(
@@ -373,7 +363,7 @@ def test_every_word_of_a_page_has_chinese(small, tmp_path):
     (tmp_path / "run" / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (tmp_path / "run" / "recipe.yaml").write_text("lr: 0.1\n")
     other = make_result(small.labels, np.nan_to_num(np.stack(small.scores))[::-1], small.classes)
-    comparison = compare(ScoreTable.of(small), ScoreTable.of(other), ("left", "right"), resamples=50)
+    comparison = compare(small, other, ("left", "right"), resamples=50)
     variants = [{"variant": name, "accuracy": 0.5, "lost": 0.1, "low": 0.0, "high": 0.2} for name in PERTURBED]
     facts = {
         "model": "tsm", "verdict": "motion", "videos": 9, "chance": 0.2, "words": ["With everything that moves removed, 5% are still right."],

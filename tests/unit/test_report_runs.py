@@ -11,7 +11,8 @@ from PIL import Image
 from clipwise.cli import main
 from clipwise.errors import DataError
 from clipwise.report.page import Series, line_chart, round_ticks
-from clipwise.report.run_report import analyze_time, read_run, run_report, smooth
+from clipwise.report.run_report import read_run, run_report, smooth
+from clipwise.report.run_times import analyze_time
 
 LOSS = {(e, i): 2.0 / e + i / 100 for e in (1, 2, 3) for i in (10, 20, 30, 40)}
 TOP1 = {1: 0.3, 2: 0.5, 3: 0.45}

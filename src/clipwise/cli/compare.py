@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         rows.append((key, f"{a * 100:.2f}", f"{b * 100:.2f}", f"{i.difference * 100:+.2f}", interval))
     print_table(rows, ("%", *names, "difference", f"{args.confidence:.0%} interval"))
     gained, lost = int(result.gained.sum()), int(result.lost.sum())
-    print(f"\n{len(result.a)} videos: {gained} gained, {lost} lost, p = {result.p_value:.3g} (McNemar, exact)")
+    print(f"\n{len(result.a.paths)} videos: {gained} gained, {lost} lost, p = {result.p_value:.3g} (McNemar, exact)")
     limit = args.limit or None
     flips = [f for f in result.class_flips() if f["gained"] or f["lost"]]
     if flips:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from clipwise.cli.common import add_font, print_json, print_table
 
 if TYPE_CHECKING:
-    from clipwise.report.run_report import LoggedRun, TimeAnalysis
+    from clipwise.report.run_report import LoggedRun
+    from clipwise.report.run_times import TimeAnalysis
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _summary(run: LoggedRun, include_outliers: bool) -> dict[str, Any]:
-    from clipwise.report.run_report import analyze_time
+    from clipwise.report.run_times import analyze_time
 
     timing = analyze_time(run, include_outliers)
     figures: dict[str, Any] = {}
@@ -133,7 +134,8 @@ def _print_time(entry: dict[str, Any]) -> None:
 
 def _draw(runs: Sequence[LoggedRun], keys: Sequence[str], out: Path, weight: float | None) -> None:
     from clipwise.report.chart_files import sheet, write_chart
-    from clipwise.report.run_report import curves_report, run_chart
+    from clipwise.report.run_report import run_chart
+    from clipwise.report.run_times import curves_report
 
     if out.suffix == ".html":
         curves_report(runs, out, keys=keys, weight=weight)

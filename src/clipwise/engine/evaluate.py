@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision", "m
 
 @dataclass(repr=False)
 class TestResult(Tabled):
-    """Scores of a list, in its order, with everything that failed."""
+    """Scores of a list, in its order, with everything that failed. Made by ``clipwise.evaluate``, and to be made of scores from anywhere."""
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
 
@@ -66,6 +67,84 @@ class TestResult(Tabled):
         """Measure; videos that failed count as wrong."""
         self.metrics = measure(np.stack(self.means), self.labels, names, topk)
         return self.metrics
+
+    # -- as arrays, for reports and comparisons
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """(N, num_classes) scores, NaN where the video failed; of views that were kept apart the mean of their probabilities."""
+        width = max((s.shape[-1] for s in self.scores), default=1)
+        table = np.full((len(self.scores), width), np.nan)
+        for row, scores in zip(table, self.scores):
+            if scores.shape == (width,):
+                row[:] = scores
+            elif not np.isnan(scores).any():  # the logits of views that were kept apart
+                row[:] = torch.as_tensor(scores, dtype=torch.float64).softmax(-1).mean(0)
+        return table
+
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """(N,) class indices, -1 where unknown; of several labels a video (N, num_classes) with ones."""
+        if any(np.ndim(label) > 0 for label in self.labels):
+            none = np.zeros(self.num_classes, np.int64)
+            return np.stack([none if label is None else np.asarray(label, np.int64) for label in self.labels])
+        return np.array([-1 if label is None else int(label) for label in self.labels], np.int64)
+
+    @property
+    def num_classes(self) -> int:
+        return self.table.shape[1]
+
+    @property
+    def names(self) -> list[str]:
+        """A name for each class, its number where the list had none."""
+        known = [str(name) for name in self.classes or []][: self.num_classes]
+        return known + [str(k) for k in range(len(known), self.num_classes)]
+
+    @property
+    def multi_label(self) -> bool:
+        return self.truth.ndim == 2
+
+    @cached_property
+    def predictions(self) -> np.ndarray:
+        """(N,) best class, -1 where the video failed."""
+        failed = np.isnan(self.table).any(1)
+        return np.where(failed, -1, np.where(failed[:, None], 0.0, self.table).argmax(1))
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """(N,): the best class is (one of) the true one(s); videos that failed are wrong."""
+        if self.multi_label:
+            return (np.take_along_axis(self.truth, self.predictions[:, None], 1)[:, 0] > 0) & (self.predictions >= 0)
+        return (self.predictions == self.truth) & (self.truth >= 0)
+
+    @cached_property
+    def confusion(self) -> np.ndarray:
+        """(num_classes, num_classes) counts, truth in rows; of several labels a video all 0."""
+        known = np.zeros(len(self.truth), bool) if self.multi_label else (self.truth >= 0) & (self.predictions >= 0)
+        if not known.any():
+            return np.zeros((self.num_classes, self.num_classes), np.int64)
+        return metrics.confusion_matrix(self.predictions[known], self.truth[known], num_classes=self.num_classes)
+
+    @cached_property
+    def class_counts(self) -> np.ndarray:
+        """(num_classes,) videos, those that failed included."""
+        return (
+            self.truth.sum(0)
+            if self.multi_label
+            else np.bincount(self.truth[self.truth >= 0], minlength=self.num_classes)
+        )
+
+    @cached_property
+    def class_accuracy(self) -> np.ndarray:
+        """(num_classes,) accuracy within each class (average precision for several labels a video); NaN without videos."""
+        if self.multi_label:
+            good = self.predictions >= 0
+            values = np.full(self.num_classes, np.nan)
+            for k in np.flatnonzero(self.truth[good].any(0)):
+                values[k] = metrics.mean_average_precision(self.table[good][:, [k]], self.truth[good][:, [k]])
+            return values
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.bincount(self.truth[self.correct], minlength=self.num_classes) / self.class_counts
 
     def rows(self) -> list[dict[str, Any]]:
         """One flat dictionary a video: path, label, prediction, score and whether it was right."""

@@ -36,8 +36,8 @@ def _tiles(c: Comparison) -> list[tuple[str, str, str]]:
             f"{change.difference * 100:+.2f}",
             f"{change.low * 100:+.2f} to {change.high * 100:+.2f} points",
         ),
-        ("gained", f"{int(c.gained.sum())}", f"of {len(c.a)} videos"),
-        ("lost", f"{int(c.lost.sum())}", f"of {len(c.a)} videos"),
+        ("gained", f"{int(c.gained.sum())}", f"of {len(c.a.paths)} videos"),
+        ("lost", f"{int(c.lost.sum())}", f"of {len(c.a.paths)} videos"),
         ("p-value", f"{c.p_value:.2g}", "McNemar, exact"),
     ]
 

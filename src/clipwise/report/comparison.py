@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipwise.engine.evaluate import TestResult
 from clipwise.errors import DataError
 from clipwise.io.parse import parse_json
-from clipwise.report.scores import ScoreTable, as_labels, class_names, one_row
+from clipwise.report.scores import in_top, label_names, probabilities
 from clipwise.tasks.paired import Interval, accuracy_difference, class_accuracy_difference, sign_test
 
 
@@ -29,8 +30,8 @@ class Comparison:
         p_value: exact McNemar (sign) test over gained and lost videos.
     """
 
-    a: ScoreTable
-    b: ScoreTable
+    a: TestResult
+    b: TestResult
     names: tuple[str, str]
     left_out: int
     intervals: dict[str, Interval]
@@ -55,15 +56,15 @@ class Comparison:
             return f"{self.better} is better by {points:.2f} points of top-1 accuracy, more than chance explains."
         if not self.gained.any() and not self.lost.any():
             return "Both are right and wrong on the same videos."
-        return f"No clear winner: a difference of {points:.2f} points on {len(self.a)} videos can be chance."
+        return f"No clear winner: a difference of {points:.2f} points on {len(self.a.paths)} videos can be chance."
 
     def class_flips(self) -> list[dict[str, Any]]:
         """Per class: videos, gained, lost, accuracy of both; the largest change first."""
-        labels, k = self.a.labels, self.a.num_classes
+        labels, k = self.a.truth, self.a.num_classes
         gained, lost = np.bincount(labels[self.gained], minlength=k), np.bincount(labels[self.lost], minlength=k)
         rows = [
             {
-                "class": self.a.classes[c],
+                "class": self.a.names[c],
                 "videos": int(self.a.class_counts[c]),
                 "gained": int(gained[c]),
                 "lost": int(lost[c]),
@@ -76,13 +77,13 @@ class Comparison:
 
     def changed(self) -> list[dict[str, Any]]:
         """Videos that one of the two gets right: the surest change of the true class's probability first."""
-        own_a, own_b = (t.probabilities[np.arange(len(t)), np.maximum(t.labels, 0)] for t in (self.a, self.b))
+        own_a, own_b = (probabilities(t)[np.arange(len(t.paths)), np.maximum(t.truth, 0)] for t in (self.a, self.b))
         delta = np.nan_to_num(own_b) - np.nan_to_num(own_a)
         chosen = np.flatnonzero(self.gained | self.lost)
         return [
             {
                 "path": self.a.paths[n],
-                "label": self.a.label_names(n),
+                "label": label_names(self.a, n),
                 "a": self._said(self.a, n),
                 "b": self._said(self.b, n),
                 "change": "gained" if self.gained[n] else "lost",
@@ -93,15 +94,15 @@ class Comparison:
         ]
 
     @staticmethod
-    def _said(table: ScoreTable, n: int) -> str:
-        return "could not be decoded" if table.failed[n] else table.classes[table.predictions[n]]
+    def _said(table: TestResult, n: int) -> str:
+        return "could not be decoded" if table.predictions[n] < 0 else table.names[table.predictions[n]]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "a": self.names[0],
             "b": self.names[1],
-            "videos": len(self.a),
+            "videos": len(self.a.paths),
             "left_out": self.left_out,
             "verdict": self.verdict,
             "measures": {
@@ -124,8 +125,8 @@ class Comparison:
 
 
 def compare(
-    a: ScoreTable,
-    b: ScoreTable,
+    a: TestResult,
+    b: TestResult,
     names: tuple[str, str] = ("A", "B"),
     *,
     resamples: int = 10_000,
@@ -143,29 +144,29 @@ def compare(
         raise DataError(
             f"{names[0]} has {a.num_classes} classes and {names[1]} has {b.num_classes}: they are not of the same task."
         )
-    if a.classes != b.classes and a.classes[0] != "0" and b.classes[0] != "0":
+    if a.names != b.names and a.names[0] != "0" and b.names[0] != "0":
         raise DataError(f"{names[0]} and {names[1]} have other class names, or the same in another order.")
     rows_a, rows_b = _matched(a, b, names)
-    left_out = len(a) + len(b) - 2 * len(rows_a)
+    left_out = len(a.paths) + len(b.paths) - 2 * len(rows_a)
     a, b = _subset(a, rows_a), _subset(b, rows_b)
-    if (a.labels != b.labels).any():
-        n = int((a.labels != b.labels).argmax())
+    if (a.truth != b.truth).any():
+        n = int((a.truth != b.truth).argmax())
         raise DataError(
-            f"the two files disagree on what is true: {a.paths[n]} is {a.label_names(n)} in one, {b.label_names(n)} in the other."
+            f"the two files disagree on what is true: {a.paths[n]} is {label_names(a, n)} in one, {label_names(b, n)} in the other."
         )
-    if (a.labels < 0).all():
+    if (a.truth < 0).all():
         raise DataError("the results have no labels, so there is no right and wrong to compare.")
-    known = a.labels >= 0
+    known = a.truth >= 0
     a, b = _subset(a, np.flatnonzero(known)), _subset(b, np.flatnonzero(known))
     options: dict[str, Any] = dict(confidence=confidence, seed=seed)
     intervals = {"top1_acc": accuracy_difference(a.correct, b.correct, resamples=resamples, **options)}
     values = {"top1_acc": (float(a.correct.mean()), float(b.correct.mean()))}
     if a.num_classes > 5:
-        five_a, five_b = a.in_top(5), b.in_top(5)
+        five_a, five_b = in_top(a, 5), in_top(b, 5)
         intervals["top5_acc"] = accuracy_difference(five_a, five_b, resamples=resamples, **options)
         values["top5_acc"] = (float(five_a.mean()), float(five_b.mean()))
     intervals["mean_class_accuracy"] = class_accuracy_difference(
-        a.correct, b.correct, a.labels, resamples=min(resamples, 2000), **options
+        a.correct, b.correct, a.truth, resamples=min(resamples, 2000), **options
     )
     values["mean_class_accuracy"] = (float(np.nanmean(a.class_accuracy)), float(np.nanmean(b.class_accuracy)))
     gained, lost = b.correct & ~a.correct, a.correct & ~b.correct
@@ -173,7 +174,7 @@ def compare(
     return Comparison(a, b, names, left_out, intervals, values, gained, lost, p)
 
 
-def _matched(a: ScoreTable, b: ScoreTable, names: tuple[str, str]) -> tuple[NDArray, NDArray]:
+def _matched(a: TestResult, b: TestResult, names: tuple[str, str]) -> tuple[NDArray, NDArray]:
     """Rows of the common videos in ``a`` and in ``b``. Lists that were moved are matched by the ends of their paths."""
     for parts in (None, 3, 2, 1):
         keys_a, keys_b = ([_end(p, parts) for p in t.paths] for t in (a, b))
@@ -204,19 +205,12 @@ def _numbered(keys: list[str]) -> list[str]:
     return out
 
 
-def _subset(table: ScoreTable, rows: NDArray) -> ScoreTable:
-    return ScoreTable(
-        paths=[table.paths[n] for n in rows],
-        scores=table.scores[rows],
-        labels=table.labels[rows],
-        classes=table.classes,
-        failures=table.failures,
-        metrics=table.metrics,
-        seconds=table.seconds,
-    )
+def _subset(result: TestResult, rows: NDArray) -> TestResult:
+    paths, labels, scores = ([values[n] for n in rows] for values in (result.paths, result.labels, result.scores))
+    return replace(result, paths=paths, labels=labels, scores=scores, video_seconds=[])
 
 
-def read_result(path: str | Path) -> ScoreTable:
+def read_result(path: str | Path) -> TestResult:
     """From a JSON file that ``clipwise test --out`` wrote.
 
     Raises:
@@ -233,30 +227,21 @@ def read_result(path: str | Path) -> ScoreTable:
     if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and "path" in r for r in rows):
         raise DataError(f"{path} is not a result of `clipwise test --out`: it has no list 'results' with videos.")
     try:
-        known = [_floats(r["scores"]) for r in rows if r.get("scores") is not None]
-        width = max((r.shape[-1] for r in known), default=len(content.get("classes") or [0]))
-        scores = np.stack(
-            [
-                one_row(_floats(r["scores"]), width) if r.get("scores") is not None else np.full(width, np.nan)
-                for r in rows
-            ]
+        scores = [None if r.get("scores") is None else np.asarray(r["scores"], np.float64) for r in rows]
+        width = max((s.shape[-1] for s in scores if s is not None), default=len(content.get("classes") or [0]))
+        result = TestResult(
+            paths=[str(r["path"]) for r in rows],
+            labels=[_multi_hot(r["label"], width) for r in rows],
+            scores=[np.full(width, np.nan) if s is None else s for s in scores],
+            classes=content.get("classes"),
+            failures=content.get("failures") or {},
+            metrics=content.get("metrics") or {},
+            seconds=float(content.get("seconds") or 0.0),
         )
-        labels = as_labels([_multi_hot(r["label"], width) for r in rows], width)
+        result.table, result.truth  # noqa: B018 - shapes that do not fit show here
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(f"{path}: a result has no usable label or scores ({error}).") from None
-    return ScoreTable(
-        paths=[str(r["path"]) for r in rows],
-        scores=scores,
-        labels=labels,
-        classes=class_names(content.get("classes"), width),
-        failures=content.get("failures") or {},
-        metrics=content.get("metrics") or {},
-        seconds=float(content.get("seconds") or 0.0),
-    )
-
-
-def _floats(values: Any) -> NDArray[np.float64]:
-    return np.asarray(values, np.float64)
+    return result
 
 
 def _multi_hot(label: Any, width: int) -> Any:

@@ -144,7 +144,7 @@ def _table_section(errors: DetectionErrors, number: int, of: str) -> Section:
         for b in found
     ]
     head = ("", "range", "actions", "mAP", "normalized mAP", "missed")
-    return Section.table(f"figures-{number}", f"Figures{of}", head, rows, (2, 3, 4, 5))
+    return Section.table(f"figures-{number}", f"Figures{of}", head, rows, numeric=(2, 3, 4, 5), keep=())
 
 
 def _range(kind: str, bucket: Bucket) -> str:

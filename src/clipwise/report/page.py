@@ -57,23 +57,10 @@ class Section:
 
     @classmethod
     def table(
-        cls,
-        anchor: str,
-        title: str,
-        head: Sequence[str],
-        rows: Sequence[Sequence[Any]],
-        numeric: Sequence[int] = (),
-        *,
-        note: str = "",
-        keep: Sequence[int] = (),
+        cls, anchor: str, title: str, head: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "", **data: Any
     ) -> Section:
-        """A plain table.
-
-        Args:
-            numeric: columns that are aligned as numbers.
-            keep: columns that are never translated.
-        """
-        return cls(anchor, title, "table", dict(head=head, rows=rows, numeric=numeric, keep=keep), note)
+        """A plain table; of ``data``, ``numeric`` are columns aligned as numbers and ``keep`` those that are never translated."""
+        return cls(anchor, title, "table", dict(head=head, rows=rows, **data), note)
 
 
 @cache
@@ -99,13 +86,6 @@ def render(template: str, **values: Any) -> Any:
     from markupsafe import Markup
 
     return Markup(_environment().get_template(template).render(values))
-
-
-def markup(pattern: str, *values: Any) -> Any:
-    """Markup with values, which are escaped."""
-    from markupsafe import Markup
-
-    return Markup(pattern).format(*values)
 
 
 def write_page(
@@ -204,63 +184,49 @@ def line_chart(
         percent: values are shares, shown as percentages.
         standalone: make it a complete SVG document with its own colors.
     """
-    points = [(s, *_finite(s)) for s in series]
-    points = [(s, x, y) for s, x, y in points if len(x)]
-    entries = [(_cut(s.name), s.color % 8, s.style) for s, _, _ in points if s.style != "faint" and s.in_legend]
-    beside = sum(_text_width(name) + 32 for name, _, _ in entries) + _text_width(title) * 1.25 < width - 20
-    left, right, top, bottom = 52, 14, 34 if beside or len(entries) < 2 else 50, 40
-    inner_w, inner_h = width - left - right, height - top - bottom
-    all_x = np.concatenate([x for _, x, _ in points]) if points else np.array([0.0, 1.0])
-    all_y = np.concatenate([y for _, _, y in points]) if points else np.array([0.0, 1.0])
-    x0, x1 = float(all_x.min()), float(all_x.max())
-    x_ticks = round_ticks(x0, x1, 6)
-    if x1 <= x0:
-        x0, x1 = x0 - 0.5, x1 + 0.5
-    low = float(all_y.min()) if y_min is None else y_min
-    high = float(all_y.max()) if y_max is None else y_max
+    drawn = [(s, x, y) for s in series for x, y in [_finite(s)] if len(x)]
+    legend = [s for s, _, _ in drawn if s.style != "faint" and s.in_legend]
+    words = title + "".join(f" -- {s.name[:26]}" for s in legend)
+    beside = (
+        7.5 * len(words.encode()) < width
+    )  # the legend fits beside the title; a Chinese letter, 3 bytes, is twice as wide
+    left, top = 52, 34 if beside or len(legend) < 2 else 50
+    right, bottom = width - 14, height - 40
+    all_x, all_y = (np.concatenate([[0.0, 1.0]] if not drawn else [d[axis] for d in drawn]) for axis in (1, 2))
+    x0, x1, low, high = all_x.min(), all_x.max(), all_y.min(), all_y.max()
+    x_ticks = [t for t in round_ticks(x0, x1, 6) if x0 <= t <= x1]
+    x0, x1 = (x0, x1) if x1 > x0 else (x0 - 0.5, x1 + 0.5)
+    low, high = low if y_min is None else y_min, high if y_max is None else y_max
     y_ticks = round_ticks(low, high if high > low else low + 1, 5)
-    y0, y1 = min(low, y_ticks[0]), max(high, y_ticks[-1])
+    low, high = min(low, y_ticks[0]), max(high, y_ticks[-1])
 
-    def sx(x: Any) -> Any:
-        return left + (np.asarray(x) - x0) / (x1 - x0) * inner_w
+    def place(x: Any, y: Any) -> tuple[Any, Any]:
+        return left + (x - x0) / (x1 - x0) * (right - left), bottom - (y - low) / (high - low) * (bottom - top)
 
-    def sy(y: Any) -> Any:
-        return top + inner_h - (np.asarray(y) - y0) / (y1 - y0) * inner_h
-
-    lines = [
-        {
-            "style": s.style,
-            "color": s.color % 8,
-            "path": "M" + "L".join(f"{a:.1f},{b:.1f}" for a, b in zip(sx(x), sy(y))),
-            "dots": list(zip(sx(x), sy(y))) if s.style == "dots" and len(x) <= 80 else [],
-        }
-        for s, x, y in points
-    ]
-    data = {
-        "box": [left, top, inner_w, inner_h],
-        "x": [x0, x1],
-        "percent": percent,
-        "xLabel": x_label,
-        "series": [
-            {"name": s.name, "c": s.color % 8, "x": _short(x), "y": _short(y)}
-            for s, x, y in points
-            if s.style != "faint"
-        ],
-    }
     chart = {
         "title": title,
         "width": width,
         "height": height,
-        "box": data["box"],
+        "box": [left, top, right - left, bottom - top],
         "x_label": x_label,
-        "y_ticks": [(float(sy(t)), _number(t * 100) + "%" if percent else _number(t)) for t in y_ticks],
-        "x_ticks": [(float(sx(t)), _number(t)) for t in x_ticks if x0 <= t <= x1],
-        "lines": lines,
-        "legend": _legend(entries, width) if len(entries) > 1 else [],
+        "y_ticks": [(place(x0, t)[1], f"{_number(t * 100)}%" if percent else _number(t)) for t in y_ticks],
+        "x_ticks": [(place(t, low)[0], _number(t)) for t in x_ticks],
+        "lines": [(s, list(zip(*place(x, y)))) for s, x, y in drawn],
+        "legend": legend if len(legend) > 1 else [],
         "legend_y": 16 if beside else 33,
-        "data": data,
     }
-    return render("chart.svg", c=chart, standalone=standalone)
+    data = {
+        "box": chart["box"],
+        "x": [float(x0), float(x1)],
+        "percent": percent,
+        "xLabel": x_label,
+        "series": [
+            {"name": s.name, "c": s.color % 8, "x": _short(x), "y": _short(y)}
+            for s, x, y in drawn
+            if s.style != "faint"
+        ],
+    }
+    return render("chart.svg", c=chart, data=data, standalone=standalone)
 
 
 def round_ticks(low: float, high: float, wanted: int) -> list[float]:
@@ -281,25 +247,6 @@ def _finite(s: Series) -> tuple[NDArray, NDArray]:
         pick = np.unique(np.linspace(0, len(x) - 1, 1500).astype(int))
         x, y = x[pick], y[pick]
     return x, y
-
-
-def _legend(entries: Sequence[tuple[str, int, str]], width: int) -> list[dict[str, Any]]:
-    """Names with their place, right-aligned beside or below the title."""
-    placed = []
-    x = width - 14.0
-    for text, color, style in reversed(entries):
-        x -= _text_width(text)
-        placed.append({"x": x, "text": text, "color": color, "style": style})
-        x -= 32
-    return placed
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= 26 else name[:25] + "…"
-
-
-def _text_width(text: str) -> float:
-    return sum(11 if ord(c) > 0x2E80 else 6.3 for c in text)
 
 
 def _number(value: float) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from clipwise.engine.evaluate import TestResult
 from clipwise.report.page import (
     FIGURE_NAMES,
     Language,
@@ -17,47 +16,55 @@ from clipwise.report.page import (
     Series,
     duration,
     line_chart,
-    markup,
     round_ticks,
     tail,
     write_page,
 )
-from clipwise.report.run_report import class_section, curves_section, read_run, time_section
-from clipwise.report.scores import ScoreTable
+from clipwise.report.run_report import class_section, curves_section, read_run
+from clipwise.report.run_times import time_section
+from clipwise.report.scores import (
+    Calibration,
+    calibration,
+    confused_pairs,
+    label_names,
+    probabilities,
+    similarity_order,
+    usable,
+    worst_mistakes,
+)
 from clipwise.report.thumbs import film_strips
 
 _SMALL_MATRIX = 24  # classes up to which a confusion matrix is a table with numbers
 
 
 def result_report(
-    result: Any, folder: str | Path, *, title: str = "Test", mistakes: int = 24, language: Language = "en"
+    result: TestResult, folder: str | Path, *, title: str = "Test", mistakes: int = 24, language: Language = "en"
 ) -> Path:
     """``index.html`` in a folder for a test result: classes, confusions, mistakes, calibration, time, failures.
 
     Args:
-        result: a ``TestResult``, or a ``ScoreTable``.
+        result: what ``clipwise test`` measured.
         mistakes: film strips to show.
     """
-    table = ScoreTable.of(result)
-    known = calibration(table)
+    known = calibration(result)
     sections = [
-        class_section({"": table}),
-        confusion_section({"": table}),
-        _pairs_section(table),
-        _mistakes_section(table, "mistakes", mistakes),
-        _calibration_section(table, known) if known else None,
-        _speed_section(table),
-        failures_section(table.failures, "They count as wrong."),
+        class_section({"": result}),
+        confusion_section({"": result}),
+        _pairs_section(result),
+        _mistakes_section(result, "mistakes", mistakes),
+        _calibration_section(result, known) if known else None,
+        _speed_section(result),
+        failures_section(result.failures, "They count as wrong."),
     ]
     path = Path(folder) / "index.html"
-    tiles = _result_tiles(table, known)
+    tiles = _result_tiles(result, known)
     return write_page(path, title, sections, kind="Test report", tiles=tiles, language=language)
 
 
 def demo_report(
     out: str | Path,
     runs: Mapping[str, str | Path],
-    results: Mapping[str, Any],
+    results: Mapping[str, TestResult],
     timelines: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     *,
     title: str = "clipwise demo",
@@ -82,17 +89,16 @@ def demo_report(
         mistakes: film strips per model.
     """
     logs = [read_run(folder, name) for name, folder in runs.items()]
-    tables = {name: ScoreTable.of(r) for name, r in results.items()}
     sections: list[Section | None] = []
     if story:
         sections.append(Section("story", "What this shows", "words", {"paragraphs": story}))
-    if tables:
-        sections.append(class_section(tables))
+    if results:
+        sections.append(class_section(results))
     if logs:
         sections.append(curves_section(logs))
-    sections.append(confusion_section(tables))
-    for n, (name, table) in enumerate(tables.items()):
-        sections.append(_mistakes_section(table, f"mistakes-{n}", mistakes, f"Worst mistakes: {name}"))
+    sections.append(confusion_section(results))
+    for n, (name, result) in enumerate(results.items()):
+        sections.append(_mistakes_section(result, f"mistakes-{n}", mistakes, f"Worst mistakes: {name}"))
     if predictions:
         strips = film_strips([str(p["source"]) for p in predictions])
         shown = [{**p, "source": str(p["source"]), "strip": strip} for p, strip in zip(predictions, strips)]
@@ -104,39 +110,41 @@ def demo_report(
     sections.append(time_section(logs))
     path = Path(out)
     path = path if path.suffix == ".html" else path / "index.html"
-    summary = _comparison_table(tables) if tables else None
+    summary = _comparison_table(results) if results else None
     return write_page(path, title, sections, kind="Demo", tiles=facts, results=summary, language=language)
 
 
-def _result_tiles(result: ScoreTable, known: Calibration | None) -> list[tuple[str, str, str]]:
+def _result_tiles(result: TestResult, known: Calibration | None) -> list[tuple[str, str, str]]:
     """A test result in a line of figures."""
     items = [(FIGURE_NAMES.get(k, k), f"{v:.2%}", "") for k, v in result.metrics.items()]
-    if not items and len(result):
+    if not items and len(result.paths):
         items.append(("correct", f"{result.correct.mean():.2%}", ""))
-    items.append(("videos", f"{len(result):,}", f"{int((result.class_counts > 0).sum())} classes"))
+    items.append(("videos", f"{len(result.paths):,}", f"{int((result.class_counts > 0).sum())} classes"))
     if result.failures:
         items.append(("not decodable", f"{len(result.failures):,}", "counted as wrong"))
     if result.seconds:
-        mean = duration(result.seconds / max(len(result), 1))
+        mean = duration(result.seconds / max(len(result.paths), 1))
         items.append(("time per video", mean, f"{duration(result.seconds)} in all"))
     if known:
         items.append(("calibration error", f"{known.ece:.2%}", "ECE, 15 bins"))
     return items
 
 
-def _comparison_table(results: Mapping[str, ScoreTable]) -> dict[str, Any]:
+def _comparison_table(results: Mapping[str, TestResult]) -> dict[str, Any]:
     """The same figures of several results, one row each."""
+    from markupsafe import Markup
+
     keys = list(dict.fromkeys(k for r in results.values() for k in r.metrics))
     rows = []
     for n, (name, r) in enumerate(results.items()):
         figures = [f"{r.metrics[k]:.2%}" if k in r.metrics else "–" for k in keys]
-        speed = duration(r.seconds / max(len(r), 1)) if r.seconds else "–"
-        label = markup('<i class="key s{}"></i><span data-keep>{}</span>', n % 8, name)
-        rows.append((label, *figures, len(r), speed))
+        speed = duration(r.seconds / max(len(r.paths), 1)) if r.seconds else "–"
+        label = Markup('<i class="key s{}"></i><span data-keep>{}</span>').format(n % 8, name)
+        rows.append((label, *figures, len(r.paths), speed))
     return {"head": ("model", *(FIGURE_NAMES.get(k, k) for k in keys), "videos", "time per video"), "rows": rows}
 
 
-def confusion_section(results: Mapping[str, ScoreTable]) -> Section | None:
+def confusion_section(results: Mapping[str, TestResult]) -> Section | None:
     """Confusion matrices: numbers for a few classes, images to zoom into for many."""
     shown = {name: r for name, r in results.items() if not r.multi_label and r.confusion.any()}
     matrices = [{"name": name, **_matrix(r)} for name, r in shown.items()]
@@ -144,12 +152,12 @@ def confusion_section(results: Mapping[str, ScoreTable]) -> Section | None:
     return Section("confusion", "Confusion matrix", "confusion", {"matrices": matrices}, note) if shown else None
 
 
-def _matrix(result: ScoreTable) -> dict[str, Any]:
+def _matrix(result: TestResult) -> dict[str, Any]:
     counts = result.confusion
     if result.num_classes > _SMALL_MATRIX:
         i, j = np.nonzero(counts)
         cells = {
-            "names": result.classes,
+            "names": result.names,
             "cells": np.stack([i, j, counts[i, j]], 1).ravel().tolist(),
             "similar": similarity_order(counts).tolist(),
             "accuracy": np.argsort(np.nan_to_num(result.class_accuracy, nan=2.0), kind="stable").tolist(),
@@ -158,15 +166,15 @@ def _matrix(result: ScoreTable) -> dict[str, Any]:
     shown = [k for k in range(result.num_classes) if counts[k].any() or counts[:, k].any()]
     total = np.maximum(counts.sum(1), 1)
     rows = [[(int(counts[i, j]), counts[i, j] / total[i]) for j in shown] for i in shown]
-    return {"names": [result.classes[k] for k in shown], "rows": rows}
+    return {"names": [result.names[k] for k in shown], "rows": rows}
 
 
-def _pairs_section(result: ScoreTable, limit: int = 20) -> Section | None:
+def _pairs_section(result: TestResult, limit: int = 20) -> Section | None:
     """The pairs of classes that are confused most."""
     pairs: list[dict[str, Any]] = [
         {
-            "a": result.classes[i],
-            "b": result.classes[j],
+            "a": result.names[i],
+            "b": result.names[j],
             "there": there,
             "back": back,
             "share": there / max(int(result.class_counts[i]), 1),
@@ -177,18 +185,18 @@ def _pairs_section(result: ScoreTable, limit: int = 20) -> Section | None:
     return Section("pairs", "Most confused pairs", "pairs", {"pairs": pairs, "most": most}) if pairs else None
 
 
-def _mistakes_section(result: ScoreTable, anchor: str, limit: int, title: str = "Worst mistakes") -> Section | None:
+def _mistakes_section(result: TestResult, anchor: str, limit: int, title: str = "Worst mistakes") -> Section | None:
     """The mistakes with the largest margin, as strips that play."""
     chosen = worst_mistakes(result, limit)
-    p, said = result.probabilities, result.predictions
+    p, said = probabilities(result), result.predictions
     mistakes = [
         {
             "strip": strip,
             "path": result.paths[n],
-            "said": result.classes[said[n]],
+            "said": result.names[said[n]],
             "said_share": p[n, said[n]],
-            "true": result.label_names(n),
-            "true_share": None if result.multi_label else p[n, int(result.labels[n])],
+            "true": label_names(result, n),
+            "true_share": None if result.multi_label else p[n, int(result.truth[n])],
         }
         for n, strip in zip(chosen, film_strips([result.paths[n] for n in chosen]))
     ]
@@ -196,13 +204,13 @@ def _mistakes_section(result: ScoreTable, anchor: str, limit: int, title: str = 
     return Section(anchor, title, "mistakes", {"mistakes": mistakes}, note) if chosen else None
 
 
-def _calibration_section(result: ScoreTable, known: Calibration) -> Section:
+def _calibration_section(result: TestResult, known: Calibration) -> Section:
     """Reliability diagram and its verdict."""
     gap = known.overall_confidence - known.overall_accuracy
     words = "The model is well calibrated."
     if abs(gap) >= 0.02:
         words = "The model is overconfident." if gap > 0 else "The model is underconfident."
-    p, right = result.probabilities[result.usable].max(1), result.correct[result.usable]
+    p, right = probabilities(result)[usable(result)].max(1), result.correct[usable(result)]
     order = np.argsort(-p, kind="stable")
     kept = np.arange(1, len(order) + 1)
     curve = line_chart(
@@ -222,31 +230,39 @@ def _calibration_section(result: ScoreTable, known: Calibration) -> Section:
     return Section("calibration", "Calibration", "calibration", data, note)
 
 
-def _speed_section(result: ScoreTable, worst: int = 10) -> Section | None:
+def _speed_section(result: TestResult, worst: int = 10) -> Section | None:
     """Time per video; its distribution where each video was timed."""
+    from markupsafe import Markup
+
     if not result.seconds:
         return None
-    mean = result.seconds / max(len(result), 1)
+    mean = result.seconds / max(len(result.paths), 1)
     rows = [
         ("in all", duration(result.seconds)),
         ("per video, on average", duration(mean)),
         ("videos per second", f"{1 / mean:.2f}"),
     ]
     slowest = []
-    if result.video_seconds is not None:
-        times = result.video_seconds
+    if result.video_seconds:
+        times = np.asarray(result.video_seconds, float)
         rows += [
             (f"{q} % of the videos take at most", duration(float(np.nanpercentile(times, q)))) for q in (50, 90, 99)
         ]
         for n in np.argsort(-np.nan_to_num(times))[:worst]:
-            slowest.append((markup("<span data-keep>{}</span>", tail(result.paths[n])), duration(float(times[n]))))
+            slowest.append(
+                (Markup("<span data-keep>{}</span>").format(tail(result.paths[n])), duration(float(times[n])))
+            )
     return Section("speed", "Time per video", "speed", {"rows": rows, "slowest": slowest})
 
 
 def failures_section(failures: Mapping[str, str], note: str) -> Section | None:
     """Files that could not be decoded, and why."""
     title, head = "Files that could not be decoded", ("file", "reason")
-    return Section.table("failures", title, head, list(failures.items()), note=note, keep=(0, 1)) if failures else None
+    return (
+        Section.table("failures", title, head, list(failures.items()), note, numeric=(), keep=(0, 1))
+        if failures
+        else None
+    )
 
 
 def video_timeline(video: Mapping[str, Any], colors: dict[str, int]) -> dict[str, Any]:
@@ -295,103 +311,3 @@ def _lanes(segments: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str
         ends[lane] = float(s["end_s"])
         placed.append((lane, s))
     return placed
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Agreement of confidence and accuracy.
-
-    Attributes:
-        edges: (B + 1,) of the confidence bins.
-        counts, accuracy, confidence: (B,); the means are NaN in an empty bin.
-        ece: expected calibration error, the mean distance of confidence and accuracy.
-        brier, nll: mean Brier score and negative log-likelihood of the true class.
-    """
-
-    edges: NDArray[np.float64]
-    counts: NDArray[np.int64]
-    accuracy: NDArray[np.float64]
-    confidence: NDArray[np.float64]
-    ece: float
-    overall_confidence: float
-    overall_accuracy: float
-    brier: float
-    nll: float
-
-
-def calibration(table: ScoreTable, bins: int = 15) -> Calibration | None:
-    """Reliability of the best class's probability; None for several labels a video or without usable videos.
-
-    Source: Guo et al., ICML 2017 (ECE with equal bins).
-    """
-    good = table.usable
-    if table.multi_label or not good.any():
-        return None
-    p, labels = table.probabilities[good], table.labels[good]
-    best, right = p.max(1), table.correct[good]
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.ceil(best * bins).astype(int) - 1, 0, bins - 1)
-    counts = np.bincount(place, minlength=bins)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        accuracy = np.bincount(place, right, bins) / counts
-        confidence = np.bincount(place, best, bins) / counts
-    gap = np.nan_to_num(abs(accuracy - confidence))
-    own = p[np.arange(len(p)), labels]
-    return Calibration(
-        edges=edges,
-        counts=counts,
-        accuracy=accuracy,
-        confidence=confidence,
-        ece=float((gap * counts).sum() / counts.sum()),
-        overall_confidence=float(best.mean()),
-        overall_accuracy=float(right.mean()),
-        brier=float(((p**2).sum(1) - 2 * own + 1).mean()),
-        nll=float(-np.log(np.maximum(own, 1e-12)).mean()),
-    )
-
-
-def similarity_order(confusion: NDArray) -> NDArray[np.int64]:
-    """An order of the classes that puts those next to each other that are mistaken for one another.
-
-    The Fiedler vector of the symmetrized confusions (spectral seriation: Atkins et al. 1998), within each connected part.
-    """
-    weight = (confusion + confusion.T).astype(float)
-    np.fill_diagonal(weight, 0)
-    scale = np.sqrt(np.maximum(confusion.sum(1), 1))
-    weight /= scale[:, None] * scale[None]
-    weight += 1e-6 * weight.max(initial=1.0)  # keeps separate groups in one piece
-    laplacian = np.diag(weight.sum(1)) - weight
-    return np.argsort(np.linalg.eigh(laplacian)[1][:, 1] if len(weight) > 2 else np.arange(len(weight)), kind="stable")
-
-
-def confused_pairs(result: ScoreTable, limit: int = 20) -> list[tuple[int, int, int, int]]:
-    """(i, j, times i was called j, times j was called i), the most confused first."""
-    off = result.confusion - np.diag(result.confusion.diagonal())
-    both = np.triu(off + off.T, 1)
-    order = np.argsort(-both, axis=None, kind="stable")[:limit]
-    pairs = [(int(p) // result.num_classes, int(p) % result.num_classes) for p in order if both.flat[p] > 0]
-    return [(i, j, int(off[i, j]), int(off[j, i])) if off[i, j] >= off[j, i] else (j, i, int(off[j, i]), int(off[i, j]))
-            for i, j in pairs]  # fmt: skip
-
-
-def worst_mistakes(result: ScoreTable, limit: int = 24, per_class: int = 3) -> list[int]:
-    """Videos whose wrong class beat the true one by most, at most ``per_class`` of a true class."""
-    wrong = np.flatnonzero(result.usable & ~result.correct)
-    if not len(wrong):
-        return []
-    p = result.probabilities
-    if result.multi_label:
-        margin = p[wrong, result.predictions[wrong]] - np.where(result.labels[wrong] > 0, p[wrong], 0).max(1)
-        group = result.predictions[wrong]
-    else:
-        margin = p[wrong, result.predictions[wrong]] - p[wrong, result.labels[wrong]]
-        group = result.labels[wrong]
-    taken: dict[int, int] = {}
-    chosen = []
-    for n in np.argsort(-margin, kind="stable"):
-        if taken.get(int(group[n]), 0) < per_class:
-            taken[int(group[n])] = taken.get(int(group[n]), 0) + 1
-            chosen.append(int(wrong[n]))
-        if len(chosen) == limit:
-            break
-    return chosen

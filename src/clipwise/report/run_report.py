@@ -1,27 +1,54 @@
-"""Training runs: their logs as curves and times, and their reports with the last validation class by class and the recipe.
+"""The report of a training run: its curves, the last validation class by class, the recipe.
 
 Reads clipwise's ``log.jsonl``; ``foreign_logs`` turns others into the same lines.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
+from clipwise.engine.evaluate import TestResult
 from clipwise.errors import DataError
-from clipwise.io.parse import read_json_lines
+from clipwise.io.parse import parse_yaml, read_json_lines
 from clipwise.report.page import FIGURE_NAMES, Language, Section, Series, duration, line_chart, write_page
-from clipwise.report.scores import ScoreTable
 
 # what says where a line stands, not how well the run goes
-_PLACE = {"mode", "epoch", "epochs", "iter", "iters", "step", "eta"}
-_TIMES = {"time", "data_time"}
+_PLACE = {"mode", "epoch", "epochs", "iter", "iters", "step", "eta", "at"}
+
+
+def run_report(
+    folder: str | Path, result: TestResult | None = None, *, name: str | None = None, language: Language = "en"
+) -> Path:
+    """A run's ``report.html`` beside its log.
+
+    Args:
+        folder: with ``log.jsonl`` and ``recipe.yaml``.
+        result: of the last validation, if there is one.
+        name: of the run; the folder's name by default.
+        language: "en" or "zh", in which the page opens.
+
+    Raises:
+        DataError: the folder has no log.
+    """
+    run = read_run(folder, name)
+    sections: list[Section | None] = [curves_section([run])]
+    if result is not None:
+        more = " Confusions, mistakes and calibration: clipwise test CHECKPOINT --report FOLDER."
+        sections.append(class_section({"": result}, more))
+    if run.recipe:
+        sections.append(_recipe_section(run.recipe))
+    path = Path(folder) / "report.html"
+    return write_page(path, run.name, sections, kind="Training run", tiles=run_tiles(run), language=language)
+
+
+# ---- the log --------------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -45,7 +72,7 @@ class LoggedRun:
         """Names of the figures, in order of appearance."""
         lines = self.train if mode == "train" else self.val
         names = dict.fromkeys(k for line in lines for k, v in line.items() if isinstance(v, (int, float)))
-        return [k for k in names if k not in _PLACE and k != "at"]
+        return [k for k in names if k not in _PLACE]
 
     def curve(self, key: str, mode: str = "train") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(epochs, values) of a figure; empty where the log has none."""
@@ -100,135 +127,42 @@ def _place(line: dict[str, Any]) -> float:
     return epoch - 1 + min(line["iter"] / (line.get("iters") or line["iter"] or 1), 1.0)
 
 
-@dataclass(frozen=True)
-class TimeAnalysis:
-    """Seconds per iteration, by epoch, as MMAction2's ``analyze_logs.py cal_train_time`` prints them.
-
-    Attributes:
-        epochs: (E,) epoch numbers.
-        means: (E,) average seconds per iteration of each epoch.
-        average: over all lines.
-        std: of ``means``.
-        waiting: share of the time that the loop waited for data, or None.
-        total_s: seconds of all iterations, where the log allows to say so, or None.
-    """
-
-    epochs: NDArray[np.int64]
-    means: NDArray[np.float64]
-    average: float
-    std: float
-    waiting: float | None
-    total_s: float | None
-
-    @property
-    def slowest(self) -> tuple[int, float]:
-        return int(self.epochs[self.means.argmax()]), float(self.means.max())
-
-    @property
-    def fastest(self) -> tuple[int, float]:
-        return int(self.epochs[self.means.argmin()]), float(self.means.min())
+# ---- sections of a page ---------------------------------------------------------------------------------------------------------------
 
 
-def analyze_time(run: LoggedRun, include_outliers: bool = False) -> TimeAnalysis | None:
-    """Time per step, by epoch; None where the log has no times.
+def run_tiles(run: LoggedRun) -> list[tuple[str, str, str]]:
+    """A run in a line of figures."""
+    items = []
+    for key in ("top1_acc", "mean_class_accuracy", "mean_average_precision"):
+        if best := run.best(key):
+            items.append((f"best {FIGURE_NAMES[key]}", f"{best[1]:.2%}", f"after epoch {best[0]:.0f}"))
+    _, loss = run.curve("loss")
+    if len(loss):
+        items.append(("last loss", f"{loss[-1]:.4g}", f"first {loss[0]:.4g}"))
+    if run.train:
+        last = run.train[-1]
+        items.append(("epochs", f"{last.get('epoch', '–')}", f"{last.get('step', last.get('iter', '–'))} steps"))
+    times, waits = run.curve("time")[1], run.curve("data_time")[1]
+    if len(times):
+        wait = f"{waits.sum() / times.sum():.0%} waiting for data" if len(waits) == len(times) and times.any() else ""
+        items.append(("time per step", duration(float(np.median(times))), wait))
+    if total := training_time(run):
+        items.append(("training time", duration(total), "without validation"))
+    memory = run.curve("memory")[1]
+    if memory.any():
+        items.append(("peak memory", f"{memory.max():,.0f} MB", "of the device"))
+    return items
 
-    Args:
-        include_outliers: keep the first line of each epoch, which has the loader's start in it. Without it that line
-            is left out where the epoch has more than one.
 
-    Source: MMAction2 0.24 tools/analysis/analyze_logs.py.
-    """
-    by_epoch: dict[int, list[dict[str, Any]]] = {}
+def training_time(run: LoggedRun) -> float:
+    """Seconds of all iterations; 0 where the log does not say how many an epoch has."""
+    total, before = 0.0, (0, 0)
     for line in run.train:
-        if isinstance(line.get("time"), (int, float)):
-            by_epoch.setdefault(int(line.get("epoch", 1)), []).append(line)
-    if not by_epoch:
-        return None
-    # differs: MMAction2 fails when epochs have different numbers of lines; here each epoch has its own mean
-    kept = {e: lines if include_outliers or len(lines) == 1 else lines[1:] for e, lines in by_epoch.items()}
-    times = {e: np.array([line["time"] for line in lines]) for e, lines in kept.items()}
-    means = np.array([t.mean() for t in times.values()])
-    everything = np.concatenate(list(times.values()))
-    waits = [line["data_time"] for lines in kept.values() for line in lines if "data_time" in line]
-    total = 0.0
-    for lines in by_epoch.values():
-        before = 0
-        for line in lines:
-            count = line.get("iter", 0) - before if line.get("iters") else 0
-            total += line["time"] * max(count, 0)
-            before = line.get("iter", before)
-    return TimeAnalysis(
-        epochs=np.array(list(times)),
-        means=means,
-        average=float(everything.mean()),
-        std=float(means.std()),
-        waiting=float(np.sum(waits) / everything.sum()) if len(waits) == len(everything) and everything.sum() else None,
-        total_s=total or None,
-    )
-
-
-def smooth(values: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
-    """Exponential moving average, run forwards and backwards so that it does not lag; ``weight`` 0 leaves the values."""
-    if not 0 < weight < 1 or len(values) < 3:
-        return values
-    return (_forward(values, weight) + _forward(values[::-1], weight)[::-1]) / 2
-
-
-def _forward(values: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
-    out, state = np.empty(len(values)), 0.0
-    for n, value in enumerate(values):
-        state = weight * state + (1 - weight) * value
-        out[n] = state / (1 - weight ** (n + 1))  # without the start's bias
-    return out
-
-
-def figure_order(keys: Iterable[str]) -> list[str]:
-    """Losses, then accuracies, then the rest; times last."""
-
-    def rank(key: str) -> tuple[int, str]:
-        if "loss" in key:
-            return (0 if key == "loss" else 1, key)
-        if "acc" in key or "precision" in key or key == "auc":
-            return (2, key)
-        return (4 if key in _TIMES or key == "memory" else 3, key)
-
-    return sorted(keys, key=rank)
-
-
-# ---- the report -----------------------------------------------------------------------------------------------------------------------
-
-
-def run_report(folder: str | Path, result: Any = None, *, name: str | None = None, language: Language = "en") -> Path:
-    """A run's ``report.html`` beside its log: figures, curves, the validation's classes, time and recipe.
-
-    Args:
-        folder: with ``log.jsonl`` and ``recipe.yaml``.
-        result: the last validation's ``TestResult``, if there is one.
-        name: of the run; the folder's name by default.
-        language: "en" or "zh", in which the page opens.
-
-    Raises:
-        DataError: the folder has no log.
-    """
-    run = read_run(folder, name)
-    sections: list[Section | None] = [curves_section([run])]
-    if result is not None:
-        more = " Confusions, mistakes and calibration: clipwise test CHECKPOINT --report FOLDER."
-        sections.append(class_section({"": ScoreTable.of(result)}, more))
-    sections.append(time_section([run]))
-    if run.recipe:
-        sections.append(_recipe_section(run.recipe))
-    path = Path(folder) / "report.html"
-    return write_page(path, run.name, sections, kind="Training run", tiles=run_tiles(run), language=language)
-
-
-def curves_report(
-    runs: Sequence[LoggedRun], out: str | Path, *, keys: Sequence[str] | None = None, weight: float | None = None
-) -> Path:
-    """Curves and times of runs on one page."""
-    sections = [curves_section(runs, keys=keys, weight=weight), time_section(runs)]
-    tiles = run_tiles(runs[0]) if len(runs) == 1 else ()
-    return write_page(out, ", ".join(r.name for r in runs), sections, kind="Curves", tiles=tiles)
+        epoch, count = line.get("epoch", 1), line.get("iter", 0)
+        if line.get("iters") and "time" in line:
+            total += line["time"] * max(count - (before[1] if before[0] == epoch else 0), 0)
+        before = epoch, count
+    return total
 
 
 def curves_section(
@@ -243,11 +177,16 @@ def curves_section(
 
 
 def chart_keys(runs: Sequence[LoggedRun]) -> list[str]:
-    """Figures that are worth a chart: those of the log, less what another one says too."""
+    """Figures that are worth a chart, less what another one says too: losses, accuracies, the rest, time."""
     keys = {k for run in runs for mode in ("train", "val") for k in run.keys(mode)} - {"data_time", "memory"}
     if "loss" in keys and not any(k.startswith("loss_") and k != "loss_cls" for k in keys):
         keys.discard("loss_cls")
-    return figure_order(keys)
+    order = (lambda k: k == "loss", lambda k: "loss" in k, _is_share, lambda k: k != "time", lambda k: True)
+    return sorted(keys, key=lambda key: (next(n for n, fits in enumerate(order) if fits(key)), key))
+
+
+def _is_share(key: str) -> bool:
+    return "acc" in key or "precision" in key
 
 
 def run_chart(runs: Sequence[LoggedRun], key: str, weight: float | None = None, standalone: bool = False) -> Any:
@@ -257,7 +196,7 @@ def run_chart(runs: Sequence[LoggedRun], key: str, weight: float | None = None, 
         weight: of the moving average, 0 for none; chosen by the number of points by default.
         standalone: a complete SVG document instead of a part of a page.
     """
-    share = "acc" in key or "precision" in key
+    share = _is_share(key)
     return line_chart(
         FIGURE_NAMES.get(key, key),
         [s for n, run in enumerate(runs) for s in _series(run, key, weight, n, len(runs) > 1)],
@@ -289,54 +228,22 @@ def _series(run: LoggedRun, key: str, weight: float | None, n: int, several: boo
     return series
 
 
-def run_tiles(run: LoggedRun) -> list[tuple[str, str, str]]:
-    """A run in a line of figures."""
-    items = []
-    for key in ("top1_acc", "mean_class_accuracy", "mean_average_precision"):
-        best = run.best(key)
-        if best:
-            items.append((f"best {FIGURE_NAMES[key]}", f"{best[1]:.2%}", f"after epoch {best[0]:.0f}"))
-    _, loss = run.curve("loss")
-    if len(loss):
-        items.append(("last loss", f"{loss[-1]:.4g}", f"first {loss[0]:.4g}"))
-    if run.train:
-        last = run.train[-1]
-        items.append(("epochs", f"{last.get('epoch', '–')}", f"{last.get('step', last.get('iter', '–'))} steps"))
-    timing = analyze_time(run)
-    if timing:
-        wait = f"{timing.waiting:.0%} waiting for data" if timing.waiting is not None else ""
-        items.append(("time per step", duration(timing.average), wait))
-        if timing.total_s:
-            items.append(("training time", duration(timing.total_s), "without validation"))
-    memory = run.curve("memory")[1]
-    if len(memory) and memory.max() > 0:
-        items.append(("peak memory", f"{memory.max():,.0f} MB", "of the device"))
-    return items
+def smooth(values: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
+    """Exponential moving average, run forwards and backwards so that it does not lag; ``weight`` 0 leaves the values."""
+    if not 0 < weight < 1 or len(values) < 3:
+        return values
+    return (_forward(values, weight) + _forward(values[::-1], weight)[::-1]) / 2
 
 
-def time_section(runs: Sequence[LoggedRun]) -> Section | None:
-    """Time per step, epoch by epoch."""
-    rows = []
-    for run in runs:
-        t = analyze_time(run)
-        if t:
-            extremes = [f"epoch {epoch}: {duration(mean)}" for epoch, mean in (t.slowest, t.fastest)]
-            waiting = "–" if t.waiting is None else f"{t.waiting:.0%}"
-            total = "–" if t.total_s is None else duration(t.total_s)
-            rows.append((run.name, duration(t.average), *extremes, duration(t.std), waiting, total))
-    head = (
-        "run",
-        "average step",
-        "slowest epoch",
-        "fastest epoch",
-        "spread over epochs",
-        "waiting for data",
-        "in total",
-    )
-    return Section.table("time", "Time", head, rows, (1, 2, 3, 4, 5, 6), keep=(0,)) if rows else None
+def _forward(values: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
+    out, state = np.empty(len(values)), 0.0
+    for n, value in enumerate(values):
+        state = weight * state + (1 - weight) * value
+        out[n] = state / (1 - weight ** (n + 1))  # without the start's bias
+    return out
 
 
-def class_section(results: Mapping[str, ScoreTable], more: str = "") -> Section | None:
+def class_section(results: Mapping[str, TestResult], more: str = "") -> Section | None:
     """Accuracy by class as sorted bars, one bar per result; ``more`` ends the note."""
     first = next(iter(results.values()))
     count = first.class_counts
@@ -345,16 +252,16 @@ def class_section(results: Mapping[str, ScoreTable], more: str = "") -> Section 
     wrong = first.confusion - np.diag(first.confusion.diagonal())
     rows = [
         {
-            "name": first.classes[k],
+            "name": first.names[k],
             "index": int(k),
             "count": int(count[k]),
             "worst": worst[k],
             "values": accuracy[:, k],
-            "taken_for": (first.classes[wrong[k].argmax()], int(wrong[k].max()))
+            "taken_for": (first.names[wrong[k].argmax()], int(wrong[k].max()))
             if len(results) == 1 and wrong[k].any()
             else None,
         }
-        for k in sorted(np.flatnonzero(count), key=lambda k: (worst[k], first.classes[k]))
+        for k in sorted(np.flatnonzero(count), key=lambda k: (worst[k], first.names[k]))
     ]
     if not rows:
         return None
@@ -366,27 +273,10 @@ def class_section(results: Mapping[str, ScoreTable], more: str = "") -> Section 
 
 def _recipe_section(text: str) -> Section:
     """The recipe, key by key."""
-    import yaml
-
-    from clipwise.io.parse import parse_yaml
-
     try:
         values = parse_yaml(text)
-    except yaml.YAMLError:  # damaged: the text below is all there is
+    except yaml.YAMLError:  # damaged: the text is all there is
         values = None
-    recipe = {
-        key: json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
-        for key, value in _flat(values if isinstance(values, dict) else {})
-        if value not in (None, [], {}, "")
-    }
+    data = {"recipe": values if isinstance(values, dict) else {}, "text": text}
     note = "Every key that has a value. Training with this file repeats the run."
-    return Section("recipe", "Recipe", "recipe", {"recipe": recipe, "text": text}, note)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys of groups with a dot, as the command line takes them."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return Section("recipe", "Recipe", "recipe", data, note)

@@ -1,177 +1,145 @@
-"""Test results as arrays: predictions, classes, confusions. Plain numpy, no model.
-
-``ScoreTable.of(result)`` takes the object that ``clipwise test`` makes, ``comparison.read_result(path)`` the JSON that it
-wrote; reports and ``clipwise compare`` work on either.
-"""
+"""What the scores of a test result tell: probabilities, calibration, confused classes, the worst mistakes. Plain numpy, no model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipwise.tasks import metrics
+from clipwise.engine.evaluate import TestResult
 
 
-@dataclass
-class ScoreTable:
-    """Scores of a list of videos.
+def usable(result: TestResult) -> NDArray[np.bool_]:
+    """(N,): scored, and with a known label."""
+    scored = result.predictions >= 0
+    return scored if result.multi_label else scored & (result.truth >= 0)
+
+
+def probabilities(result: TestResult) -> NDArray[np.float64]:
+    """(N, K): the scores, through a softmax (sigmoids for several labels) where they are logits. NaN where the video failed."""
+    scores, known = result.table, result.table[result.predictions >= 0]
+    if result.multi_label:
+        logits = len(known) and (known.min() < 0 or known.max() > 1)
+        return np.asarray(1 / (1 + np.exp(-scores))) if logits else scores
+    if len(known) and (known.min() < 0 or abs(known.sum(1) - 1).max() > 1e-2):
+        shifted = np.exp(scores - np.nanmax(scores, axis=1, keepdims=True, initial=-np.inf))
+        return shifted / shifted.sum(1, keepdims=True)
+    return scores
+
+
+def in_top(result: TestResult, k: int) -> NDArray[np.bool_]:
+    """(N,): the true class is among the k best."""
+    good, hit = usable(result), np.zeros(len(result.paths), bool)
+    if good.any() and not result.multi_label:
+        own = result.table[good, result.truth[good]]
+        hit[good] = (result.table[good] > own[:, None]).sum(1) < k
+    return hit
+
+
+def label_names(result: TestResult, index: int) -> str:
+    """The true class or classes of a video, for people."""
+    if result.multi_label:
+        return ", ".join(result.names[k] for k in np.flatnonzero(result.truth[index])) or "–"
+    label = int(result.truth[index])
+    return result.names[label] if label >= 0 else "–"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Agreement of confidence and accuracy.
 
     Attributes:
-        paths: N files.
-        scores: (N, K); NaN where the video failed.
-        labels: (N,) class indices, -1 where unknown; or (N, K) multi-hot.
-        classes: K names; numbers where the list had none.
-        failures: path -> reason.
-        metrics: as measured.
-        seconds: for the whole list, 0 if unknown.
-        video_seconds: (N,) or None.
+        edges: (B + 1,) of the confidence bins.
+        counts, accuracy, confidence: (B,); the means are NaN in an empty bin.
+        ece: expected calibration error, the mean distance of confidence and accuracy.
+        brier, nll: mean Brier score and negative log-likelihood of the true class.
     """
 
-    paths: list[str]
-    scores: NDArray[np.float64]
-    labels: NDArray
-    classes: list[str]
-    failures: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    video_seconds: NDArray[np.float64] | None = None
-
-    @classmethod
-    def of(cls, result: Any) -> ScoreTable:
-        """From a ``TestResult`` (or anything with its fields)."""
-        if isinstance(result, ScoreTable):
-            return result
-        rows = [np.asarray(s, np.float64) for s in result.scores]
-        width = max((r.shape[-1] for r in rows), default=1)
-        scores = np.stack([one_row(r, width) for r in rows]) if rows else np.empty((0, width))
-        labels = as_labels(result.labels, width)
-        return cls(
-            paths=[str(p) for p in result.paths],
-            scores=scores,
-            labels=labels,
-            classes=class_names(result.classes, width),
-            failures=dict(result.failures),
-            metrics={k: float(v) for k, v in result.metrics.items()},
-            seconds=float(result.seconds),
-            video_seconds=np.asarray(result.video_seconds, float) if len(result.video_seconds) else None,
-        )
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    @property
-    def num_classes(self) -> int:
-        return self.scores.shape[1]
-
-    @property
-    def multi_label(self) -> bool:
-        return self.labels.ndim == 2
-
-    @cached_property
-    def failed(self) -> NDArray[np.bool_]:
-        """(N,)"""
-        return np.asarray(np.isnan(self.scores).any(1))
-
-    @cached_property
-    def usable(self) -> NDArray[np.bool_]:
-        """(N,): scored, and with one known label."""
-        known = ~self.failed
-        if not self.multi_label:
-            known &= self.labels >= 0
-        return known
-
-    @cached_property
-    def predictions(self) -> NDArray[np.int64]:
-        """(N,) best class, -1 where the video failed."""
-        best = np.where(self.failed[:, None], 0.0, self.scores).argmax(1)
-        return np.where(self.failed, -1, best)
-
-    @cached_property
-    def correct(self) -> NDArray[np.bool_]:
-        """(N,): the best class is (one of) the true one(s); failed videos are wrong."""
-        if self.multi_label:
-            hit = np.take_along_axis(self.labels, np.maximum(self.predictions, 0)[:, None], 1)[:, 0] > 0
-            return hit & ~self.failed
-        return (self.predictions == self.labels) & self.usable
-
-    @cached_property
-    def probabilities(self) -> NDArray[np.float64]:
-        """(N, K): the scores, through a softmax (sigmoids for several labels) where they are logits. NaN where the video failed."""
-        known = self.scores[~self.failed]
-        if self.multi_label:
-            logits = len(known) and (known.min() < 0 or known.max() > 1)
-            return np.asarray(1 / (1 + np.exp(-self.scores))) if logits else self.scores
-        if len(known) and (known.min() < 0 or abs(known.sum(1) - 1).max() > 1e-2):
-            shifted = np.exp(self.scores - np.nanmax(self.scores, axis=1, keepdims=True, initial=-np.inf))
-            return shifted / shifted.sum(1, keepdims=True)
-        return self.scores
-
-    def in_top(self, k: int) -> NDArray[np.bool_]:
-        """(N,): the true class is among the k best."""
-        good = self.usable
-        hit = np.zeros(len(self), bool)
-        if good.any() and not self.multi_label:
-            own = self.scores[good, self.labels[good]]
-            hit[good] = (self.scores[good] > own[:, None]).sum(1) < k
-        return hit
-
-    @cached_property
-    def confusion(self) -> NDArray[np.int64]:
-        """(K, K) counts, truth in rows, over the usable videos of a single-label list."""
-        if self.multi_label or not self.usable.any():
-            return np.zeros((self.num_classes, self.num_classes), np.int64)
-        return metrics.confusion_matrix(
-            self.predictions[self.usable], self.labels[self.usable], num_classes=self.num_classes
-        ).astype(np.int64)
-
-    @cached_property
-    def class_counts(self) -> NDArray[np.int64]:
-        """(K,) videos a class, the failed ones included."""
-        if self.multi_label:
-            return self.labels.sum(0).astype(np.int64)
-        return np.bincount(self.labels[self.labels >= 0], minlength=self.num_classes)
-
-    @cached_property
-    def class_accuracy(self) -> NDArray[np.float64]:
-        """(K,) accuracy within each class (average precision for several labels a video); NaN without videos."""
-        if self.multi_label:
-            good = ~self.failed
-            values = np.full(self.num_classes, np.nan)
-            for k in np.flatnonzero(self.labels[good].any(0)):
-                values[k] = metrics.mean_average_precision(self.scores[good][:, [k]], self.labels[good][:, [k]])
-            return values
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.bincount(self.labels[self.correct], minlength=self.num_classes) / self.class_counts
-
-    def label_names(self, index: int) -> str:
-        """The true class or classes of a video, for people."""
-        if self.multi_label:
-            return ", ".join(self.classes[k] for k in np.flatnonzero(self.labels[index])) or "–"
-        label = int(self.labels[index])
-        return self.classes[label] if label >= 0 else "–"
+    edges: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    accuracy: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    ece: float
+    overall_confidence: float
+    overall_accuracy: float
+    brier: float
+    nll: float
 
 
-def one_row(scores: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    if scores.ndim == 1 and len(scores) == width:
-        return scores
-    if np.isnan(scores).any():
-        return np.full(width, np.nan)
-    # the views' logits were kept: their shares are averaged, as the default protocol does
-    shares = np.exp(scores - scores.max(-1, keepdims=True))
-    return (shares / shares.sum(-1, keepdims=True)).mean(0)
+def calibration(table: TestResult, bins: int = 15) -> Calibration | None:
+    """Reliability of the best class's probability; None for several labels a video or without usable videos.
+
+    Source: Guo et al., ICML 2017 (ECE with equal bins).
+    """
+    good = usable(table)
+    if table.multi_label or not good.any():
+        return None
+    p, labels = probabilities(table)[good], table.truth[good]
+    best, right = p.max(1), table.correct[good]
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.clip(np.ceil(best * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        accuracy = np.bincount(place, right, bins) / counts
+        confidence = np.bincount(place, best, bins) / counts
+    gap = np.nan_to_num(abs(accuracy - confidence))
+    own = p[np.arange(len(p)), labels]
+    return Calibration(
+        edges=edges,
+        counts=counts,
+        accuracy=accuracy,
+        confidence=confidence,
+        ece=float((gap * counts).sum() / counts.sum()),
+        overall_confidence=float(best.mean()),
+        overall_accuracy=float(right.mean()),
+        brier=float(((p**2).sum(1) - 2 * own + 1).mean()),
+        nll=float(-np.log(np.maximum(own, 1e-12)).mean()),
+    )
 
 
-def as_labels(labels: Sequence[Any], width: int) -> NDArray:
-    if any(np.ndim(label) > 0 for label in labels):
-        return np.stack([np.zeros(width) if label is None else np.asarray(label) for label in labels]).astype(np.int64)
-    return np.array([-1 if label is None else int(label) for label in labels], np.int64)
+def similarity_order(confusion: NDArray) -> NDArray[np.int64]:
+    """An order of the classes that puts those next to each other that are mistaken for one another.
+
+    The Fiedler vector of the symmetrized confusions (spectral seriation: Atkins et al. 1998), within each connected part.
+    """
+    weight = (confusion + confusion.T).astype(float)
+    np.fill_diagonal(weight, 0)
+    scale = np.sqrt(np.maximum(confusion.sum(1), 1))
+    weight /= scale[:, None] * scale[None]
+    weight += 1e-6 * weight.max(initial=1.0)  # keeps separate groups in one piece
+    laplacian = np.diag(weight.sum(1)) - weight
+    return np.argsort(np.linalg.eigh(laplacian)[1][:, 1] if len(weight) > 2 else np.arange(len(weight)), kind="stable")
 
 
-def class_names(classes: Sequence[str] | None, width: int) -> list[str]:
-    names = [str(c) for c in classes or []][:width]
-    return names + [str(k) for k in range(len(names), width)]
+def confused_pairs(result: TestResult, limit: int = 20) -> list[tuple[int, int, int, int]]:
+    """(i, j, times i was called j, times j was called i), the most confused first."""
+    off = result.confusion - np.diag(result.confusion.diagonal())
+    both = np.triu(off + off.T, 1)
+    order = np.argsort(-both, axis=None, kind="stable")[:limit]
+    pairs = [(int(p) // result.num_classes, int(p) % result.num_classes) for p in order if both.flat[p] > 0]
+    return [(i, j, int(off[i, j]), int(off[j, i])) if off[i, j] >= off[j, i] else (j, i, int(off[j, i]), int(off[i, j]))
+            for i, j in pairs]  # fmt: skip
+
+
+def worst_mistakes(result: TestResult, limit: int = 24, per_class: int = 3) -> list[int]:
+    """Videos whose wrong class beat the true one by most, at most ``per_class`` of a true class."""
+    wrong = np.flatnonzero(usable(result) & ~result.correct)
+    if not len(wrong):
+        return []
+    p = probabilities(result)
+    if result.multi_label:
+        margin = p[wrong, result.predictions[wrong]] - np.where(result.truth[wrong] > 0, p[wrong], 0).max(1)
+        group = result.predictions[wrong]
+    else:
+        margin = p[wrong, result.predictions[wrong]] - p[wrong, result.truth[wrong]]
+        group = result.truth[wrong]
+    taken: dict[int, int] = {}
+    chosen = []
+    for n in np.argsort(-margin, kind="stable"):
+        if taken.get(int(group[n]), 0) < per_class:
+            taken[int(group[n])] = taken.get(int(group[n]), 0) + 1
+            chosen.append(int(wrong[n]))
+        if len(chosen) == limit:
+            break
+    return chosen
