@@ -191,3 +191,13 @@ def test_kill_while_a_checkpoint_is_written(clips, tmp_path):
         assert state["step"] == passport.step
         steps.append(passport.step)
     assert all(a < b for a, b in itertools.pairwise(steps))
+
+
+def test_two_processes_train_as_one_on_changing_clips(clips, same, launch, tmp_path):
+    """Multigrid's cycles, several clips of a video and accumulated batches: the run of one process."""
+    words = [*same, "multigrid.shapes=long_short", "augment.repeat=2", "accumulate=2", "crop_size=32", "augment.resize=36"]
+    train(load_recipe("tsm_tiny", [*words, "batch_size=4"]), data=str(clips), work_dir=tmp_path / "one", quiet=True)
+    launch(2, "train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path / "two", *words, "batch_size=2")
+    assert len(losses(tmp_path / "one")) > 2
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    _same_weights(tmp_path / "one", tmp_path / "two")

@@ -104,6 +104,10 @@ def explain_recipe(recipe: Recipe, num_devices: int = 1, num_samples: int | None
     if samples:
         whole = recipe.batch_size * num_devices
         batches = samples // whole if getattr(recipe.input, "drop_last", False) else -(-samples // whole)
+        if recipe.task == "recognition" and recipe.multigrid.shapes:
+            from clipwise.recipe.clip_shapes import batches_per_epoch
+
+            batches = batches_per_epoch(recipe, samples, num_devices)
         steps = -(-batches // recipe.accumulate)
         facts["steps"] = f"{steps} an epoch, {steps * recipe.epochs} in all ({samples} samples)"
         if recipe.accumulate > 1:

@@ -19,9 +19,10 @@ NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 def measure_statistics(task: Any) -> None:
     """Recompute the statistics of a recognition run's model on its first training clips (``val.precise_bn_samples``)."""
     recipe = task.recipe
-    task.sampler.set_position(0)
-    batches = min(len(task.sampler), max(1, recipe.val.precise_bn_samples // recipe.batch_size))
-    loader = make_loader(task.dataset, batch_sampler=task.sampler, num_workers=recipe.num_workers, persistent=False)
+    sampler = getattr(task.sampler, "whole_clips", task.sampler)
+    sampler.set_position(0)
+    batches = min(len(sampler), max(1, recipe.val.precise_bn_samples // recipe.batch_size))
+    loader = make_loader(task.dataset, batch_sampler=sampler, num_workers=recipe.num_workers, persistent=False)
     clips = (
         normalize_clips(batch["frames"].flatten(0, 1), task.spec.mean, task.spec.std)
         for batch in itertools.islice(prefetch(loader, task.device), batches)

@@ -282,6 +282,8 @@ def _recipe_changes(start: Start, task: Any) -> tuple[list[str], list[str]]:
 
 def _same_learning_rates(before: Recipe, now: Recipe, task: Any, steps: int) -> bool:
     """Whether the steps that were taken would have had the same learning rate factors (up to 2,000 of them are compared)."""
+    if now.task == "recognition" and now.multigrid.shapes:
+        return False  # the shapes of the steps that were taken would change, too
     per_epoch = -(-len(task.sampler) // now.accumulate)
     old, new = Schedule(before, per_epoch), Schedule(now, per_epoch)
     return all(old.factor(s) == new.factor(s) for s in range(0, steps, max(1, steps // 2000)))

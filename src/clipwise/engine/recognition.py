@@ -179,6 +179,10 @@ class RecognitionTask(Task):
             dataset, batch_sampler=self.sampler, num_workers=recipe.num_workers, pin_memory=pinned
         )
         more = recipe.augment
+        if recipe.multigrid.shapes or more.repeat > 1:
+            from clipwise.engine.multigrid import set_up
+
+            set_up(self)
         self.augment: Any = None
         if more.color_jitter or more.randaugment or more.random_erasing or more.mixup or more.cutmix or more.also:
             from clipwise.data.augment import BatchAugment

@@ -208,7 +208,7 @@ class Run:
         self.saver = Saver(folder, accelerator, recipe.checkpoint.keep)
         self.watchdog = Watchdog(recipe.log.hang_warning_s, accelerator.process_index)
         self.batches, self.global_batch = len(task.sampler), recipe.batch_size * accelerator.num_processes
-        self.schedule = Schedule(recipe, -(-self.batches // recipe.accumulate))
+        self.schedule = getattr(task, "make_schedule", Schedule)(recipe, -(-self.batches // recipe.accumulate))
         self.epoch = self.batch = self.step = 0  # epochs finished, batches of this epoch taken, optimizer steps
         self.metrics: dict[str, float] = {}
         self.best: dict[str, float] = {}

@@ -50,6 +50,10 @@ def consistent_recognition(recipe: RecognitionRecipe) -> RecognitionRecipe:
         raise ValueError(
             "augment.flip_label_map changes labels under a flip, which is impossible for soft_labels; give one of them"
         )
+    if recipe.multigrid.shapes or recipe.augment.repeat > 1:
+        from clipwise.recipe.clip_shapes import check_shapes
+
+        check_shapes(recipe)
     if recipe.test.num_clips > 1 and recipe.num_segments and recipe.sampling == "uniform":
         raise ValueError(
             "test.num_clips needs clips (SlowOnly) or dense sampling; for segments use test.num_segments or test.twice_sample"

@@ -133,8 +133,30 @@ class Augment(Strict):
     """Alpha of CutMix; 0 is off."""
     label_smoothing: Fraction = 0.0
     """Share of the label that is spread over all classes."""
+    repeat: Count = 1
+    """Clips drawn from a video each time it is decoded; a batch then holds `batch_size` / `repeat` videos."""
     also: list[str] = []  # noqa: RUF012 - pydantic copies it
     """Registered transforms of your own, in their order (docs/en/models.md)."""
+
+
+class Multigrid(Strict):
+    """Training on smaller clips first, or in turn (docs/en/training.md)."""
+
+    shapes: Literal["long", "short", "long_short", "progressive"] | None = None
+    """`long`: 1/4, 1/2, 1/2 and all of the frames at 1/√2, 1/√2, 1 and 1 of `crop_size`; `short`: one step after the other at 1/2, 1/√2
+    and 1 of it; `long_short`: both (Wu et al. 2020); `progressive`: as `frames` and `sizes` say."""
+    cycles: Annotated[Count, Only("multigrid.shapes", "long", "long_short")] = 1
+    """Long cycles of a run; with `lr_schedule: step` there is one for each of its stages, and the last stage has whole clips."""
+    frames: Annotated[dict[NonNegative, Count], Only("multigrid.shapes", "progressive")] = {}  # noqa: RUF012 - pydantic copies it
+    """Frames of a clip (or segments) from an epoch on, `{0: 4, 20: 8}`."""
+    sizes: Annotated[dict[NonNegative, Size], Only("multigrid.shapes", "progressive")] = {}  # noqa: RUF012 - pydantic copies it
+    """`crop_size` from an epoch on, `{0: 112, 10: 160, 20: 224}`."""
+    grow_batch: Annotated[bool, Only("multigrid.shapes")] = True
+    """Smaller clips make larger batches (by a whole factor), so that every step costs the same and fewer are taken."""
+    lr_scaling: Annotated[Literal["linear", "sqrt", "none"], Only("multigrid.grow_batch")] = "linear"
+    """How the learning rate follows the long cycle's batch; the short cycle's leaves it alone."""
+    split_norms: Annotated[bool, Only("multigrid.grow_batch")] = True
+    """Batch norm takes its statistics over `batch_size` clips, however large the batch is."""
 
 
 class RecognitionValidation(Validation):
@@ -226,6 +248,7 @@ class RecognitionRecipe(RunRecipe):
     lists: Lists = Lists()
     input: Input = Input()
     augment: Augment = Augment()
+    multigrid: Multigrid = Multigrid()
     val: RecognitionValidation = RecognitionValidation()
     test: Test = Test()
     distill: Distill = Distill()
@@ -241,8 +264,12 @@ class RecognitionRecipe(RunRecipe):
         else:
             train, frames = f"{self.clip_len} frames, every {self.frame_interval}.", self.clip_len
         clips = test.num_clips * (2 if test.twice_sample else 1)
-        return {
-            "training input": f"{train}, {self.crop_size} px",
+        facts = {"training input": f"{train}, {self.crop_size} px"}
+        if self.multigrid.shapes:
+            from clipwise.recipe.clip_shapes import shape_stages
+
+            facts |= {f"  {s.start:.0%} to {s.end:.0%} of the run": str(s) for s in shape_stages(self)}
+        return facts | {
             "test views": f"{clips * crops} = {clips} clips x {crops} crops of {frames} frames at {test.crop_size} px, "
             f"averaged as {test.average_clips}; clips placed by the rule of {test.rule}",
         }
