@@ -20,6 +20,7 @@ from clipwise.data.videolist import (
     ListBuilder,
     Ragged,
     VideoList,
+    find_classes,
     is_video,
     natural_key,
 )
@@ -187,19 +188,6 @@ def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | No
             f"{path}: its {len(names)} sub-folders hold no videos (known: {' '.join(sorted(VIDEO_SUFFIXES))})."
         )
     return builder.build(root=str(path), multi_label=multi_label, classes=order, num_classes=num_classes or len(order))
-
-
-_CLASS_FILES = ("classes.txt", "label_map.txt", "labels.txt", "classInd.txt", "class_names.txt", "labels.json")
-
-
-def find_classes(folder: Path, stem: str = "") -> Path | None:
-    """The file of class names beside a list, if there is exactly one candidate of the usual names."""
-    for name in ([f"{stem}_classes.txt"] if stem else []) + list(_CLASS_FILES):
-        if (folder / name).is_file():
-            return folder / name
-    # label_map_k400.txt, kinetics_class2ind.txt: MMAction2's names
-    candidates = {p for part in ("label_map*.txt", "*class2ind*.txt") for p in folder.glob(part)}
-    return candidates.pop() if len(candidates) == 1 else None
 
 
 # ---- from what a user calls --data to a training and a validation part -------------------------------------------------------------

@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +36,19 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
 def is_video(name: str) -> bool:
     """Whether a file's name is that of a video."""
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith(".")
+
+
+_CLASS_FILES = ("classes.txt", "label_map.txt", "labels.txt", "classInd.txt", "class_names.txt", "labels.json")
+
+
+def find_classes(folder: Path, stem: str = "") -> Path | None:
+    """The file of class names beside a list, if there is exactly one candidate of the usual names."""
+    for name in ([f"{stem}_classes.txt"] if stem else []) + list(_CLASS_FILES):
+        if (folder / name).is_file():
+            return folder / name
+    # label_map_k400.txt, kinetics_class2ind.txt: MMAction2's names
+    candidates = {p for part in ("label_map*.txt", "*class2ind*.txt") for p in folder.glob(part)}
+    return candidates.pop() if len(candidates) == 1 else None
 
 
 @dataclass(frozen=True, eq=False)

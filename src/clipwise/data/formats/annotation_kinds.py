@@ -20,7 +20,7 @@ from clipwise.data.formats.annotation_parts import FormatOptions, VideoFinder
 from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation, read_table
 from clipwise.data.formats.detect import detect
 from clipwise.data.formats.segment_tables import has_times
-from clipwise.data.videolist import is_video, natural_key
+from clipwise.data.videolist import find_classes, is_video, natural_key
 from clipwise.errors import DataError
 from clipwise.io.names import did_you_mean
 
@@ -193,13 +193,13 @@ def _declares_nothing(file: Path) -> bool:
 
 def read_file(path: Path, kind: str, options: FormatOptions) -> AnnotationSet:
     if kind not in KINDS:
-        from clipwise.data.lists import read_list
-
         if kind not in _LISTS:
             raise DataError(f"{path} is a list of the format {kind}, which holds no annotations.")
         from clipwise.data.formats.annotation_lists import annotations_of_list
+        from clipwise.data.formats.list_files import read_list_file
 
-        videos = read_list(path, classes=options.classes, root=next(iter(options.videos.folders), None))
+        root, beside = next(iter(options.videos.folders), None), find_classes(path.parent, path.stem)
+        videos = read_list_file(path, root=root, classes=options.classes, beside=beside)
         if kind == "auto" and not any(is_video(e) or os.path.exists(e) for e in (videos.path(0), videos.entry(0))):
             raise DataError(
                 f"{path} is not recognized: neither a list of videos nor annotations of {', '.join(KINDS)}. If it is one of these, say which."

@@ -66,15 +66,15 @@ def read_list_file(
     source: str | Path,
     *,
     root: str | Path | None,
-    format: str,
+    format: str = "auto",
     classes: Sequence[str] | None,
     beside: Path | None,
-    num_classes: int | None,
-    multi_label: bool,
-    subset: str | None,
-    fps: float | None,
-    layer: str | None,
-    config: str | None,
+    num_classes: int | None = None,
+    multi_label: bool = False,
+    subset: str | None = None,
+    fps: float | None = None,
+    layer: str | None = None,
+    config: str | None = None,
 ) -> VideoList:
     """Read a list that is no folder of classes: see :func:`clipwise.data.lists.read_list`.
 
