@@ -98,6 +98,24 @@ def test_the_passport_tells_the_windows_and_the_times(run, sentences):
     assert max(len(rows) for rows in result.proposals.values()) <= 100
 
 
+def test_one_longer_video_takes_no_proposals_from_the_others(run, tmp_path):
+    """ActivityNet's count gives a video with fewer proposals than the mean none at AR@1; so all videos of a set get as many."""
+    (tmp_path / "features").mkdir()
+    database = {}
+    for number in range(25, 34):
+        rows, actions = sentence(number)
+        if number == 33:
+            more, others = sentence(24)
+            rows, actions = np.concatenate([rows, more]), actions + [[a + 4, b + 4] for a, b in others]
+        np.save(tmp_path / "features" / f"s{number}.npy", rows)
+        entries = [{"segment": a, "label": "word"} for a in actions]
+        database[f"s{number}"] = {"duration": len(rows) / 10, "subset": "validation", "annotations": entries}
+    (tmp_path / "annotations.json").write_text(json.dumps({"database": database}))
+    result = evaluate_proposals(run.last, data=str(tmp_path), device="cpu")
+    assert {len(rows) for rows in result.proposals.values()} == {100}
+    assert result.recall.at(1) > 0.25  # 9 of 20 actions at most
+
+
 def test_a_network_of_whole_videos_says_that_a_file_is_too_long(sentences, tmp_path, capsys):
     recipe = load_recipe("bmn_tiny", [*SMALL, "epochs=1", "window_s=null"])
     run = train(recipe, data=str(sentences), work_dir=tmp_path / "run", quiet=True)

@@ -307,7 +307,10 @@ class LocalizationTask(Task):
         generator = torch.Generator(self.device).manual_seed(recipe.seed)
         proposals: dict[str, np.ndarray] = {}
         labels: dict[str, list[str]] = {}
-        collector = self.rules.collector(self.longest_s)
+        longest = self.longest_s or 0.0
+        if not self.rules.labeled:  # of proposals each video gets as many: at AR@1 one with fewer than the mean would get none
+            longest = max([longest, *self.val_set.covered_s])
+        collector = self.rules.collector(longest)
         total, count = 0.0, 0
         for batch in prefetch(loader, self.device):
             with autocast(self.device, recipe.amp):
