@@ -71,8 +71,9 @@ def make(name: str, folder: Path, seed: int) -> None:
             kind = int(rng.integers(spec.classes))
             signal[inside] += directions[kind] * rng.uniform(0.7, 1.3)
             entries.append({"segment": [round(start, 3), round(start + length, 3)], "label": f"c{kind}"})
-        blur = np.ones(8) / 8  # a clip is two features long
-        seen = np.apply_along_axis(lambda x: np.convolve(x, blur, "same"), 0, signal).reshape(count, 4, -1).mean(1)
+        # a clip is two features long
+        blurred = np.apply_along_axis(np.convolve, 0, signal, np.ones(8) / 8, "same")
+        seen = blurred.reshape(count, 4, -1).mean(1)
         drift = np.cumsum(rng.normal(size=(count, spec.dim)), 0) * 0.1
         drift -= drift.mean(0)
         noise = rng.normal(size=(count, spec.dim)) * spec.noise
@@ -110,7 +111,7 @@ def prior(folder: Path) -> dict[str, np.ndarray]:
 def run_one(name: str, model: str, seed: int, out: Path, overrides: list[str]) -> None:
     """Make the set, train, measure."""
     from clipwise.engine.checkpoint import read_passport
-    from clipwise.engine.localization import evaluate_proposals
+    from clipwise.engine.evaluate_localizer import evaluate_proposals
     from clipwise.engine.train import train
     from clipwise.recipe import load_recipe
     from clipwise.tasks.average_recall import average_recall_at_avg_proposals

@@ -308,7 +308,9 @@ class LocalizationTask(Task):
         proposals: dict[str, np.ndarray] = {}
         labels: dict[str, list[str]] = {}
         longest = self.longest_s or 0.0
-        if not self.rules.labeled:  # of proposals each video gets as many: at AR@1 one with fewer than the mean would get none
+        if (
+            not self.rules.labeled
+        ):  # of proposals each video gets as many: at AR@1 one with fewer than the mean would get none
             longest = max([longest, *self.val_set.covered_s])
         collector = self.rules.collector(longest)
         total, count = 0.0, 0

@@ -277,12 +277,14 @@ class BMNRules(LocalizerRules):
     def decode(self, outputs: Any, videos: Sequence[LabeledVideo]) -> list[FoundSegments]:
         conf, start, end = outputs
         nms = self.recipe.nms  # type: ignore[union-attr]
+        # of a window the part that its neighbors do not cover better is kept
+        spare = 1 if self.windows is None else 1 / (1 - self.windows.overlap)
         found = generate_proposals(
             conf,
             start,
             end,
             [video.covered_s for video in videos],
-            top_k=nms.max_proposals,
+            top_k=round(spare * nms.max_proposals),
             convention=self.recipe.bmn.proposals,  # type: ignore[union-attr]
             layout=self.layout,
             alpha=nms.alpha,
