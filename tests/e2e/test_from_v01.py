@@ -286,7 +286,7 @@ def test_an_interrupted_run_of_a_recipe_that_has_changed_since_goes_on_with_its_
     said = capsys.readouterr().err
     assert "resuming with the run's own settings, which differ from those of bmn_tiny" in said
     assert "epochs 2 (now " in said
-    assert f"temporal_dim {plain['temporal_dim']} (now auto)" in said
+    assert "(now auto)" not in said  # what the run found in its data is found again
     after = clipwise.load_recipe(folder / "recipe.yaml").model_dump()
     assert after.pop("log") == {**before.pop("log"), "every": 3}
     assert after == before

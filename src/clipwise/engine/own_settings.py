@@ -7,10 +7,13 @@ from typing import Any
 
 from clipwise.engine.log import RunLog
 from clipwise.errors import RecipeError
+from clipwise.models.localizer_rules import keep_settled, settled_args
 from clipwise.recipe import Recipe, load_recipe, make_recipe
 
-# Where the data lie is said anew each time (--data), and what they tell, too.
-_OF_THIS_CALL = frozenset(("train_data", "val_data", "test_data", "data_root", "features", "annotations", "name"))
+# Where the data lie is said anew each time (--data), and what they tell is found in them again.
+_OF_THIS_CALL = frozenset(
+    ("train_data", "val_data", "test_data", "data_root", "features", "annotations", "num_classes", "feat_dim", "name")
+)
 
 
 def with_own_settings(recipe: Recipe, stored: Mapping[str, Any], log: RunLog) -> Recipe:
@@ -29,22 +32,25 @@ def with_own_settings(recipe: Recipe, stored: Mapping[str, Any], log: RunLog) ->
     except RecipeError:  # of a later version; check_resume says what differs
         return recipe
     packaged, words = recipe.origin
-    plain, now = _parts(load_recipe(packaged).model_dump(mode="json")), _parts(recipe.model_dump(mode="json"))
+    today = load_recipe(packaged)
+    plain, now = _parts(today.model_dump(mode="json")), _parts(recipe.model_dump(mode="json"))
     given = {part for part in now.keys() | plain.keys() if now.get(part, ...) != plain.get(part, ...)}
     given |= {part for part in now if any(word == ".".join(part) or word == part[0] for word in words)}
     own = _parts(before)
     replaced = _OF_THIS_CALL.union(words)
     settings = {part: value for part, value in own.items() if part not in given and part[0] not in replaced}
     settings |= {part: value for part, value in now.items() if part in given or part[0] in _OF_THIS_CALL}
+    if recipe.task == "localization":  # with what the run found in its data
+        today = keep_settled(today, before)
+        plain = _parts({**today.model_dump(mode="json"), "model_args": settled_args(today)})
     changed = sorted(
         f"{'.'.join(part)} {settings[part]} (now {plain.get(part, 'not there')})"
         for part in settings.keys() - given
         if settings[part] != plain.get(part, ...) and part[0] not in (*_OF_THIS_CALL, "published", "notes")
     )
     changed += sorted(f"no {'.'.join(part)} (now {plain[part]})" for part in plain.keys() - settings.keys() - given)
-    if not changed:
-        return recipe
-    log.say(f"resuming with the run's own settings, which differ from those of {packaged}: {', '.join(changed)}")
+    if changed:
+        log.say(f"resuming with the run's own settings, which differ from those of {packaged}: {', '.join(changed)}")
     return make_recipe(_joined(settings))
 
 
