@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import clipwise
 from clipwise.cli import main
 from clipwise.engine.checkpoint import read_passport
 from clipwise.errors import CheckpointError, WorkError
-from clipwise.io.hub import fetch, fetched, hub_place
+from clipwise.io.hub import fetch, hub_place, local_copy
 from helpers import load_script
 
 fake_hub = load_script(Path(__file__).with_name("fake_hub.py"))
@@ -91,6 +92,40 @@ def test_a_name_on_the_hub_is_a_checkpoint_everywhere(hub, trained, clips, tmp_p
     assert (
         main(["train", "tsm_tiny", "--data", str(clips), "--work-dir", str(out), "--init=hf://org/shapes", *words]) == 0
     )
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_every_function_that_takes_a_checkpoint_takes_one_of_the_hub(kind, hub, trained, clips):
+    """A path object loses one slash of hf://; it means the same."""
+    assert main(["push", str(trained), "hf://org/shapes"]) == 0
+    place = kind("hf://org/shapes")
+    video = sorted((clips / "val").rglob("*.mp4"))[0]
+    assert clipwise.load(place, device="cpu")(video).classes == clipwise.load(trained).classes
+    assert next(clipwise.load_model(place).parameters()).shape
+    assert clipwise.create_model("tsm_tiny", pretrained=place, num_classes=3)(torch.zeros(1, 3, 8, 64, 80)).shape == (
+        1,
+        3,
+    )
+    assert clipwise.evaluate(place, data=clips / "val", device="cpu", overrides=["num_workers=0"]).metrics
+    with pytest.raises(CheckpointError, match="is a tsm_tiny, not a proposal network"):
+        clipwise.localize(place, video)
+    with pytest.raises(CheckpointError, match="has no org/nothing"):
+        clipwise.localize(kind("hf://org/nothing"), video)
+
+
+def test_what_is_no_place_on_the_hub_stays_what_it_is(tmp_path):
+    for source in (
+        "video.mp4",
+        tmp_path,
+        "hf:org/model",
+        Path("hf:org/model"),
+        "timm:x",
+        3,
+        None,
+        "https://hf.co/a/b",
+        "a hf://b/c",
+    ):
+        assert local_copy(source) is source
 
 
 def test_the_second_time_nothing_is_downloaded_again(hub, trained):
@@ -171,5 +206,5 @@ def test_branches(hub, trained):
     assert main(["push", str(trained), "hf://org/shapes"]) == 0
     assert main(["push", str(trained), "hf://org/shapes@next", "--message", "later"]) == 0
     assert fetch("hf://org/shapes@next").read_bytes() == trained.read_bytes()
-    assert fetched("plain.safetensors") == "plain.safetensors"
-    assert fetched("init=hf://org/shapes@next").startswith("init=/")
+    assert local_copy("plain.safetensors") == "plain.safetensors"
+    assert local_copy("init=hf://org/shapes@next").startswith("init=/")

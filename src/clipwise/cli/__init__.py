@@ -150,9 +150,9 @@ def _module_of(verb: str) -> ModuleType:
 
 def _run(verb: str, rest: Sequence[str]) -> int:
     if verb not in ("push", "pull") and any("hf://" in word for word in rest):
-        from clipwise.io.hub import fetched
+        from clipwise.io.hub import local_copy
 
-        rest = [fetched(word) for word in rest]
+        rest = [str(local_copy(word)) for word in rest]
     parser = make_parser(verb)
     parser.words = rest
     # Intermixed: `train RECIPE --data X lr=0.1` has words before and after options.

@@ -18,6 +18,9 @@ from clipwise.io.progress import ProgressBar
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="a recognizer's checkpoint, or a name in the zoo")
     parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="keys of the recipe: lists.fps=25"
+    )
+    parser.add_argument(
         "--data", help="folder or list with labels; the checkpoint's test or validation list if not given"
     )
     parser.add_argument("--limit", type=count, metavar="N", help="at most N videos, evenly spread over the list")
@@ -55,9 +58,18 @@ def run(args: argparse.Namespace) -> int:
         from clipwise.infer.draw import check_video_path
 
         check_video_path(args.out)
-    from clipwise.infer.predictor import load
+    from clipwise.infer.predictor import Predictor, load
 
     predictor = load(args.checkpoint, args.device, amp=args.amp, max_views=args.max_views)
+    if args.overrides:
+        from clipwise.recipe import apply_overrides, make_recipe
+
+        passport = predictor.passport
+        changed = make_recipe(apply_overrides(passport.recipe, args.overrides), source=args.checkpoint)
+        passport.recipe = changed.model_dump()
+        predictor = Predictor(
+            predictor.model, passport, device=predictor.device, amp=args.amp, max_views=args.max_views
+        )
     if predictor.spec.modality != "rgb" and args.gradcam:
         raise ClipwiseError("--gradcam draws over RGB frames; this model looks at optical flow.")
     answer: dict = {}
@@ -90,7 +102,7 @@ def _gradcam(predictor, args: argparse.Namespace) -> dict:
 
 def _analyze(predictor, args: argparse.Namespace) -> dict:
     from clipwise.analyze.perturbations import analyze
-    from clipwise.data.lists import read_list, test_part
+    from clipwise.data.lists import read_part, test_part
     from clipwise.engine.recognition import check_classes
     from clipwise.engine.test import list_of
     from clipwise.errors import DataError
@@ -101,14 +113,8 @@ def _analyze(predictor, args: argparse.Namespace) -> dict:
     if source is None:
         raise DataError("no videos to analyze: give --data FOLDER or LIST.")
     outputs = predictor.model.num_classes
-    videos = read_list(
-        test_part(source),
-        root=recipe.get("data_root"),
-        format="auto" if source == own else recipe["lists"]["format"],
-        classes=predictor.classes,
-        num_classes=outputs,
-        multi_label=recipe["multi_label"],
-    )
+    plain = bool(predictor.passport.data.get("held_out")) and str(source) == own
+    videos = read_part(test_part(source), recipe, "val", plain=plain, classes=predictor.classes, num_classes=outputs)
     check_classes(videos, outputs, source)
     with ProgressBar("analyze", quiet=args.json) as progress:
         result = analyze(

@@ -246,13 +246,8 @@ def _three(latency: Any) -> str:
 
 
 def _videos(args: argparse.Namespace, target: Any):
-    from clipwise.data.lists import read_list, test_part
+    from clipwise.data.lists import read_part, test_part
 
-    recipe = target.passport.recipe
-    return read_list(
-        test_part(args.data),
-        format=recipe["lists"]["format"],
-        classes=target.passport.classes,
-        num_classes=target.passport.model_args.get("num_classes"),
-        multi_label=recipe["multi_label"],
-    )
+    passport = target.passport
+    outputs = passport.model_args.get("num_classes")
+    return read_part(test_part(args.data), passport.recipe, "val", classes=passport.classes, num_classes=outputs)

@@ -11,12 +11,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import count, count_or_zero, plural, positive, print_json, print_table
+from clipwise.cli.common import count, count_or_zero, plural, positive, print_json, print_table, split_overrides
 from clipwise.io.progress import ProgressBar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", nargs="+", help="folder (with its parts), or lists; the first is the training list")
+    parser.add_argument(
+        "data",
+        nargs="+",
+        help="folder (with its parts), or lists, the training list first; lists.…=… says how they are read",
+    )
     parser.add_argument("--recipe", help="check against a recipe: class count, clip length, expected speed")
     parser.add_argument(
         "--depth",
@@ -95,43 +99,44 @@ def _classes(result, name: str) -> str:
 
 
 def _parts(args: argparse.Namespace):
-    from clipwise.data.lists import find_splits, read_list
+    from clipwise.cli.list_keys import list_keys
+    from clipwise.data.lists import find_splits, read_part
 
     options: dict = {"num_classes": args.num_classes}
-    list_format = "auto"
-    reading: dict[str, Any] = {}
+    given, words = split_overrides(args.data)
     if args.recipe:
+        from clipwise.data.clip_spec import ClipSpec
         from clipwise.recipe import load_recipe
 
-        recipe: Any = load_recipe(args.recipe)
-        list_format = recipe.lists.format if recipe.task == "recognition" else "auto"
-        options["num_classes"] = args.num_classes or getattr(recipe, "num_classes", None)
-        if recipe.task == "recognition":
-            from clipwise.data.clip_spec import ClipSpec
-
-            reading = {"fps": recipe.lists.fps, "layer": recipe.lists.layer, "config": recipe.lists.config}
-
-            spec = ClipSpec.from_recipe(recipe.model_dump(), "train")
-            options |= {
-                "modality": recipe.modality,
-                "frame_template": recipe.input.filename_tmpl,
-                "start_index": recipe.input.start_index,
-            }
-            options["read_clip"] = _ClipReader(spec)
+        recipe: Any = load_recipe(args.recipe, words)
+        options["num_classes"] = args.num_classes or recipe.num_classes
+        keys = recipe.model_dump()
+        options |= {
+            "modality": recipe.modality,
+            "frame_template": recipe.input.filename_tmpl,
+            "start_index": recipe.input.start_index,
+            "read_clip": _ClipReader(ClipSpec.from_recipe(keys, "train")),
+        }
+    else:
+        keys = list_keys(words)
+    if args.root is not None:
+        keys = {**keys, "data_root": args.root, "val": {}}
     if args.fps is not None:
-        reading["fps"] = args.fps
-    sources = {}
-    if len(args.data) == 1 and Path(args.data[0]).is_dir():
-        splits = find_splits(args.data[0])
+        keys["lists"] = {**keys["lists"], "fps": args.fps}
+    sources: dict[str, Any] = {}
+    if len(given) == 1 and Path(given[0]).is_dir():
+        splits = find_splits(given[0])
         sources = {"train" if splits.val else "all": splits.train} | ({"val": splits.val} if splits.val else {})
     else:
-        for path in args.data:
+        for path in given:
             name = Path(path).stem
             sources[name if name not in sources else str(path)] = Path(path)
+    if len(sources) == 1 and keys["lists"]["val_subset"]:
+        sources = dict.fromkeys(("train", "val"), *sources.values())
     classes: list[str] | None = None
     parts = {}
-    for name, source in sources.items():
-        parts[name] = read_list(source, root=args.root, format=list_format, classes=classes, **reading)
+    for place, (name, source) in enumerate(sources.items()):
+        parts[name] = read_part(source, keys, "val" if place else "train", classes=classes)
         classes = classes or parts[name].classes
     return parts, options
 

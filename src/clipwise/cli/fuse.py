@@ -13,12 +13,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from clipwise.cli.common import finite, print_json
+from clipwise.cli.common import finite, print_json, split_overrides
 from clipwise.errors import ClipwiseError, DataError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scores", nargs="+", help="score files: .json, .csv or .pkl")
+    parser.add_argument("scores", nargs="+", help="score files: .json, .csv or .pkl; lists.…=… for the list of labels")
     parser.add_argument("--weights", nargs="+", type=finite, metavar="W", help="one a file (default: all 1)")
     activation = parser.add_mutually_exclusive_group()
     activation.add_argument("--softmax", action="store_true", help="apply a softmax to each file's scores first")
@@ -37,12 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from clipwise.cli.list_keys import list_keys
     from clipwise.engine.evaluate import TestResult
     from clipwise.engine.result_files import check_result_path
     from clipwise.infer import fusion
 
-    if args.weights and len(args.weights) != len(args.scores):
-        raise ClipwiseError(f"{len(args.scores)} score files, but {len(args.weights)} weights; give one a file.")
+    paths, words = split_overrides(args.scores)
+    if args.weights and len(args.weights) != len(paths):
+        raise ClipwiseError(f"{len(paths)} score files, but {len(args.weights)} weights; give one a file.")
     if args.weights and not any(args.weights):
         raise ClipwiseError("--weights are all 0, so nothing would be left of the scores; give one a file.")
     if args.weights and args.search is not None:
@@ -50,8 +52,9 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         check_result_path(args.out)
     activation: Any = "softmax" if args.softmax else "sigmoid" if args.sigmoid else None
-    files = [fusion.read_scores(path) for path in args.scores]
-    arrays, labels = fusion.align(files, _labels(args.labels, args.list_format))
+    keys = list_keys([*words, f"lists.format={args.list_format}"])
+    files = [fusion.read_scores(path) for path in paths]
+    arrays, labels = fusion.align(files, _labels(args.labels, keys))
     weights, found = args.weights or [1.0] * len(files), None
     same_videos = False
     if args.search is not None:
@@ -61,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             )
         same_videos = not args.search
         dev_files = [fusion.read_scores(path) for path in args.search] if args.search else files
-        dev_labels = _labels(args.search_labels or (args.labels if same_videos else None), args.list_format)
+        dev_labels = _labels(args.search_labels or (args.labels if same_videos else None), keys)
         dev, truth = fusion.align(dev_files, dev_labels)
         if truth is None:
             raise ClipwiseError("the --search files have no labels; give --search-labels LIST.")
@@ -79,14 +82,14 @@ def run(args: argparse.Namespace) -> int:
             {
                 "weights": weights,
                 "metrics": figures,
-                "alone": dict(zip(args.scores, alone)),
+                "alone": dict(zip(paths, alone)),
                 "videos": len(fused),
                 "search_top1_acc": found,
                 "out": args.out,
             }
         )
         return 0
-    for path, weight, own in zip(args.scores, weights, alone or [{}] * len(files)):
+    for path, weight, own in zip(paths, weights, alone or [{}] * len(files)):
         print(f"{path}\tweight {weight:g}" + "".join(f"\t{k} {v:.4f}" for k, v in own.items()))
     if found is not None:
         where = "these same videos: too good to report" if same_videos else "the --search videos"
@@ -101,14 +104,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _labels(path: str | None, list_format: str) -> list[tuple[str | None, Any]] | None:
+def _labels(path: str | None, keys: dict[str, Any]) -> list[tuple[str | None, Any]] | None:
     if path is None:
         return None
     import numpy as np
 
-    from clipwise.data.lists import read_list
+    from clipwise.data.lists import read_part
 
-    videos = read_list(path, format=list_format)
+    videos = read_part(path, keys, "val")
     labels = [videos.label(i) for i in range(len(videos))]
     if any(label is None for label in labels):
         raise DataError(f"{path}: fusion needs labels, but some videos have none.")

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import argparse
 
-from clipwise.cli.common import count, print_json
+from clipwise.cli.common import count, print_json, split_overrides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("features", nargs="+", help="folders of feature files, as `clipwise features` writes them")
+    parser.add_argument(
+        "features",
+        nargs="+",
+        help="folders of feature files, as `clipwise features` writes them; lists.…=… for the lists",
+    )
     parser.add_argument("--train", required=True, metavar="LIST", help="list (or folder) of the videos that vote")
     parser.add_argument("--val", required=True, metavar="LIST", help="list (or folder) of the videos that are named")
     parser.add_argument("--k", type=count, default=20, help="neighbors (default 20)")
@@ -24,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from clipwise.data.lists import read_list
+    from clipwise.cli.list_keys import list_keys
+    from clipwise.data.lists import read_part
     from clipwise.engine.evaluate import TestResult
     from clipwise.engine.recognition import check_labels
     from clipwise.engine.result_files import check_result_path
@@ -32,15 +37,17 @@ def run(args: argparse.Namespace) -> int:
 
     if args.out:
         check_result_path(args.out)
-    train = read_list(args.train)
-    val = read_list(args.val, classes=train.classes)
+    folders, words = split_overrides(args.features)
+    recipe = list_keys(words)
+    train = read_part(args.train, recipe, "train")
+    val = read_part(args.val, recipe, "val", classes=train.classes)
     for videos, source in ((train, args.train), (val, args.val)):
         check_labels(videos, source)
     classes = max(train.num_classes or 0, val.num_classes or 0)
     scores = neighbor_scores(
-        video_features(train, args.features),
+        video_features(train, folders),
         train.labels,
-        video_features(val, args.features),
+        video_features(val, folders),
         classes,
         k=args.k,
         temperature=args.temperature,

@@ -80,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sub.add_argument("--seed", type=count_or_zero, default=0)
 
     sub = task("shards", "pack a list's files into tar shards (WebDataset's layout)", "folder of the shards")
+    sub.add_argument("overrides", nargs="*", metavar="key=value", help="how the list is read: lists.fps=25")
     sub.add_argument("--samples", type=count, default=1000, help="samples a shard (default 1000)")
     sub.add_argument("--root", help="prepended to the paths of the list")
     sub.add_argument("--no-shuffle", action="store_true")
@@ -209,10 +210,12 @@ def _lists(args, progress):
 
 
 def _shards(args, progress):
-    from clipwise.data.lists import read_list
+    from clipwise.cli.list_keys import list_keys
+    from clipwise.data.lists import read_part
     from clipwise.prepare.shards import write_shards
 
-    videos = read_list(args.source, root=args.root)
+    keys = list_keys(args.overrides)
+    videos = read_part(args.source, keys if args.root is None else {**keys, "data_root": args.root}, "train")
     seed = None if args.no_shuffle else 0
     return write_shards(
         videos, args.target, samples_per_shard=args.samples, shuffle_seed=seed, workers=args.workers, progress=progress

@@ -6,12 +6,12 @@ One sub-folder a class is read here; files are read by :mod:`clipwise.data.forma
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from clipwise.data.formats.list_files import ListFormat, register_dataset
+from clipwise.data.formats.list_files import ListFormat, WithoutEffectError, name_idle, register_dataset, without_effect
 from clipwise.data.formats.list_tables import write_list
 from clipwise.data.labels import read_classes
 from clipwise.data.videolist import (
@@ -65,7 +65,7 @@ def read_list(
             beside the list; else, if labels are names, these in natural order.
         num_classes: number of classes, if it is more than the list or the names tell.
         multi_label: entries may have several labels.
-        subset: the part to take of annotations that have several in one file.
+        subset: the part to take of a list that has several in one file: annotations, or a column ``subset`` or ``split``.
         fps, layer, config: what annotations do not say of themselves (``clipwise.data.formats.annotation_parts``).
 
     Returns:
@@ -73,13 +73,15 @@ def read_list(
 
     Raises:
         DataError: with file and line: no such file, no entries, a label out of range, an unknown class name, columns
-            that do not fit.
+            that do not fit; a subset, or what only annotations need, of a list that has none.
     """
     path = Path(source)
     if isinstance(classes, str | Path):
         classes = read_classes(classes)
     if path.is_dir() and (format == "folder" or (format == "auto" and _holds_classes(path))):
         classes = _folder_classes(path) if classes is None else classes
+        if (subset, fps, layer, config) != (None, None, None, None):
+            without_effect(source, subset=subset, fps=fps, layer=layer, config=config)
         return read_folder(path, classes, num_classes, multi_label)
     from clipwise.data.formats.list_files import read_list_file
 
@@ -98,9 +100,32 @@ def read_list(
     )
 
 
-def reading(lists: Any, part: str) -> dict[str, Any]:
-    """Arguments of :func:`read_list` for a part, ``train`` or ``val``, of a recipe's ``lists``."""
-    return {"subset": getattr(lists, f"{part}_subset"), "fps": lists.fps, "layer": lists.layer, "config": lists.config}
+def read_part(
+    source: str | Path, recipe: Mapping[str, Any], part: Literal["train", "val"], *, plain: bool = False, **options: Any
+) -> VideoList:
+    """Read a training or test list as a recipe says. Every command reads its ``--data`` here.
+
+    Args:
+        recipe: values of a recipe, also of a checkpoint's; ``data_root``, ``val.data_root``, ``multi_label`` and ``lists`` count.
+        part: the test list is read as ``val``.
+        plain: the list was written by clipwise itself (videos held out), so the keys of ``lists`` do not hold for it.
+        options: further arguments of :func:`read_list`, such as ``classes``.
+
+    Raises:
+        DataError: as :func:`read_list`; ``lists.train_subset`` of a list without subsets.
+    """
+    lists = {} if plain else recipe.get("lists") or {}
+    root = recipe.get("data_root")
+    if part == "val":
+        root = (recipe.get("val") or {}).get("data_root") or root
+    options |= {"root": root, "format": lists.get("format", "auto"), "multi_label": bool(recipe.get("multi_label"))}
+    keys = {"subset": f"{part}_subset", "fps": "fps", "layer": "layer", "config": "config"}
+    given = {name: lists[key] for name, key in keys.items() if lists.get(key) is not None}
+    try:
+        return read_list(source, **options, **given)
+    except WithoutEffectError as error:
+        name_idle(error, {name: f"lists.{key}={given.get(name)}" for name, key in keys.items()}, part)
+        return read_list(source, **options, **{name: given[name] for name in given if name not in error.names})
 
 
 def _holds_classes(path: Path) -> bool:

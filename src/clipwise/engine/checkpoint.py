@@ -55,10 +55,10 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], Passport
 
 @contextlib.contextmanager
 def _open(path: str | Path):
-    if isinstance(path, str) and path.startswith("hf://"):
-        from clipwise.io.hub import fetch
+    if str(path).startswith("hf:"):
+        from clipwise.io.hub import local_copy
 
-        path = fetch(path)
+        path = local_copy(path)
     path = Path(path)
     if path.suffix != ".safetensors" or not path.is_file():
         from clipwise.engine.checkpoint_errors import check_file

@@ -18,6 +18,7 @@ from clipwise.data.videolist import is_video
 from clipwise.engine.checkpoint import Passport, read_passport, save_weights
 from clipwise.errors import CheckpointError, ClipwiseWarning
 from clipwise.io.download import cache_folder, download, locked
+from clipwise.io.hub import local_copy
 from clipwise.io.names import did_you_mean
 from clipwise.io.plugins import is_foreign
 from clipwise.models.recipe_model import model_args
@@ -44,14 +45,11 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None, *, as_it
     Raises:
         CheckpointError: neither a file nor a name (the nearest names are given), or it cannot be downloaded or converted.
     """
+    checkpoint = local_copy(checkpoint)
     if is_foreign(checkpoint):
         return Path(checkpoint)
     if str(checkpoint).startswith(("https://", "http://")):
         checkpoint = _at_address(str(checkpoint))
-    elif str(checkpoint).startswith("hf://"):
-        from clipwise.io.hub import fetch
-
-        checkpoint = fetch(str(checkpoint))
     elif "://" in str(checkpoint):
         raise CheckpointError(
             f"{checkpoint}: checkpoints are not read from such addresses. Give a file, https://…, http://… or hf://org/name."

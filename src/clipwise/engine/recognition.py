@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from clipwise.data.clip_spec import ClipSpec
-from clipwise.data.lists import VideoList, find_splits, read_list, reading, write_list
+from clipwise.data.lists import VideoList, find_splits, read_part, write_list
 from clipwise.data.loader import ClipDataset, EpochSampler, make_loader
 from clipwise.data.transforms import normalize_clips
 from clipwise.data.videolist import shared_videos
@@ -117,11 +117,9 @@ class RecognitionTask(Task):
         )
         if not train_source:
             raise DataError("no training data: give --data FOLDER or LIST, or train_data in the recipe.")
-        options: dict[str, Any] = dict(
-            format=recipe.lists.format, multi_label=recipe.multi_label, num_classes=recipe.num_classes
-        )
+        values = recipe.model_dump()
         self.val_videos: VideoList | None = None
-        self.train_videos = read_list(train_source, root=recipe.data_root, **options, **reading(recipe.lists, "train"))
+        self.train_videos = read_part(train_source, values, "train", num_classes=recipe.num_classes)
         if not recipe.lists.soft_labels:
             check_labels(self.train_videos, str(train_source))
         check_names(self.train_videos, recipe, str(train_source), log)
@@ -132,13 +130,8 @@ class RecognitionTask(Task):
             self.train_videos, self.val_videos = hold_out(self.train_videos)
             log.say(f"{data} has no validation part: {len(self.val_videos)} of its videos are held out for it.")
         elif val_source:
-            val_options = options | reading(recipe.lists, "val")
-            self.val_videos = read_list(
-                val_source,
-                root=recipe.val.data_root or recipe.data_root,
-                classes=self.train_videos.classes,
-                **val_options,
-            )
+            options: dict[str, Any] = {"classes": self.train_videos.classes, "num_classes": recipe.num_classes}
+            self.val_videos = read_part(val_source, values, "val", **options)
         if self.val_videos is not None:
             check_labels(self.val_videos, str(val_source))
         num_classes = recipe.num_classes or self.train_videos.num_classes
@@ -155,7 +148,6 @@ class RecognitionTask(Task):
                 check_classes(videos, num_classes, str(source))
         self.num_classes, self.source = num_classes, str(train_source)
         self.val_source = str(val_source) if val_source else None
-        values = recipe.model_dump()
         self.spec = ClipSpec.from_recipe(values, "train")
         self.val_spec = ClipSpec.from_recipe(values, "val")
         self.model: Any = build_model(recipe, num_classes)

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from clipwise.data.clip_spec import ClipSpec
-from clipwise.data.lists import read_list, reading, test_part
+from clipwise.data.lists import read_part, test_part
 from clipwise.data.loader import ClipDataset
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
@@ -84,14 +84,13 @@ def evaluate(
     if source is None:
         raise DataError("no test data: give --data FOLDER or LIST.")
     num_classes = int(known)
-    videos = read_list(
+    videos = read_part(
         test_part(source),
-        root=protocol.val.data_root or protocol.data_root,
-        format="auto" if passport.data.get("held_out") and str(source) == own else protocol.lists.format,
+        protocol.model_dump(),
+        "val",
+        plain=bool(passport.data.get("held_out")) and str(source) == own,
         classes=passport.classes,
         num_classes=num_classes,
-        multi_label=protocol.multi_label,
-        **reading(protocol.lists, "val"),
     )
     check_classes(videos, num_classes, source)
     check_labels(videos, source)
@@ -164,17 +163,9 @@ def _trained_on(paths: Sequence[str], passport: Passport, source: str | None) ->
 
 def _training_paths(passport: Passport, source: str) -> list[str]:
     """Videos of a checkpoint's training list, none if it can't be read."""
-    lists = passport.recipe.get("lists", {})
     try:
-        train = read_list(
-            source,
-            root=passport.recipe.get("data_root"),
-            format="auto" if passport.data.get("held_out") else passport.recipe.get("lists", {}).get("format", "auto"),
-            classes=passport.classes,
-            multi_label=bool(passport.recipe.get("multi_label")),
-            subset=lists.get("train_subset"),
-            **{key: lists.get(key) for key in ("fps", "layer", "config")},
-        )
+        plain = bool(passport.data.get("held_out"))
+        train = read_part(source, passport.recipe, "train", plain=plain, classes=passport.classes)
     except (ClipwiseError, OSError):
         return []
     return [os.path.abspath(train.path(i)) for i in range(len(train))]

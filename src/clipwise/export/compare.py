@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from clipwise.data.clip_spec import ClipSpec
-from clipwise.data.lists import read_list, test_part
+from clipwise.data.lists import read_part, test_part
 from clipwise.data.loader import ClipDataset
 from clipwise.engine.checkpoint import Passport
 from clipwise.errors import DataError
@@ -128,13 +128,8 @@ class ListSamples:
 
     def __init__(self, data: str, passport: Passport, description: Description, limit: int):
         recipe = passport.recipe
-        videos = read_list(
-            test_part(data),
-            format=recipe.get("lists", {}).get("format", "auto"),
-            classes=passport.classes,
-            num_classes=passport.model_args.get("num_classes"),
-            multi_label=recipe.get("multi_label", False),
-        )
+        outputs = passport.model_args.get("num_classes")
+        videos = read_part(test_part(data), recipe, "val", classes=passport.classes, num_classes=outputs)
         self.dataset = ClipDataset(videos, ClipSpec.from_recipe(recipe, "test"))
         self.description, self.source = description, data
         self.indices = np.unique(np.linspace(0, len(videos) - 1, min(limit, len(videos))).round().astype(int)).tolist()

@@ -31,6 +31,7 @@ from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, check_recognizer, model_hash, open_for
 from clipwise.infer.naming import SegmentClassifier
 from clipwise.infer.segments import Localization, Segment, choose_segments
+from clipwise.io.hub import local_copy
 from clipwise.io.plugins import is_foreign
 from clipwise.models import contract
 from clipwise.models.localizer_rules import LabeledVideo, localizer_rules, recipe_of
@@ -94,8 +95,8 @@ class Localizer:
             if value is not None and not least <= value <= most:
                 limits = f"at least {least}" if most == math.inf else f"from {least} to {most}"
                 raise ClipwiseError(f"{option} was {value}; it must be {limits}.")
-        self.path, self.device, self.amp = Path(bmn), pick_device(device), amp
-        self.model, self.passport = loaded or load_model_and_passport(bmn, self.device)
+        self.path, self.device, self.amp = Path(local_copy(bmn)), pick_device(device), amp
+        self.model, self.passport = loaded or load_model_and_passport(self.path, self.device)
         if model_task(self.passport.model) != "localization":
             recognizer_file = "the checkpoint that it was exported from" if loaded else bmn
             raise CheckpointError(

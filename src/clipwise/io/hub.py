@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clipwise.errors import CheckpointError, WorkError
 
 PREFIX = "hf://"
 WEIGHTS = "model.safetensors"
+_NAMED = re.compile(r"(--?[\w-]+=|[\w.]+=)?hf:/(?:/|(?=[\w.-]+/))(.*)")
 _SOURCE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([^/\s]+(?:/\d+)?))?(?:/(\S+))?")  # refs/pr/1 is written pr/1
 
 
@@ -74,12 +76,21 @@ def fetch(source: str) -> Path:
         )
 
 
-def fetched(word: str) -> str:
-    """A word of a command line, in which the ``hf://`` source (also behind ``--option=`` or ``key=``) is replaced by its local copy."""
-    head, prefix, rest = word.partition(PREFIX)
-    if not prefix or not re.fullmatch(r"(?:--?[\w-]+=|[\w.]+=)?", head):
-        return word
-    return f"{head}{fetch(prefix + rest)}"
+def local_copy(source: Any) -> Any:
+    """The one door of ``hf://``: the local copy of a place on the hub; anything else as it was given.
+
+    Args:
+        source: what a user names as a checkpoint; a word of a command line, also ``--option=hf://…`` or ``key=hf://…``; a
+            ``Path("hf://…")``, which has lost a slash.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        return source
+    text = source if isinstance(source, str) else Path(source).as_posix()
+    found = _NAMED.fullmatch(text)
+    if found is None:
+        return source
+    path = fetch(PREFIX + found[2])
+    return f"{found[1]}{path}" if found[1] else path
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def trusting(trust: bool = True) -> Iterator[None]:
 
 def is_foreign(name: Any) -> bool:
     """Whether a recipe's or checkpoint's name means a model of another library (``clipwise.io.model_folders``)."""
-    return str(name).startswith(("hf:", "timm:")) and not str(name).startswith("hf://")
+    return str(name).startswith(("hf:", "timm:")) and not str(name).startswith("hf:/")  # hf://: io.hub
 
 
 def is_trusted() -> bool:

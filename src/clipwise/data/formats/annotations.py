@@ -109,11 +109,7 @@ class AnnotationSet:
         return self._subset_named(name) is not None
 
     def _subset_named(self, name: str) -> str | None:
-        """A subset's own name: this one, or one that it begins or that begins it, in either case of letters (ActionFormer's "Test")."""
-        there = sorted({video.subset for video in self.videos.values() if video.subset})
-        asked = name.lower()
-        near = (s for s in there if s.lower().startswith(asked) or asked.startswith(s.lower()))
-        return name if name in there else next(near, None)
+        return subset_named(name, {video.subset for video in self.videos.values() if video.subset})
 
     def subset(self, name: str) -> AnnotationSet:
         """The videos of one subset; ``train`` finds ``training``.
@@ -193,6 +189,13 @@ class AnnotationSet:
         for name, video in self.videos.items():
             digest.update(f"{name} {video.duration_s!r} {video.segments.tolist()}\n".encode())
         return digest.hexdigest()[:16]
+
+
+def subset_named(name: str, known: Iterable[str]) -> str | None:
+    """A subset's own name: this one, or one that it begins or that begins it, in either case (``train``: ``Training``)."""
+    there, lower = sorted(known), name.lower()
+    near = (s for s in there if s.lower().startswith(lower) or lower.startswith(s.lower()))
+    return name if name in there else next(near, None)
 
 
 def read_annotations(

@@ -23,7 +23,8 @@ uses another separator; a path with blanks before a numeric label needs nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -32,7 +33,7 @@ from clipwise.data.formats import list_tables, text_lists
 from clipwise.data.formats import published as sources
 from clipwise.data.labels import ClassIndex, read_classes
 from clipwise.data.videolist import ListBuilder, VideoList
-from clipwise.errors import DataError, RecipeError
+from clipwise.errors import ClipwiseWarning, DataError, RecipeError
 from clipwise.io.names import did_you_mean
 from clipwise.io.plugins import Registry
 
@@ -57,9 +58,51 @@ ListFormat = Literal[
     "activitynet",
 ]
 
+_WITH_SUBSETS = ("csv", "json", "kinetics_csv", "activitynet")
+
 DATASETS = Registry("dataset", "clipwise.datasets")
 register_dataset = DATASETS.register
 """Decorator: a function ``(source) -> (path, label) pairs`` reads lists of the format of its name (``lists.format``)."""
+
+
+class WithoutEffectError(DataError):
+    """Arguments for annotations were given, and the list is a plain one; ``names`` are theirs."""
+
+    def __init__(self, message: str, names: Sequence[str]):
+        super().__init__(message)
+        self.names = tuple(names)
+
+
+def without_effect(source: str | Path, **given: Any) -> None:
+    """Refuse arguments that a plain list has no use for.
+
+    Raises:
+        WithoutEffectError: some are not None.
+    """
+    if names := [name for name, value in given.items() if value is not None]:
+        lacks = {
+            "subset": "no subsets (a column subset or split has them)",
+            "fps": "no frame numbers",
+            "layer": "one kind of labels",
+            "config": "no labeling configuration",
+        }
+        raise WithoutEffectError(
+            f"{source} is a plain list with {' and '.join(lacks[name] for name in names)}; leave {', '.join(names)} out.",
+            names,
+        )
+
+
+def name_idle(error: WithoutEffectError, keys: Mapping[str, str], part: str) -> None:
+    """Warn of a recipe's keys that this list has no use for; training on more than was asked for is refused.
+
+    Args:
+        keys: argument -> ``key=value``.
+    """
+    named = ", ".join(keys[name] for name in error.names)
+    if "subset" in error.names and part == "train":
+        raise DataError(f"{named}: {error}") from None
+    if "subset" in error.names or part == "train":  # else a checkpoint's recipe meets a list of another kind
+        warnings.warn(f"{named} without effect: {error}", ClipwiseWarning, stacklevel=3)
 
 
 def read_list_file(
@@ -87,12 +130,14 @@ def read_list_file(
     if format not in get_args(ListFormat):
         if format not in DATASETS.names() and (read := _annotation_reader(format)):
             return read(path, format, **given)
+        without_effect(source, subset=subset, fps=fps, layer=layer, config=config)
         return _read_registered(format, str(source), root, ClassIndex(classes, num_classes, str(source)), multi_label)
     if format == "shards" or (
         format == "auto" and (".tar" in str(source) or (path.is_dir() and any(path.glob("*.tar"))))
     ):
         from clipwise.data.formats.tar_shards import read_shard_list
 
+        without_effect(source, subset=subset, fps=fps, layer=layer, config=config)
         return read_shard_list(source, classes=classes, num_classes=num_classes, multi_label=multi_label)
     if not path.exists():
         raise DataError(
@@ -109,6 +154,8 @@ def read_list_file(
     if path.is_dir() != (found == "folder") and not (path.is_dir() and found in ("jester", "gym99")):
         wanted = "a folder" if found == "folder" else "a file"
         raise DataError(f"{path}: the list format {found!r} wants {wanted}.")
+    parted = {"subset": subset} if found in _WITH_SUBSETS else {}
+    without_effect(path, subset=None if parted else subset)
     names_itself = found in ("activitynet", "something", "jester", "gym99")
     if classes is None and beside is not None and beside.resolve() != path.resolve() and not names_itself:
         classes = read_classes(beside)
@@ -122,16 +169,16 @@ def read_list_file(
     }
     try:
         if found in readers:
-            options = {"subset": subset} if found == "activitynet" else {}
-            return readers[found](path, root=root, classes=classes, num_classes=num_classes, **options)
+            return readers[found](path, root=root, classes=classes, num_classes=num_classes, **parted)
+        without_effect(path, fps=fps, layer=layer, config=config)
         index = ClassIndex(classes, num_classes, str(path))
         if found == "json":
-            return list_tables.read_json(path, root, index, multi_label)
+            return list_tables.read_json(path, root, index, multi_label, subset)
     except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:  # of files that are built otherwise
         reason = f"({error})" if type(error) is ValueError else "(its entries are built in another way)"
         raise DataError(f"{path} is not in the form of {found} lists {reason}.") from error
     if found == "csv":
-        return list_tables.read_header_csv(path, root, index, multi_label)
+        return list_tables.read_header_csv(path, root, index, multi_label, subset)
     layout = "video" if found == "paddle_mp4" else found
     videos = text_lists.read_columns(path, root, index, multi_label, layout if layout != "auto" else None)
     return replace(videos, kind="shard", root="") if ".tar#" in videos.entry(0) else videos

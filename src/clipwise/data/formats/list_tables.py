@@ -9,7 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipwise.data.formats.text_lists import LABEL_KEYS, PATH_KEYS, finish, load_json, open_text
+from clipwise.data.formats.text_lists import (
+    LABEL_KEYS,
+    PATH_KEYS,
+    SUBSET_KEYS,
+    chosen_subset,
+    finish,
+    load_json,
+    open_text,
+)
 from clipwise.data.labels import ClassIndex, is_integer
 from clipwise.data.videolist import VIDEO_SUFFIXES, ListBuilder, VideoList
 from clipwise.errors import DataError
@@ -17,7 +25,9 @@ from clipwise.errors import DataError
 _COUNT_KEYS = ("num_frames", "total_frames", "frames", "n_frames")
 
 
-def read_header_csv(path: Path, root: str | Path | None, index: ClassIndex, multi_label: bool) -> VideoList:
+def read_header_csv(
+    path: Path, root: str | Path | None, index: ClassIndex, multi_label: bool, subset: str | None = None
+) -> VideoList:
     """CSV with a header; comma, semicolon or tab; several labels in one cell are separated by blanks or ``|``."""
     with open_text(path) as file:
         first = file.readline()
@@ -30,6 +40,14 @@ def read_header_csv(path: Path, root: str | Path | None, index: ClassIndex, mult
         offset_at, start_at, end_at = (_column(header, (name,)) for name in ("offset", "start_s", "end_s"))
         if path_at is None:
             raise DataError(f"{path}, line 1: the header has no column {PATH_KEYS[0]!r}; it has {', '.join(header)}.")
+        subset_at = _column(header, SUBSET_KEYS)
+        if subset is not None:
+            wanted = chosen_subset(
+                subset, (r[subset_at] for r in rows if subset_at is not None and len(r) > subset_at), path
+            )
+            file.seek(0)
+            rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+            next(rows)
         as_frames = count_at is not None and _frame_folders(path, root, rows, path_at)
         file.seek(0)
         rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
@@ -41,6 +59,8 @@ def read_header_csv(path: Path, root: str | Path | None, index: ClassIndex, mult
             line = rows.line_num
             if len(row) != len(header):
                 raise DataError(f"{path}, line {line}: {len(row)} columns, but the header has {len(header)}.")
+            if subset is not None and subset_at is not None and row[subset_at] != wanted:
+                continue
             try:
                 builder.add(
                     row[path_at],
@@ -54,7 +74,9 @@ def read_header_csv(path: Path, root: str | Path | None, index: ClassIndex, mult
     return finish(builder, path, root, index, multi_label)
 
 
-def read_json(path: Path, root: str | Path | None, index: ClassIndex, multi_label: bool) -> VideoList:
+def read_json(
+    path: Path, root: str | Path | None, index: ClassIndex, multi_label: bool, subset: str | None = None
+) -> VideoList:
     """A list of objects, or ``{"classes": […], "videos": […]}``. MMAction2's single-label form uses the first label."""
     content = load_json(path)
     if isinstance(content, dict) and isinstance(content.get("classes"), list) and not index.known:
@@ -62,6 +84,10 @@ def read_json(path: Path, root: str | Path | None, index: ClassIndex, multi_labe
     rows = content.get("videos", content.get("annotations")) if isinstance(content, dict) else content
     if not isinstance(rows, list):
         raise DataError(f'{path}: expected a list of objects such as {{"path": "a.mp4", "label": 0}}.')
+    if subset is not None:
+        parts = [next((row[key] for key in SUBSET_KEYS if key in row), None) for row in rows]
+        wanted = chosen_subset(subset, parts, path)
+        rows = [row for row, part in zip(rows, parts) if part == wanted]
     builder = ListBuilder("rawframes" if rows and "frame_dir" in rows[0] else "video", str(path))
     for number, row in enumerate(rows, 1):
         name = next((row[key] for key in PATH_KEYS if key in row), None) if isinstance(row, dict) else None

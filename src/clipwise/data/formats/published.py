@@ -29,7 +29,12 @@ Root = str | Path | None
 
 
 def kinetics_csv(
-    path: Path, *, root: Root = None, classes: Classes = None, num_classes: int | None = None
+    path: Path,
+    *,
+    root: Root = None,
+    classes: Classes = None,
+    num_classes: int | None = None,
+    subset: str | None = None,
 ) -> VideoList:
     """Kinetics 400/600/700 as DeepMind publishes it: label, youtube_id, time_start, time_end, split[, is_cc].
 
@@ -40,6 +45,9 @@ def kinetics_csv(
         rows = list(csv.DictReader(file))
     if not rows:
         raise DataError(f"{path}: the list is empty.")
+    if subset is not None:
+        wanted = formats.chosen_subset(subset, (row.get("split") for row in rows), path)
+        rows = [row for row in rows if row["split"] == wanted]
     labeled = "label" in rows[0]
     names = sorted({row["label"] for row in rows}) if labeled else []
     index = ClassIndex(classes if classes is not None else names or None, num_classes, str(path))
@@ -129,6 +137,7 @@ def activitynet_json(
     """
     content = formats.load_json(path)
     database = content.get("database", content)
+    subset = formats.chosen_subset(subset, (video.get("subset") for video in database.values()), path)
     chosen = {name: video for name, video in database.items() if subset in (None, video.get("subset"))}
     names = sorted({note["label"] for video in chosen.values() for note in video["annotations"]})
     if classes is None and (beside := formats.find_file(path.parent, "action_name.csv", "classes.txt")):

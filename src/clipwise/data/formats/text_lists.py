@@ -7,7 +7,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,26 @@ PATH_KEYS = ("path", "video_path", "video", "filename", "file_name", "file", "fr
 LABEL_KEYS = ("label", "labels", "class", "class_name", "category", "action", "target", "class_id", "label_id")
 _EXTENSION = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES))
 _PATH_THEN_REST = re.compile(rf"(.+?\.(?:{_EXTENSION}))\s+(.+)$", re.IGNORECASE)
+
+
+SUBSET_KEYS = ("subset", "split", "partition")
+
+
+def chosen_subset(subset: str | None, known: Iterable[Any], source: str | Path) -> str | None:
+    """A subset as the list of these names it; None for all.
+
+    Raises:
+        DataError: there is none of that name.
+    """
+    if subset is None:
+        return None
+    from clipwise.data.formats.annotations import subset_named
+
+    there = sorted({str(name) for name in known if name})
+    found = subset_named(subset, there)
+    if found is None:
+        raise DataError(f"{source} has no subset {subset!r}; it has {', '.join(there) or 'none'}.")
+    return found
 
 
 def read_columns(
