@@ -107,7 +107,7 @@ def test_every_function_that_takes_a_checkpoint_takes_one_of_the_hub(kind, hub, 
         3,
     )
     assert clipwise.evaluate(place, data=clips / "val", device="cpu", overrides=["num_workers=0"]).metrics
-    with pytest.raises(CheckpointError, match="is a tsm_tiny, not a proposal network"):
+    with pytest.raises(CheckpointError, match="is a tsm_tiny, not a localization network"):
         clipwise.localize(place, video)
     with pytest.raises(CheckpointError, match="has no org/nothing"):
         clipwise.localize(kind("hf://org/nothing"), video)
