@@ -63,10 +63,40 @@ def test_learning_rate_falls_by_stage_from_the_head_down(kind):
     assert sorted({g["lr"] for g in optimizer.param_groups}) == pytest.approx([0.32 * 0.5**p for p in range(5, -1, -1)])
 
 
-@pytest.mark.parametrize(("name", "words"), [("tsm_tiny", ["optim.param_groups=tsm"]), ("bmn_tiny", [])])
-def test_learning_rate_by_layer_is_refused_where_it_has_no_effect(name, words):
+def test_learning_rate_by_layer_is_refused_where_it_has_no_effect():
     with pytest.raises(RecipeError, match="layer_decay"):
-        load_recipe(name, ["optim.layer_decay=0.5", *words])
+        load_recipe("tsm_tiny", ["optim.layer_decay=0.5", "optim.param_groups=tsm"])
+
+
+LOCALIZERS = {
+    # base, then the heads
+    "bmn_tiny": ("bmn", {"feat_dim": 16, "temporal_dim": 16}, {"base": 1, "start": 0, "end": 0, "proposal": 0}),
+    # embedding, stem block, two blocks of the branch, then the heads and the levels' norms
+    "actionformer_tiny": (
+        "actionformer",
+        {"feat_dim": 8, "num_classes": 2, "temporal_dim": 40, "width": 16, "num_levels": 3, "num_stem": 1, "window": 5},
+        {"backbone.embed": 4, "backbone.stem.0": 3, "backbone.branch.0": 2, "backbone.branch.1": 1,
+         "backbone.norms": 0, "classes": 0, "distances": 0},
+    ),
+    "tridet_tiny": (
+        "tridet",
+        {"feat_dim": 8, "num_classes": 2, "temporal_dim": 40, "width": 16, "num_levels": 3, "num_stem": 1},
+        {"backbone.embed": 4, "backbone.stem.0": 3, "backbone.branch.0": 2, "backbone.branch.1": 1,
+         "backbone.norms": 0, "classes": 0, "starts": 0, "ends": 0, "bins": 0},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(LOCALIZERS))
+def test_a_localizer_s_learning_rate_falls_by_its_stages(name):
+    model_name, settings, powers = LOCALIZERS[name]
+    model = create_model(model_name, **settings)
+    recipe = load_recipe(name, ["optim.layer_decay=0.5", "optim.param_groups=all"])
+    rate_of = {id(p): g["lr"] for g in make_optimizer(model, recipe, 0.64).param_groups for p in g["params"]}
+    for parameter_name, parameter in model.named_parameters():
+        power = next(power for prefix, power in powers.items() if parameter_name.startswith(f"{prefix}."))
+        assert rate_of.pop(id(parameter)) == pytest.approx(0.64 * 0.5**power), parameter_name
+    assert not rate_of
 
 
 # -- stochastic depth

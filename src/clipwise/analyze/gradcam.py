@@ -270,7 +270,7 @@ def _class_index(predictor: Predictor, name: str) -> int:
     names = predictor.classes or []
     if name in names:
         return names.index(name)
-    width = int(predictor.model.num_classes)  # type: ignore[arg-type]
+    width = contract.num_classes(predictor.model)
     if name.isdigit() and int(name) < width:
         return int(name)
     from clipwise.io.names import did_you_mean

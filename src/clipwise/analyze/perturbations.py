@@ -27,6 +27,7 @@ from clipwise.data.loader import ClipDataset, ShardSampler, make_loader, prefetc
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.infer.predictor import Predictor
 from clipwise.io.progress import Progress, silent
+from clipwise.models import contract
 from clipwise.tasks.logits import activate, average_views, score_clip
 from clipwise.tasks.paired import Interval, accuracy_difference, wilson_interval
 
@@ -323,7 +324,7 @@ def analyze(
         progress(done + 1, len(videos), "")
     if not labels:
         raise DataError(f"no video of the list can be decoded; the first: {next(iter(failures.values()))}")
-    width = predictor.model.num_classes
+    width = contract.num_classes(predictor.model)
     names = list(predictor.classes or videos.classes or [])
     return Analysis(
         model=predictor.passport.model,

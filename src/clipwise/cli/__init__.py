@@ -44,7 +44,7 @@ VERBS = {
     "fuse": ("json", "combine score files of several models"),
     "eval-proposals": ("json trust", "AR@AN and AUC of a proposal file"),
     "eval-detections": ("json", "mAP over tIoU of a detection file"),
-    "check": ("json", "audit a data set before it is trained on"),
+    "check": ("json trust", "audit a data set before it is trained on"),
     "prepare": ("", "index, resize, extract frames or flow, make lists or shards"),
     "convert": ("json trust", "read checkpoints of MMAction2, TSN, TSM, TPN, BMN, Paddle, torchvision"),
     "export": ("device json trust", "write ONNX, torch.export or OpenVINO, compared with the original"),

@@ -106,13 +106,14 @@ def _analyze(predictor, args: argparse.Namespace) -> dict:
     from clipwise.engine.recognition import check_classes
     from clipwise.engine.test import list_of
     from clipwise.errors import DataError
+    from clipwise.models import contract
 
     recipe = predictor.passport.recipe
     own = list_of(predictor.passport, "val", args.checkpoint)
     source = args.data or recipe.get("test_data") or recipe.get("val_data") or own
     if source is None:
         raise DataError("no videos to analyze: give --data FOLDER or LIST.")
-    outputs = predictor.model.num_classes
+    outputs = contract.num_classes(predictor.model)
     plain = bool(predictor.passport.data.get("held_out")) and str(source) == own
     videos = read_part(test_part(source), recipe, "val", plain=plain, classes=predictor.classes, num_classes=outputs)
     check_classes(videos, outputs, source)

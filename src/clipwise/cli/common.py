@@ -155,14 +155,14 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def plain_recipe(name: str) -> dict[str, Any]:
     """One center view of the shape that the model is made for."""
     from clipwise.models.contract import input_spec
-    from clipwise.models.registry import create_model, model_arguments, model_task
+    from clipwise.models.registry import create_model, model_arguments, model_task, sizes_without_default
 
     if (task := model_task(name)) != "recognition":
         return {"task": task, "model": name, "name": name}
     import torch
 
     with torch.device("meta"):
-        _, t, h, w = input_spec(create_model(name)).shape
+        _, t, h, w = input_spec(create_model(name, **sizes_without_default(name))).shape
     size = h if h == w else [w, h]
     frames = {"num_segments": t} if "num_segments" in model_arguments(name) else {"clip_len": t, "frame_interval": 8}
     return {"model": name, "name": name, "test": {"crop_size": size, "resize": size}, **frames}

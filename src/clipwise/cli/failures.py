@@ -39,6 +39,10 @@ def exit_code(program: str, error: BaseException, debug: bool = False) -> int:
         return fail(program, f"out of memory ({_first_line(error)}). {advice}", 1)
     if "DataLoader worker" in str(error):  # torch raises it wherever the process is, even while it says so already
         return fail(program, f"a data loading worker died ({_first_line(error)}).", 1)
+    if place := _code_of_others(error):
+        return fail(
+            program, f"{place}: {type(error).__name__}: {_first_line(error)}. {_keep_traceback(program, False)}", 1
+        )
     text = f"unexpected {type(error).__name__}: {_first_line(error)}."
     return fail(program, f"{text} {_keep_traceback(program)}", 1)
 
@@ -61,7 +65,18 @@ def _first_line(error: BaseException) -> str:
     return (text[0] if text else type(error).__name__).rstrip(".")[:300]
 
 
-def _keep_traceback(program: str) -> str:
+def _code_of_others(error: BaseException) -> str | None:
+    """The line of a model, loss, … that does not come with clipwise, if the error was raised in or below it."""
+    plugins = sys.modules.get("clipwise.io.plugins")
+    entries = [entry for registry in (plugins.Registry.every if plugins else ()) for entry in registry.entries.values()]
+    modules = {entry.make.__module__.partition(".")[0] for entry in entries} - {"clipwise"}
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] in modules:
+            return f"{frame.f_code.co_filename}, line {line}, in {frame.f_code.co_qualname}"
+    return None
+
+
+def _keep_traceback(program: str, ours: bool = True) -> str:
     """Write the traceback of the error at hand to a file; returns where it is."""
     import tempfile
 
@@ -71,4 +86,4 @@ def _keep_traceback(program: str) -> str:
             file.write(f"clipwise {__version__}, python {sys.version}\n{sys.argv}\n\n{traceback.format_exc()}")
     except OSError:
         return "--debug shows the traceback."
-    return f"Traceback: {name} (--debug shows it). It belongs into a bug report."
+    return f"Traceback: {name} (--debug shows it)." + (" It belongs into a bug report." if ours else "")

@@ -116,9 +116,10 @@ def _describe_encoder(args: argparse.Namespace) -> dict[str, Any]:
 
 def _describe_model(args: argparse.Namespace) -> dict[str, Any]:
     from clipwise.models import create_model, model_arguments
+    from clipwise.models.registry import sizes_without_default
     from clipwise.recipe import apply_overrides
 
-    settings = apply_overrides({}, args.overrides)
+    settings = {**sizes_without_default(args.what), **apply_overrides({}, args.overrides)}
     facts: dict[str, Any] = {"model": {"name": args.what, **settings}}
     facts["settings and their defaults"] = model_arguments(args.what)
 

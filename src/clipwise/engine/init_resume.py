@@ -22,7 +22,7 @@ from clipwise.engine.device import from_first, set_random_state, world
 from clipwise.engine.log import Averages, RunLog
 from clipwise.engine.network import Network, Schedule
 from clipwise.engine.saver import Saver
-from clipwise.errors import CheckpointError, RecipeError
+from clipwise.errors import CheckpointError, ClipwiseError, RecipeError
 from clipwise.io.files import atomic_path, link_or_copy
 from clipwise.io.parse import read_json_lines
 from clipwise.io.plugins import is_foreign
@@ -46,25 +46,16 @@ def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> N
         log.say(model.load_from(init))  # type: ignore[operator]
         return
     path = resolve_start(model, init)
-    if path.is_dir() or path.suffix in (
-        ".yaml",
-        ".yml",
-        ".txt",
-        ".csv",
-        ".json",
-        ".npy",
-        ".npz",
-        ".onnx",
-        ".pt2",
-        ".xml",
-    ):
-        check_file(path)
+    if path.suffix not in (".safetensors", *zoo.FOREIGN_SUFFIXES, ".pkl", ".bin", ""):
+        check_file(path)  # a list, a recipe, an exported file, …
     if path.suffix != ".safetensors":
         log.say(load_start(model, path, first_conv))
         return
     tensors, passport = read_checkpoint(path)
-    own = model.state_dict()
-    head = [k for k, v in model.named_modules() if v is getattr(model, "classifier", None)]
+    own, last = model.state_dict(), None
+    with contextlib.suppress(ClipwiseError):  # a localizer has none
+        last = contract.classifier(model)
+    head = [k for k, v in model.named_modules() if v is last]
     head += getattr(model, "class_outputs", ())
     names = [f"{k}.{p}" for k in head for p in ("weight", "bias")]
     replaced = [k for k in names if k in tensors and tensors[k].shape != own[k].shape]

@@ -177,6 +177,11 @@ def _failure(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = str(error).strip().splitlines()
+        if reason and "Constraints violated" in reason[0]:
+            reason = [
+                "the network computes with the batch it was shown as a constant. len(x), int(x.shape[0]) and loops over x do so; "
+                "x.shape[0], x.new_zeros(…) and expand keep it free."
+            ]
         raise WorkError(
             f"{what} failed, no file was written: {reason[0] if reason else type(error).__name__}"
         ) from error

@@ -25,6 +25,6 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 def nearest_of(word: str, known: list[str]) -> str:
     """``Did you mean 'x'? Known: …``."""
-    match = nearest(str(word), known, cutoff=0.5)
+    match = nearest(str(word), known)
     hint = f"Did you mean {match!r}? " if match else ""
     return f"{hint}Known: {', '.join(known)}"

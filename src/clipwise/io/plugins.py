@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 _TRUSTED: ContextVar[bool] = ContextVar("trusted", default=False)
 
@@ -78,10 +78,14 @@ class Registry:
     Attributes:
         entries: by place.
         by_name: places by name.
+        every: all registries of the process.
     """
+
+    every: ClassVar[list[Registry]] = []
 
     def __init__(self, kind: str, group: str, own: Callable[[str | None], Any] = lambda name: None):
         self.kind, self.group, self.own = kind, group, own
+        Registry.every.append(self)
         self.entries: dict[str, Entry] = {}
         self.by_name: dict[str, str] = {}
 

@@ -68,8 +68,6 @@ def consistent_localization(recipe: LocalizationRecipe) -> LocalizationRecipe:
             raise ValueError(
                 f"{key} is {getattr(recipe, key)} but model_args.{key} is {recipe.model_args[key]}; give it once, as {key}"
             )
-    if recipe.optim.layer_decay is not None:
-        raise ValueError("optim.layer_decay is for recognizers, whose bodies have stages")
     if recipe.input.time_base == "strides" and recipe.input.stride is None:
         raise ValueError("input.time_base: strides needs input.stride, the frames from one feature to the next")
     if isinstance(recipe.window_s, float) and recipe.input.rescale not in ("linear", "none"):
