@@ -332,7 +332,7 @@ def analyze(
         correct=np.stack(correct),
         true_probability=np.stack(sure),
         labels=np.array(labels),
-        classes=names + [str(k) for k in range(len(names), int(width))],  # type: ignore[arg-type]
+        classes=names + [str(k) for k in range(len(names), int(width))],
         clip_len=clip_len,
         positions=plan.positions,
         failures=failures,

@@ -96,7 +96,7 @@ def model_arguments(name: str | Callable[..., nn.Module]) -> dict[str, Any]:
     return {p.name: p.default for p in settings_of(MODELS.find(name)) if p.kind is not p.VAR_KEYWORD}
 
 
-def sizes_without_default(name: str | Callable[..., nn.Module]) -> dict[str, int]:
+def sizes_without_default(name: str | Callable[..., nn.Module]) -> dict[str, Any]:
     """Values for settings that come from the data and have no default, to describe or measure the model without data."""
     sizes = {
         "num_classes": 400,
