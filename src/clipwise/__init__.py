@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for type checkers and editors; _PUBLIC says the same at run time (tests/unit/test_public.py)
     from clipwise.data.augment import register_transform
     from clipwise.data.clip_spec import ClipSpec
+    from clipwise.data.dataset import ClipDataset
     from clipwise.data.lists import read_list, register_dataset
-    from clipwise.data.loader import ClipDataset
     from clipwise.data.videolist import VideoList
     from clipwise.engine.callbacks import Callback
     from clipwise.engine.checkpoint import load_model
@@ -70,7 +70,7 @@ __all__ = [
 
 _PUBLIC = {
     "Callback": "clipwise.engine.callbacks",
-    "ClipDataset": "clipwise.data.loader",
+    "ClipDataset": "clipwise.data.dataset",
     "ClipSpec": "clipwise.data.clip_spec",
     "ClipwiseError": "clipwise.errors",
     "Prediction": "clipwise.infer.predictor",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from clipwise.data.clip_spec import ClipSpec
+from clipwise.data.dataset import ClipDataset
 from clipwise.data.lists import read_list
-from clipwise.data.loader import ClipDataset
 from clipwise.errors import MissingExtraError
 from clipwise.recipe import load_recipe
 from clipwise.video import decode

@@ -11,8 +11,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from clipwise.data.clip_spec import ClipSpec
+from clipwise.data.dataset import ClipDataset
 from clipwise.data.lists import read_list
-from clipwise.data.loader import ClipDataset, EpochSampler
+from clipwise.data.loader import EpochSampler
 from clipwise.engine.train import train
 from clipwise.errors import DataError
 from clipwise.prepare.shards import write_shards

@@ -10,8 +10,9 @@ from torch import nn
 
 from clipwise.cli.explain import explain_recipe
 from clipwise.data.clip_spec import ClipSpec
+from clipwise.data.dataset import ClipDataset
 from clipwise.data.lists import read_list
-from clipwise.data.loader import ClipDataset, EpochSampler
+from clipwise.data.loader import EpochSampler
 from clipwise.data.shaped_clips import ShapedDataset, ShapedSampler, ShapeSchedule, shaped_spec
 from clipwise.engine import train as training
 from clipwise.engine.checkpoint import read_checkpoint

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from clipwise.data.clip_spec import ClipSpec
+from clipwise.data.dataset import ClipDataset
 from clipwise.data.hold_out import hold_out
 from clipwise.data.lists import find_splits, read_list
-from clipwise.data.loader import ClipDataset
 from clipwise.engine.checkpoint import read_passport
 from clipwise.engine.train import train
 from clipwise.io.parse import read_json_lines

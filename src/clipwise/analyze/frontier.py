@@ -19,8 +19,8 @@ import torch
 
 from clipwise.analyze.measure import num_views, start_memory, synchronize
 from clipwise.data.clip_spec import ClipSpec
+from clipwise.data.dataset import ClipDataset
 from clipwise.data.lists import VideoList
-from clipwise.data.loader import ClipDataset
 from clipwise.engine.checkpoint import Passport
 from clipwise.errors import ClipwiseError, DataError, RecipeError
 from clipwise.export.compare import ListSamples

@@ -22,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 
 from clipwise.data.clip_spec import ClipSpec
+from clipwise.data.dataset import ClipDataset
 from clipwise.data.lists import VideoList
-from clipwise.data.loader import ClipDataset, ShardSampler, make_loader, prefetch
+from clipwise.data.loader import ShardSampler, make_loader, prefetch
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.infer.predictor import Predictor
 from clipwise.io.progress import Progress, silent

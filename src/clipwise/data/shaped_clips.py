@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from clipwise.data.clip_spec import ClipSpec
-from clipwise.data.loader import ClipDataset, EpochSampler, collate
+from clipwise.data.dataset import ClipDataset
+from clipwise.data.loader import EpochSampler, collate
 from clipwise.errors import DataError
 from clipwise.recipe.clip_shapes import ClipShape, ShapeStage
 from clipwise.video.views import read_views

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from clipwise.data.loader import ClipDataset, ShardSampler, make_loader, prefetch
+from clipwise.data.dataset import ClipDataset
+from clipwise.data.loader import ShardSampler, make_loader, prefetch
 from clipwise.engine.device import world
 from clipwise.errors import ClipwiseError, RecipeError
 from clipwise.io.names import did_you_mean

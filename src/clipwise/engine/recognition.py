@@ -12,8 +12,9 @@ from accelerate import Accelerator
 from torch import nn
 
 from clipwise.data.clip_spec import ClipSpec
+from clipwise.data.dataset import ClipDataset
 from clipwise.data.lists import VideoList, find_splits, read_part, write_list
-from clipwise.data.loader import ClipDataset, EpochSampler, make_loader
+from clipwise.data.loader import EpochSampler, make_loader
 from clipwise.data.transforms import normalize_clips
 from clipwise.data.videolist import shared_videos
 from clipwise.engine.checkpoint import Passport

@@ -15,8 +15,9 @@ import torch
 from accelerate import Accelerator
 
 from clipwise.data.clip_spec import ClipSpec
+from clipwise.data.dataset import ClipDataset
 from clipwise.data.lists import read_list
-from clipwise.data.loader import ClipDataset, EpochSampler, make_loader, prefetch
+from clipwise.data.loader import EpochSampler, make_loader, prefetch
 from clipwise.engine.soft_labels import read_soft_labels
 from clipwise.errors import DataError
 from clipwise.recipe import RecognitionRecipe, Source

@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import nn
 
 from clipwise.data.clip_spec import ClipSpec
+from clipwise.data.dataset import ClipDataset
 from clipwise.data.lists import read_part, test_part
-from clipwise.data.loader import ClipDataset
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import make_accelerator

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -343,3 +344,45 @@ def open_for(spec: ClipSpec, video: Any, frame_rate: float | None = None) -> Vid
             fps=frame_rate or 0.0,
         )
     return spec.open_video(video)
+
+
+def find_recognizer(localizer: Path, made: Mapping[str, Any], given: str | Path | None = None) -> Path:
+    """The recognizer whose features a localizer was trained on.
+
+    Args:
+        localizer: its checkpoint.
+        made: what the checkpoint says of the features.
+        given: by the user; else it is looked for where it lay, and near the localizer.
+
+    Raises:
+        CheckpointError: unknown, not found, or another one than that.
+    """
+    if made.get("modality") == "rgb+flow":
+        raise CheckpointError(
+            f"{localizer} was trained on two-stream features (RGB and flow), which one video file does not give. Extract them "
+            "with `clipwise features … --flow-model` and give `clipwise localize` the feature files."
+        )
+    wanted = made.get("sha256")
+    if not wanted:  # with another network's or another window's features this one would see noise
+        raise CheckpointError(
+            f"{localizer} was trained on features of unknown origin ({made.get('source', 'not recorded')}), so a video can't be turned into "
+            "such features. Give feature files instead of the video; or train on a folder that `clipwise features` wrote, which tells."
+        )
+    if given is not None:
+        path = Path(given)
+        if model_hash(path) != wanted:
+            raise CheckpointError(
+                f"{path} is not the recognizer that made the features of {localizer}: its weights have the hash "
+                f"{model_hash(path)}, wanted is {wanted} ({made.get('recogniser')}). With other features the network sees noise."
+            )
+        return path
+    known = Path(str(made.get("recogniser", "")))
+    if is_foreign(known) and model_hash(known) == wanted:
+        return known
+    for path in (known, localizer.parent / known.name, localizer.parent.parent / known.parent.name / known.name):
+        if path.is_file() and model_hash(path) == wanted:
+            return path
+    raise CheckpointError(
+        f"the recognizer that made the features of {localizer} ({known}, weights {wanted}) is not there any more or has changed. "
+        "Give it with --features-from."
+    )

@@ -28,11 +28,10 @@ from clipwise.data.rescale import rescale_features
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import autocast, pick_device
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
-from clipwise.infer.features import FeatureExtractor, WindowRule, check_recognizer, model_hash, open_for
+from clipwise.infer.features import FeatureExtractor, WindowRule, check_recognizer, find_recognizer, open_for
 from clipwise.infer.naming import SegmentClassifier
 from clipwise.infer.segments import Localization, Segment, choose_segments
 from clipwise.io.hub import local_copy
-from clipwise.io.plugins import is_foreign
 from clipwise.models import contract
 from clipwise.models.localizer_rules import LabeledVideo, localizer_rules, recipe_of
 from clipwise.models.registry import model_task
@@ -119,7 +118,7 @@ class Localizer:
     def extractor(self) -> FeatureExtractor:
         """The recognizer that sees the video for the network; loaded when it is first needed."""
         if self._extractor is None:
-            path = self._find_recognizer()
+            path = find_recognizer(self.path, self.made, self._recognizer)
             rule = WindowRule(**{k: self.made[k] for k in WindowRule.__dataclass_fields__ if k in self.made})
             extractor = FeatureExtractor(path, rule, device=str(self.device), batch_size=self.batch_size, amp=self.amp)
             if extractor.feat_dim != self.rules.feat_dim:
@@ -159,38 +158,6 @@ class Localizer:
                 check_recognizer(passport, self._labeler)
                 self._namer = SegmentClassifier(model, passport, self.device, self.amp, self.batch_size)
         return self._namer
-
-    def _find_recognizer(self) -> Path:
-        made = self.made
-        if made.get("modality") == "rgb+flow":
-            raise CheckpointError(
-                f"{self.path} was trained on two-stream features (RGB and flow), which one video file does not give. Extract them "
-                "with `clipwise features … --flow-model` and give `clipwise localize` the feature files."
-            )
-        wanted = made.get("sha256")
-        if not wanted:  # with another network's or another window's features this one would see noise
-            raise CheckpointError(
-                f"{self.path} was trained on features of unknown origin ({made.get('source', 'not recorded')}), so a video can't be turned into "
-                "such features. Give feature files instead of the video; or train on a folder that `clipwise features` wrote, which tells."
-            )
-        if self._recognizer is not None:
-            path = Path(self._recognizer)
-            if model_hash(path) != wanted:
-                raise CheckpointError(
-                    f"{path} is not the recognizer that made the features of {self.path}: its weights have the hash "
-                    f"{model_hash(path)}, wanted is {wanted} ({made.get('recogniser')}). With other features the network sees noise."
-                )
-            return path
-        known = Path(str(made.get("recogniser", "")))
-        if is_foreign(known) and model_hash(known) == wanted:
-            return known
-        for path in (known, self.path.parent / known.name, self.path.parent.parent / known.parent.name / known.name):
-            if path.is_file() and model_hash(path) == wanted:
-                return path
-        raise CheckpointError(
-            f"the recognizer that made the features of {self.path} ({known}, weights {wanted}) is not there any more or has changed. "
-            "Give it with --features-from."
-        )
 
     def __call__(
         self,
