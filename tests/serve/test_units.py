@@ -160,6 +160,31 @@ def test_localization_through_the_border_is_localization(pool, networks, tmp_pat
     assert all(s["index"] == {"c": 0, "a": 1}.get(s["class"]) for s in result["segments"])
 
 
+def test_a_video_unlike_the_training_is_noted(pool, networks, tmp_path):
+    """Trained (as its passport says) on videos of 60 to 90 s as a whole; six seconds are ten times shorter."""
+    from clipwise.engine.checkpoint import read_checkpoint
+    from clipwise.infer.predictor import load
+    from clipwise.serve.analysis import Analyzer, Options, ServedLocalizer
+
+    tensors, passport = read_checkpoint(networks / "bmn.safetensors")
+    passport.data = {**passport.data, "times": {"video_s": [60.0, 70.0, 90.0]}}
+    save_weights(networks / "minutes.safetensors", tensors, passport)
+    make_long_videos(tmp_path, 1, seconds=6)
+    predictor = load(networks / "tsm.safetensors", "cpu")
+    batches = BatchQueue(predictor)
+    batches.start()
+    results = {}
+    try:
+        for name in ("minutes", "bmn"):
+            served = ServedLocalizer(str(networks / f"{name}.safetensors"), None, ["c", "a"], "cpu")
+            with pool.open(tmp_path / "long_000.mp4", "long.mp4", threading.Event()) as reader:
+                results[name] = Analyzer(predictor, batches, localizer=served)(reader, Options())
+    finally:
+        batches.close()
+    assert "trained on whole videos of 60 to 90 s" in results["minutes"]["note"]
+    assert results["bmn"]["note"] is None
+
+
 def test_the_localizers_recognizer_is_looked_for_at_the_start(networks, tmp_path):
     from clipwise.serve.analysis import ServedLocalizer
 

@@ -26,7 +26,20 @@ _CHUNK_BYTES = 48 * 2**20  # frames of windows that are held at once
 _CURVES = 8  # classes that are given along the whole time
 
 
-LocalizeReader = Callable[[VideoReader], list[Segment]]
+@dataclass(frozen=True)
+class Located:
+    """What a localizer found in a video.
+
+    Attributes:
+        segments: by their start.
+        note: why the video is unlike those that the localizer was trained on, or None.
+    """
+
+    segments: list[Segment]
+    note: str | None = None
+
+
+LocalizeReader = Callable[[VideoReader], Located]
 """Finds segments in an open video."""
 
 
@@ -55,17 +68,19 @@ class ServedLocalizer:
                 raise
             self.localizer = Localizer(checkpoint, recognizer, device=device)
             self.localizer.extractor  # noqa: B018
-        self.localizer.namer  # noqa: B018
+        if not self.localizer.rules.labeled:  # it would need names, which an encoder without classes has not
+            self.localizer.namer  # noqa: B018
         self.index = {name: i for i, name in enumerate(classes or ())}
 
-    def __call__(self, reader: VideoReader) -> list[Segment]:
-        """Segments of an open video, by their start."""
+    def __call__(self, reader: VideoReader) -> Located:
+        """Segments of an open video."""
         found = self.localizer(reader)
-        return [
+        segments = [
             Segment(s.start_s, s.end_s, s.name, min(1.0, s.score), self.index.get(s.name))
             for s in found.in_time
             if math.isfinite(s.score)
         ]
+        return Located(segments, found.note)
 
 
 @dataclass(frozen=True)
@@ -148,9 +163,9 @@ class Analyzer:
         progress(0.95)
         if self.localizer is None:
             timed = (WindowScores(w.start_s, w.end_s, row) for w, row in zip(windows, rows))
-            segments = find_segments(timed, self.classes, threshold=options.threshold)
+            located = Located(find_segments(timed, self.classes, threshold=options.threshold))
         else:
-            segments = self.localizer(reader)
+            located = self.localizer(reader)
         peaks = rows.max(0)
         curves = np.argsort(-peaks, kind="stable")[:_CURVES]
         return {
@@ -186,8 +201,9 @@ class Analyzer:
                     for c in curves
                 ],
             },
-            "segments": [s.to_dict() for s in segments],
+            "segments": [s.to_dict() for s in located.segments],
             "segments_from": "windows" if self.localizer is None else "localizer",
+            "note": located.note,
             "seconds": round(time.monotonic() - started, 3),
         }
 

@@ -115,6 +115,7 @@ class Result(_Model):
     timeline: Timeline
     segments: list[Segment] = Field(description="Sorted by start.")
     segments_from: Literal["windows", "localizer"]
+    note: str | None = Field(None, description="Why the video is unlike those that the localizer was trained on.")
     seconds: float = Field(description="Time of the analysis.")
 
 

@@ -20,7 +20,7 @@
       slider: "Position in the video", segments: "Segments", value: "{time} of {length}: {what}", nothing: "nothing yet",
       done: "Done: {name} is {what}, {n} moments.", failed: "{name} could not be analyzed: {why}", another: "Choose another video",
       privacy: "The video goes to this server only and is deleted after the analysis.", api: "API description", release: "Drop it to analyze it",
-      damaged: "The file is damaged; only its readable part was analyzed.", videos: "Videos", segmentLabel: "{what}, {from} to {to}, {score}",
+      unlike: "Unlike the videos of the training: {note}", damaged: "The file is damaged; only its readable part was analyzed.", videos: "Videos", segmentLabel: "{what}, {from} to {to}, {score}",
       minutes: "{n} min", seconds: "{n} s",
       errors: {
         not_a_video: ["This is not a video that can be read", "The file is damaged, was cut off, or is something else under a video's name."],
@@ -60,7 +60,7 @@
       slider: "视频位置", segments: "片段", value: "{time}，共 {length}：{what}", nothing: "暂无结果",
       done: "完成：{name} 是 {what}，共 {n} 个片段。", failed: "{name} 无法分析：{why}", another: "选择另一个视频",
       privacy: "视频只会发送到本服务器，分析后立即删除。", api: "接口说明", release: "松开即可分析",
-      damaged: "文件已损坏，只分析了可读的部分。", videos: "视频", segmentLabel: "{what}，{from} 至 {to}，{score}",
+      unlike: "与训练所用的视频不同：{note}", damaged: "文件已损坏，只分析了可读的部分。", videos: "视频", segmentLabel: "{what}，{from} 至 {to}，{score}",
       minutes: "{n} 分钟", seconds: "{n} 秒",
       errors: {
         not_a_video: ["无法读取这个视频", "文件已损坏、不完整，或者根本不是视频。"],
@@ -325,6 +325,8 @@
     }
     const result = item.result;
     ui.wait.hidden = Boolean(result);
+    ui.unlike.hidden = !result?.note;
+    ui.unlike.textContent = result?.note ? say("unlike", { note: result.note }) : "";
     ui.tracks.hidden = ui.keys.hidden = !result;
     ui.moments.parentElement.hidden = !result;
     ui.json.disabled = ui.srt.disabled = !result;
