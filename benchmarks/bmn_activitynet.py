@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from clipwise.data.formats.annotations import read_annotations
+from clipwise.data.formats.annotation_files import read_annotations
 from clipwise.engine.evaluate_localizer import evaluate_proposals
 from clipwise.engine.train import RunResult, train
 from clipwise.io.parse import read_json_lines

@@ -110,7 +110,7 @@ def best_first(entries: list[dict]) -> list[dict]:
 def name_spans(data: Path, variant: str, found: dict[str, list[dict]]) -> dict[str, list[dict]]:
     """Proposals with the best class of a linear classifier on mean features; the score is multiplied by its probability."""
     from clipwise.data.feature_dataset import FeatureStore
-    from clipwise.data.formats.annotations import read_annotations
+    from clipwise.data.formats.annotation_files import read_annotations
 
     store = FeatureStore(data / "features_pca64.npz")
     videos = read_annotations(data / f"{variant}_anno_action.json").subset("training").videos.values()

@@ -105,7 +105,7 @@ def write_video(path: Path, seconds: float) -> None:
 
 def joined(checkpoint: str, paths: list[str], parts: int, cut_s: float) -> None:
     from clipwise.data.feature_dataset import FeatureStore
-    from clipwise.data.formats.annotations import read_annotations
+    from clipwise.data.formats.annotation_files import read_annotations
     from clipwise.infer.localize import Localizer
     from clipwise.tasks.detection_metrics import detection_map
 

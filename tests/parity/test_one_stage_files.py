@@ -184,7 +184,7 @@ def test_golden_names_of_the_released_networks(shared, tmp_path):
 
 def test_their_annotations(tmp_path):
     """ActionFormer's JSON: subsets in capitals, and the order of the classes by ``label_id``."""
-    from clipwise.data.formats.annotations import read_annotations
+    from clipwise.data.formats.annotation_files import read_annotations
     from clipwise.data.labels import read_classes
 
     def video(subset, *labels):

@@ -8,9 +8,10 @@ import pytest
 
 from clipwise.cli import main
 from clipwise.data.formats.annotation_convert import losses, write_kind
-from clipwise.data.formats.annotation_kinds import KINDS, kind_name, read_kind
+from clipwise.data.formats.annotation_files import read_annotations, read_any
+from clipwise.data.formats.annotation_kinds import KINDS, kind_name
 from clipwise.data.formats.annotation_parts import FormatOptions, VideoFinder, plain_path, video_name
-from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation, read_annotations
+from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation
 from clipwise.data.formats.detect import detect
 from clipwise.data.lists import read_list
 from clipwise.errors import ClipwiseWarning, DataError
@@ -64,7 +65,7 @@ SAMPLES = [
 def test_real_files(shared, file, kind, videos, segments, whole):
     path = shared / "data" / "annotation_samples" / file
     assert detect(path) == kind
-    found = read_kind(path, options=LENIENT)
+    found = read_any(path, options=LENIENT)
     assert len(found) == videos
     assert sum(len(v.segments) for v in found.videos.values()) == segments
     assert sum(len(v.whole) for v in found.videos.values()) == whole
@@ -74,7 +75,7 @@ def test_what_is_in_real_files(shared):
     samples = shared / "data" / "annotation_samples"
 
     def read(file, **options):
-        return read_kind(samples / file, options=FormatOptions(strict=False, **options))
+        return read_any(samples / file, options=FormatOptions(strict=False, **options))
 
     # the event has its configuration with it: framerate="25.0"
     assert rows(read("label_studio/timelinelabels_event.json"), "opossum_snow_short") == [
@@ -112,7 +113,7 @@ def test_what_is_in_real_files(shared):
     assert sum(v.subset == "training" for v in flags.videos.values()) == 70
     with pytest.raises(DataError, match=r"the length of 'video_test_25fps_180s.mp4' is not known"):
         read("boris/aggregated_events.tsv")
-    folder = read_kind(samples / "thumos14", "thumos")
+    folder = read_any(samples / "thumos14", "thumos")
     assert (
         folder.videos["video_test_0000131"].labels.count("CliffDiving")
         == folder.videos["video_test_0000131"].labels.count("Diving")
@@ -132,12 +133,12 @@ def test_what_is_in_real_files(shared):
 )
 def test_real_files_that_hold_no_annotations(shared, file, said):
     with pytest.raises(DataError, match=said):
-        read_kind(shared / "data" / "annotation_samples" / file)
+        read_any(shared / "data" / "annotation_samples" / file)
 
 
 @pytest.mark.parametrize("file", [s[0] for s in SAMPLES if s[3] and "multithumos" not in s[0]])
 def test_real_files_become_every_format_that_is_written(shared, file, tmp_path):
-    found = read_kind(shared / "data" / "annotation_samples" / file, options=LENIENT)
+    found = read_any(shared / "data" / "annotation_samples" / file, options=LENIENT)
     for kind, entry in KINDS.items():
         if entry.writer is None or kind in ("kinetics-json",):
             continue
@@ -182,7 +183,7 @@ def test_round_trips_keep_every_segment(kind, tmp_path):
     options = FormatOptions(fps=20.0)
     done = write_kind(ROUND, kind, target, options)
     assert not [line for line in done.lost if "segments" in line], done.lost
-    found = read_kind(target, kind, options)
+    found = read_any(target, kind, options)
     for name in ROUND.videos:
         want = [(a, b, label if kind != "epic-kitchens" else label.strip()) for a, b, label in rows(ROUND, name)]
         assert sorted(rows(found, name)) == sorted(want)
@@ -258,16 +259,16 @@ def test_via_attributes_choices_and_backwards_segments(tmp_path):
             "1_d": {"vid": "1", "flg": 0, "z": [], "xy": [], "av": {"2": "0,1"}},
         },
     }
-    found = read_kind(write(tmp_path / "p.json", project))
+    found = read_any(write(tmp_path / "p.json", project))
     assert rows(found, "my video") == [(1.5, 3.25, "sit"), (8.0, 9.0, "free text")]
     assert found.videos["my video"].whole == ("in", "out")
     project["attribute"]["3"] = {"aname": "who", "anchor_id": "FILE1_Z2_XY0", "type": 1, "options": {}}
     path = write(tmp_path / "q.json", project)
     with pytest.raises(DataError, match=r"several attributes \(action, who\)"):
-        read_kind(path)
-    assert len(rows(read_kind(path, options=FormatOptions(layer="action")), "my video")) == 2
+        read_any(path)
+    assert len(rows(read_any(path, options=FormatOptions(layer="action")), "my video")) == 2
     with pytest.raises(DataError, match="did you mean 'action'"):
-        read_kind(path, options=FormatOptions(layer="acton"))
+        read_any(path, options=FormatOptions(layer="acton"))
 
 
 ELAN = """<?xml version="1.0" encoding="UTF-8"?>
@@ -289,14 +290,14 @@ ELAN = """<?xml version="1.0" encoding="UTF-8"?>
 
 def test_elan_origin_free_slots_vocabulary_and_dependent_tiers(tmp_path):
     path = write(tmp_path / "x.eaf", ELAN)
-    found = read_kind(path)
+    found = read_any(path)
     # the free slot lies half way, 500 ms of the video come before the document's zero; nobody wrote into the tier "wave"
     assert rows(found, "a b") == [(1.5, 2.5, "run"), (1.5, 3.5, "wave"), (2.5, 3.5, "sit")]
     assert found.vocabulary == ("run", "sit")
-    parts = read_kind(path, options=FormatOptions(layer="parts"))
+    parts = read_any(path, options=FormatOptions(layer="parts"))
     assert rows(parts, "a b") == [(1.5, 2.0, "p"), (2.0, 2.5, "q")]
     with pytest.raises(DataError, match="no tier 'action'; did you mean 'actions'"):
-        read_kind(path, options=FormatOptions(layer="action"))
+        read_any(path, options=FormatOptions(layer="action"))
 
 
 def test_label_studio_annotators_choices_and_nested_labels(tmp_path):
@@ -311,12 +312,12 @@ def test_label_studio_annotators_choices_and_nested_labels(tmp_path):
         {"id": 3, "data": {"video": "c.mp4"}, "annotations": [{"result": []}]},
         {"id": 4, "data": {"video": "d.mp4"}, "annotations": [{"was_cancelled": True, "result": [choice("no")]}]},
     ]  # fmt: skip
-    found = read_kind(write(tmp_path / "e.json", tasks))
+    found = read_any(write(tmp_path / "e.json", tasks))
     assert {name: v.whole for name, v in found.videos.items()} == {"a": ("A", "B"), "b": ("Sport/Run",), "c": ()}
     assert any("1 tasks with several annotations" in note for note in found.notes)
     small = [{"video": "a.mp4", "id": 1, "class": "A", "annotator": 1, "annotation_id": 2, "lead_time": 1.0, "created_at": "x"},
              {"video": "b.mp4", "id": 2, "class": {"choices": ["A", "B"]}, "annotator": 1, "annotation_id": 3, "lead_time": 1.0}]  # fmt: skip
-    found = read_kind(write(tmp_path / "m.json", small))
+    found = read_any(write(tmp_path / "m.json", small))
     assert {name: v.whole for name, v in found.videos.items()} == {"a": ("A",), "b": ("A", "B")}
 
 
@@ -329,13 +330,13 @@ def test_a_label_beyond_all_numbers_is_refused(tmp_path):
 def test_label_studio_tables(tmp_path):
     regions = '[{""ranges"":[{""start"":1,""end"":25}],""timelinelabels"":[""run""]}]'
     text = f'annotation_id,annotator,created_at,id,lead_time,updated_at,video,videoLabels\n5,1,x,9,1.5,x,/data/upload/1/0a1b2c3d-a.mp4,"{regions}"\n'
-    assert rows(read_kind(write(tmp_path / "e.csv", text), options=FormatOptions(fps=25)), "a") == [(0.0, 1.0, "run")]
+    assert rows(read_any(write(tmp_path / "e.csv", text), options=FormatOptions(fps=25)), "a") == [(0.0, 1.0, "run")]
 
 
 def test_newer_tables_of_boris(tmp_path):
     head = "Observation id,Observation date,Observation type,Source,Media duration (s),FPS (frame/s),Subject,Behavior,Behavior type,Start (s),Stop (s),Duration (s),Media file name"
     body = "o,2024-01-01,Media file,player #1:a.mp4,20.5,25,No focal subject,s,STATE,1.000,2.500,1.5,d/a.mp4\no,2024-01-01,Media file,player #1:a.mp4,20.5,25,x,p,POINT,3,3,NA,d/a.mp4\n"
-    found = read_kind(write(tmp_path / "a.csv", f"{head}\n{body}"), options=LENIENT)
+    found = read_any(write(tmp_path / "a.csv", f"{head}\n{body}"), options=LENIENT)
     assert (rows(found, "a"), found.videos["a"].duration_s) == ([(1.0, 2.5, "s")], 20.5)
 
 
@@ -362,8 +363,8 @@ def test_boris_alternates_and_splits_files(tmp_path):
     }  # fmt: skip
     path = write(tmp_path / "p.boris", project)
     with pytest.raises(DataError, match="state events without an end"):
-        read_kind(path)
-    found = read_kind(path, options=LENIENT)
+        read_any(path)
+    found = read_any(path, options=LENIENT)
     assert rows(found, "a") == [(1.0, 2.5, "s"), (4.0, 10.0, "s")]
     assert rows(found, "b") == [(0.0, 5.0, "s")]
 
@@ -378,9 +379,9 @@ def test_cvat_zip_projects_attributes_and_skeletons(tmp_path):
       <skeleton frame="5" keyframe="1"><points label="1" outside="1" points="1,1"/></skeleton></track></annotations>"""
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("annotations.xml", xml)
-    found = read_kind(tmp_path / "a.zip", options=FormatOptions(fps=10))
+    found = read_any(tmp_path / "a.zip", options=FormatOptions(fps=10))
     assert (rows(found, "a"), rows(found, "b")) == ([(0.0, 0.6, "person")], [(0.2, 0.5, "bones")])
-    actions = read_kind(tmp_path / "a.zip", options=FormatOptions(fps=10, layer="action"))
+    actions = read_any(tmp_path / "a.zip", options=FormatOptions(fps=10, layer="action"))
     assert rows(actions, "a") == [(0.0, 0.4, "run"), (0.4, 0.6, "sit")]
 
 
@@ -392,7 +393,7 @@ def test_charades_quotes_negatives_and_late_ends(tmp_path):
         + 'AB12C,X,"Room, small",6,7,Yes,"He said ""no"", then left","a;b","x;y",c092 11.90 21.20;c000 0.00 40.00;c000 5.0 5.0,30.58\n'
     )
     text += "ZZ99Z,X,R,6,7,Yes,s,o,d,,12.00\n"
-    found = read_kind(write(tmp_path / "Charades_v1_train.csv", text))
+    found = read_any(write(tmp_path / "Charades_v1_train.csv", text))
     assert rows(found, "AB12C") == [(0.0, 30.58, "Holding some clothes"), (11.9, 21.2, "Watching TV")]
     assert (found.videos["ZZ99Z"].labels, found.videos["ZZ99Z"].duration_s, found.videos["ZZ99Z"].subset) == (
         (),
@@ -403,11 +404,11 @@ def test_charades_quotes_negatives_and_late_ends(tmp_path):
 
 def test_tables_with_other_names_separators_and_marks(tmp_path):
     text = "\ufeffVideo_ID;Class;Start_Time;Stop;Score\r\n'-abc;run, fast;0:01.5;00:00:03;0.5\r\n-abc;;;;\r\n\r\nq;sit;;;\r\n"
-    found = read_kind(write(tmp_path / "a.csv", text))
+    found = read_any(write(tmp_path / "a.csv", text))
     assert rows(found, "-abc") == [(1.5, 3.0, "run, fast")]
     assert (found.videos["-abc"].scores, found.videos["q"].whole) == ((0.5,), ("sit",))
     hacs = "classname,youtube_id,subset,start,end,label\nrun,abc,training,1.0,3.0,1\nrun,abc,training,5.0,7.0,-1\n"
-    found = read_kind(write(tmp_path / "hacs.csv", hacs))
+    found = read_any(write(tmp_path / "hacs.csv", hacs))
     assert (rows(found, "abc"), found.videos["abc"].subset) == ([(1.0, 3.0, "run")], "training")
 
 
@@ -471,13 +472,13 @@ def test_broken_files_are_refused_in_a_sentence(tmp_path, name, content, said):
     path = write(tmp_path / name, content)
     kind = "thumos" if name.endswith(".txt") else "auto"
     with pytest.raises(DataError, match=said) as error:
-        read_kind(path, kind, FormatOptions(fps=None if "frame" in str(content)[:40] else 25))
+        read_any(path, kind, FormatOptions(fps=None if "frame" in str(content)[:40] else 25))
     assert str(tmp_path) in str(error.value)
 
 
 def test_lenient_reading_leaves_out_and_counts(tmp_path):
     table = "video,label,start,end\na.mp4,x,3,1\na.mp4,x,2,2\na.mp4,,1,2\na.mp4,x,-0.5,2\na.mp4,x,-5,2\na.mp4,x,1,2\n"
-    found = read_kind(write(tmp_path / "a.csv", table), options=FormatOptions(strict=False))
+    found = read_any(write(tmp_path / "a.csv", table), options=FormatOptions(strict=False))
     assert rows(found, "a") == [(0.0, 2.0, "x"), (1.0, 2.0, "x")]
     assert [note.split(": ", 1)[1].split(", the first")[0] for note in found.notes] == [
         "1 segments that end before they start, left out",
@@ -490,11 +491,11 @@ def test_lenient_reading_leaves_out_and_counts(tmp_path):
 
 def test_labels_outside_the_classes_and_harmless_spellings(tmp_path):
     path = write(tmp_path / "a.csv", "video,label,start,end\na.mp4,High_Jump,1,2\n")
-    assert read_kind(path, options=FormatOptions(classes=["high jump", "run"])).videos["a"].labels == ("high jump",)
+    assert read_any(path, options=FormatOptions(classes=["high jump", "run"])).videos["a"].labels == ("high jump",)
     with pytest.raises(
         DataError, match="the label 'High_Jump' is not among the 1 known classes; did you mean 'High Jumps'"
     ):
-        read_kind(path, options=FormatOptions(classes=["High Jumps"]))
+        read_any(path, options=FormatOptions(classes=["High Jumps"]))
 
 
 def test_a_frame_beyond_the_end_is_cut_or_refused(tmp_path):
@@ -502,8 +503,8 @@ def test_a_frame_beyond_the_end_is_cut_or_refused(tmp_path):
                "found": {"_cls": "TemporalDetections", "detections": [{"label": "x", "support": [41, 55]}, {"label": "x", "support": [1, 500]}]}}]}  # fmt: skip
     path = write(tmp_path / "samples.json", content)
     with pytest.raises(DataError, match="ends with frame 499, the video has 50 frames"):
-        read_kind(path)
-    found = read_kind(path, options=FormatOptions(strict=False))
+        read_any(path)
+    found = read_any(path, options=FormatOptions(strict=False))
     assert rows(found, "a") == [(0.0, 5.0, "x"), (4.0, 5.0, "x")]
     assert found.videos["a"].subset == "validation"
 
@@ -533,7 +534,7 @@ def test_two_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
     assert finder.find("two/a.mp4") == tmp_path / "two" / "a.mp4"
     with pytest.raises(DataError, match="could be"):
         finder.find("elsewhere/a.mp4")
-    found = read_kind(write(tmp_path / "t.csv", "video,label,start,end\none/a.mp4,x,1,2\ntwo/a.mp4,x,3,4\n"))
+    found = read_any(write(tmp_path / "t.csv", "video,label,start,end\none/a.mp4,x,1,2\ntwo/a.mp4,x,3,4\n"))
     assert list(found.videos) == ["one/a", "two/a"]
 
 
@@ -678,7 +679,7 @@ def test_predictions_as_pre_annotations(trained, clips, tmp_path, capsys):
     assert main(["predict", str(trained), str(video), "--annotations", str(target)]) == 0
     told = capsys.readouterr()
     assert f"1 video, 0 segments, 1 label of whole videos as elan: {target}" in told.err
-    found = read_kind(target)
+    found = read_any(target)
     assert len(found.videos[video.stem].segments) == 1
     assert (
         main(

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from clipwise.data.formats.annotation_kinds import read_kind
+from clipwise.data.formats.annotation_files import read_any
 from clipwise.data.formats.annotation_parts import FormatOptions
 from clipwise.data.formats.frame_times import FrameClock, exact_rate, parse_time
 from clipwise.errors import DataError
@@ -93,9 +93,9 @@ def label_studio(ranges, **more):
 
 def test_label_studio_counts_from_one_and_includes_both_ends(tmp_path):
     path = write(tmp_path / "a.json", label_studio([{"start": 1, "end": 10}, {"start": 51, "end": 51}]))
-    assert segments(read_kind(path, options=FormatOptions(fps=25))) == [(0.0, 0.4), (2.0, 2.04)]
+    assert segments(read_any(path, options=FormatOptions(fps=25))) == [(0.0, 0.4), (2.0, 2.04)]
     # the declared rate is taken literally: the player multiplies its clock by 29.97, not by 30000/1001
-    found = segments(read_kind(path, options=FormatOptions(fps=29.97)))
+    found = segments(read_any(path, options=FormatOptions(fps=29.97)))
     assert found[0][1] == round(10 / 29.97, 6)
 
 
@@ -113,7 +113,7 @@ def test_the_declared_rate_of_label_studio(tmp_path, attribute, data, rate):
     config = f'<View><View><Video name="v" value="$video" {attribute}/></View><TimelineLabels name="t" toName="v"><Label value="x"/></TimelineLabels></View>'
     write(tmp_path / "config.xml", config)
     path = write(tmp_path / "a.json", label_studio([{"start": 1, "end": 100}], **data))
-    assert segments(read_kind(path)) == [(0.0, round(100 / rate, 6))]
+    assert segments(read_any(path)) == [(0.0, round(100 / rate, 6))]
 
 
 def test_label_studio_without_a_declared_rate_is_refused(tmp_path):
@@ -121,7 +121,7 @@ def test_label_studio_without_a_declared_rate_is_refused(tmp_path):
     with pytest.raises(
         DataError, match=r"counts frames at the rate that its labeling configuration declares.*lists\.fps"
     ):
-        read_kind(path)
+        read_any(path)
 
 
 CVAT = """<annotations><version>1.1</version><meta><task><name>t</name><size>100</size><start_frame>{start}</start_frame>
@@ -147,10 +147,10 @@ def box(frame, outside):
 def test_cvat_tracks(tmp_path, shapes, step, spans):
     body = f'<track id="0" label="run">{"".join(box(*s) for s in shapes)}</track>'
     path = write(tmp_path / "a.xml", CVAT.format(start=0, stop=99, step=step, body=body))
-    found = read_kind(path, options=FormatOptions(fps=10))
+    found = read_any(path, options=FormatOptions(fps=10))
     assert segments(found) == [(a / 10, b / 10) for a, b in spans]
     assert found.vocabulary == ("run",)
-    exact = read_kind(path, options=FormatOptions(fps=29.97)).videos["a"].segments
+    exact = read_any(path, options=FormatOptions(fps=29.97)).videos["a"].segments
     assert exact[0, 0] == pytest.approx(spans[0][0] * 1001 / 30000, abs=1e-12)
 
 
@@ -162,7 +162,7 @@ def test_cvat_tags_run_together(tmp_path):
         + "</image>"
         for i in range(30)
     )
-    found = read_kind(
+    found = read_any(
         write(tmp_path / "a.xml", CVAT.format(start=0, stop=29, step="", body=images)), options=FormatOptions(fps=10)
     )
     rows = list(zip(segments(found), found.videos["a"].labels))
@@ -171,7 +171,7 @@ def test_cvat_tags_run_together(tmp_path):
 
 def test_cvat_tags_on_nothing_but_first_frames_label_whole_videos(tmp_path):
     body = '<image id="0" name="frame_000000"><tag label="run"/></image>'
-    found = read_kind(write(tmp_path / "a.xml", CVAT.format(start=0, stop=29, step="", body=body)))
+    found = read_any(write(tmp_path / "a.xml", CVAT.format(start=0, stop=29, step="", body=body)))
     assert found.videos["a"].whole == ("run",)
 
 
@@ -184,7 +184,7 @@ def test_vidat_ends_include_the_last_marked_frame(tmp_path):
         "annotation": {"video": video, "actionAnnotationList": [action, late]},
         "config": {"actionLabelData": [{"id": 0, "name": "default"}, {"id": 1, "name": "run"}]},
     }
-    assert segments(read_kind(write(tmp_path / "a.json", content))) == [(1.0, 2.1), (9.9, 10.0)]
+    assert segments(read_any(write(tmp_path / "a.json", content))) == [(1.0, 2.1), (9.9, 10.0)]
 
 
 def test_fiftyone_support_counts_from_one_and_includes_both_ends(tmp_path):
@@ -192,7 +192,7 @@ def test_fiftyone_support_counts_from_one_and_includes_both_ends(tmp_path):
         "classes": ["run"],
         "labels": {"a": [{"label": 0, "support": [31, 60]}, {"label": "sit", "timestamps": ["00:00:01.500", 2]}]},
     }
-    found = read_kind(write(tmp_path / "labels.json", content), options=FormatOptions(fps=30))
+    found = read_any(write(tmp_path / "labels.json", content), options=FormatOptions(fps=30))
     assert list(zip(segments(found), found.videos["a"].labels)) == [((1.0, 2.0), "run"), ((1.5, 2.0), "sit")]
 
 
@@ -201,31 +201,31 @@ def test_a_label_a_frame(tmp_path):
     write(tmp_path / "groundTruth" / "a.txt", truth.removesuffix("\n"))  # the last frame counts without a newline, too
     write(tmp_path / "mapping.txt", "0 background\n1 take\n2 pour\n")
     write(tmp_path / "splits" / "train.split1.bundle", "a.txt\n")
-    found = read_kind(tmp_path, options=FormatOptions(fps=15))
+    found = read_any(tmp_path, options=FormatOptions(fps=15))
     video = found.videos["a"]
     assert list(zip(segments(found), video.labels)) == [((1.0, 3.0), "take"), ((3.0, 4.0), "pour")]
     assert (video.duration_s, video.num_frames, video.subset) == (4.0, 60, "training")
 
 
 def test_breakfast_frames_count_from_one(tmp_path):
-    found = read_kind(write(tmp_path / "a.txt", "1-30 SIL\n31-45 take_cup\n"), options=FormatOptions(fps=15))
+    found = read_any(write(tmp_path / "a.txt", "1-30 SIL\n31-45 take_cup\n"), options=FormatOptions(fps=15))
     assert segments(found) == [(0.0, 2.0), (2.0, 3.0)]
 
 
 def test_salads_are_microseconds_of_three_levels(tmp_path):
     text = "53704269 76774251 cut_tomato_prep\n76774251 105911773 cut_tomato_core\n53704269 268768513 cut_and_mix_ingredients\n"
     path = write(tmp_path / "01-1-activityAnnotation.txt", text)
-    assert segments(read_kind(path), "01-1")[0] == (53.704269, 76.774251)
-    assert len(segments(read_kind(path), "01-1")) == 2
-    middle = read_kind(path, options=FormatOptions(layer="mid"))
+    assert segments(read_any(path), "01-1")[0] == (53.704269, 76.774251)
+    assert len(segments(read_any(path), "01-1")) == 2
+    middle = read_any(path, options=FormatOptions(layer="mid"))
     assert (segments(middle, "01-1"), middle.videos["01-1"].labels) == ([(53.704269, 105.911773)], ("cut_tomato",))
-    high = read_kind(path, options=FormatOptions(layer="high"))
+    high = read_any(path, options=FormatOptions(layer="high"))
     assert high.videos["01-1"].labels == ("cut_and_mix_ingredients",)
 
 
 def test_frames_of_a_table_count_from_zero(tmp_path):
     path = write(tmp_path / "a.csv", "video,label,start_frame,end_frame\na.mp4,run,30,60\n")
-    assert segments(read_kind(path, options=FormatOptions(fps=29.97))) == [(1.001, 2.002)]
+    assert segments(read_any(path, options=FormatOptions(fps=29.97))) == [(1.001, 2.002)]
 
 
 def test_epic_kitchens_goes_by_time_stamps(tmp_path):
@@ -234,10 +234,10 @@ def test_epic_kitchens_goes_by_time_stamps(tmp_path):
     rows = "P01_11_0,P01,P01_11,00:00:00.56,00:00:00.00,00:01:01.89,1,113,take plate,take,0,plate,2,['plate'],[2]\n"
     rows += "P01_11_1,P01,P01_11,00:00:01.70,00:00:01.56,00:00:02.45,93,147,grab dish,grab,0,dish,2,['dish'],[2]\n"
     path = write(tmp_path / "EPIC_100_validation.csv", head + rows)
-    found = read_kind(path)
+    found = read_any(path)
     assert segments(found, "P01_11") == [(0.0, 61.89), (1.56, 2.45)]
     assert found.videos["P01_11"].labels == ("take plate", "take plate")  # the classes are the same
-    assert read_kind(path, options=FormatOptions(layer="noun")).videos["P01_11"].labels == ("plate", "plate")
+    assert read_any(path, options=FormatOptions(layer="noun")).videos["P01_11"].labels == ("plate", "plate")
 
 
 def test_a_variable_rate_through_cvat(tmp_path):
@@ -261,8 +261,8 @@ def test_a_variable_rate_through_cvat(tmp_path):
     from clipwise.data.formats.annotation_parts import VideoFinder
 
     options = FormatOptions(videos=VideoFinder(tmp_path))
-    done = write_kind(read_kind(table), "cvat", tmp_path / "o.xml", options)
+    done = write_kind(read_any(table), "cvat", tmp_path / "o.xml", options)
     text = (tmp_path / "o.xml").read_text(encoding="utf-8")
     assert text.count("<tag ") == 7  # frames 5 to 11: 0.5 … 0.9, 1.0, 1.5
-    assert segments(read_kind(tmp_path / "o.xml", options=options)) == [(0.5, 2.0)]
+    assert segments(read_any(tmp_path / "o.xml", options=options)) == [(0.5, 2.0)]
     assert not done.lost

@@ -8,7 +8,7 @@ import torch
 
 from clipwise.data.feature_dataset import FeatureDataset, FeatureStore
 from clipwise.data.feature_times import FeatureStrides
-from clipwise.data.formats.annotations import read_annotations
+from clipwise.data.formats.annotation_files import read_annotations
 from clipwise.errors import DataError, RecipeError
 from clipwise.models.localizer_rules import LabeledVideo, localizer_rules
 from clipwise.recipe import load_recipe

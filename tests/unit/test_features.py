@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clipwise.data.feature_dataset import FeatureDataset, FeatureStore
-from clipwise.data.formats.annotations import annotations_of, read_annotations
+from clipwise.data.formats.annotation_files import annotations_of, read_annotations
 from clipwise.data.formats.feature_formats import read_feature_file
 from clipwise.data.loader import make_loader, prefetch
 from clipwise.data.rescale import rescale_features

@@ -45,7 +45,7 @@ def test_activitynet_and_how_much_of_it():
 
 
 def test_the_real_activitynet_is_bsn_s(shared):
-    from clipwise.data.formats.annotations import read_annotations
+    from clipwise.data.formats.annotation_files import read_annotations
 
     everything = read_annotations(shared / "data" / "activitynet" / "anet_anno_action.json")
     assert recognize_segments(everything.subset("validation").ground_truth()).videos == 4728

@@ -51,7 +51,8 @@ def convert(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from clipwise.data.formats.annotation_convert import write_kind
-    from clipwise.data.formats.annotation_kinds import kind_name, read_kind
+    from clipwise.data.formats.annotation_files import read_any
+    from clipwise.data.formats.annotation_kinds import kind_name
     from clipwise.data.labels import read_classes
 
     kind = kind_name(args.to, writing=True)
@@ -62,7 +63,7 @@ def convert(args: argparse.Namespace) -> int:
 
         annotations = read_dataset(args.source)
     else:
-        annotations = read_kind(args.source, args.source_format, options)
+        annotations = read_any(args.source, args.source_format, options)
     if args.subset:
         annotations = annotations.subset(args.subset)
     # the rate that was declared for the source is not that of what is written

@@ -176,7 +176,7 @@ def ground_truth(path: str, subset: str, video_info: str | None = None) -> dict[
 
 def annotations_of(path: str, subset: str, video_info: str | None = None) -> AnnotationSet:
     """Annotations of a subset; of a file without subsets all of them."""
-    from clipwise.data.formats.annotations import read_annotations
+    from clipwise.data.formats.annotation_files import read_annotations
 
     everything = read_annotations(path, video_info)
     if subset == "all":

@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from clipwise.data.formats.annotations import read_annotations
+    from clipwise.data.formats.annotation_files import read_annotations
     from clipwise.errors import ClipwiseError, DataError
     from clipwise.tasks.detections import ResultWriter
 

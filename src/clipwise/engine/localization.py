@@ -17,7 +17,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from clipwise.data.feature_dataset import FeatureDataset, FeatureStore, find_data, in_folder
-from clipwise.data.formats.annotations import AnnotationSet, class_names, read_annotations
+from clipwise.data.formats.annotation_files import read_annotations
+from clipwise.data.formats.annotations import AnnotationSet, class_names
 from clipwise.data.loader import EpochSampler, make_loader, prefetch
 from clipwise.engine.checkpoint import Passport
 from clipwise.engine.device import autocast, world

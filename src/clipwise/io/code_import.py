@@ -16,18 +16,18 @@ from typing import Any
 
 from clipwise.errors import RecipeError
 from clipwise.io.names import nearest_of
-from clipwise.io.plugins import is_foreign
 
 OBJECT = "object:"
 """Begins the place of a model that was handed to ``train`` as an object; nothing but its owner can give it again."""
 
 
-def find_elsewhere(registry: Any, name: str | Callable[..., Any], trusted: bool) -> Any:
+def find_elsewhere(registry: Any, name: str | Callable[..., Any], trusted: bool, foreign: bool = False) -> Any:
     """The entry of a function, of a place, or of a name that a package announces.
 
     Args:
         registry: the ``Registry`` that asks; what is found is kept in it.
         trusted: whether code may be imported that nobody announced.
+        foreign: whether the name means a model of another library.
 
     Raises:
         RecipeError: unknown (with the nearest name), not to be imported without trust, or it cannot be imported.
@@ -47,7 +47,7 @@ def find_elsewhere(registry: Any, name: str | Callable[..., Any], trusted: bool)
         known = registry.names()
         own = "None is registered. One of your own is ./FILE.py:FUNCTION, or its name once its module was imported (docs/en/models.md)."
         raise RecipeError(f"there is no {registry.kind} {name!r}. {nearest_of(name, known) if known else own}")
-    if is_foreign(name) and registry.kind == "model":
+    if foreign and registry.kind == "model":
         raise RecipeError(
             f"model {name!r} is of another library and has a recipe of its own; give it in the recipe's place: clipwise train {name} …"
         )

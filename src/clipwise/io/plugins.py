@@ -136,4 +136,4 @@ class Registry:
         from clipwise.io.code_import import find_elsewhere
 
         self.own(None)
-        return find_elsewhere(self, name, is_trusted())
+        return find_elsewhere(self, name, is_trusted(), is_foreign(name))

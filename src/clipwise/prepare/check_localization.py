@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from clipwise.data.feature_dataset import FeatureStore, find_data
-from clipwise.data.formats.annotations import AnnotationSet, read_annotations
+from clipwise.data.formats.annotation_files import read_annotations
+from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.errors import DataError
 from clipwise.io.progress import Progress, silent
 from clipwise.recipe import LocalizationRecipe

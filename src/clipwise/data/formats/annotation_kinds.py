@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import importlib
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from clipwise.data.formats.annotation_parts import FormatOptions, VideoFinder
-from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation, read_table
+from clipwise.data.formats.annotation_parts import FormatOptions
+from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation
 from clipwise.data.formats.detect import detect
 from clipwise.data.formats.segment_tables import has_times
-from clipwise.data.videolist import find_classes, is_video, natural_key
+from clipwise.data.videolist import natural_key
 from clipwise.errors import DataError
 from clipwise.io.names import did_you_mean
 
@@ -73,7 +71,6 @@ _SAME = {
     "eaf": "elan",
     "ms-tcn": "mstcn",
 }
-_LISTS = ("kinetics_csv", "something", "jester", "gym99", "video", "csv", "json", "auto", "folder")
 
 
 def kind_name(name: str, *, writing: bool = False) -> str:
@@ -93,12 +90,18 @@ def kind_name(name: str, *, writing: bool = False) -> str:
     return plain
 
 
-def read_kind(path: str | Path, kind: str = "auto", options: FormatOptions | None = None) -> AnnotationSet:
-    """Read annotations of any known format.
+def read_kind(
+    path: str | Path,
+    kind: str = "auto",
+    options: FormatOptions | None = None,
+    read_list: Callable[[Path, str, FormatOptions], AnnotationSet] | None = None,
+) -> AnnotationSet:
+    """Read annotations of any format of the table.
 
     Args:
         path: a file, or a folder of files of one format.
         kind: a name of ``KINDS``; "auto" finds out.
+        read_list: reads a file of another format.
 
     Raises:
         DataError: what is wrong, with file and place.
@@ -112,7 +115,9 @@ def read_kind(path: str | Path, kind: str = "auto", options: FormatOptions | Non
         kind = detect(path) if kind == "auto" else kind
         if kind == "csv" and has_times(path):
             kind = "segments"
-        found = read_file(path, kind, options)
+        if kind not in KINDS and read_list is None:
+            raise DataError(f"{path} is not recognized as annotations of {', '.join(KINDS)}.")
+        found = read_file(path, kind, options) if kind in KINDS or read_list is None else read_list(path, kind, options)
         if not found.videos:
             raise DataError(" ".join(found.notes) or f"{path}: there is no video in it.")
         return found
@@ -192,19 +197,7 @@ def _declares_nothing(file: Path) -> bool:
 
 
 def read_file(path: Path, kind: str, options: FormatOptions) -> AnnotationSet:
-    if kind not in KINDS:
-        if kind not in _LISTS:
-            raise DataError(f"{path} is a list of the format {kind}, which holds no annotations.")
-        from clipwise.data.formats.annotation_lists import annotations_of_list
-        from clipwise.data.formats.list_files import read_list_file
-
-        root, beside = next(iter(options.videos.folders), None), find_classes(path.parent, path.stem)
-        videos = read_list_file(path, root=root, classes=options.classes, beside=beside)
-        if kind == "auto" and not any(is_video(e) or os.path.exists(e) for e in (videos.path(0), videos.entry(0))):
-            raise DataError(
-                f"{path} is not recognized: neither a list of videos nor annotations of {', '.join(KINDS)}. If it is one of these, say which."
-            )
-        return annotations_of_list(videos, str(path))
+    """One file of a format of the table."""
     read: Callable[[Path, FormatOptions], AnnotationSet] = load_function(KINDS[kind].reader)
     try:
         found = read(path, options)
@@ -258,33 +251,3 @@ def together(a: VideoAnnotation, b: VideoAnnotation, source: str) -> VideoAnnota
         whole=tuple(dict.fromkeys([*a.whole, *b.whole])),
         whole_scores=(),
     )
-
-
-# ---- for training and evaluation
-
-
-def read_foreign(
-    path: Path, video_info: str | os.PathLike | None, videos: str | os.PathLike | None, tolerant: bool, **reading: Any
-) -> AnnotationSet:
-    """What ``read_annotations`` gives of files in other forms than its own; arguments as there."""
-    finder = VideoFinder(None if videos is None else Path(videos), path if path.is_dir() else path.parent)
-    return with_table(
-        read_kind(path, options=FormatOptions(videos=finder, strict=not tolerant, **reading)), path, video_info
-    )
-
-
-def with_table(annotations: AnnotationSet, path: Path, video_info: str | os.PathLike | None) -> AnnotationSet:
-    """Subsets and lengths of the table ``video_info``, for videos whose annotations lack them."""
-    table = read_table(path, video_info)
-    videos = dict(annotations.videos)
-    for name in videos.keys() & table.keys():
-        row, video = table[name], videos[name]
-        try:
-            seconds = float(row.get("duration") or row.get("duration_second") or row.get("duration_s") or "nan")
-        except ValueError:
-            raise DataError(
-                f"video_info: the duration {row.get('duration')!r} of video {name!r} is no number."
-            ) from None
-        length = video.duration_s if not math.isnan(video.duration_s) else seconds
-        videos[name] = replace(video, subset=video.subset or row.get("subset") or None, duration_s=length)
-    return replace(annotations, videos=videos)
