@@ -8,12 +8,16 @@ from clipwise.video.bitstream import PacketCheck
 
 
 class StartCodeCheck(PacketCheck):
-    """MPEG-4 Part 2, MPEG-1 and MPEG-2: headers after start codes."""
+    """MPEG-4 Part 2, MPEG-1 and MPEG-2: headers after start codes.
+
+    Where a motion vector of MPEG-1 or MPEG-2 leads out of the picture, FFmpeg leaves the block as its memory happens to be, and reports
+    nothing: such a picture depends on all that was decoded before, so frames are counted from the start of the file.
+    """
 
     def __init__(self, codec: Any):
         super().__init__(codec)
         self.mpeg4 = codec.name == "mpeg4"
-        self.verifiable = self.reorders = True
+        self.verifiable, self.reorders = self.mpeg4, True
 
     def key(self, number: int, data: bytes, marked: bool, newest: bool) -> bool | None:
         at = data.find(b"\0\0\1\xb6" if self.mpeg4 else b"\0\0\1\0")
