@@ -100,6 +100,16 @@ def test_predict_gives_each_class_its_own_probability(colors):
     np.testing.assert_allclose(window.scores, predictor(str(colors / "110.mp4")).scores, atol=1e-6)
 
 
+def test_views_that_are_kept_apart_are_averaged_as_sigmoids(colors):
+    """In reports and comparisons: by hand, 1 / (1 + e^-x) of each view."""
+    apart = passport(**{"test.average_clips": "none", "test.crop": "three"})
+    result = evaluate("colors", data=str(colors / "list.txt"), loaded=(Colors(), apart), device="cpu")
+    views = result.scores[2]
+    assert views.shape == (3, 3)
+    np.testing.assert_allclose(result.table[2], (1 / (1 + np.exp(-views.astype(float)))).mean(0), rtol=1e-6)
+    assert (result.table.sum(1) > 1.5).any()  # a softmax's shares sum to one
+
+
 def test_exported_and_served_scores_are_those_of_predict(checkpoint, colors, tmp_path):
     from clipwise.export.export_model import export
     from clipwise.export.runtimes import load_exported

@@ -24,7 +24,7 @@ from clipwise.errors import ClipwiseError, RecipeError
 from clipwise.io.names import did_you_mean
 from clipwise.io.tables import Tabled
 from clipwise.tasks import metrics
-from clipwise.tasks.logits import Activation, average_views, score_clip
+from clipwise.tasks.logits import Activation, activate, average_views, score_clip
 
 METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision", "mmit_mean_average_precision")
 
@@ -80,7 +80,8 @@ class TestResult(Tabled):
             if scores.shape == (width,):
                 row[:] = scores
             elif not np.isnan(scores).any():  # the logits of views that were kept apart
-                row[:] = torch.as_tensor(scores, dtype=torch.float64).softmax(-1).mean(0)
+                logits = torch.as_tensor(scores, dtype=torch.float64)
+                row[:] = activate(logits, "sigmoid" if any(np.ndim(label) for label in self.labels) else "softmax").mean(0)
         return table
 
     @cached_property

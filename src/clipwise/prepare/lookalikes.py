@@ -2,8 +2,8 @@
 
 1. ``clipwise check`` decodes the first frame of every video anyway; 8 x 8 cells of it are kept. Videos of about the same length in
    different parts whose cells correlate are candidates.
-2. Of the candidates, five frames are decoded. Their agreement is the correlation of their motion (what changes over the five frames,
-   since many videos of one camera share their background) less twice the distance of their mean frames.
+2. Of the candidates, eight frames are decoded. Their agreement is the correlation of their motion (what changes over the eight frames,
+   since many videos of one camera share their background) less three times the distance of the frames themselves.
 
 ``python benchmarks/lookalikes.py`` measures how many copies are found and how many pairs are found by mistake. Copies that were cut to
 another length, mirrored or cropped are not found, nor are videos in which nothing moves.
@@ -21,14 +21,14 @@ from clipwise.io.progress import Progress
 from clipwise.prepare.parallel import run_jobs
 from clipwise.video.decode import open_video
 
-SIDE, CELLS, POSITIONS = 32, 8, 5
+SIDE, CELLS, POSITIONS = 32, 8, 8
 LENGTH_TOLERANCE = 0.02
 CANDIDATE = 0.985  # correlation of first frames; copies of half the size at CRF 32 have 0.996 or more
 FLAT = 2.0  # levels: contrast of a first frame that says nothing
 MOTION = 1.0  # levels (root mean square); with less nothing can be said
 # Of 400 copies of GRID clips (CRF 23 to 36, half to full size, five codecs) 97.5 % agree by more, of 62,974 pairs of different
 # clips of the same length 1 in 1,900.
-AGREEMENT = 0.34
+AGREEMENT = 0.08
 _BLOCK = 1024  # videos compared at once
 
 
@@ -70,16 +70,16 @@ def _normalized(values: np.ndarray) -> np.ndarray:
 
 
 def _pairs(
-    vectors: np.ndarray, lengths: np.ndarray, parts: np.ndarray, least: float, still: np.ndarray | None = None
+    vectors: np.ndarray, lengths: np.ndarray, parts: np.ndarray, least: float, whole: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs (two index arrays) of different parts and about the same length that agree by at least ``least``.
 
-    Agreement is the product of ``vectors`` less twice the distance of the unit vectors ``still``. Videos are sorted by length, so that
+    Agreement is the product of ``vectors`` less three times the distance of the unit vectors ``whole``. Videos are sorted by length, so that
     only those of about the same length are compared, and those of the largest part not with each other.
     """
     order = np.argsort(lengths, kind="stable")
     length, part, vectors = lengths[order], parts[order], vectors[order]
-    still = still[order] if still is not None else None
+    whole = whole[order] if whole is not None else None
     names, counts = np.unique(part, return_counts=True)
     largest = names[counts.argmax()]
     rows = np.flatnonzero(part != largest)
@@ -90,8 +90,8 @@ def _pairs(
         for first in range(int(begin), int(end), 8 * _BLOCK):
             last = min(first + 8 * _BLOCK, int(end))
             agreement = vectors[row] @ vectors[first:last].T
-            if still is not None:
-                agreement -= 2 * np.sqrt(np.maximum(2 - 2 * still[row] @ still[first:last].T, 0))
+            if whole is not None:
+                agreement -= 3 * np.sqrt(np.maximum(2 - 2 * whole[row] @ whole[first:last].T, 0))
             at, b = np.divmod(np.flatnonzero(agreement >= least), last - first)
             a, b = row[at], b + first
             keep = (
@@ -108,7 +108,7 @@ class _Look:
     timeout_s: float | None
 
     def __call__(self, path: str) -> np.ndarray | None:
-        """Five thumbnails, evenly spaced: (POSITIONS, SIDE, SIDE) float32."""
+        """Eight thumbnails, evenly spaced: (POSITIONS, SIDE, SIDE) float32."""
         with open_video(path, timeout_s=self.timeout_s) as reader:
             if reader.num_frames < POSITIONS:
                 return None
@@ -146,8 +146,8 @@ def matches(frames: np.ndarray, rows: np.ndarray, lengths: np.ndarray, parts: np
     if not len(rows):
         return []
     motion /= np.linalg.norm(motion, axis=1, keepdims=True)
-    still = _normalized(frames.mean(1))
+    whole = _normalized(frames.reshape(len(frames), -1))
     pairs = []
-    for a, b in _pairs(motion, lengths[rows], parts[rows], AGREEMENT, still):
+    for a, b in _pairs(motion, lengths[rows], parts[rows], AGREEMENT, whole):
         pairs += [(min(i, j), max(i, j)) for i, j in zip(rows[a].tolist(), rows[b].tolist())]
     return sorted(pairs)
