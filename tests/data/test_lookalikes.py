@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 
+from clipwise.cli import main
 from clipwise.data.lists import read_list
 from clipwise.prepare.check import check_dataset, write_clean_lists
 from clipwise.prepare.lookalikes import candidates, find_lookalikes, first_frame_cells, thumbnail
@@ -123,3 +124,8 @@ def test_a_film_in_which_nothing_moves_is_left_alone(tmp_path):
     assert check_dataset(parts, workers=1).ok
     shutil.copyfile(tmp_path / "a.mp4", tmp_path / "b.mp4")
     assert check_dataset(parts, workers=1).counts() == {"duplicate": 2}
+
+
+def test_check_prints_the_measured_rates(clips, capsys):
+    main(["check", str(clips), "--workers", "1"])
+    assert "99.2% of the copies are found, 0.54 of 1,000 pairs" in capsys.readouterr().out

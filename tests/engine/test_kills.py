@@ -1,5 +1,6 @@
 """Killed anywhere around a checkpoint, a run ends with the files of an undisturbed one; damaged files are refused or replaced."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -312,6 +313,24 @@ def test_a_dead_runs_lock_is_taken_over(clips, tmp_path):
     other = {**RunFolder(tmp_path / "other").me, "started": "1"}
     (tmp_path / ".lock").write_text(json.dumps(other))
     RunFolder(tmp_path).close()
+
+
+def test_a_kill_while_a_dead_lock_is_removed_leaves_nothing(clips, whole, tmp_path):
+    """The lock of the run before has been moved aside; the next run removes it with all that is unfinished."""
+    make(clips, tmp_path, max_steps=2)
+    other = {**RunFolder(tmp_path / "other").me, "started": "1"}
+    shutil.rmtree(tmp_path / "other")
+    (tmp_path / ".lock").write_text(json.dumps(other))
+    child = os.fork()
+    if not child:
+        os.unlink = lambda path, *a, **k: os._exit(9)
+        with contextlib.suppress(BaseException):
+            RunFolder(tmp_path)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert any(path.name.startswith(".lock") for path in tmp_path.iterdir())
+    make(clips, tmp_path, resume=True)
+    assert contents(tmp_path) == whole
 
 
 def test_a_lock_of_another_machine_counts_while_it_is_touched(tmp_path, monkeypatch):

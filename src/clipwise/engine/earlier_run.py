@@ -50,7 +50,9 @@ def remove_dead_lock(folder: Any, mine: Path) -> None:
             f"{folder.path} is in use by another run: process {holder.get('pid', '?')} on {holder.get('host', 'an unknown host')}. "
             f"Wait for it or stop it, or give another --work-dir. (Its lock is {lock}.)"
         )
-    moved = mine.with_suffix(".stale")
+    moved = mine.with_suffix(
+        ".stale.tmp"
+    )  # after a kill here the next run removes it as it does all that is unfinished
     with contextlib.suppress(FileNotFoundError):
         lock.rename(moved)
         if folder.holder(moved) != holder:  # a third process was faster: the lock is its

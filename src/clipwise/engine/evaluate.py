@@ -81,7 +81,9 @@ class TestResult(Tabled):
                 row[:] = scores
             elif not np.isnan(scores).any():  # the logits of views that were kept apart
                 logits = torch.as_tensor(scores, dtype=torch.float64)
-                row[:] = activate(logits, "sigmoid" if any(np.ndim(label) for label in self.labels) else "softmax").mean(0)
+                row[:] = activate(
+                    logits, "sigmoid" if any(np.ndim(label) for label in self.labels) else "softmax"
+                ).mean(0)
         return table
 
     @cached_property

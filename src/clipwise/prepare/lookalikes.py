@@ -26,9 +26,13 @@ LENGTH_TOLERANCE = 0.02
 CANDIDATE = 0.985  # correlation of first frames; copies of half the size at CRF 32 have 0.996 or more
 FLAT = 2.0  # levels: contrast of a first frame that says nothing
 MOTION = 1.0  # levels (root mean square); with less nothing can be said
-# Of 400 copies of GRID clips (CRF 23 to 36, half to full size, five codecs) 97.5 % agree by more, of 62,974 pairs of different
-# clips of the same length 1 in 1,900.
 AGREEMENT = 0.08
+MEASURED = {
+    "data": "GRID digits: 400 copies, x264 (CRF 23 to 32), VP9, H.265 and MPEG-4, 0.5 to 1 times the size; 62,974 pairs of different clips",
+    "copies_found": 0.992,
+    "pairs_mistaken": 5.4e-4,
+}
+"""What ``benchmarks/lookalikes.py --seed 1`` measures; ``check`` prints it. Of copies of half the size at CRF 32 92.5 % are found."""
 _BLOCK = 1024  # videos compared at once
 
 
