@@ -349,21 +349,3 @@ def test_a_new_non_local_block_is_the_identity(mode):
     x = torch.randn(8, 16, 6, 6)
     assert torch.equal(block(x, 4), x)
     assert block.theta.weight.std().item() == pytest.approx(0.01, rel=0.2)
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_convolution_as_one_matrix_product(monkeypatch, stride):
-    """TPN's convolutions of many weights on few pixels: values and both gradients of torch's own."""
-    from clipwise.models.tpn import convolve
-
-    torch.manual_seed(0)
-    conv = torch.nn.Conv2d(512, 1024, 3, stride, 1, bias=False).double()
-    x = torch.randn(2, 512, 5, 4, dtype=torch.double, requires_grad=True)
-    upstream = torch.randn_like(conv(x))
-    expected = conv(x)
-    wanted = torch.autograd.grad(expected, (x, conv.weight), upstream)
-    monkeypatch.setattr(conv, "forward", None)  # it is not called
-    found = convolve(x, conv)
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-11)
-    for ours, theirs in zip(torch.autograd.grad(found, (x, conv.weight), upstream), wanted):
-        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-11)

@@ -18,6 +18,8 @@ from clipwise.recipe import Recipe, RunRecipe
 
 _FUSED = ("cuda", "xpu")
 
+LARGE = 8_000_000  # weights from which on a CPU's training is worth special kernels
+
 
 class Network:
     """A model and everything that changes with it from step to step.
@@ -35,6 +37,10 @@ class Network:
             from clipwise.engine.kernels import keep_channels_last
 
             keep_channels_last(self.bare)
+        elif recipe.parallel.mode != "fsdp" and sum(p.numel() for p in self.bare.parameters()) >= LARGE:
+            from clipwise.engine.cpu_kernels import prepare_training
+
+            prepare_training(self.bare, recipe)
         joint = getattr(recipe, "sync_bn", False) and several
         if joint:
             join_batch_norms(self.bare)

@@ -31,23 +31,7 @@ class ConvNorm(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(convolve(x, self.conv)))
-
-
-def convolve(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """The convolution; on a CPU one with many weights and few pixels (1024 -> 2048 channels on 7×7) as one matrix product.
-
-    oneDNN turns such weights and their gradient into a layout of its own in each call, which takes as long as the arithmetic.
-    """
-    kernel, stride, pad = conv.kernel_size[0], conv.stride[0], conv.padding[0]
-    size = [(side + 2 * int(pad) - kernel) // stride + 1 for side in x.shape[2:]]
-    pixels, weights = x.shape[0] * math.prod(size), conv.weight.numel()
-    plain = conv.groups > 1 or kernel == 1 or weights < 2**22 or conv.out_channels < 2 * pixels
-    if plain or x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return conv(x)
-    windows = F.pad(x, (int(pad),) * 4).unfold(2, kernel, stride).unfold(3, kernel, stride)  # (N, C, h, w, k, k)
-    rows = windows.permute(0, 2, 3, 1, 4, 5).reshape(pixels, -1)
-    return F.linear(rows, conv.weight.flatten(1)).view(x.shape[0], *size, -1).permute(0, 3, 1, 2)
+        return F.relu(self.bn(self.conv(x)))
 
 
 class TemporalModulation(nn.Module):
