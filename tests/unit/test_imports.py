@@ -1,6 +1,7 @@
 """Dependencies point one way, and the core imports nothing but the core's libraries."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 import tomllib
@@ -35,11 +36,19 @@ def parts(path: Path) -> tuple[str, ...]:
     return path.relative_to(SOURCE).with_suffix("").parts
 
 
-def imports(path: Path) -> set[str]:
+def nodes(tree: ast.AST, types: bool):
+    """All below a node; without ``types`` not what stands under ``if TYPE_CHECKING``."""
+    for child in ast.iter_child_nodes(tree):
+        if types or not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from nodes(child, types)
+
+
+def imports(path: Path, types: bool = True) -> set[str]:
     """Dotted names of ours that a file imports anywhere, without the leading ``clipwise.``."""
     package = ["clipwise", *parts(path)[:-1]]
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(ast.parse(path.read_text(encoding="utf-8")), types):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -75,6 +84,17 @@ def test_imports_point_one_way(path):
     for name in sorted(imports(path) & module_names()):
         target = name.split(".")[0]
         assert target in {*allowed(room), room}, f"{'.'.join(parts(path))} imports clipwise.{name}"
+
+
+def test_no_module_is_imported_by_what_it_imports():
+    """Imports inside functions count: they would only hide a circle."""
+    modules = module_names()
+    names = {path: ".".join(parts(path)).removesuffix(".__init__") for path in FILES}
+    graph = {name: (imports(path, types=False) & modules) - {name} for path, name in names.items()}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 def test_every_room_has_a_rule():
