@@ -212,5 +212,5 @@ def test_a_passport_of_a_newer_schema_is_refused(tmp_path):
     assert read_passport(path).schema == SCHEMA
     newer = Passport("tsm_tiny", {"num_classes": 2}, versions={"clipwise": "9.1"}, schema=SCHEMA + 1)
     save_weights(path, model.state_dict(), newer)
-    with pytest.raises(CheckpointError, match=rf"passport of schema {SCHEMA + 1}, newer than this clipwise"):
+    with pytest.raises(CheckpointError, match=rf"passport has schema {SCHEMA + 1}, newer than this clipwise knows"):
         clipwise.load(path)

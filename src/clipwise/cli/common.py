@@ -16,9 +16,9 @@ EXPORTED_SUFFIXES = tuple(SUFFIXES.values())
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    from clipwise.io.text import json_text
+    from clipwise.io.text import json_text, with_schema
 
-    print(json_text(value, indent=2))
+    print(json_text(with_schema(value), indent=2))
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from clipwise.cli.common import add_font, count_or_zero, not_negative, positive
-from clipwise.io.text import json_text, printable
+from clipwise.io.text import json_text, printable, with_schema
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -171,7 +171,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _line(**values: Any) -> None:
-    print(json_text(values), flush=True)
+    print(json_text(with_schema(values)), flush=True)
 
 
 def _row(segment: Any) -> str:

@@ -21,7 +21,7 @@ from clipwise.engine.saver import HEADER, SCHEMA
 from clipwise.engine.saver import Passport as Passport
 from clipwise.engine.saver import save_weights as save_weights
 from clipwise.errors import CheckpointError
-from clipwise.io.parse import parse_json, tensor_digest
+from clipwise.io.parse import check_schema, parse_json, tensor_digest
 from clipwise.io.plugins import is_foreign, trusting
 from clipwise.models.registry import create_model
 
@@ -109,11 +109,8 @@ def make_passport(values: Any, path: str | Path) -> Passport:
     """
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} is damaged or not made by clipwise: its passport can't be read. {_DAMAGED}")
-    fields, schema = Passport.__dataclass_fields__, values.get("schema", SCHEMA)
-    if isinstance(schema, int) and schema > SCHEMA:
-        raise CheckpointError(
-            f"{path} has a passport of schema {schema}, newer than this clipwise ({SCHEMA}); update it."
-        )
+    fields = Passport.__dataclass_fields__
+    check_schema(values.get("schema", SCHEMA), SCHEMA, f"{path}, passport", CheckpointError)
     wrong = [key for key, kind in _PASSPORT_TYPES.items() if key in values and not isinstance(values[key], kind)]
     classes = values.get("classes")
     if isinstance(classes, list) and not all(isinstance(name, str) for name in classes):

@@ -12,7 +12,7 @@ import numpy as np
 
 from clipwise.errors import ClipwiseError
 from clipwise.io.files import atomic_path
-from clipwise.io.text import csv_text
+from clipwise.io.text import JSON_SCHEMA, csv_text
 
 if TYPE_CHECKING:
     from clipwise.engine.evaluate import TestResult
@@ -45,6 +45,7 @@ def write_result(result: TestResult, path: str | Path) -> None:
     with atomic_path(path) as temporary:
         if path.suffix == ".json":
             content = {
+                "schema": JSON_SCHEMA,
                 "classes": result.classes,
                 "metrics": result.metrics,
                 "failures": result.failures,

@@ -19,8 +19,8 @@ import numpy as np
 from clipwise.data.videolist import VIDEO_SUFFIXES
 from clipwise.engine.evaluate import measure
 from clipwise.errors import DataError
-from clipwise.io.parse import parse_json
-from clipwise.io.text import from_csv_cell
+from clipwise.io.parse import check_schema, parse_json
+from clipwise.io.text import JSON_SCHEMA, from_csv_cell
 from clipwise.io.unpickle import read_pickle
 from clipwise.tasks import metrics
 from clipwise.tasks.logits import Activation, to_probabilities
@@ -76,6 +76,7 @@ def _read_json(path: Path) -> ScoreFile:
     content = parse_json(path.read_text(encoding="utf-8"))
     if isinstance(content, list):  # MMAction2: a list of lists
         return ScoreFile(str(path), _stack(content))
+    check_schema(content.get("schema", JSON_SCHEMA), JSON_SCHEMA, path, DataError)
     rows = content["results"]
     width = len(content["classes"] or next(r["scores"] for r in rows if r["scores"] is not None))
     scores = [np.full(width, np.nan) if r["scores"] is None else np.asarray(r["scores"], float) for r in rows]

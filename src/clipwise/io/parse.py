@@ -85,3 +85,17 @@ def tensor_digest(tensors: Mapping[str, Any]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def check_schema(schema: Any, known: int, source: object, error: type[Exception]) -> None:
+    """Refuse a file of a newer schema than this version knows, whose keys may mean something else; older ones are read.
+
+    Raises:
+        error: it is newer, or no version at all.
+    """
+    if isinstance(schema, bool) or not isinstance(schema, int) or schema < 1:
+        raise error(f"{source}: schema: expected a whole number from 1 to {known}, given {schema!r}.")
+    if schema > known:
+        raise error(
+            f"{source} has schema {schema}, newer than this clipwise knows ({known}). Update: pip install -U clipwise"
+        )

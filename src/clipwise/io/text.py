@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+JSON_SCHEMA = 1  # of what commands print and of result files; raised when a key goes away or changes its meaning
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # escaped with one apostrophe, so that it can be undone
 _KEPT = "\n\u200c\u200d"  # line breaks of messages; joiners, which words of some scripts and emoji need
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -35,6 +36,13 @@ def json_text(value: Any, indent: int | None = None) -> str:
     """JSON in readable UTF-8, with everything escaped that could steer a terminal; numpy values and paths as JSON has them."""
     text = json.dumps(value, ensure_ascii=False, indent=indent, default=_plain)
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def with_schema(value: Any) -> Any:
+    """What a command prints as JSON, with the version of its form: in an object, or in each object of a list."""
+    if isinstance(value, list):
+        return [with_schema(one) for one in value]
+    return {"schema": JSON_SCHEMA, **value} if isinstance(value, dict) else value
 
 
 def _plain(value: Any) -> Any:

@@ -20,7 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from clipwise.errors import ClipwiseWarning, RecipeError
-from clipwise.io.parse import parse_yaml
+from clipwise.io.parse import check_schema, parse_yaml
 from clipwise.io.plugins import is_foreign
 from clipwise.recipe.keys import Only, Published, RunRecipe, Strict
 from clipwise.recipe.localization_keys import LocalizationRecipe
@@ -52,6 +52,7 @@ GROUPS: dict[type[Recipe], list[str]] = {
     kind: [key for key, field in kind.model_fields.items() if isinstance(field.default, Strict)]
     for kind in (RecognitionRecipe, LocalizationRecipe)
 }
+SCHEMA = 1  # of saved recipes; files without one read the same
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 # Other names under which the field knows a packaged recipe.
@@ -241,7 +242,13 @@ def current_form(
     """A recipe's dictionary with its keys where they belong today; one of clipwise 0.1 is flat.
 
     A line (a :class:`ClipwiseWarning`) says what moved.
+
+    Raises:
+        RecipeError: its ``schema`` is newer than this version's.
     """
+    if "schema" in values:
+        values = dict(values)
+        check_schema(values.pop("schema"), SCHEMA, (where or {}).get("schema", source), RecipeError)
     kind = _kind(values, (where or {}).get("task", source))
     if any("." in str(key) or _is_old(kind, key, value) for key, value in values.items()):
         from clipwise.recipe.moved import migrate
@@ -299,7 +306,8 @@ def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, every key written out: the flat ones first, then the groups."""
     values = recipe.model_dump(mode="json")
     order = sorted(values, key=lambda key: (key != "task", key in GROUPS[type(recipe)]))
-    return yaml.safe_dump({key: values[key] for key in order}, sort_keys=False, allow_unicode=True, width=110)
+    ordered = {"schema": SCHEMA} | {key: values[key] for key in order}
+    return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=110)
 
 
 def scaled_lr(recipe: Recipe, num_devices: int) -> float:

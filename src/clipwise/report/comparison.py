@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from clipwise.engine.evaluate import TestResult
 from clipwise.errors import DataError
-from clipwise.io.parse import parse_json
+from clipwise.io.parse import check_schema, parse_json
+from clipwise.io.text import JSON_SCHEMA
 from clipwise.report.scores import in_top, label_names, probabilities
 from clipwise.tasks.paired import Interval, accuracy_difference, class_accuracy_difference, sign_test
 
@@ -223,6 +224,8 @@ def read_result(path: str | Path) -> TestResult:
         raise DataError(f"{path} can't be read: {error.strerror}.") from None
     except ValueError:
         raise DataError(f"{path} is not JSON. Write it with `clipwise test … --out {path.stem}.json`.") from None
+    if isinstance(content, dict):
+        check_schema(content.get("schema", JSON_SCHEMA), JSON_SCHEMA, path, DataError)
     rows = content.get("results") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and "path" in r for r in rows):
         raise DataError(f"{path} is not a result of `clipwise test --out`: it has no list 'results' with videos.")
