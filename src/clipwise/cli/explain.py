@@ -60,6 +60,8 @@ def describe_keys(recipe: Recipe) -> str:
         depth, deeper = (len(text) - len(text.lstrip()) for text in (line, following))
         field = next((f for key, f in owner.model_fields.items() if name in (key, f.alias)), None)
         continued = value and deeper > depth  # a text of several lines, in which a comment would be text
+        if name == "schema" and depth == 0:
+            line = f"{line:<40}  # Version of the recipe's form; a newer one than this clipwise knows is refused."
         if field is not None and depth == (2 if group else 0) and not continued:
             text = " ".join((field.description or type(field.default).__doc__ or "").split())
             key = f"{group}.{name}" if group else name

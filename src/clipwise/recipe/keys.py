@@ -172,6 +172,9 @@ class RunRecipe(Strict):
         """The packaged recipe that this one was loaded from by its name, and the keys that were given with it."""
         return self._origin
 
+    def __eq__(self, other: object) -> bool:  # by the keys, wherever they were loaded from
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
     name: str = ""
     """Name of the run; the file's name if not given."""
     paper: str | None = None

@@ -251,6 +251,8 @@ class Collector:
         if isinstance(value, (dict, list, bool)):
             raise DataError(f"{self.source}, {where}: {_short(value)} is no label.")
         text = "" if value is None else " ".join(str(value).split())
+        if any("\udc80" <= c <= "\udcff" for c in text):
+            raise DataError(f"{self.source}, {where}: the label is not UTF-8 text; save the file in that encoding.")
         if not text:
             self.leave_out("segments without a label", where)
             return None

@@ -37,13 +37,16 @@ def matches_table(lines: Sequence[str]) -> bool:
 
 
 def _split(line: str) -> list[str]:
-    mark = "\t" if "\t" in line else ","
+    mark = max(",;\t", key=line.count)
     return [cell.strip().strip('"').lower() for cell in line.split(mark)]
 
 
 def _is_tabular(row: Sequence[str]) -> bool:
     return (
-        bool(row) and row[0] == "time" and set(row) >= _TABULAR and any(c in row for c in ("status", "behavior type"))
+        bool(row)
+        and row[0] in ("time", "observation id")
+        and set(row) >= _TABULAR
+        and any(c in row for c in ("status", "behavior type"))
     )
 
 
@@ -66,13 +69,17 @@ def read(path: Path, options: FormatOptions) -> AnnotationSet:
 
 def _observation(collector: Collector, name: str, observation: dict[str, Any], kinds: dict[str, str]) -> None:
     files = observation.get("file")
-    played = files.get("1") or [] if isinstance(files, dict) else []
+    players = files if isinstance(files, dict) else {"1": files} if isinstance(files, list) else {}
+    number = next((key for key in sorted(players, key=str) if players[key]), "1")
+    played = players.get(number) or []
     where = f"observation {name!r}"
     if str(observation.get("type", "MEDIA")).upper() != "MEDIA" or not played:
         collector.note("observations without a media file, left out", where)
         return
     if observation.get("time offset"):
         collector.note("observations with a time offset, which is not applied to the file's times", where)
+    if ((observation.get("media_info") or {}).get("offset") or {}).get(number):
+        collector.note("observations whose player has an offset, which is not applied to the file's times", where)
     info = (observation.get("media_info") or {}).get("length") or {}
     clocks = [None if info.get(file) else collector.options.videos.clock(str(file)) for file in played]
     lengths = [info.get(file) or (clock and clock.duration_s) for file, clock in zip(played, clocks)]
@@ -129,7 +136,7 @@ def read_table(path: Path, options: FormatOptions) -> AnnotationSet:
     """Read an export of aggregated or tabular events."""
     with open_text(path) as file:
         lines = [line for line in file.read().splitlines() if line.strip()]
-    mark = "\t" if any("\t" in line for line in lines[:5]) else ","
+    mark = max(",;\t", key="\n".join(lines[:50]).count)
     rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark)]
     head = next(
         (

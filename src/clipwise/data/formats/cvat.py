@@ -34,6 +34,7 @@ class _Task:
     start: int = 0
     stop: int | None = None
     step: int = 1
+    subset: str = ""
     tags: dict[str, list[int]] = field(default_factory=dict)
 
 
@@ -48,7 +49,10 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if Path(name).name == _MEMBER]
             if len(names) != 1:
-                raise DataError(f"{path}: there are {len(names)} files {_MEMBER} in this zip; CVAT's has one.")
+                raise DataError(
+                    f"{path}: there are {len(names)} files {_MEMBER} in this zip; one is expected. Export from CVAT as "
+                    '"CVAT for video 1.1" (tracks) or "CVAT for images 1.1" (tags).'
+                )
             with archive.open(names[0]) as file:
                 yield file
     except FileNotFoundError:
@@ -66,6 +70,7 @@ def read(path: Path, options: FormatOptions) -> AnnotationSet:
     tasks: dict[str | None, _Task] = {}
     spans: list[tuple[_Task, int, int, str, str]] = []
     inside: list[str] = []
+    named: set[str] = set()  # attributes of shapes and tags
     with _open(path) as file:
         for event, element in iterate_xml(file, path):
             if event == "start":
@@ -76,7 +81,9 @@ def read(path: Path, options: FormatOptions) -> AnnotationSet:
             inside.pop()
             if element.tag == "meta" and len(inside) == 1:
                 tasks |= _read_meta(element, collector)
-            elif element.tag == "track" and len(inside) == 1:
+            elif element.tag in ("track", "image") and len(inside) == 1 and options.layer is not None:
+                named |= {str(a.get("name")) for a in element.iter("attribute")}
+            if element.tag == "track" and len(inside) == 1:
                 spans += _track(element, _task_of(element, tasks), collector)
                 element.clear()
             elif element.tag == "image" and len(inside) == 1:
@@ -84,7 +91,10 @@ def read(path: Path, options: FormatOptions) -> AnnotationSet:
                 element.clear()
     unique = list({id(task): task for task in tasks.values()}.values())
     for task in unique:
-        collector.video(_video_of(task, path))
+        collector.video(_video_of(task, path), subset=task.subset)
+    if options.layer is not None and options.layer not in named:
+        known = f"it has {', '.join(sorted(named))}" if named else "no shape or tag has one"
+        raise DataError(f"{path}: no attribute {options.layer!r} (layer); {known}.")
     for task, first, end, label, where in spans:
         _add(collector, task, path, first, end, label, where)
     first_only = all(set(frames) == {task.start} for task in unique for frames in task.tags.values())
@@ -126,6 +136,7 @@ def _read_meta(meta: ElementTree.Element, collector: Collector) -> dict[str | No
     for element in [*meta.iter("task"), *meta.iter("job")]:
         task = _Task(name=(element.findtext("name") or "").strip())
         task.source = (element.findtext("source") or meta.findtext("source") or "").strip()
+        task.subset = (element.findtext("subset") or "").strip()
         task.start = collector.frame(element.findtext("start_frame") or 0, "start_frame")
         step = re.search(r"step\s*=\s*(\d+)", element.findtext("frame_filter") or "")
         task.step = max(1, int(step[1])) if step else 1

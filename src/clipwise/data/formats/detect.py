@@ -79,7 +79,12 @@ def detect_json(content: Any) -> str:
             return name
     if isinstance(content, dict):
         values = next(iter(content.values()), None)
-        return "activitynet" if isinstance(values, dict) and "duration_second" in values else "json"
+        if isinstance(values, dict) and {"timestamps", "sentences"} <= set(values):
+            raise DataError("these are captions of segments (ActivityNet Captions, DiDeMo), not classes.")
+        whole = isinstance(values, dict) and (
+            "duration_second" in values or isinstance(values.get("annotations"), list)
+        )
+        return "activitynet" if whole else "json"
     first = content[0] if isinstance(content, list) and content else None
     known = isinstance(first, dict) and "id" in first and ("template" in first or len(first) == 1)
     return "something" if known else "json"
@@ -127,6 +132,15 @@ def _detect_text(path: Path) -> str:
         raise DataError("this is AVA's table of boxes; spatial detection is not covered.")
     if suffix == ".csv" and re.fullmatch(r"\d+;[^;]*", first) and not re.fullmatch(r"\d+;\d+", first):
         return "jester"
+    if suffix in (".csv", ".tsv") and segment_tables.header_of_rows(
+        [x for x in filled if not segment_tables.is_comment(x)]
+    ):
+        return "segments"
+    if filled and segment_tables.is_comment(first):  # above the header
+        below = next((line for line in filled if not segment_tables.is_comment(line)), "")
+        cells = re.split(r"[,;\t]", below)
+        if len(cells) > 2 and segment_tables.matches_header(cells):
+            return "segments"
     ours = {"start_s", "end_s"} <= set(header) and any(cell in PATH_KEYS for cell in header)
     if (
         len(header) > 2
@@ -135,6 +149,11 @@ def _detect_text(path: Path) -> str:
         and "label" in segment_tables.columns(header)
     ):
         return "segments"
+    if not ours and "video" in segment_tables.columns(header) and (times := segment_tables.unknown_times(header)):
+        raise DataError(
+            f"the columns {', '.join(times)} look like times of segments, but not like both bounds. Name them start and end (seconds or "
+            "HH:MM:SS), start_ms and end_ms, start and duration, or start_frame and end_frame."
+        )
     if len(header) > 1 and header[0] in PATH_KEYS and all(re.fullmatch(r"[a-z_ ]+", cell) for cell in header):
         return "csv"
     if any(cell in LABEL_KEYS for cell in header) and any(cell in PATH_KEYS for cell in header):

@@ -77,7 +77,8 @@ def _media(root: ElementTree.Element, path: Path, collector: Collector) -> tuple
     if len(films) > 1:
         collector.note("documents of several videos, of which the first was taken", path.name)
     if not found:
-        return path.stem, 0.0
+        older = (header.get("MEDIA_FILE") if header is not None else None) or path.stem
+        return older, 0.0
     chosen = (films or found)[0]
     name = chosen.get("RELATIVE_MEDIA_URL") or chosen.get("MEDIA_URL") or path.stem
     return name, collector.number(chosen.get("TIME_ORIGIN") or 0, "TIME_ORIGIN") if chosen.get("TIME_ORIGIN") else 0.0
@@ -180,7 +181,8 @@ def _vocabulary(root: ElementTree.Element, tier: ElementTree.Element, collector:
     types = {t.get("LINGUISTIC_TYPE_ID"): t.get("CONTROLLED_VOCABULARY_REF") for t in root.iter("LINGUISTIC_TYPE")}
     for vocabulary in root.iter("CONTROLLED_VOCABULARY"):
         if types.get(kind) and vocabulary.get("CV_ID") == types[kind]:
-            values = [e.text or "" for e in [*vocabulary.iter("CVE_VALUE"), *vocabulary.iter("CV_ENTRY")]]
+            first = [e.find("CVE_VALUE") for e in vocabulary.iter("CV_ENTRY_ML")]  # others are translations
+            values = [e.text or "" for e in [*first, *vocabulary.iter("CV_ENTRY")] if e is not None]
             collector.vocabulary += [" ".join(v.split()) for v in values if v.strip()]
 
 

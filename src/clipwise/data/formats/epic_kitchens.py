@@ -22,7 +22,7 @@ _HEADER = ("narration_id", "participant_id", "video_id", "narration_timestamp", 
 
 def matches_header(header: list[str]) -> bool:
     """Whether a CSV's header is that of EPIC-KITCHENS."""
-    return {"narration_id", "start_timestamp", "stop_timestamp"} <= set(header)
+    return {"video_id", "start_timestamp", "stop_timestamp"} <= set(header)  # EPIC-KITCHENS-55 has uid for narration_id
 
 
 def read(path: Path, options: FormatOptions) -> AnnotationSet:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def matches(content: Any) -> bool:
         return True
     if isinstance(first.get("annotation"), dict) and "result" in first["annotation"]:
         return True
+    if isinstance(first.get("result"), list) and isinstance(first.get("task"), dict):
+        return True  # a file of a target storage, one an annotation
     if isinstance(content, list) and isinstance(first.get("data"), dict) and "id" in first:
         return True  # a task that nobody has annotated
     marks = {"annotation_id", "annotator", "lead_time"} & set(first)
@@ -143,6 +146,12 @@ def _task(record: dict[str, Any], collector: Collector, number: int) -> tuple[di
             _results(record["annotation"], collector, number),
             None,
         )
+    if isinstance(record.get("task"), dict) and isinstance(record.get("result"), list):
+        task = record["task"]
+        if record.get("was_cancelled"):
+            collector.note("cancelled annotations, left out", f"task {task.get('id', number)}")
+            return {}, None, None
+        return task.get("data", {}), _results(record, collector, number), task.get("id")
     if not isinstance(record.get("data"), dict):
         return record, list(_min_regions(record)), record.get("id")
     notes = record.get("annotations", record.get("completions")) or []
@@ -200,7 +209,10 @@ def _video_name(data: Mapping[str, Any], config: LabelConfig | None, path: Path,
     wanted = [config.value] if config else []
     for key in (*wanted, "video", "video_url", "videos", "url"):
         if isinstance(data.get(key), str) and data[key].strip():
-            return str(data[key])
+            html = re.search(
+                r"<(?:video|source)\b[^>]*\bsrc\s*=\s*[\"']?([^\"'\s>]+)", data[key]
+            )  # <HyperText> with a player
+            return html[1] if html else str(data[key])
     fields = [value for value in data.values() if isinstance(value, str) and _like_media(value)]
     if len(fields) == 1:
         return fields[0]

@@ -24,7 +24,9 @@ def matches(content: Any) -> bool:
     """
     if not isinstance(content, dict):
         return False
-    if "_via_img_metadata" in content or "_via_settings" in content:
+    first = next(iter(content.values()), None)
+    older = isinstance(first, dict) and {"filename", "regions"} <= set(first)
+    if older or "_via_img_metadata" in content or "_via_settings" in content:
         raise DataError("this is a project of VIA 1 or 2, which annotate images; VIA 3 annotates videos.")
     return {"metadata", "view", "file"} <= set(content) and isinstance(content["metadata"], dict)
 

@@ -19,7 +19,7 @@ def matches(content: Any) -> bool:
     """
     if not isinstance(content, dict):
         return False
-    if "shapes" in content and ("imagePath" in content or "imageData" in content):
+    if "shapes" in content and {"imagePath", "imageData", "flags"} & set(content):
         raise DataError("this is a side-car of an image (labelme, X-AnyLabeling); segments of videos are expected.")
     return content.get("type") == "video_classification" and isinstance(content.get("segments"), list)
 
@@ -39,6 +39,15 @@ def read(path: Path, options: FormatOptions) -> AnnotationSet:
         collector.note("side-cars named other than their video", f"video {name!r}")
     for number, one in enumerate(content["segments"], 1):
         where = f"segment {number}"
+        if isinstance(one, dict) and {"start_frame", "end_frame"} <= set(one) and "start_ms" not in one:
+            rate = collector.number(content.get("fps") or options.fps or 0, "fps")
+            if rate <= 0:
+                raise DataError(
+                    f"{path}, {where}: it has frames only, and fps is missing. Give it: --fps or lists.fps."
+                )
+            begin, stop = (collector.frame(one[key], where) for key in ("start_frame", "end_frame"))
+            draft.add(begin / rate, stop / rate, one.get("label"), where=where)
+            continue
         if not isinstance(one, dict) or "start_ms" not in one or "end_ms" not in one:
             raise DataError(f"{path}, {where}: start_ms, end_ms and label are expected.")
         start, end = (collector.number(one[key], where) / 1000 for key in ("start_ms", "end_ms"))

@@ -1,0 +1,380 @@
+"""Files as other versions of the tools, other exports of theirs and people's hands write them; segments by hand."""
+
+import io
+import json
+import zipfile
+
+import pytest
+
+from clipwise.data.formats.annotation_kinds import read_kind
+from clipwise.data.formats.annotation_parts import FormatOptions
+from clipwise.errors import DataError
+
+
+def read(folder, name, content, **options):
+    path = folder / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return read_kind(path, options=FormatOptions(strict=options.pop("strict", False), **options))
+
+
+def rows(found):
+    """(video, start, end, label) of each segment."""
+    return [
+        (name, round(a, 4), round(b, 4), label)
+        for name, video in found.videos.items()
+        for (a, b), label in zip(video.segments.tolist(), video.labels)
+    ]
+
+
+# ---- Label Studio
+
+
+def region(first, last, label):
+    value = {"ranges": [{"start": first, "end": last}], "timelinelabels": [label]}
+    return {"id": "r", "type": "timelinelabels", "from_name": "tl", "to_name": "video", "value": value}
+
+
+def task(video="/data/upload/1/ab12cd34-a.mp4", **rest):
+    return {"id": 1, "data": {"video": video}, **rest}
+
+
+@pytest.mark.parametrize(
+    ("video", "name"),
+    [
+        ("s3://bucket/dir/My%20video.mp4?x=1", "My video"),
+        ("/data/local-files/?d=vids%2Fa%20b.mp4", "a b"),
+        ("https://host/x/a.mp4?token=1", "a"),
+        ("<video src='/data/upload/3/0123abcd-a.mp4' width=\"100%\"></video>", "a"),
+    ],
+)
+def test_label_studios_places_of_videos(video, name, tmp_path):
+    content = [task(video, annotations=[{"id": 3, "result": [region(1, 24, "A")]}])]
+    assert rows(read(tmp_path, "a.json", content, fps=24)) == [(name, 0, 1, "A")]
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ({"annotations": [{"result": [region(1, 25, "A")]}, {"result": [region(1, 50, "B")]}]}, [(0, 1, "A")]),
+        ({"annotations": [{"result": [region(1, 25, "A")]}, {"ground_truth": True, "result": [region(1, 50, "B")]}]}, [(0, 2, "B")]),
+        ({"predictions": [{"model_version": "m", "result": [region(1, 50, "C")]}]}, [(0, 2, "C")]),
+        ({"annotations": [{"result": [region(1, 25, "A")]}], "predictions": [12]}, [(0, 1, "A")]),  # ids only
+        ({"annotations": [], "drafts": [], "predictions": []}, []),
+        ({"completions": [{"result": [region(26, 50, "A")]}]}, [(1, 2, "A")]),  # before 1.0
+    ],
+)  # fmt: skip
+def test_label_studios_annotators_and_predictions(rest, expected, tmp_path):
+    assert rows(read(tmp_path, "a.json", [task(**rest)], fps=25)) == [("a", *row) for row in expected]
+
+
+def test_label_studios_cancelled_annotations_do_not_count(tmp_path):
+    cancelled = task(
+        annotations=[{"was_cancelled": True, "result": [region(1, 25, "A")]}],
+        predictions=[{"result": [region(1, 9, "C")]}],
+    )
+    with pytest.raises(DataError, match="there is no video in it.*1 cancelled annotations, left out"):
+        read(tmp_path, "a.json", [cancelled], fps=25)
+
+
+def test_label_studios_target_storage_has_a_file_an_annotation(tmp_path):
+    one = {"id": 5, "result": [region(1, 30, "A")], "task": task("a.mp4"), "was_cancelled": False}
+    assert rows(read(tmp_path, "5.json", one, fps=30)) == [("a", 0, 1, "A")]
+    assert rows(read(tmp_path, "6.json", [one, {**one, "was_cancelled": True}], fps=30)) == [("a", 0, 1, "A")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.csv", 'annotation_id,annotator,id,lead_time,video,videoLabels\n1,1,1,1.5,a.mp4,"[{""ranges"": [{""start"": 1, ""end"": 10}], ""timelinelabels"": [""A""]}]"\n'),
+        ("c.tsv", 'annotation_id\tannotator\tid\tlead_time\tvideo\tvideoLabels\n1\t1\t1\t1.5\ta.mp4\t"[{""ranges"": [{""start"": 1, ""end"": 10}], ""timelinelabels"": [""A""]}]"\n'),
+        ("m.json", '[{"video": "a.mp4", "id": 1, "videoLabels": [{"ranges": [{"start": 1, "end": 10}], "timelinelabels": ["A"]}], "annotator": 1, "annotation_id": 1, "lead_time": 1}]'),
+    ],
+)  # fmt: skip
+def test_label_studios_small_exports(name, text, tmp_path):
+    assert rows(read(tmp_path, name, text, fps=10)) == [("a", 0, 1, "A")]
+
+
+# ---- CVAT
+
+
+def cvat(body, source="a.mp4", **facts):
+    facts = {"start_frame": 0, "stop_frame": 99, "frame_filter": ""} | facts
+    task_facts = "".join(f"<{key}>{value}</{key}>" for key, value in facts.items())
+    meta = f"<meta><task><id>7</id><name>t</name><size>100</size>{task_facts}<labels><label><name>A</name></label></labels></task>"
+    return f'<?xml version="1.0"?><annotations><version>1.1</version>{meta}<source>{source}</source></meta>{body}</annotations>'
+
+
+def track(*shapes, label="A", more=""):
+    boxes = "".join(
+        f'<box frame="{f}" outside="{o}" occluded="{c}" keyframe="{k}">{a}</box>' for f, o, c, k, a in shapes
+    )
+    return f'<track id="0" label="{label}" source="manual"{more}>{boxes}</track>'
+
+
+def said(name):
+    return f'<attribute name="action">{name}</attribute>'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (cvat(track((10, 0, 0, 1, ""), (20, 1, 0, 1, ""), (50, 0, 1, 1, ""), (60, 1, 0, 1, ""))), [(1, 2, "A"), (5, 6, "A")]),  # occluded is visible
+        (cvat(track((10, 0, 0, 1, ""))), [(1, 10, "A")]),  # to the end
+        (cvat(track(*[(i, 0, 0, int(i == 10), "") for i in range(10, 20)], (20, 1, 0, 1, ""))), [(1, 2, "A")]),  # every frame listed
+        (cvat(track((10, 0, 0, 1, ""), (13, 0, 0, 1, ""), (16, 1, 0, 1, "")), start_frame=10, stop_frame=40, frame_filter="step=3"), [(1, 1.6, "A")]),
+        (cvat("".join(f'<image id="{i}" name="dir/frame_{i:06d}.PNG"><tag label="A"/></image>' for i in (13, 16)), start_frame=10, stop_frame=40, frame_filter="step=3"), [(1.3, 1.9, "A")]),
+        (cvat('<track id="0" label="A"><polygon frame="0" outside="0" points="1,1"/><polygon frame="4" outside="1" points="1,1"/></track>'), [(0, 0.4, "A")]),
+        (cvat('<track id="0" label="A"><skeleton frame="3"><points outside="0"/></skeleton><skeleton frame="9"><points outside="1"/></skeleton></track>'), [(0.3, 0.9, "A")]),
+    ],
+)  # fmt: skip
+def test_cvats_tracks_and_tags(text, expected, tmp_path):
+    assert rows(read(tmp_path, "a.xml", text, fps=10)) == [("a", *row) for row in expected]
+
+
+def test_cvats_attribute_as_label_and_an_unknown_one(tmp_path):
+    text = cvat(
+        track((10, 0, 0, 1, said("walk")), (20, 0, 0, 1, said("run")), (30, 1, 0, 1, said("run")), label="person")
+    )
+    assert rows(read(tmp_path, "a.xml", text, fps=10, layer="action")) == [("a", 1, 2, "walk"), ("a", 2, 3, "run")]
+    with pytest.raises(DataError, match=r"no attribute 'activity' \(layer\); it has action\."):
+        read(tmp_path, "a.xml", text, fps=10, layer="activity")
+
+
+def test_cvats_jobs_projects_and_zips(tmp_path):
+    job = cvat(track((60, 0, 0, 1, ""), (70, 1, 0, 1, "")), start_frame=50).replace("task>", "job>")
+    assert rows(read(tmp_path, "a.xml", job, fps=10)) == [("a", 6, 7, "A")]
+    tasks = "".join(
+        f"<task><id>{i}</id><name>t{i}</name><size>20</size><source>{name}</source><subset>{subset}</subset></task>"
+        for i, name, subset in ((4, "x.mp4", "Train"), (5, "y.mp4", "Validation"))
+    )
+    body = track((0, 0, 0, 1, ""), (5, 1, 0, 1, ""), more=' task_id="4"') + track((5, 0, 0, 1, ""), more=' task_id="5"')
+    text = f"<annotations><meta><project><id>1</id><tasks>{tasks}</tasks></project></meta>{body}</annotations>"
+    found = read(tmp_path, "p.xml", text, fps=10)
+    assert rows(found) == [("x", 0, 0.5, "A"), ("y", 0.5, 2, "A")]
+    assert [video.subset for video in found.videos.values()] == ["Train", "Validation"]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("obj.names", "x")
+    with pytest.raises(DataError, match=r'Export from CVAT as "CVAT for video 1\.1"'):
+        read(tmp_path, "a.zip", packed.getvalue(), fps=10)
+
+
+# ---- VIA, ELAN
+
+
+def test_the_json_export_of_via_2_is_refused_by_name(tmp_path):
+    with pytest.raises(DataError, match="VIA 1 or 2, which annotate images"):
+        read(tmp_path, "a.json", {"a.jpg12": {"filename": "a.jpg", "size": 12, "regions": [], "file_attributes": {}}})
+
+
+SLOTS = {"t1": 0, "t2": 1000, "t4": 2500, "u1": None, "u2": None}
+MEDIA = '<MEDIA_DESCRIPTOR MEDIA_URL="file:///C:/x/a.mp4" MIME_TYPE="video/mp4"/>'
+
+
+def eaf(tiers, media=MEDIA, file="", kind="", vocabulary="", units="milliseconds"):
+    slots = "".join(
+        f'<TIME_SLOT TIME_SLOT_ID="{k}"' + (f' TIME_VALUE="{v}"/>' if v is not None else "/>") for k, v in SLOTS.items()
+    )
+    head = f'<HEADER MEDIA_FILE="{file}" TIME_UNITS="{units}">{media}</HEADER><TIME_ORDER>{slots}</TIME_ORDER>'
+    kinds = f'<LINGUISTIC_TYPE LINGUISTIC_TYPE_ID="d"{kind}/>{vocabulary}'
+    return f'<?xml version="1.0"?><ANNOTATION_DOCUMENT FORMAT="3.0">{head}{tiers}{kinds}</ANNOTATION_DOCUMENT>'
+
+
+def tier(name, *annotations, parent=""):
+    more = f' PARENT_REF="{parent}"' if parent else ""
+    body = "".join(f"<ANNOTATION>{one}</ANNOTATION>" for one in annotations)
+    return f'<TIER TIER_ID="{name}" LINGUISTIC_TYPE_REF="d"{more}>{body}</TIER>'
+
+
+def aligned(key, first, last, text, more=""):
+    times = f'TIME_SLOT_REF1="{first}" TIME_SLOT_REF2="{last}"'
+    return f'<ALIGNABLE_ANNOTATION ANNOTATION_ID="{key}" {times}{more}><ANNOTATION_VALUE>{text}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION>'
+
+
+def referring(key, to, text, before=""):
+    more = f' PREVIOUS_ANNOTATION="{before}"' if before else ""
+    return f'<REF_ANNOTATION ANNOTATION_ID="{key}" ANNOTATION_REF="{to}"{more}><ANNOTATION_VALUE>{text}</ANNOTATION_VALUE></REF_ANNOTATION>'
+
+
+WHOLE = tier("A", aligned("a1", "t1", "t4", "walk"))
+
+
+@pytest.mark.parametrize(
+    ("text", "layer", "expected"),
+    [
+        (eaf(WHOLE + tier("B", aligned("b", "t1", "t2", "out"))), None, [("a", 0, 1, "out"), ("a", 0, 2.5, "walk")]),
+        (eaf(WHOLE + tier("P", referring("p1", "a1", "x"), referring("p2", "a1", "y", "p1"), parent="A")), "P", [("a", 0, 1.25, "x"), ("a", 1.25, 2.5, "y")]),
+        (eaf(WHOLE + tier("P", referring("p1", "a1", "x"), parent="A") + tier("Q", referring("q1", "p1", "z"), parent="P")), "Q", [("a", 0, 2.5, "z")]),
+        (eaf(WHOLE + tier("S", aligned("s1", "t1", "u1", "x"), aligned("s2", "u1", "t4", "y"), parent="A")), "S", [("a", 0, 1.25, "x"), ("a", 1.25, 2.5, "y")]),
+        (eaf(WHOLE, MEDIA.replace("/>", ' TIME_ORIGIN="1500"/>')), None, [("a", 1.5, 4, "walk")]),
+        (eaf(WHOLE, '<MEDIA_DESCRIPTOR MEDIA_URL="file:///a.wav" MIME_TYPE="audio/x-wav"/>' + MEDIA.replace("/>", ' TIME_ORIGIN="500"/>')), None, [("a", 0.5, 3, "walk")]),
+        (eaf(WHOLE, media="", file="file:///x/b.mpg"), None, [("b", 0, 2.5, "walk")]),  # before 2.0
+        (eaf(tier("run", aligned("a1", "t1", "t4", ""))), None, [("a", 0, 2.5, "run")]),
+    ],
+)  # fmt: skip
+def test_elans_tiers_media_and_origins(text, layer, expected, tmp_path):
+    assert rows(read(tmp_path, "a.eaf", text, layer=layer)) == expected
+
+
+def test_elans_vocabulary_in_several_languages_is_one(tmp_path):
+    values = '<CVE_VALUE LANG_REF="und">new</CVE_VALUE><CVE_VALUE LANG_REF="deu">neu</CVE_VALUE>'
+    vocabulary = (
+        f'<CONTROLLED_VOCABULARY CV_ID="cv"><CV_ENTRY_ML CVE_ID="c1">{values}</CV_ENTRY_ML></CONTROLLED_VOCABULARY>'
+    )
+    text = eaf(
+        tier("A", aligned("a1", "t1", "t4", "old", ' CVE_REF="c1"')),
+        kind=' CONTROLLED_VOCABULARY_REF="cv"',
+        vocabulary=vocabulary,
+    )
+    found = read(tmp_path, "a.eaf", text)
+    assert rows(found) == [("a", 0, 2.5, "new")]
+    assert found.vocabulary == ("new",)
+    with pytest.raises(DataError, match="its times are PAL-frames; ELAN writes milliseconds"):
+        read(tmp_path, "b.eaf", eaf(WHOLE, units="PAL-frames"))
+
+
+# ---- BORIS
+
+
+def boris(*events, files=None, **more):
+    info = {"length": {"a.mp4": 20.0, "b.mp4": 10.0}, "fps": {"a.mp4": 25.0}}
+    observation = {
+        "type": "MEDIA",
+        "file": files or {"1": ["a.mp4"], "2": []},
+        "time offset": 0.0,
+        "events": list(events),
+        "media_info": info,
+    }
+    kinds = {"0": {"code": "walk", "type": "State event"}, "1": {"code": "jump", "type": "Point event"}}
+    return {"project_format_version": "7.0", "behaviors_conf": kinds, "observations": {"o": {**observation, **more}}}
+
+
+START, STOP = [1.0, "", "walk", "", ""], [3.0, "", "walk", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (boris(START, STOP), [("a", 1, 3)]),
+        (boris([*START, 25], [*STOP, 75], [2.0, "", "jump", "", "", 50]), [("a", 1, 3)]),  # 8: frame index behind; a point event
+        (boris(["1.0", *START[1:]], ["3.0", *STOP[1:]]), [("a", 1, 3)]),
+        (boris(START, STOP, files=["a.mp4"]), [("a", 1, 3)]),  # a list of files
+        (boris(START, STOP, files={"1": [], "2": ["b.mp4"]}), [("b", 1, 3)]),
+        (boris([18.0, *START[1:]], [23.0, *STOP[1:]], files={"1": ["a.mp4", "b.mp4"]}), [("a", 18, 20), ("b", 0, 3)]),
+    ],
+)  # fmt: skip
+def test_boris_projects(content, expected, tmp_path):
+    assert rows(read(tmp_path, "p.boris", content)) == [(*row, "walk") for row in expected]
+
+
+@pytest.mark.parametrize(
+    ("more", "note"),
+    [
+        ({"time offset": 2.0}, "1 observations with a time offset, which is not applied"),
+        ({"media_info": {"length": {"a.mp4": 20.0}, "offset": {"1": 1.5}}}, "1 observations whose player has an offset, which is not applied"),
+    ],
+)  # fmt: skip
+def test_offsets_of_boris_are_named(more, note, tmp_path):
+    found = read(tmp_path, "p.boris", boris(START, STOP, **more))
+    assert rows(found) == [("a", 1, 3, "walk")]
+    assert note in " ".join(found.notes)
+
+
+AGGREGATED = "Observation id,Source,Media duration (s),Subject,Behavior,Behavior type,Start (s),Stop (s),Media file name,Image index start\no1,player #1:/v/a.mp4,20.0,s,walk,STATE,1.0,3.5,/v/a.mp4,25\n"
+TABULAR = "Observation id,Source,Time offset (s),Media duration (s),Subject,Behavior,Behavior type,Time,Media file name\no1,player #1:a.mp4,0,20,s,walk,START,1.0,a.mp4\no1,player #1:a.mp4,0,20,s,walk,STOP,3.5,a.mp4\n"
+
+
+@pytest.mark.parametrize("text", [AGGREGATED, TABULAR], ids=["aggregated", "tabular"])
+@pytest.mark.parametrize(("mark", "suffix"), [(",", "csv"), (";", "csv"), ("\t", "tsv")])
+def test_tables_of_boris_8(text, mark, suffix, tmp_path):
+    assert rows(read(tmp_path, f"t.{suffix}", text.replace(",", mark))) == [("a", 1, 3.5, "walk")]
+
+
+# ---- X-AnyLabeling
+
+
+def test_x_anylabelings_frames_and_its_image_side_cars(tmp_path):
+    one = {"version": "1.0.0", "type": "video_classification", "video": "a.mp4", "fps": 25.0, "labels": ["A"]}
+    frames = {**one, "segments": [{"id": 1, "label": "A", "start_frame": 25, "end_frame": 50}]}
+    assert rows(read(tmp_path, "a.json", frames)) == [("a", 1, 2, "A")]
+    with pytest.raises(DataError, match=r"it has frames only, and fps is missing"):
+        read(tmp_path, "a.json", {**frames, "fps": 0})
+    with pytest.raises(DataError, match="side-car of an image"):
+        read(tmp_path, "b.json", {"version": "3.2.1", "flags": {"A": True}, "shapes": [], "checked": False})
+
+
+# ---- tables
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\ufeffvideo;label;start;end\r\na.mp4;walk;1,5;2,5\r\n", (1.5, 2.5)),
+        ("video;label;start;end\na.mp4;walk;00:00:01,5;00:01:02,25\n", (1.5, 62.25)),
+        ("video,label,start,end\na.mp4,walk,1:02,1:03.5\n", (62, 63.5)),
+        ("Video Name,Label,Start Time,End Time\na.mp4,walk,1.0,2.0\n", (1, 2)),
+        ("video_id,action_label,Start (s),Stop (s)\na,walk,1,2\n", (1, 2)),
+        ("filename,begin_s,end_s,label\na.mp4,1,2,walk\n", (1, 2)),
+        ("file,class,start_sec,end_sec\na.mp4,walk,1,2\n", (1, 2)),
+        ("video,label,onset,offset\na.mp4,walk,1,2\n", (1, 2)),
+        ("video,label,start,duration\na.mp4,walk,1,2\n", (1, 3)),
+        ("video,label,start_ms,end_ms\na.mp4,walk,1000,2500\n", (1, 2.5)),
+        ("video,label,start_frame,end_frame,fps\na.mp4,walk,30,60,29.97\n", (1.001, 2.002)),
+        ("video\tlabel\tstart\tend\na.mp4\twalk\t1\t2\n", (1, 2)),
+        ("sep=;\nvideo;label;start;end\na.mp4;walk;1;2\n", (1, 2)),
+        ("# made by hand\nvideo,label,start,end\na.mp4,walk,1,2\n", (1, 2)),
+        ("a.mp4,walk,1,2\n", (1, 2)),
+        ("a.mp4;00:01;00:02;walk\n", (1, 2)),
+    ],
+)
+def test_tables_by_other_names(text, expected, tmp_path):
+    assert rows(read(tmp_path, "s.csv", text)) == [("a", *expected, "walk")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "video,label,start_pts,end_pts\na.mp4,walk,1,2\n",
+            r"the columns start_pts, end_pts look like times of segments",
+        ),
+        ("video,label,start\na.mp4,walk,1\n", r"the columns start look like times .*start and duration"),
+        ("video,label,start,end\na.mp4,walk,one,2\n", r"line 2: 'one' is no number"),
+        ("video,label,start,end\na.mp4,walk,1,2,3\n", r"line 2: 5 columns, but the header has 4"),
+        ("video,label,start,end\na.mp4,Größe,1,2\n".encode("latin-1"), r"line 2: the label is not UTF-8 text"),
+    ],
+)
+def test_tables_that_are_refused(text, message, tmp_path):
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, "s.csv", text)
+
+
+# ---- data sets
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"database": {"abc": {"duration": "10.0", "subset": "training", "annotations": [{"segment": ["1.0", "2.0"], "label": "x"}]}}},
+        {"database": {"v_abc": {"annotations": [{"segment": [1, 2], "label": "x", "label_id": 3}]}}},
+        {"abc": {"duration": 10, "subset": "training", "annotations": [{"segment": [1, 2], "label": "x"}]}},
+        {"results": {"v_abc": [{"score": "0.5", "segment": ["1", "2"], "label": "x"}]}},
+    ],
+)  # fmt: skip
+def test_activitynets_forms(content, tmp_path):
+    assert rows(read(tmp_path, "a.json", content)) == [("abc", 1, 2, "x")]
+
+
+def test_captions_are_no_classes(tmp_path):
+    with pytest.raises(DataError, match="these are captions of segments"):
+        read(tmp_path, "a.json", {"abc": {"timestamps": [[1, 2]], "duration": 10.0, "sentences": ["a man"]}})
+
+
+def test_epic_kitchens_55(tmp_path):
+    head = "uid,participant_id,video_id,narration,start_timestamp,stop_timestamp,start_frame,stop_frame,verb,verb_class,noun,noun_class,all_nouns,all_noun_classes"
+    row = "0,P01,P01_01,open door,00:00:00.14,1:00:03.37,8,202,open,2,door,8,['door'],[8]"
+    found = read(tmp_path, "EPIC_train_action_labels.csv", f"{head}\n{row}\n")
+    assert rows(found) == [("P01_01", 0.14, 3603.37, "open door")]
