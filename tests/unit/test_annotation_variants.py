@@ -75,7 +75,7 @@ def test_label_studios_cancelled_annotations_do_not_count(tmp_path):
         annotations=[{"was_cancelled": True, "result": [region(1, 25, "A")]}],
         predictions=[{"result": [region(1, 9, "C")]}],
     )
-    with pytest.raises(DataError, match="there is no video in it.*1 cancelled annotations, left out"):
+    with pytest.raises(DataError, match=r"there is no video in it.*1 cancelled annotations, left out"):
         read(tmp_path, "a.json", [cancelled], fps=25)
 
 
