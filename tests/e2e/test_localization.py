@@ -462,7 +462,7 @@ def test_localize_refuses_before_the_work(world, tmp_path, capsys):
         ([str(video), "--csv", f"{features}/x.csv"], f"{features} is not a folder"),
         ([str(video), "--out-dir", str(features)], f"--out-dir {features}/NAME.json: {features} is not a folder"),
         ([str(video), "--results", str(tmp_path)], f"--results {tmp_path} is a folder; give a file name"),
-        ([str(features), "--duration", "-2"], "duration_s was -2; the seconds of a video are more than 0"),
+        ([str(features), "--duration", "-2"], "argument --duration: '-2' is not a number above 0"),
         ([str(video), "--max-segments", "0"], "max_segments was 0; it must be at least 1"),
         ([str(video), "--max-overlap", "1.5"], "max_overlap was 1.5; it must be from 0 to 1"),
     ]:
@@ -507,9 +507,9 @@ def test_a_lost_recognizer_is_asked_for(world, tmp_path):
     save_weights(tmp_path / "bmn.safetensors", tensors, passport)
     with pytest.raises(CheckpointError, match=r"features of unknown origin .csv_mean_100.*Give feature files"):
         Localizer(tmp_path / "bmn.safetensors")(clip(world))
-    with pytest.raises(CheckpointError, match="is a tsm_tiny, not a proposal network"):
+    with pytest.raises(CheckpointError, match="is a tsm_tiny, not a localization network"):
         Localizer(world["recogniser"])
-    with pytest.raises(CheckpointError, match="Give a BMN, and the checkpoint that it was exported from as"):
+    with pytest.raises(CheckpointError, match="Give one, and the checkpoint that it was exported from as"):
         Localizer("r.onnx", loaded=(None, read_passport(world["recogniser"])), device="cpu")
 
 
