@@ -301,7 +301,7 @@ class PlainDecode:
 
     Attributes:
         frames: time stamp and digest of each.
-        unbroken: how many of them come before the first packet that the decoder refuses.
+        unbroken: how many of them come before the first packet that the decoder refuses after a frame.
         reported: time stamps of the packets at which the decoder reports errors.
     """
 
@@ -323,7 +323,7 @@ class PlainDecode:
                         try:
                             decoded = packet.decode()
                         except av.error.FFmpegError:
-                            unbroken = len(self.frames) if unbroken is None else unbroken
+                            unbroken = unbroken or len(self.frames) or None  # a file may begin between two keyframes
                     if messages:
                         self.reported.append(packet.pts)
                     for frame in decoded:
@@ -382,18 +382,22 @@ def main() -> None:
 
 
 def decode_all(path: Path) -> list[np.ndarray]:
-    """Every frame of a plain decode from the start up to the first error, turned as the container says."""
-    frames = []
+    """Every frame of a plain decode from the start up to the first error after a frame, turned as the container says."""
+    frames: list[np.ndarray] = []
     with av.open(f"file:{path}", metadata_errors="replace") as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         stream.codec_context.thread_type = "NONE"
-        try:
-            for frame in container.decode(stream):
+        for packet in container.demux(stream):
+            try:
+                decoded = packet.decode()
+            except av.error.FFmpegError:
+                if frames:
+                    break
+                continue
+            for frame in decoded:
                 image = frame.to_ndarray(format="rgb24", threads=1)
                 frames.append(np.rot90(image, round(frame.rotation / 90)) if frame.rotation else image)
-        except av.error.FFmpegError:
-            pass
     return frames
 
 

@@ -220,6 +220,19 @@ def test_lost_packets_of_codecs_without_b_frames(tmp_path, codec):
     check_single_reads(odd.without(whole, tmp_path / "odd.webm", {10, 15, 33}))
 
 
+@pytest.mark.parametrize(("codec", "container"), [("libvpx-vp9", "webm"), ("libvpx-vp9", "mp4"), ("libvpx", "mkv")])
+def test_a_file_of_google_codecs_cut_between_keyframes(tmp_path, codec, container):
+    """The decoder refuses the packets before the first keyframe; they give no frame, and the rest is read."""
+    options = {"deadline": "realtime", "cpu-used": "8"}
+    whole = fuzz.encode(tmp_path / "whole.webm", codec, 60, gop=15, options=options)
+    path = odd.without(whole, tmp_path / f"odd.{container}", set(range(4)))
+    truth = check_single_reads(path)
+    assert [fuzz.number_in(frame) for frame in truth] == list(range(15, 60))
+    record = look(path)
+    assert record.num_frames == 45
+    assert "its first 11 packets give no frame" in record.detail
+
+
 # ---- the room alone -----------------------------------------------------------------------------------------------------------------
 
 

@@ -20,14 +20,24 @@ from clipwise.video.reader import FrameSink
 
 
 def decode_on(reader: Any) -> Iterator[tuple[list[str], list[Any]]]:
-    """Decodes from the start: what the decoder said of each packet, and its frames. Ends with FFmpeg's error, or with the file."""
+    """Decodes from the start: what the decoder said of each packet, and its frames. Ends with FFmpeg's error, or with the file.
+
+    Packets before the first frame may be refused by the decoder: a file cut between two keyframes begins with those (VP9, AV1).
+    """
     if not reader.fresh:
         reader.open()
     reader.fresh = False
+    begun = False
     for packet in demux(reader.container, reader.stream):
         reader.check_clock()
         with DecoderMessages() as messages:
-            frames = packet.decode()
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                if begun:
+                    raise
+                frames = []
+        begun = begun or bool(frames)
         yield [text.strip() for _, _, text in messages], frames
 
 
