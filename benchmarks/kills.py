@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from clipwise.engine.checkpoint import Passport
-from clipwise.engine.init_resume import load_state
+from clipwise.engine.resume import load_state
 from clipwise.engine.train import train
 from clipwise.io.parse import read_json_lines
 from clipwise.prepare.synthetic import make_clips

@@ -16,8 +16,8 @@ import pytest
 from clipwise.engine import checkpoint as ckpt
 from clipwise.engine import saver as saving
 from clipwise.engine.checkpoint import read_checkpoint, read_passport
-from clipwise.engine.init_resume import load_state
 from clipwise.engine.log import RunLog
+from clipwise.engine.resume import load_state
 from clipwise.engine.run_folder import RunFolder
 from clipwise.engine.train import train
 from clipwise.errors import CheckpointError, WorkError
@@ -271,18 +271,18 @@ def test_slow_storage_deletes_no_newer_state(clips, tmp_path):
 def test_a_missing_state_of_another_process_is_refused(clips, tmp_path, monkeypatch):
     import torch
 
-    from clipwise.engine import init_resume
+    from clipwise.engine import resume
 
     make(clips, tmp_path, max_steps=2)
     last = tmp_path / "last.safetensors"
     path = tmp_path / (read_passport(last).state or "").format(rank=0)
     state = torch.load(path, weights_only=True)
     torch.save({**state, "processes": 2}, path)
-    monkeypatch.setattr(init_resume, "world", lambda: (1, 2))
+    monkeypatch.setattr(resume, "world", lambda: (1, 2))
     with pytest.raises(CheckpointError, match=r"rank1\.pt, the training state of .*, is not there"):
-        init_resume._read_start(last)
+        resume._read_start(last)
     torch.save({**state, "processes": 1}, path)  # a process that was not there: nothing is missing
-    assert init_resume._read_start(last).own is None
+    assert resume._read_start(last).own is None
 
 
 # -- one run a folder

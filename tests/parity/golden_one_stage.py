@@ -177,7 +177,7 @@ def check_four_steps(golden: Golden, published_lr: float, weight_decay: float) -
     for step, lr in table["lr_used_at_iteration"].items():
         np.testing.assert_allclose(schedule.factor(int(step)) * published_lr, lr, rtol=1e-9, atol=1e-20)
 
-    network = Network(golden.model().train(), recipe, make_accelerator("no", device="cpu"), published_lr)
+    network = Network(golden.model().train(), recipe, make_accelerator("cpu"), published_lr)
     bare = network.bare
     decayed = {id(p) for g in network.optimizer.param_groups if g["weight_decay"] for p in g["params"]}
     for group in golden.facts["optimizer"]["groups"]:

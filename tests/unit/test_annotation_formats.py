@@ -632,15 +632,13 @@ def test_a_localizer_reads_annotations_of_a_tool(make_sequences, tmp_path):
     write_kind(given, "via", data / "project.json", FormatOptions())
     table = "video,subset,duration\n" + "".join(f"{n},{v.subset},{v.duration_s}\n" for n, v in given.videos.items())
     write(data / "video_info.csv", table)
-    task = LocalizationTask(
-        load_recipe("bmn_tiny", []), make_accelerator("no"), RunLog(None, quiet=True), data=str(data)
-    )
+    task = LocalizationTask(load_recipe("bmn_tiny", []), make_accelerator(), RunLog(None, quiet=True), data=str(data))
     assert task.train_videos.ground_truth() == given.subset("training").ground_truth()
     assert task.val_videos.ground_truth() == given.subset("validation").ground_truth()
     assert task.train_videos.fingerprint() == given.subset("training").fingerprint()
     (data / "video_info.csv").unlink()
     with pytest.raises(DataError, match=r"the length of 6 of 6 videos is not known.*input\.videos"):
-        LocalizationTask(load_recipe("bmn_tiny", []), make_accelerator("no"), RunLog(None, quiet=True), data=str(data))
+        LocalizationTask(load_recipe("bmn_tiny", []), make_accelerator(), RunLog(None, quiet=True), data=str(data))
 
 
 # ---- the command line

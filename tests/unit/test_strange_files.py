@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from clipwise.cli import main
 from clipwise.engine.checkpoint import Passport, load_model, read_passport, save_weights
-from clipwise.engine.init_resume import load_state
+from clipwise.engine.resume import load_state
 from clipwise.errors import CheckpointError, ClipwiseError, RecipeError
 from clipwise.io.parse import parse_json
 from clipwise.models import create_model

@@ -15,7 +15,7 @@ from clipwise.data.classes import class_names, class_names_for
 from clipwise.data.flip_labels import FLIP_LABEL_MAPS
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import load_model_and_passport, read_passport
-from clipwise.engine.init_resume import load_start
+from clipwise.engine.init_weights import load_start
 from clipwise.errors import CheckpointError
 from clipwise.models import create_model
 from clipwise.recipe import list_recipes, load_recipe

@@ -126,12 +126,7 @@ def measure_training(
     """
     if source != "device" and not data:
         raise ClipwiseError(f"measuring training from {source!r} needs data: a folder or a list.")
-    accelerator = make_accelerator(
-        recipe.amp,
-        device=device,
-        loss_scale=recipe.optim.loss_scale,
-        static_graph=recipe.parallel.static_graph,
-    )
+    accelerator = make_accelerator(device, recipe)
     place = accelerator.device
     seed_everything(recipe.seed, recipe.deterministic)
     if place.type == "cuda":
@@ -278,7 +273,7 @@ def loader_speed(
         min_s: how long.
         limit: batches at most.
     """
-    accelerator = make_accelerator("no", device=device)
+    accelerator = make_accelerator(device)
     task = at_place(TASKS[recipe.task])(recipe, accelerator, RunLog(None, active=False, quiet=True), data=data, validate=False)  # fmt: skip
     clips, began = 0, time.perf_counter()
     for epoch in itertools.count():

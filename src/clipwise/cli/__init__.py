@@ -71,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in argv
     argv = [word for word in argv if word != "--debug"]
     if not argv or argv[0] in ("-h", "--help", "help"):
-        return guarded("clipwise", lambda: print(_overview())) or (0 if argv else 2)
+        from clipwise.cli.overview import show_overview
+
+        return guarded("clipwise", lambda: show_overview(VERBS)) or (0 if argv else 2)
     if argv[0] in ("-V", "--version"):
         print(f"clipwise {__version__}")
         return 0
@@ -163,26 +165,6 @@ def _run(verb: str, rest: Sequence[str]) -> int:
 
     with trusting():
         return _module_of(verb).run(args)
-
-
-def _overview() -> str:
-    width = max(map(len, VERBS))
-    lines = [f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()]
-    return "\n".join(
-        [
-            f"clipwise {__version__}: recognize what happens in a video clip, and find when it happens in a long video.",
-            "",
-            "usage: clipwise COMMAND …   (clipwise COMMAND --help says more; --debug shows the traceback of an error)",
-            "",
-            *lines,
-            "",
-            "From a folder with one sub-folder of videos for each class:",
-            "  clipwise check   my_videos",
-            "  clipwise train   tsm_tiny --data my_videos --work-dir runs/mine",
-            "  clipwise test    runs/mine/best.safetensors",
-            "  clipwise predict runs/mine/best.safetensors new_video.mp4",
-        ]
-    )
 
 
 if __name__ == "__main__":

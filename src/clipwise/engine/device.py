@@ -10,8 +10,9 @@ import importlib.util
 import os
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from clipwise.tasks.logits import AMP_TYPES
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from clipwise.recipe import RunRecipe
 
 
 def default_device() -> torch.device:
@@ -52,28 +55,21 @@ def pick_device(name: str | None) -> torch.device:
 
 
 def make_accelerator(
-    amp: str = "no",
-    *,
-    device: str | None = None,
-    trackers: Sequence[str] = (),
-    folder=None,
-    loss_scale: float | None = None,
-    static_graph: bool = False,
+    device: str | None = None, recipe: RunRecipe | None = None, folder: Path | None = None
 ) -> Accelerator:
-    """The run's Accelerator: one process, or as many as ``torchrun`` started.
+    """The Accelerator of one process, or of as many as ``torchrun`` started.
 
     Args:
-        amp: ``no``, ``bf16`` or ``fp16``.
         device: ``cpu`` to keep off an accelerator that is there.
-        trackers: names of experiment trackers.
-        folder: where trackers write.
-        loss_scale: a fixed loss scale of fp16; None lets it follow the gradients.
-        static_graph: every step uses the same parameters in the same order.
+        recipe: of a run: its precision, loss scale, trackers, and whether its graph is static.
+        folder: where trackers write; without one there are none.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs, GradScalerKwargs, ProjectConfiguration
 
+    amp = recipe.amp if recipe else "no"
+    trackers = recipe.log.trackers if recipe and folder else []
     for name in trackers:  # accelerate would leave out what is not installed, and say nothing
         if importlib.util.find_spec(name) is None:
             raise MissingExtraError(name, "tb" if name == "tensorboard" else name, f"the tracker {name}")
@@ -84,12 +80,14 @@ def make_accelerator(
         raise ClipwiseError("amp fp16 needs an accelerator; on a CPU use --amp bf16 or --amp no.")
     # broadcast_buffers=False: batch norm statistics stay each process's own until validation, as MMAction2's runs.
     ddp = DistributedDataParallelKwargs(
-        broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=static_graph
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
+        static_graph=recipe is not None and recipe.parallel.static_graph,
     )
     handlers: list = [ddp]
-    if loss_scale is not None:  # factors this near to 1 leave the scale where it is
-        factor = 1 + 2**-20
-        handlers.append(GradScalerKwargs(init_scale=loss_scale, growth_factor=factor, backoff_factor=1 / factor))
+    if recipe and recipe.optim.loss_scale is not None:  # factors this near to 1 leave the scale where it is
+        scale, factor = recipe.optim.loss_scale, 1 + 2**-20
+        handlers.append(GradScalerKwargs(init_scale=scale, growth_factor=factor, backoff_factor=1 / factor))
     # Accelerate keeps the first run's precision and device for the whole process; a second run may want others.
     AcceleratorState._reset_state(reset_partial_state=world()[1] == 1)
     try:
@@ -97,7 +95,7 @@ def make_accelerator(
             mixed_precision=amp,
             cpu=on_cpu,
             log_with=list(trackers) or None,
-            project_config=ProjectConfiguration(project_dir=None if folder is None else str(folder)),
+            project_config=ProjectConfiguration(project_dir=folder and str(folder)),
             kwargs_handlers=handlers,
         )
     except ValueError as error:
@@ -162,17 +160,6 @@ def random_state() -> dict:
     if torch.accelerator.is_available():
         state["device"] = torch.get_device_module().get_rng_state()
     return state
-
-
-def set_random_state(state: dict) -> None:
-    """Inverse of :func:`random_state`."""
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    n = state["numpy"]
-    np.random.set_state(("MT19937", np.array(n["key"], np.uint32), n["pos"], n["gauss"][0], n["gauss"][1]))
-    torch.set_rng_state(state["torch"])
-    if "device" in state and torch.accelerator.is_available():
-        torch.get_device_module().set_rng_state(state["device"])
 
 
 def peak_memory_mb() -> int:

@@ -46,7 +46,7 @@ def evaluate_proposals(
     Raises:
         CheckpointError, DataError: something given is wrong.
     """
-    accelerator = make_accelerator("no", device=device)
+    accelerator = make_accelerator(device)
     model, passport = loaded or load_model_and_passport(checkpoint, accelerator.device)
     keys = [*overrides, f"amp={amp}", "optim.loss_scale=null"]
     if recipe:

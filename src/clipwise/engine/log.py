@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import sys
 import threading
@@ -70,7 +71,6 @@ class RunLog:
         self.tracker: Callable[[dict[str, Any], int], None] | None = None
         self.folder = folder if active else None
         self.run_folder: RunFolder | None = None
-        self.terminal = sys.stderr.isatty()
         self.bar: Any = None
         self.note = self.eta = ""  # loss, best figure and the time that is left, beside the bar and in lines
         self.began = time.perf_counter(), 0.0
@@ -155,29 +155,27 @@ class RunLog:
 
             text = printable(text)
         if self.bar is not None:
-            self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.bar.say(text)
         else:
             print(text, file=sys.stderr, flush=True)
 
     @contextmanager
     def progress(self, total: int, title: str, start: int = 0) -> Iterator[Any]:
         """A progress bar on a terminal; yields a function to call after each item."""
-        if not (self.active and self.terminal and not self.quiet):
+        if not (self.active and sys.stderr.isatty() and not self.quiet):
             yield lambda: None
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from clipwise.io.progress import ProgressBar
 
-        bars = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        columns = TextColumn("{task.description}"), *bars, TextColumn("{task.fields[note]}")
-        from rich.console import Console
+        numbers = itertools.count(start)
+        with ProgressBar(title) as self.bar:
 
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(title, total=total, completed=start, note=self.note)
-            self.bar = bar
-            try:
-                yield lambda: bar.update(task, advance=1, note=self.note)
-            finally:
-                self.bar = None
+            def advance() -> None:
+                self.bar(next(numbers), total, self.note)
+
+            advance()
+            yield advance
+        self.bar = None
 
 
 class Watchdog:

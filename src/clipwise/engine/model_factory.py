@@ -19,7 +19,7 @@ from clipwise.convert.zoo import CATALOGUE, Weights, find_weights
 from clipwise.data.classes import class_names_for
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_passport, save_weights
-from clipwise.engine.init_resume import load_start, resolve_start
+from clipwise.engine.init_weights import load_start, resolve_start
 from clipwise.errors import CheckpointError, ClipwiseError, RecipeError
 from clipwise.io.names import did_you_mean
 from clipwise.io.plugins import trusting

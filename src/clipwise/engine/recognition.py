@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from clipwise.models.recipe_model import build_model, model_args
 from clipwise.models.registry import model_place
 from clipwise.prepare.audit import Look, short_audit
 from clipwise.recipe import RecognitionRecipe
-from clipwise.tasks.logits import LOSSES, activation_of, batch_accuracy, recognition_loss
+from clipwise.tasks.logits import activation_of, batch_accuracy, recognition_loss
 
 
 def check_classes(videos: VideoList, num_classes: int, source: str | Path) -> None:
@@ -79,7 +79,16 @@ class RecognitionTask(Task):
         data: folder or list, instead of the recipe's lists.
         val_data: validation folder or list.
         validate: whether a fifth of data without a validation part is held out for it.
+
+    Attributes:
+        augment, sources, soft, teacher, own_loss: what few runs have (``recognition_extras``).
     """
+
+    augment: Any = None
+    sources: Sequence[Any] = ()
+    soft: torch.Tensor | None = None
+    teacher: Any = None
+    own_loss: Any = None
 
     @classmethod
     def plan(cls, recipe: Any, num_classes: int | None = None) -> InputPlan:
@@ -176,41 +185,14 @@ class RecognitionTask(Task):
             from clipwise.engine.multigrid import set_up
 
             set_up(self)
-        self.augment: Any = None
-        if more.color_jitter or more.randaugment or more.random_erasing or more.mixup or more.cutmix or more.also:
-            from clipwise.data.augment import BatchAugment
-
-            self.augment = BatchAugment(
-                color_jitter=more.color_jitter,
-                rand_augment=more.randaugment,
-                random_erasing=more.random_erasing,
-                mixup=more.mixup,
-                cutmix=more.cutmix,
-                num_classes=num_classes,
-                also=more.also,
-            )
-        self.sources: list[Any] = []
-        if recipe.sources:
-            from clipwise.engine.sources import SourceStream
-
-            self.sources = [
-                SourceStream(source, n, recipe, accelerator, self.spec, self.train_videos.classes, num_classes)
-                for n, source in enumerate(recipe.sources)
-            ]
-        self.soft: torch.Tensor | None = None
-        if recipe.lists.soft_labels:
-            from clipwise.engine.soft_labels import read_soft_labels
-
-            self.soft = read_soft_labels(recipe.lists.soft_labels, self.train_videos, num_classes)
-        self.teacher: Any = None
-        if recipe.distill.from_:
-            from clipwise.engine.distillation import Teacher
-
-            self.teacher = Teacher(recipe.distill, self.passport(), self.device)
         self.failed: dict[str, str] = {}
-        self.own_loss = LOSSES.find(recipe.loss).make if recipe.loss else None
-        if self.own_loss and recipe.augment.label_smoothing:
-            raise RecipeError(f"augment.label_smoothing has no effect with loss: {recipe.loss}; leave one of them out.")
+        augmented = (
+            more.color_jitter or more.randaugment or more.random_erasing or more.mixup or more.cutmix or more.also
+        )
+        if augmented or recipe.sources or recipe.lists.soft_labels or recipe.distill.from_ or recipe.loss:
+            from clipwise.engine.recognition_extras import add_extras
+
+            add_extras(self, accelerator, bool(augmented))
 
     def criterion(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The recipe's loss of logits (B, num_classes)."""

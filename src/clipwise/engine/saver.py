@@ -99,7 +99,7 @@ class Saver:
     """Takes a snapshot at once and writes it in the background.
 
     State first, then ``last`` (the one before stays as ``previous``), then ``best`` and ``epoch_N``; a run that was killed
-    in between writes those two when it resumes (:func:`clipwise.engine.init_resume.complete`).
+    in between writes those two when it resumes (:func:`clipwise.engine.resume.complete`).
 
     Args:
         folder: the run's folder.

@@ -56,7 +56,7 @@ def evaluate(
     Raises:
         CheckpointError, DataError, RecipeError: something given is wrong.
     """
-    accelerator = make_accelerator("no", device=device)
+    accelerator = make_accelerator(device)
     protocol = load_recipe(recipe, overrides) if recipe else None
     network = load_recipe(recipe, [o for o in overrides if o.startswith("model")]) if recipe else None
     with trusting(trust):

@@ -20,13 +20,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from clipwise.data.loader import prefetch, worker_deaths
-from clipwise.engine.device import (
-    fetch_later,
-    make_accelerator,
-    peak_memory_mb,
-    random_state,
-    seed_everything,
-)
+from clipwise.engine.device import fetch_later, make_accelerator, peak_memory_mb, random_state, seed_everything
 from clipwise.engine.log import Averages, RunLog, Watchdog
 from clipwise.engine.network import Network, Schedule
 from clipwise.engine.run_folder import folder_of, locked, stop_signals
@@ -43,6 +37,9 @@ if TYPE_CHECKING:
     from clipwise.engine.callbacks import Callback
 
 _FRESH_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+_STALE_ADDRESSES = (
+    "restarted processes may then find the addresses of those before them, and fail with 'Connection refused'."
+)
 
 
 def train(
@@ -100,26 +97,15 @@ def train(
     if model is not None:
         recipe = recipe.model_copy(update={"model": model if isinstance(model, str) else model_place(model)})
     folder = Path(work_dir) if work_dir else folder_of(recipe.name)
-    accelerator = make_accelerator(
-        recipe.amp,
-        device=device,
-        trackers=recipe.log.trackers,
-        folder=folder,
-        loss_scale=recipe.optim.loss_scale,
-        static_graph=recipe.parallel.static_graph,
-    )
+    accelerator = make_accelerator(device, recipe, folder)
     log = RunLog(folder, active=accelerator.is_main_process, quiet=quiet)
     with locked(folder, log), worker_deaths():
         start = None
         if resume:
-            from clipwise.engine.init_resume import check_resume, find_resume, restore
-            from clipwise.engine.own_settings import with_own_settings
-            from clipwise.models.localizer_rules import keep_settled
+            from clipwise.engine.resume import check_resume, find_resume, restore, resumed_recipe
 
             start = find_resume(resume, folder, log)
-            if start and not allow_changes:
-                recipe = with_own_settings(recipe, start.passport.recipe, log)
-            recipe = keep_settled(recipe, start.passport.recipe) if start else recipe
+            recipe = resumed_recipe(recipe, start, allow_changes, log) if start else recipe
         seed_everything(recipe.seed, recipe.deterministic)
         if accelerator.device.type == "cuda":
             from clipwise.engine.kernels import choose_kernels
@@ -140,14 +126,13 @@ def train(
         else:
             task.audit(short_check=check and log.active)
             if init or recipe.init:
-                from clipwise.engine.init_resume import init_weights
+                from clipwise.engine.init_weights import init_weights
 
                 init_weights(task.model, str(init or recipe.init), getattr(recipe, "init_first_conv", "average"), log)
-        lr, batch = scaled_lr(recipe, accelerator.num_processes), recipe.batch_size * accelerator.num_processes
-        if batch > (videos := getattr(task.sampler, "num_samples", batch)):
+        lr, processes = scaled_lr(recipe, accelerator.num_processes), accelerator.num_processes
+        if recipe.batch_size * processes > (videos := getattr(task.sampler, "num_samples", math.inf)):
             log.say(
-                f"batch_size {recipe.batch_size} x {accelerator.num_processes} processes is more than the {videos} training videos: "
-                "an epoch is one step."
+                f"batch_size {recipe.batch_size} x {processes} processes is more than the {videos} training videos: an epoch is one step."
             )
         accelerator.wait_for_everyone()  # all have read their start, which may lie in this folder
         if log.run_folder is not None:
@@ -165,8 +150,7 @@ def train(
                 )
         if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) and os.environ.get(_FRESH_STORE) != "1":
             log.say(
-                f"torchrun may restart these processes, but {_FRESH_STORE}=1 is not set in its environment: restarted processes may then "
-                "find the addresses of those before them, and fail with 'Connection refused'."
+                f"torchrun may restart these processes, but {_FRESH_STORE}=1 is not set in its environment: {_STALE_ADDRESSES}"
             )
         run = Run(recipe, task, accelerator, log, folder, lr)
         if start:
@@ -213,10 +197,9 @@ class Run:
         self.metrics: dict[str, float] = {}
         self.best: dict[str, float] = {}
         self.validation: Any = None
-        self.pending_loss: tuple[Callable[[], float], dict] | None = (
-            None  # the last loss and gradient, not yet looked at
-        )
-        self.stop_votes: Callable[[], float] | None = None  # how many processes were asked to stop, not yet looked at
+        # the last loss and gradient, and how many processes were asked to stop: not yet looked at
+        self.pending_loss: tuple[Callable[[], float], dict] | None = None
+        self.stop_votes: Callable[[], float] | None = None
         self.best_epoch = 0
         self.averages: dict[str, Averages] = {}  # of the batches since the last log line
         self.waited = self.worked = 0.0  # seconds of those batches

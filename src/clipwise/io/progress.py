@@ -54,12 +54,21 @@ class ProgressBar:
             return
         if self.bar is None:
             from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
-            self.bar = Bar(console=Console(stderr=True), transient=True)
+            count = TextColumn("{task.percentage:>3.0f}%") if self.unit else MofNCompleteColumn()
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                count,
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
             self.bar.start()
-            self.task = self.bar.add_task(self.title, total=total)
-        self.bar.update(self.task, completed=done, total=total)
+            self.task = self.bar.add_task(self.title, total=total, completed=done, note=message)
+        self.bar.update(self.task, completed=done, total=total, note=message)
         if total and done >= total:
             self.close()
 
@@ -75,6 +84,13 @@ class ProgressBar:
 
     def _amount(self, count: int) -> str:
         return f"{count / self.size:.1f}" if self.size != 1 else str(count)
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        if self.task is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         if self.task is not None:

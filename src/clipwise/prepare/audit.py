@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from clipwise.data.lists import VideoList
 from clipwise.errors import ClipwiseError, DecodeError
-from clipwise.video.decode import PyAVReader, open_frames, open_video
+from clipwise.video.decode import PyAVReader
 
 SHORT_SAMPLE = 48
 
@@ -228,14 +228,9 @@ class Look:
         try:
             if kind == "video":
                 return self._video(path)
-            if kind == "rawframes":
-                return self._folder(path, num_frames, offset)
-            if kind == "image":
-                with open_video(path, timeout_s=self.timeout_s) as reader:
-                    reader.frames([0])
-                return Record()
-            empty = not os.path.isdir(path) and not os.path.getsize(path)
-            return Record("undecodable", "is empty (0 bytes)") if empty else Record()
+            from clipwise.prepare.look_folder import look_at
+
+            return Record(**look_at(self, path, kind, num_frames, offset))
         except (ClipwiseError, OSError, ValueError, RuntimeError, MemoryError) as error:
             return Record("undecodable", (str(error) or type(error).__name__).removeprefix(f"{path}: "))
 
@@ -264,27 +259,6 @@ class Look:
             distance = int(np.diff(keys).max()) if table.seekable else reader.num_frames
             return Record(fault, detail, reader.num_frames, reader.fps, reader.height, reader.width, reader.codec, distance,
                           table.seekable, cells, os.path.getsize(path), reader.duration_s, table.note or "")  # fmt: skip
-
-    def _folder(self, path: str, num_frames: int | None, offset: int) -> Record:
-        options: dict[str, Any] = dict(
-            template=self.frame_template, modality=self.modality, start_index=self.start_index
-        )
-        with open_frames(path, offset=offset, **options) as reader:
-            there = reader.num_frames
-            record = Record("", "", there, reader.fps, reader.height, reader.width, "pictures", 1)
-            used = there if num_frames is None else min(there, num_frames)
-            try:
-                reader.frames(range(used) if self.full else sorted({0, used // 2, used - 1}), transform=_corner)
-            except DecodeError as error:
-                detail = str(error).removeprefix(f"{path}: ").removeprefix(path + os.sep)
-                return replace(record, fault="damaged", detail=detail)
-            if reader.damage:
-                return replace(record, fault="damaged", detail=reader.damage)
-        if num_frames is not None and there < num_frames:
-            return Record("truncated", f"holds {there} frames, the list says {num_frames}", there)
-        if there < self.min_frames:
-            return Record("too_short", f"has {there} frames, {self.min_frames} are needed", there)
-        return record
 
 
 def _video_fault(reader: PyAVReader) -> tuple[str, str]:

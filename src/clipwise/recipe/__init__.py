@@ -22,30 +22,13 @@ from pydantic import ValidationError
 from clipwise.errors import ClipwiseWarning, RecipeError
 from clipwise.io.parse import check_schema, parse_yaml
 from clipwise.io.plugins import is_foreign
-from clipwise.recipe.keys import Only, Published, RunRecipe, Strict
-from clipwise.recipe.localization_keys import LocalizationRecipe
-from clipwise.recipe.recognition_keys import RecognitionRecipe, Source, modern_overrides
-
-__all__ = [
-    "ALIASES",
-    "RECIPES",
-    "LocalizationRecipe",
-    "Published",
-    "Recipe",
-    "RecognitionRecipe",
-    "RunRecipe",
-    "Source",
-    "apply_overrides",
-    "current_form",
-    "dump_recipe",
-    "find_recipe",
-    "flatten",
-    "list_recipes",
-    "load_recipe",
-    "make_recipe",
-    "modern_overrides",
-    "scaled_lr",
-]
+from clipwise.recipe.keys import Only, Strict
+from clipwise.recipe.keys import Published as Published
+from clipwise.recipe.keys import RunRecipe as RunRecipe
+from clipwise.recipe.localization_keys import LocalizationRecipe as LocalizationRecipe
+from clipwise.recipe.recognition_keys import RecognitionRecipe as RecognitionRecipe
+from clipwise.recipe.recognition_keys import Source as Source
+from clipwise.recipe.recognition_keys import modern_overrides as modern_overrides
 
 Recipe = RecognitionRecipe | LocalizationRecipe
 GROUPS: dict[type[Recipe], list[str]] = {
@@ -129,13 +112,10 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), *, modern: bool
     if is_foreign(name):
         from clipwise.recipe.foreign_recipe import foreign_recipe
 
-        if modern:
-            raise RecipeError(
-                f"--modern has no effect with {name}, whose recipe is the schedule of fine-tuning; leave it out."
-            )
-        words = list(overrides)
         places: dict[str, str] = {}
-        return make_recipe(apply_overrides(foreign_recipe(name, words), words, places, str(name)), places, str(name))
+        overrides = list(overrides)
+        values = apply_overrides(foreign_recipe(name, overrides, modern), overrides, places, str(name))
+        return make_recipe(values, places, str(name))
     path = find_recipe(name)
     try:
         text = path.read_text(encoding="utf-8")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationInfo
 
 if TYPE_CHECKING:
     from clipwise.recipe.keys import RunRecipe
     from clipwise.recipe.localization_keys import LocalizationRecipe
     from clipwise.recipe.recognition_keys import RecognitionRecipe
+
+
+def no_truth_for_numbers(cls: type[BaseModel], value: Any, info: ValidationInfo) -> Any:
+    """``lr=true`` is a mistake; pydantic would take 1."""
+    if isinstance(value, bool) and "bool" not in str(cls.model_fields[str(info.field_name)].annotation):
+        raise ValueError("true and false are no numbers")
+    return value
 
 
 def consistent(recipe: RunRecipe) -> RunRecipe:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipwise.errors import CheckpointError
+from clipwise.errors import CheckpointError, RecipeError
 from clipwise.io.model_folders import PROCESSOR_FILES, model_folder, read_settings
 from clipwise.io.plugins import is_foreign
 from clipwise.recipe.processors import processor_keys
@@ -160,7 +160,7 @@ def processor_settings(folder: Path, name: str) -> tuple[dict[str, Any], str]:
     )
 
 
-def foreign_recipe(name: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+def foreign_recipe(name: str | Path, overrides: Iterable[str] = (), modern: bool = False) -> dict[str, Any]:
     """The values of a recipe for ``hf:…`` or ``timm:…``.
 
     Args:
@@ -168,7 +168,12 @@ def foreign_recipe(name: str | Path, overrides: Iterable[str] = ()) -> dict[str,
 
     Raises:
         CheckpointError: no such model, or preprocessing that is not carried out here.
+        RecipeError: ``modern``, which is a training recipe for other networks.
     """
+    if modern:
+        raise RecipeError(
+            f"--modern has no effect with {name}, whose recipe is the schedule of fine-tuning; leave it out."
+        )
     if not is_foreign(name):
         raise CheckpointError(f"{name} is no name of another library's model (hf:…, timm:…).")
     folder = model_folder(name)

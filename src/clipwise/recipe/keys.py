@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from clipwise.recipe.consistency import consistent
+from clipwise.recipe.consistency import consistent, no_truth_for_numbers
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
@@ -42,13 +42,7 @@ class Strict(BaseModel):
         serialize_by_alias=True,
     )
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        """``lr=true`` is a mistake; pydantic would take 1."""
-        if isinstance(value, bool) and "bool" not in str(cls.model_fields[str(info.field_name)].annotation):
-            raise ValueError("true and false are no numbers")
-        return value
+    _numbers = field_validator("*", mode="before")(no_truth_for_numbers)
 
 
 class Published(Strict):
