@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from clipwise.engine.optim import make_optimizer
+from clipwise.engine.network import make_optimizer
 from torch import Tensor
 
 from clipwise.engine.average import MovingAverage

@@ -130,7 +130,7 @@ MUTANTS = [
     M("inflation not divided", "return value.expand(-1, -1, time, -1) / time", "return value.expand(-1, -1, time, -1)", ("tests/parity/test_convert.py", BLOCKS, "tests/parity/test_recognition_init.py")),
     M("flow's first layer from one channel", "value = value.mean(1, keepdim=True)", "value = value[:, :1]", ("tests/parity/test_convert.py", BLOCKS)),
     # optimizer
-    M("norms decay", "isinstance(module, _NORMS) or name.endswith", "name.endswith", (MODERN, PARTS, CURVES)),
+    M("norms decay", 'not (norm or name.endswith("bias")', 'not (name.endswith("bias")', (MODERN, PARTS, CURVES)),
     M("TSM's classifier ×1", "factors, decays = [1, 2, 1, 2, 1, 5, 10]", "factors, decays = [1, 2, 1, 2, 1, 1, 2]", (GOLDEN, PARTS, CURVES, "tests/unit/test_recipes.py")),
     M("cosine ends at half", "math.cos(math.pi * min(epoch / epochs, 1))", "math.cos(math.pi * min(epoch / epochs, 1) / 2)", (PARTS,)),
     M("milestone one epoch late", "sum(epoch >= m for m in", "sum(epoch > m for m in", (PARTS,)),

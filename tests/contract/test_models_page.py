@@ -12,7 +12,8 @@ import torch
 
 import clipwise
 from clipwise.cli import main
-from clipwise.engine.evaluate import check_metrics, measure
+from clipwise.engine.evaluate import measure
+from clipwise.engine.metric_names import check_metrics
 from clipwise.errors import ClipwiseError, RecipeError
 from clipwise.io.plugins import Registry, trusting
 from clipwise.recipe import load_recipe

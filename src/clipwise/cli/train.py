@@ -84,10 +84,8 @@ def _without_depth(recipe, overrides: list[str]):
 
 def run(args: argparse.Namespace) -> int:
     if isinstance(args.resume, str) and "=" in args.resume and not os.path.exists(args.resume):
-        args.overrides, args.resume = (
-            [*args.overrides, args.resume],
-            True,
-        )  # `--resume epochs=9` is no checkpoint's path
+        # `--resume epochs=9` is no checkpoint's path
+        args.overrides, args.resume = [*args.overrides, args.resume], True
     if args.init and args.resume:
         raise ClipwiseError("--init starts a new run from weights, --resume continues an old one; give one of them.")
     for key in ("train_data", "val_data"):
@@ -104,19 +102,8 @@ def run(args: argparse.Namespace) -> int:
         from clipwise.engine.verify import verify_resume
 
         return verify_resume(recipe, data=args.data, val_data=args.val_data, device=args.device)
-    result = train(
-        recipe,
-        data=args.data,
-        val_data=args.val_data,
-        work_dir=args.work_dir,
-        validate=args.validate,
-        init=args.init,
-        resume=args.resume,
-        allow_changes=args.allow_changes,
-        max_steps=args.max_steps,
-        check=not args.no_check,
-        device=args.device,
-    )
+    same = ("data", "val_data", "work_dir", "validate", "init", "resume", "allow_changes", "max_steps", "device")
+    result = train(recipe, check=not args.no_check, **{name: getattr(args, name) for name in same})
     if int(os.environ.get("RANK", 0)) == 0:
         report = _report(result)
         if args.json:

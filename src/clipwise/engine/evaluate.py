@@ -20,13 +20,9 @@ from torch import nn
 from clipwise.data.dataset import ClipDataset
 from clipwise.data.loader import ShardSampler, make_loader, prefetch
 from clipwise.engine.device import world
-from clipwise.errors import ClipwiseError, RecipeError
-from clipwise.io.names import did_you_mean
 from clipwise.io.tables import Tabled
 from clipwise.tasks import metrics
 from clipwise.tasks.logits import Activation, activate, average_views, score_clip
-
-METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision", "mmit_mean_average_precision")
 
 
 @dataclass(repr=False)
@@ -163,31 +159,6 @@ class TestResult(Tabled):
         write_result(self, path)
 
 
-def check_metrics(names: Sequence[str], multi_label: bool) -> None:
-    """Refuse metrics that are not there, or not for such labels.
-
-    Args:
-        names: metrics.
-        multi_label: whether a video has several labels.
-    """
-    for name in names:
-        if name in METRICS:
-            several = "average_precision" in name
-        else:
-            try:
-                several = bool(metrics.METRICS.find(name).options.get("multi_label"))
-            except RecipeError as error:
-                known = [*METRICS, *metrics.METRICS.names()]
-                more = f" {error}" if ":" in name else ""
-                near = did_you_mean(name, known)
-                raise ClipwiseError(
-                    f"metric {name!r} is not known{near}; there are: {', '.join(known)}.{more}"
-                ) from None
-        if multi_label != several:
-            kind = "several labels a video" if multi_label else "one label a video"
-            raise ClipwiseError(f"the data has {kind}, which {', '.join(names)} can't measure.")
-
-
 def measure(
     scores: np.ndarray, labels: Sequence[Any], names: Sequence[str], topk: Sequence[int] = (1, 5)
 ) -> dict[str, float]:
@@ -198,7 +169,10 @@ def measure(
         labels: N class indices, or N multi-hot vectors.
     """
     multi = bool(len(labels)) and np.ndim(labels[0]) > 0
-    check_metrics(names, multi)
+    if any(name not in metrics.BUILT_IN or ("average_precision" in name) != multi for name in names):
+        from clipwise.engine.metric_names import check_metrics
+
+        check_metrics(names, multi)
     failed = np.isnan(scores).any(axis=1)
     label_array = np.asarray(labels)
     figures: dict[str, float] = {}
@@ -215,7 +189,7 @@ def measure(
         elif name == "mean_class_accuracy":
             figures[name] = float(metrics.mean_class_accuracy(full, label_array))
         else:
-            function = getattr(metrics, name) if name in METRICS else metrics.METRICS.find(name).make
+            function = getattr(metrics, name) if name in metrics.BUILT_IN else metrics.METRICS.find(name).make
             figures[name] = float(function(full, label_array))
     return figures
 

@@ -60,16 +60,9 @@ def check_names(videos: VideoList, recipe: RecognitionRecipe, source: str, log: 
         )
     if names or recipe.num_classes or videos.multi_label or videos.num_classes is None:
         return
-    seen = np.unique(videos.labels)
-    unused = videos.num_classes - len(seen)
-    text = f"{source} has no class names and the labels {', '.join(map(str, seen[:5]))}{', …' if len(seen) > 5 else ''}"
-    if unused > len(seen):
-        raise DataError(
-            f"{text}: of {videos.num_classes} classes {unused} have no video. Number the classes from 0 on, put their names into classes.txt "
-            f"beside the list, or set num_classes={videos.num_classes} to train all outputs."
-        )
-    if unused:
-        log.say(f"{text}: {unused} of {videos.num_classes} classes have no training video.")
+    from clipwise.engine.numbered_classes import check_numbers
+
+    check_numbers(videos, source, log)
 
 
 class RecognitionTask(Task):

@@ -14,7 +14,8 @@ from clipwise.data.lists import read_part, test_part
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import make_accelerator
-from clipwise.engine.evaluate import TestResult, check_metrics, score_list
+from clipwise.engine.evaluate import TestResult, score_list
+from clipwise.engine.metric_names import check_metrics
 from clipwise.engine.recognition import check_classes, check_labels
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.io.plugins import is_foreign, trusting
@@ -49,7 +50,7 @@ def evaluate(
         recipe: replaces the protocol in the checkpoint's passport.
         overrides: ``key=value`` strings on the recipe.
         loaded: what ``checkpoint`` holds, if it was opened elsewhere (exported files).
-        metrics: names as of :data:`clipwise.engine.evaluate.METRICS`.
+        metrics: names as of :data:`clipwise.tasks.metrics.BUILT_IN`.
         trust: whether a model that does not come with clipwise may be imported.
         model: the network of a checkpoint whose training got it as an object.
 

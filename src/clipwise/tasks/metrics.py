@@ -54,6 +54,12 @@ def weighted_score(score_sets: Sequence[ArrayLike], weights: Sequence[float]) ->
     return np.sum([weight * array for weight, array in zip(weights, arrays)], axis=0)
 
 
+BUILT_IN = (
+    "top_k_accuracy",
+    "mean_class_accuracy",
+    "mean_average_precision",
+    "mmit_mean_average_precision",
+)  # as MMAction2's --eval calls them
 METRICS = Registry("metric", "clipwise.metrics")
 register_metric = METRICS.register
 """Decorator: a function ``(scores (N, num_classes), labels) -> float`` is a metric of its name (``--eval``); with
