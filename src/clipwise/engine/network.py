@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,13 +21,15 @@ LARGE = 8_000_000  # weights from which on a CPU's training is worth special ker
 
 
 class Network:
-    """A model and everything that changes with it from step to step.
+    """A model and everything that changes with it from step to step; ``sharding.ShardedNetwork`` is one cut over the processes.
 
     Attributes:
         bare: the model itself.
         model: what computes: ``bare``, or its wrapper for several processes.
         average: the moving average of its weights, or None.
     """
+
+    sharded = False
 
     def __init__(self, model: nn.Module, recipe: Recipe, accelerator: Accelerator, lr: float):
         self.accelerator, several = accelerator, accelerator.num_processes > 1
@@ -49,42 +50,31 @@ class Network:
             from clipwise.engine.average import MovingAverage
 
             self.average = MovingAverage(self.bare, recipe.ema_decay, recipe.optim.ema_ramp)
-        self.sharding: Any = None
-        self.model: Any = self.bare
-        if recipe.parallel.mode == "fsdp" and several:
-            from clipwise.engine import sharding
-
-            self.sharding, self.copy = sharding, copy.deepcopy(self.bare).cpu()
-            sharding.shard(self.bare, accelerator.device)
-            if self.average is not None:
-                sharding.shard(self.average.module, accelerator.device)
-        else:
-            self.model = accelerator.prepare(self.bare)
+        self.model: Any = self.spread()
         self.optimizer = accelerator.prepare(make_optimizer(self.bare, recipe, lr))
         self.around: Any = None  # of compiled networks: a context for batches of one size
         if recipe.compile:
             from clipwise.engine.compiling import compile_network
 
-            by_block = joint or self.sharding or getattr(recipe, "grad_checkpointing", False)
+            by_block = joint or self.sharded or getattr(recipe, "grad_checkpointing", False)
             self.around = compile_network(self.model, contract.blocks(self.bare) if by_block else [], recipe)
+
+    def spread(self) -> nn.Module:
+        """What computes where each process holds the whole network."""
+        return self.accelerator.prepare(self.bare)
 
     # -- steps
 
     @contextmanager
     def collecting(self, step: bool, size: int) -> Iterator[None]:
         """Around forward and backward of a batch of that size; unless a step follows, gradients stay with their process."""
-        if self.sharding:
-            self.model.set_requires_gradient_sync(step)
-        alone = nullcontext() if step or self.sharding else self.accelerator.no_sync(self.model)
+        alone = nullcontext() if step else self.accelerator.no_sync(self.model)
         with alone, self.around(size) if self.around else nullcontext():
             yield
 
     def step(self, grad_clip: float | None) -> torch.Tensor | None:
         """Move the weights and their average; the gradient's norm before it was clipped, if it is."""
-        norm = None
-        if grad_clip:
-            norm = self.accelerator.clip_grad_norm_(list(trainable(self.bare)), grad_clip)
-            norm = norm.full_tensor() if self.sharding else norm
+        norm = self.accelerator.clip_grad_norm_(list(trainable(self.bare)), grad_clip) if grad_clip else None
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
@@ -95,7 +85,7 @@ class Network:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """What is validated and saved: the average if there is one, else the model's weights. All processes call it."""
-        return self._gather((self.bare if self.average is None else self.average.module).state_dict())
+        return self.gather((self.bare if self.average is None else self.average.module).state_dict())
 
     @contextmanager
     def validated(self) -> Iterator[nn.Module]:
@@ -108,14 +98,7 @@ class Network:
             for buffer in (*self.bare.buffers(), *average):
                 torch.distributed.broadcast(buffer, 0)
         self.model.eval()
-        if not self.sharding:
-            yield self.bare if self.average is None else self.average.module
-            return
-        self.copy.load_state_dict(self.weights())
-        try:
-            yield self.copy.to(self.accelerator.device)
-        finally:
-            self.copy.cpu()
+        yield self.bare if self.average is None else self.average.module
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides :meth:`weights`. All processes call it; the first one's is complete."""
@@ -127,12 +110,13 @@ class Network:
             "model": None if average is None else self.bare.state_dict(),
             "ema": None if average is None else average.state_dict(),
         }
-        whole = self._gather(whole)
+        whole = self.gather(whole)
         # Batch norm statistics are each process's own; the first one's are among the weights.
         return whole if self.accelerator.is_main_process else {"buffers": dict(self.bare.named_buffers())}
 
-    def _gather(self, state: Any) -> Any:
-        return self.sharding.gather(state) if self.sharding else state
+    def gather(self, state: Any) -> Any:
+        """A state with whole tensors, as it is here; all processes call it."""
+        return state
 
 
 def parameter_groups(

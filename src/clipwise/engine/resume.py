@@ -305,13 +305,16 @@ def _restore_network(network: Network, start: Start) -> None:
     """Inverse of ``Network.state`` and ``Network.weights``, which were those of the first process."""
     state = start.state
     weights, average, moments = state["model"] or start.tensors, state["ema"], state["optimizer"]
-    if network.sharding:
-        weights = network.sharding.scatter(weights, network.bare.state_dict())
-        moments = network.sharding.scatter_optimizer(moments, network.optimizer)
+    if network.sharded:
+        from clipwise.engine.sharding import scatter, scatter_optimizer
+
+        weights = scatter(weights, network.bare.state_dict())
+        moments = scatter_optimizer(moments, network.optimizer)
+        if network.average is not None and average is not None:
+            average = scatter(average, network.average.state_dict())
     load_tensors(network.bare, weights, start.path)
     if network.average is not None and average is not None:
-        own = network.average.state_dict()
-        network.average.load_state_dict(network.sharding.scatter(average, own) if network.sharding else average)
+        network.average.load_state_dict(average)
     network.optimizer.load_state_dict(moments)
     if state["scaler"] is not None and network.accelerator.scaler:
         network.accelerator.scaler.load_state_dict(state["scaler"])

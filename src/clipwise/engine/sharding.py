@@ -8,7 +8,9 @@ Source: ``torch.distributed.fsdp.fully_shard``; Rajbhandari et al. 2020 (ZeRO), 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,7 +19,43 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from clipwise.engine.network import Network
 from clipwise.models.contract import blocks
+
+
+class ShardedNetwork(Network):
+    """A network whose weights, gradients and moments are cut over the processes."""
+
+    sharded = True
+
+    def spread(self) -> nn.Module:
+        self.copy = copy.deepcopy(self.bare).cpu()  # a whole one, for validation
+        shard(self.bare, self.accelerator.device)
+        if self.average is not None:
+            shard(self.average.module, self.accelerator.device)
+        return self.bare
+
+    @contextmanager
+    def collecting(self, step: bool, size: int) -> Iterator[None]:
+        self.model.set_requires_gradient_sync(step)
+        with super().collecting(True, size):
+            yield
+
+    def step(self, grad_clip: float | None) -> torch.Tensor | None:
+        norm = super().step(grad_clip)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    @contextmanager
+    def validated(self) -> Iterator[nn.Module]:
+        with super().validated():
+            self.copy.load_state_dict(self.weights())
+            try:
+                yield self.copy.to(self.accelerator.device)
+            finally:
+                self.copy.cpu()
+
+    def gather(self, state: Any) -> Any:
+        return gather(state)
 
 
 def shard(model: nn.Module, device: torch.device) -> None:

@@ -188,7 +188,10 @@ class Run:
 
     def __init__(self, recipe: Recipe, task: Any, accelerator: Accelerator, log: RunLog, folder: Path, lr: float):
         self.recipe, self.task, self.accelerator, self.log, self.folder = recipe, task, accelerator, log, folder
-        self.network = Network(task.model, recipe, accelerator, lr)
+        kind = Network
+        if recipe.parallel.mode == "fsdp" and accelerator.num_processes > 1:
+            from clipwise.engine.sharding import ShardedNetwork as kind
+        self.network = kind(task.model, recipe, accelerator, lr)
         self.saver = Saver(folder, accelerator, recipe.checkpoint.keep)
         self.watchdog = Watchdog(recipe.log.hang_warning_s, accelerator.process_index)
         self.batches, self.global_batch = len(task.sampler), recipe.batch_size * accelerator.num_processes
