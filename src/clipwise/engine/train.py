@@ -36,11 +36,6 @@ from clipwise.recipe import Recipe, load_recipe, scaled_lr
 if TYPE_CHECKING:
     from clipwise.engine.callbacks import Callback
 
-_FRESH_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
-_STALE_ADDRESSES = (
-    "restarted processes may then find the addresses of those before them, and fail with 'Connection refused'."
-)
-
 
 def train(
     recipe: Recipe | str,
@@ -148,10 +143,10 @@ def train(
                 log.say(
                     f"learning rate {recipe.lr:g} -> {lr:g} (linear rule, made for a global batch of {recipe.base_batch_size})"
                 )
-        if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) and os.environ.get(_FRESH_STORE) != "1":
-            log.say(
-                f"torchrun may restart these processes, but {_FRESH_STORE}=1 is not set in its environment: {_STALE_ADDRESSES}"
-            )
+        if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
+            from clipwise.engine.elastic import check_store
+
+            check_store(log)
         run = Run(recipe, task, accelerator, log, folder, lr)
         if start:
             restore(run, start)
@@ -188,9 +183,11 @@ class Run:
 
     def __init__(self, recipe: Recipe, task: Any, accelerator: Accelerator, log: RunLog, folder: Path, lr: float):
         self.recipe, self.task, self.accelerator, self.log, self.folder = recipe, task, accelerator, log, folder
-        kind = Network
+        kind: type[Network] = Network
         if recipe.parallel.mode == "fsdp" and accelerator.num_processes > 1:
-            from clipwise.engine.sharding import ShardedNetwork as kind
+            from clipwise.engine.sharding import ShardedNetwork
+
+            kind = ShardedNetwork
         self.network = kind(task.model, recipe, accelerator, lr)
         self.saver = Saver(folder, accelerator, recipe.checkpoint.keep)
         self.watchdog = Watchdog(recipe.log.hang_warning_s, accelerator.process_index)
