@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from clipwise.engine.network import make_optimizer
 from torch import Tensor
 
 from clipwise.engine.average import MovingAverage
+from clipwise.engine.network import make_optimizer
 from clipwise.models.localizer_rules import LabeledVideo, localizer_rules
 from clipwise.models.recipe_model import build_model, model_args
 from clipwise.recipe import load_recipe

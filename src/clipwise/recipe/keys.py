@@ -161,10 +161,6 @@ class RunRecipe(Strict):
 
     _origin: tuple[str, tuple[str, ...]] | None = PrivateAttr(None)
 
-    def __eq__(self, other: object) -> bool:
-        """By its values; where they came from is none of them."""
-        return isinstance(other, RunRecipe) and type(self) is type(other) and self.__dict__ == other.__dict__
-
     @property
     def origin(self) -> tuple[str, tuple[str, ...]] | None:
         """The packaged recipe that this one was loaded from by its name, and the keys that were given with it."""
