@@ -1,6 +1,7 @@
 """Feature files, annotations and rescaling: every form, and clear errors for what can't be used."""
 
 import json
+import math
 import pickle
 
 import numpy as np
@@ -203,6 +204,29 @@ def test_folders_that_hold_nothing_or_two_of_a_kind(tmp_path):
     with pytest.raises(DataError, match=r"twice: v_one\.csv and v_one\.npy"):
         FeatureStore(tmp_path)
     assert FeatureStore(tmp_path, "npy").where("one").endswith("v_one.npy")
+
+
+@pytest.mark.parametrize(("count", "positions"), [(7, 3), (10, 4), (4, 10), (1, 5), (2051, 100), (2049, 8)])
+def test_roi_align_is_carried_out_literally(count, positions):
+    """torchvision's rule for one box over the whole sequence (aligned, adaptive sampling), a point at a time; half precision before it."""
+    data = np.random.default_rng(count).normal(size=(count, 2)).astype(np.float32)
+    half = data.astype(np.float16).astype(np.float64)
+    end = float(np.float16(count))
+    size, grid = end / positions, math.ceil(end / positions)
+    rows = np.zeros((positions, 2))
+    for part in range(positions):
+        for i in range(grid):
+            y = -0.5 + part * size + (i + 0.5) * size / grid
+            if y < -1 or y > count:
+                continue
+            y = max(y, 0.0)
+            low = int(y)
+            high = low + 1
+            if low >= count - 1:
+                low = high = count - 1
+                y = float(low)
+            rows[part] += (half[low] * (high - y if high > low else 1) + half[high] * (y - low)) / grid
+    np.testing.assert_allclose(rescale_features(data, positions, "roi_align"), rows, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("in_memory", [False, True])

@@ -568,3 +568,26 @@ def test_filled_lists_begin_with_the_candidates():
     first = plain.count.min() // 2  # behind them decay and filling may mix
     np.testing.assert_allclose(filled.segments[:, :first], plain.segments[:, :first])
     np.testing.assert_allclose(filled.scores[:, :first], plain.scores[:, :first])
+
+
+def test_the_maps_two_scores_alone():
+    """OpenTAD's detections: by hand, cell (start 0, two positions) with 0.5 * 0.8, whatever the curves say."""
+    conf = torch.zeros(1, 2, 2, 3)
+    conf[0, 0, 1, 0], conf[0, 1, 1, 0] = 0.5, 0.8
+    start, end = torch.tensor([[0.3, 0.1, 0.1]]), torch.tensor([[0.1, 0.2, 0.1]])
+    both, alone = (generate_proposals(conf, start, end, top_k=1, fused=kind) for kind in ("all", "map"))
+    assert alone.scores[0, 0] == pytest.approx(0.4)
+    assert both.scores[0, 0] == pytest.approx(0.4 * 0.3 * 0.2)
+    np.testing.assert_allclose(alone.segments[0, 0], [0, 2 / 3])
+
+
+def test_the_first_stages_own_weight_decay():
+    from clipwise.engine.network import parameter_groups
+    from clipwise.models.bmn import BMN
+
+    model = BMN(8, 10, hidden_dim=8, matching_dim=4, map_dim=4)
+    groups = parameter_groups(model, "all", 0.1, 1e-4, first_stage_decay=10)
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    base = {id(p) for p in model.base.parameters()}
+    assert len(decay) == len(list(model.parameters()))
+    assert {id_: pytest.approx(1e-3 if id_ in base else 1e-4) for id_ in decay} == decay

@@ -132,3 +132,100 @@ def test_other_models_are_named(tmp_path, capsys):
     (tmp_path / "model.py").write_text('model = dict(type="TadTR")')
     assert main(words) == 2
     assert "TadTR" in capsys.readouterr().err
+
+
+BMN_DATA = """
+load = [dict(type="LoadFeats", feat_format="npy", prefix="v_"), dict(type="ConvertToTensor", keys=["feats"]),
+        dict(type="ResizeFeat", tool="torchvision_align"), dict(type="Rearrange", keys=["feats"], ops="t c -> c t"),
+        dict(type="Collect", inputs="feats", keys=["masks"])]
+dataset = dict(
+    train=dict(type="AnetResizeDataset", ann_file="anno.json", block_list="f/missing.txt", class_map="classes.txt", data_path="f/",
+               resize_length=128, class_agnostic=True, subset_name="training", filter_gt=True, pipeline=load),
+    val=dict(type="AnetResizeDataset", ann_file="anno.json", block_list="f/missing.txt", class_map="classes.txt", data_path="f/",
+             resize_length=128, class_agnostic=True, subset_name="validation", filter_gt=True, pipeline=load),
+    test=dict(type="AnetResizeDataset", ann_file="anno.json", block_list="f/missing.txt", class_map="classes.txt", data_path="f/",
+              resize_length=128, class_agnostic=True, subset_name="validation", filter_gt=False, test_mode=True, pipeline=load))
+"""
+BMN_MODEL = """
+model = dict(type="BMN",
+    projection=dict(type="ConvSingleProj", in_channels=400, out_channels=64, num_convs=2, conv_cfg=dict(groups=4)),
+    rpn_head=dict(type="TemporalEvaluationHead", in_channels=64, num_classes=2, conv_cfg=dict(groups=4),
+                  loss=dict(pos_thresh=0.5, gt_type=["startness", "endness"])),
+    roi_head=dict(type="StandardProposalMapHead", proposal_generator=dict(type="DenseProposalMap", tscale=128, dscale=96),
+        proposal_roi_extractor=dict(type="BMNExtractor", in_channels=64, roi_channels=128, out_channels=32, tscale=128, dscale=96,
+                                    prop_extend_ratio=0.5),
+        proposal_head=dict(type="PEMHead", in_channels=32, feat_channels=32, num_convs=2, num_classes=2,
+            loss=dict(cls_loss=dict(type="BalancedBCELoss", pos_thresh=0.9),
+                      reg_loss=dict(type="BalancedL2Loss", high_thresh=0.7, low_thresh=0.3, weight=5.0)))))
+"""
+BMN_RUN = """
+_base_ = ["data.py", "model.py"]
+model = dict(projection=dict(in_channels=12))
+solver = dict(train=dict(batch_size=16, num_workers=4), val=dict(batch_size=16, num_workers=4), test=dict(batch_size=16, num_workers=4),
+              clip_grad_norm=1)
+optimizer = dict(type="Adam", lr=1e-3, weight_decay=1e-4, paramwise=True)
+scheduler = dict(type="MultiStepLR", milestones=[7], gamma=0.1, max_epoch=10)
+inference = dict(test_epoch=7, load_from_raw_predictions=False, save_raw_prediction=False)
+workflow = dict(logging_interval=200, checkpoint_interval=1, val_loss_interval=1, val_eval_interval=1, val_start_epoch=7)
+work_dir = "exps/x"
+"""
+DETECTIONS = """
+evaluation = dict(type="mAP", subset="validation", tiou_thresholds=[0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95],
+                  ground_truth_filename="anno.json", blocked_videos="blocked.json")
+post_processing = dict(nms=dict(use_soft_nms=True, sigma=0.5, max_seg_num=100, min_score=0.01, multiclass=False, voting_thresh=0.95),
+                       external_cls=dict(type="CUHKANETClassifier", path="cuhk.json", topk=2), save_dict=False)
+"""
+RANKED = """
+evaluation = dict(type="Recall", subset="validation", topk=[1, 5, 10, 100], max_avg_nr_proposals=100,
+                  tiou_thresholds=[0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
+post_processing = dict(score_type="iou*s*e", proposal=True, nms=dict(use_soft_nms=True, sigma=0.4, max_seg_num=100, iou_threshold=0,
+                       min_score=0, multiclass=False, voting_thresh=0.95, method=3, t1=0.5, t2=0.4),
+                       external_cls=dict(type="PseudoClassifier"), save_dict=False)
+"""
+
+
+def write_bmn(folder, more, change=""):
+    (folder / "data.py").write_text(BMN_DATA)
+    (folder / "model.py").write_text(BMN_MODEL)
+    (folder / "base.py").write_text(BMN_RUN + more)
+    (folder / "mine.py").write_text(f'_base_ = "base.py"\n{change}\n')
+    return ["convert", str(folder / "mine.py"), "--out", str(folder / "mine.yaml")]
+
+
+@pytest.mark.parametrize("more", [DETECTIONS, RANKED])
+def test_a_config_of_bmn_becomes_a_recipe(more, tmp_path, capsys):
+    assert main(write_bmn(tmp_path, more)) == 0, capsys.readouterr().err
+    recipe = load_recipe(str(tmp_path / "mine.yaml"))
+    assert (recipe.model, recipe.feat_dim, recipe.temporal_dim, recipe.epochs) == ("bmn", 12, 128, 10)
+    sizes = {"max_duration": 96, "hidden_dim": 64, "matching_dim": 32, "map_dim": 32, "boundary_ratio": 0.5}
+    assert recipe.model_args == sizes
+    assert (recipe.bmn.targets, recipe.bmn.losses, recipe.bmn.loss_weights) == ("opentad", "opentad", (1, 10, 1))
+    assert (recipe.input.rescale, recipe.input.allow_missing) == ("roi_align", True)
+    assert (recipe.optimizer, recipe.optim.first_stage_decay, recipe.grad_clip) == ("adam", 10, 1)
+    assert (recipe.schedule.milestones, recipe.schedule.gamma) == ([7], 0.1)
+    assert (recipe.nms.voting, recipe.nms.voting_weights) == (0.95, "score")
+    if more == DETECTIONS:
+        assert (recipe.bmn.scores, recipe.nms.alpha, recipe.nms.low, recipe.nms.high) == ("map", 0.5, 0, 0)
+    else:
+        assert (recipe.bmn.scores, recipe.nms.alpha, recipe.nms.low, recipe.nms.high) == ("all", 0.4, 0.5, 0.9)
+    noted = " ".join(yaml.safe_load((tmp_path / "mine.yaml").read_text())["notes"])
+    assert ("cuhk.json" in noted) == (more == DETECTIONS)
+    assert "work_dir" in noted
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("dataset = dict(train=dict(type='ThumosSlidingDataset', window_size=128))", "type = 'ThumosSlidingDataset'"),
+        ("dataset = dict(test=dict(resize_length=100))", "dataset.test.resize_length = 100"),
+        ("model = dict(projection=dict(num_convs=3))", "model.projection.num_convs = 3"),
+        ("model = dict(roi_head=dict(proposal_generator=dict(tscale=64)))", "proposal_generator.tscale = 64"),
+        ("post_processing = dict(nms=dict(use_soft_nms=False))", "post_processing.nms.use_soft_nms = False"),
+        ("scheduler = dict(type='CosineAnnealingLR')", "scheduler.type = 'CosineAnnealingLR'"),
+    ],
+)
+def test_what_bmn_can_not_take_is_refused_by_name(change, said, tmp_path, capsys):
+    words = write_bmn(tmp_path, DETECTIONS, change)
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+    assert main([*words, "--partial"]) == 0

@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--positions", type=int, metavar="L", help="rescale every video to L positions")
     parser.add_argument(
-        "--rescale", choices=("linear", "bsn", "pool", "max_pool"), default="linear", help="how (default linear)"
+        "--rescale",
+        choices=("linear", "bsn", "pool", "max_pool", "roi_align"),
+        default="linear",
+        help="how (default linear)",
     )
     parser.add_argument(
         "--grid",

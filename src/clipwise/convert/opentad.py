@@ -1,4 +1,4 @@
-"""A config of OpenTAD (ActionFormer or TriDet on padded features) as a recipe.
+"""A config of OpenTAD (ActionFormer or TriDet on padded features; BMN in ``opentad_bmn``) as a recipe.
 
 The same rule as for MMAction2's configs: every key is taken over, or must have the one value that this package computes with, or is
 noted, or is refused by name. The files are read, not run.
@@ -14,7 +14,7 @@ from clipwise.convert.mmaction2 import write_translated
 from clipwise.convert.mmaction2.consumed import Keys
 from clipwise.errors import RecipeError
 
-_READ = (
+READ = (
     "model",
     "dataset",
     "solver",
@@ -51,7 +51,7 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "evaluation.type": ("mAP",),
     "inference.load_from_raw_predictions": (False,),
 }
-_ASIDE: dict[str, tuple[Any, ...]] = {
+ASIDE: dict[str, tuple[Any, ...]] = {
     "work_dir": (), "inference.save_raw_prediction": (False,), "post_processing.save_dict": (False,), "workflow.val_loss_interval": (1,),
     "workflow.val_start_epoch": (), "solver.val.num_workers": (), "solver.test.num_workers": (), "evaluation.ground_truth_filename": (),
     "evaluation.blocked_videos": (), "solver.static_graph": (False,),
@@ -90,9 +90,13 @@ def convert_opentad(
 def translate_opentad(config: dict[str, Any], path: str) -> tuple[dict[str, Any], list[str]]:
     """The recipe's keys, and what of the config they do not hold (``key = value`` each)."""
     kind = config["model"].get("type")
+    if kind == "BMN":
+        from clipwise.convert.opentad_bmn import translate_bmn
+
+        return translate_bmn(config, path)
     if kind not in ("ActionFormer", "TriDet"):
-        raise RecipeError(f"{path}: model.type is {kind!r}; configs of ActionFormer and TriDet become recipes.")
-    keys = Keys({key: value for key, value in config.items() if key in _READ})
+        raise RecipeError(f"{path}: model.type is {kind!r}; configs of ActionFormer, TriDet and BMN become recipes.")
+    keys = Keys({key: value for key, value in config.items() if key in READ})
     keys.expect("model.type", kind)
     notes = [
         f"Translated from OpenTAD's {Path(path).name}.",
@@ -111,10 +115,10 @@ def translate_opentad(config: dict[str, Any], path: str) -> tuple[dict[str, Any]
         keys.put("evaluation.subset", subset)
     for place, allowed in _FIXED.items():
         keys.expect(place, *allowed)
-    for place, usual in _ASIDE.items():
+    for place, usual in ASIDE.items():
         keys.set_aside(place, *usual)
     left += keys.left()
-    unread = [f"{name} = {value!r}" for name, value in config.items() if name not in _READ]
+    unread = [f"{name} = {value!r}" for name, value in config.items() if name not in READ]
     if unread:
         notes.append(f"Names of the config's own, which OpenTAD does not read: {'; '.join(unread)}.")
     if keys.aside:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from clipwise.errors import ClipwiseError
 
-Rescale = Literal["linear", "bsn", "pool", "max_pool", "none"]
-RULES = ("linear", "bsn", "pool", "max_pool", "none")
+Rescale = Literal["linear", "bsn", "pool", "max_pool", "roi_align", "none"]
+RULES = ("linear", "bsn", "pool", "max_pool", "roi_align", "none")
 
 
 def rescale_features(
@@ -30,7 +30,7 @@ def rescale_features(
     Args:
         features: (n, F); entry k stands for the time k + 0.5 in units of its own spacing.
         positions: L.
-        rule: "linear", "bsn", "pool" or "max_pool"; "none" returns the sequence.
+        rule: "linear", "bsn", "pool", "max_pool" or "roi_align"; "none" returns the sequence.
         seconds_per_position: spacing, only for ``bsn``, whose distance of 1e-4 from the ends is in seconds.
         span: start and end of what the L positions divide, in units of the spacing; (0, n) if not given. Only ``linear``.
 
@@ -45,7 +45,7 @@ def rescale_features(
     if rule == "none":
         return values.astype(np.float32)
     n = len(values)
-    if n == 1:
+    if n == 1 and rule != "roi_align":
         return np.repeat(values, positions, axis=0).astype(np.float32)
     if rule == "linear":
         start, end = span or (0.0, float(n))

@@ -8,10 +8,14 @@ bsn        the mean of 3 interpolated points, both ends of the part included, on
 pool       the mean of 3 interpolated points at 0, 1/3 and 2/3 of the part, on the axis of snippet numbers (MMAction2's
            ``activitynet_feature_postprocessing``)
 max_pool   their maximum (the same script's option)
+roi_align  the mean of ceil(n / L) interpolated points in the middles of its equal parts, which is torchvision's RoI align of the
+           whole sequence; the features rounded to half precision first, and n too (OpenTAD's ``torchvision_align``)
 ========== =============================================================================================================
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +24,9 @@ _INSET = 1e-4  # how far the scripts keep off the two outermost points
 
 
 def rescale_published(values: NDArray, positions: int, rule: str, seconds_per_position: float) -> NDArray[np.float32]:
-    """(n, F), n > 1 -> (L, F) by ``bsn``, ``pool`` or ``max_pool``."""
+    """(n, F) -> (L, F) by a rule of the table; n > 1, but for ``roi_align``."""
+    if rule == "roi_align":
+        return _roi_align(values, positions)
     if rule == "bsn":
         return _bsn(values, positions, seconds_per_position)
     edges = np.linspace(_INSET, len(values) - 1 - _INSET, positions + 1)
@@ -48,3 +54,14 @@ def _bsn(values: NDArray, positions: int, step_s: float) -> NDArray[np.float32]:
     mean = _interpolate(values, np.clip(points / step_s - 0.5, 0, n - 1)).mean(axis=1)
     mean[outside] = 0
     return mean.astype(np.float32)
+
+
+def _roi_align(values: NDArray, positions: int) -> NDArray[np.float32]:
+    values = np.concatenate([values, values[-1:]]).astype(np.float16).astype(np.float64)  # one more, never weighed
+    n = len(values) - 1
+    part = float(np.float16(n)) / positions
+    points = max(1, math.ceil(part))
+    at = (np.arange(positions)[:, None] + (np.arange(points) + 0.5) / points) * part - 0.5
+    sampled = _interpolate(values, at.clip(0, n - 1))
+    sampled[at > n] = 0  # beyond the end, where half precision took 2,051 positions for 2,052
+    return sampled.mean(axis=1).astype(np.float32)

@@ -120,7 +120,12 @@ class Network:
 
 
 def parameter_groups(
-    model: nn.Module, kind: str, lr: float, weight_decay: float, layer_decay: float | None = None
+    model: nn.Module,
+    kind: str,
+    lr: float,
+    weight_decay: float,
+    layer_decay: float | None = None,
+    first_stage_decay: float = 1.0,
 ) -> list[dict]:
     """Parameter groups, each with ``params``, ``lr``, ``weight_decay``, ``name``.
 
@@ -131,9 +136,10 @@ def parameter_groups(
             convolution x1, its bias x2, other weights x1, their biases x2, norms x1 without decay, classifier x5,
             its bias x10; biases without decay.
         layer_decay: the learning rate of a stage is multiplied by this once for each stage above it.
+        first_stage_decay: factor of the first stage's weight decay.
     """
     stages: dict[int, int] = {}
-    if layer_decay or kind == "tsm":
+    if layer_decay or first_stage_decay != 1 or kind == "tsm":
         from clipwise.engine.param_groups import stage_of, tsm_groups
 
         if kind == "tsm":
@@ -151,7 +157,7 @@ def parameter_groups(
             factor = layer_decay ** (top - stage) if layer_decay else 1.0
             if (decays, stage) not in groups:
                 label = f"{'' if decays else 'no decay, '}x{factor:g}"
-                decay = weight_decay if decays else 0.0
+                decay = weight_decay * (first_stage_decay if stages and not stage else 1) if decays else 0.0
                 groups[decays, stage] = {"params": [], "lr": lr * factor, "weight_decay": decay, "name": label}
             groups[decays, stage]["params"].append(parameter)
     return list(groups.values())
@@ -160,7 +166,9 @@ def parameter_groups(
 def make_optimizer(model: nn.Module, recipe: RunRecipe, lr: float) -> torch.optim.Optimizer:
     """The recipe's optimizer over its parameter groups; each group remembers its own ``base_lr``."""
     more = recipe.optim
-    groups = parameter_groups(model, more.param_groups, lr, recipe.weight_decay, more.layer_decay)
+    groups = parameter_groups(
+        model, more.param_groups, lr, recipe.weight_decay, more.layer_decay, more.first_stage_decay
+    )
     for group in groups:
         group["base_lr"] = group["lr"]
     first = next(model.parameters())

@@ -291,6 +291,8 @@ class BMNRules(LocalizerRules):
             low_threshold=nms.low,
             high_threshold=nms.high,
             voting=nms.voting,
+            voting_weights=nms.voting_weights,
+            fused=self.recipe.bmn.scores,  # type: ignore[union-attr]
         )
         return [FoundSegments(one + video.first_s, scores) for video, (one, scores) in zip(videos, found)]
 

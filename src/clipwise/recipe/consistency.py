@@ -25,6 +25,10 @@ def consistent(recipe: RunRecipe) -> RunRecipe:
         raise ValueError("parallel.mode: fsdp works with amp: bf16 or no, not with fp16")
     if recipe.optim.layer_decay is not None and recipe.optim.param_groups == "tsm":
         raise ValueError("optim.layer_decay needs optim.param_groups: all or no_norm_bias; tsm has its own factors")
+    if recipe.optim.first_stage_decay != 1 and recipe.optim.param_groups == "tsm":
+        raise ValueError(
+            "optim.first_stage_decay needs optim.param_groups: all or no_norm_bias; tsm has its own factors"
+        )
     if recipe.warmup_epochs >= recipe.epochs and recipe.warmup_epochs > 0:
         raise ValueError(
             f"warmup_epochs ({recipe.warmup_epochs:g}) must be shorter than epochs ({recipe.epochs}); "

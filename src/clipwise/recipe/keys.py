@@ -89,6 +89,8 @@ class Optim(Strict):
     """`all`: decay hits everything (SlowOnly, TSN, TPN); `no_norm_bias`: not norms and biases; `tsm`: TSM's seven groups."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     """Learning rate of a stage is multiplied by this for each stage between it and the head."""
+    first_stage_decay: Positive = 1.0
+    """Factor of the weight decay of a model's first stage (of BMN the base, in OpenTAD 10)."""
     fused: bool | None = None
     """Let one kernel do the whole optimizer step; where torch has a fast one (CUDA, XPU) if not given."""
     ema_ramp: Annotated[bool, Only("ema_decay")] = True

@@ -15,7 +15,7 @@ class FeatureInput(Strict):
 
     format: Literal["auto", "csv", "npy", "npz", "pkl", "pickle", "pt", "h5", "hdf5"] = "auto"
     """Which files to take where a folder holds several kinds."""
-    rescale: Literal["linear", "bsn", "pool", "max_pool", "none"] = "linear"
+    rescale: Literal["linear", "bsn", "pool", "max_pool", "roi_align", "none"] = "linear"
     """How a sequence of another length becomes `temporal_dim` positions (``clipwise.data.rescale``)."""
     time_base: Literal["duration", "snippets", "strides"] = "duration"
     """What the positions divide: the whole video; its whole snippets of 16 frames (BSN, JJBOY, MMAction2); or what `stride` and
@@ -70,6 +70,8 @@ class Bmn(Strict):
     """Weights of the boundary, regression and classification terms."""
     proposals: Literal["paddle", "filled", "mmaction2", "jjboy"] = "paddle"
     """Whose rule says which start-end pairs become proposals (``clipwise.tasks.proposals``)."""
+    scores: Literal["all", "map"] = "all"
+    """Of what a proposal's score is the product: start, end and both scores of the map; or the map's two (OpenTAD's detections)."""
 
 
 class Points(Strict):
@@ -122,7 +124,9 @@ class Nms(Strict):
     """Segments of different classes do not touch each other."""
     voting: Annotated[Fraction | None, Only("model", "actionformer", "tridet", "bmn")] = None
     """Each kept segment becomes the weighted mean of the candidates (BMN: of all cells) with at least this IoU; without `class_wise` only."""
-    voting_weights: Annotated[Literal["score_iou", "score"], _POINT_MODELS] = "score_iou"
+    voting_weights: Annotated[Literal["score_iou", "score"], Only("model", "actionformer", "tridet", "bmn")] = (
+        "score_iou"
+    )
     """Weights of the vote: score times IoU (ActionFormer), or the score (TriDet)."""
     low: Fraction | None = None
     """Overlap threshold for neighbors of short proposals; the rule's own if not given."""

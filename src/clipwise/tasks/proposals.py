@@ -72,10 +72,12 @@ def generate_proposals(
     low_threshold: float | None = None,
     high_threshold: float = 0.9,
     voting: float | None = None,
+    voting_weights: Literal["score_iou", "score"] = "score_iou",
+    fused: Literal["all", "map"] = "all",
 ) -> Proposals:
     """Pick candidates, fuse their scores, and thin them out with soft-NMS.
 
-    A proposal's score is start · end · classification · regression.
+    A proposal's score is start · end · classification · regression; or, ``fused="map"``, of the last two.
 
     Args:
         conf: (B, 2, D, L) or (B, 2, L, L), what the model gave.
@@ -85,7 +87,7 @@ def generate_proposals(
         convention: see the module's table.
         layout: order of the map's axes, as in the model.
         alpha, low_threshold, high_threshold: see :class:`SoftNMS`; the low threshold is the convention's by default.
-        voting: each proposal becomes the mean of all cells with at least this IoU, weighted by score and IoU. Neighboring cells
+        voting: each proposal becomes the mean of all cells with at least this IoU, weighted by ``voting_weights``. Neighboring cells
             have their say in where it starts and ends, and times are no longer multiples of a position.
 
     Raises:
@@ -108,21 +110,21 @@ def generate_proposals(
         raise ClipwiseError(
             f"durations_s was {durations_s!r}; one positive number of seconds for each of {batch} videos"
         )
-    scores, first, last = _candidate_scores(conf, start, end, convention, layout)
+    scores, first, last = _candidate_scores(conf, start, end, convention, layout, fused)
     if scores.isnan().any():
         raise ClipwiseError(f"scores of video {int(scores.isnan().any(1).int().argmax())} of the batch are NaN")
     low = _LOW_THRESHOLD[convention] if low_threshold is None else low_threshold
     options = SoftNMS(top_k, alpha, low, high_threshold, "mmaction2" if convention == "mmaction2" else "jjboy")
     found = _soft_nms_by_rank(scores, first, last + 1, length, options)
     if voting is not None:
-        found = _voted(found, conf, start, end, layout, voting)
+        found = _voted(found, conf, start, end, layout, voting, voting_weights, fused)
     if durations is None:
         return found
     return Proposals(found.segments * durations[:, None, None], found.scores, found.count)
 
 
 def _candidate_scores(
-    conf: Tensor, start: Tensor, end: Tensor, convention: str, layout: str
+    conf: Tensor, start: Tensor, end: Tensor, convention: str, layout: str, fused: str = "all"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Fused scores of all valid cells (B, P), -inf where a cell is no candidate; first and last position (P,)."""
     length = start.shape[1]
@@ -137,7 +139,10 @@ def _candidate_scores(
     first, last = first.flatten()[cell], last.flatten()[cell]
     kind = conf.flatten(2)[:, :, cell]
     # the order of the factors is the references', down to the last bit
-    scores = start[:, first] * end[:, last + read_behind] * kind[:, 1] * kind[:, 0]
+    if fused == "map":
+        scores = kind[:, 1] * kind[:, 0]
+    else:
+        scores = start[:, first] * end[:, last + read_behind] * kind[:, 1] * kind[:, 0]
     if convention not in ("jjboy", "all"):
         inner_only = convention == "mmaction2"
         candidate = _boundaries(start, 0, inner_only)[:, first]
@@ -147,18 +152,26 @@ def _candidate_scores(
     return scores, first, last
 
 
-def _voted(found: Proposals, conf: Tensor, start: Tensor, end: Tensor, layout: str, threshold: float) -> Proposals:
+def _voted(
+    found: Proposals, conf: Tensor, start: Tensor, end: Tensor, layout: str, threshold: float, weights: str, fused: str
+) -> Proposals:
     """Proposals whose times are means over all cells, candidates or not."""
     from clipwise.tasks.nms import vote
 
-    scores, first, last = _candidate_scores(conf, start, end, "all", layout)
+    scores, first, last = _candidate_scores(conf, start, end, "all", layout, fused)
     cells = (torch.stack([first, last + 1], 1).cpu().numpy() / start.shape[1]).astype(np.float32)
     one_class = np.zeros(len(cells), np.int64)
     segments = found.segments.copy()
     for row, n in enumerate(found.count):
         values = scores[row].float().cpu().numpy()
         segments[row, :n] = vote(
-            found.segments[row, :n].astype(np.float32), one_class[:n], cells, values, one_class, threshold
+            found.segments[row, :n].astype(np.float32),
+            one_class[:n],
+            cells,
+            values,
+            one_class,
+            threshold,
+            weights,  # type: ignore[arg-type]
         )
     return Proposals(segments, found.scores, found.count)
 
