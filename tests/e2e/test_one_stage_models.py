@@ -11,7 +11,7 @@ from clipwise.engine.checkpoint import read_checkpoint, read_passport
 from clipwise.infer.localize import Localizer
 from helpers import write_loud_actions
 
-SHORT = ["num_workers=0", "batch_size=6", "temporal_dim=48", "warmup_epochs=1", "lr=0.005", "log.every=100"]
+SHORT = ["num_workers=0", "batch_size=6", "temporal_dim=50", "warmup_epochs=1", "lr=0.005", "log.every=100"]
 SIZES = {
     "actionformer": "model_args={width: 16, num_levels: 3, num_stem: 1, num_heads: 2, window: 5}",
     "tridet": "model_args={width: 16, mlp_width: 16, num_levels: 3, num_stem: 1, num_bins: 8, input_noise: 0.01}",
@@ -77,6 +77,24 @@ def test_exported_files_say_the_same(run, sequences, tmp_path, capsys):
     for one, other in zip(*answers):
         assert one["class"] == other["class"]
         assert one["start_s"] == pytest.approx(other["start_s"], abs=0.01)
+
+
+def test_an_exported_file_looks_at_a_long_video_in_windows(run, tmp_path, capsys):
+    """Exported for 52 positions (50, rounded up to what the pyramid needs); of 300, the two actions are found where the checkpoint finds them, and the file says how it looked."""
+    _, folder = run
+    out = tmp_path / "net.onnx"
+    assert main(["export", str(folder / "last.safetensors"), "--out", str(out)]) == 0
+    rows = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32) * 0.3
+    rows[20:29, 0] += 3
+    rows[220:229, 0] += 3
+    np.save(tmp_path / "long.npy", rows)
+    capsys.readouterr()
+    assert main(["localize", str(out), str(tmp_path / "long.npy"), "--duration", "150", "--json"]) == 0
+    said = capsys.readouterr()
+    segments = json.loads(said.out)["videos"][0]["segments"]
+    for start in (10.0, 110.0):
+        assert any(abs(s["start_s"] - start) < 1.5 and s["class"] == "jump" for s in segments)
+    assert "exported for 52 positions; the video's 300 go through it in windows of 26 s" in said.err
 
 
 def test_openvino(run, tmp_path):

@@ -144,7 +144,8 @@ def make_graph(model: nn.Module, passport: Passport, *, normalize: bool = True) 
     if model_task(passport.model) == "localization":
         recipe = recipe_of(passport.model, passport.model_args, passport.recipe)
         rules = localizer_rules(passport.model, passport.model_args, recipe)
-        shape = list(input_spec(model).shape)
+        *channels, length = input_spec(model).shape
+        shape = [*channels, rules.padded_length(length)]
         names = list(rules.output_names)
         return FeaturesToProposals(model).eval(), Description(
             "features", "float32", shape, names, passport=asdict(passport)

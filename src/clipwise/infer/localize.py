@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clipwise.data.feature_times import FeatureStrides
-from clipwise.data.feature_windows import cut_window
+from clipwise.data.feature_windows import TimeWindows, cut_window
 from clipwise.data.formats.feature_formats import SUFFIXES, check_features, read_feature_file
 from clipwise.data.rescale import rescale_features
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
@@ -105,6 +105,9 @@ class Localizer:
         self.recipe: Any = recipe_of(known.model, known.model_args, known.recipe, str(bmn))
         self.rules = localizer_rules(self.passport.model, self.passport.model_args, self.recipe)
         self.rules.prepare(self.model)
+        # an exported file of a network for any length takes one; longer videos go through it in windows
+        about, by_windows = getattr(self.model, "description", None), self.rules.windows is not None
+        self.exported_length = None if about is None or by_windows or self.rules.length else int(about.shape[-1])
         self.made = dict(self.passport.data.get("features") or {})
         self._recognizer, self._labeler, self.naming = recognizer, labeler, naming
         self.max_segments, self.min_score, self.max_overlap = max_segments, min_score, max_overlap
@@ -250,6 +253,9 @@ class Localizer:
         """
         strides = FeatureStrides.of(self.recipe.input)
         first, covered = strides.span(len(features), fps, source) if strides else (0.0, duration_s)
+        if self.exported_length:
+            long = len(features) > self.exported_length
+            self.rules.windows = TimeWindows(self.exported_length * covered / len(features)) if long else None
         collector, found = self.rules.collector(self.longest_s), None
         curves: list[tuple[NDArray, NDArray]] = []
         for some in self._batches(features, covered, source):
@@ -277,6 +283,11 @@ class Localizer:
             detections = [Segment(a, b, names[c] if names else str(c), s, c, s, 1.0) for (a, b), s, c in each]
         length_s = self.rules.windows.length_s if self.rules.windows else None
         note = describe_unlike(self.trained_on, length_s, self.rules.length, covered, len(features))
+        if self.exported_length and length_s:
+            note = (
+                f"{self.path} was exported for {self.exported_length} positions; the video's {len(features)} go through it in windows of {length_s:.4g} s "
+                "that overlap by half. A checkpoint looks at the whole video."
+            )
         rows = np.column_stack([found.segments_s, found.scores])
         return Localization(source, duration_s, [], detections, rows, start, end, note=note)
 
