@@ -64,6 +64,8 @@ def run_one(data: Path, variant: str, model: str, seed: int, out: Path, override
     recipe = load_recipe(RECIPES[model], [*keys, "feat_dim=64", *overrides])
     folder = out / f"{variant}-{model}-{seed}"
     run = train(recipe, data=str(data), work_dir=folder, quiet=True)
+    if run.interrupted:
+        raise SystemExit(f"{folder}: stopped before the last epoch; no result is written")
     result = evaluate_proposals(run.last, data=str(data))
     truth = result.ground_truth
     found = {
@@ -82,6 +84,7 @@ def run_one(data: Path, variant: str, model: str, seed: int, out: Path, override
             {v: [{**e, "label": "any"} for e in entries] for v, entries in truth.items()},
             {v: [{**e, "label": "any"} for e in best_first(entries)] for v, entries in found.items()},
         ),
+        "AR@1": result.recall.at(1),
         "AR@5": result.recall.at(5),
         "epochs": recipe.epochs,
         "seconds": used.ru_utime + used.ru_stime,
@@ -147,7 +150,7 @@ def name_spans(data: Path, variant: str, found: dict[str, list[dict]]) -> dict[s
 
 
 def print_table(rows: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
-    columns = ("mAP", "mAP any", "AR@5", "seconds", "memory_mb", "epochs")
+    columns = ("mAP", "mAP any", "AR@1", "AR@5", "seconds", "memory_mb", "epochs")
     print(f"{'data':12} {'model':13} {'seeds':>5} " + " ".join(f"{c:>15}" for c in columns))
     for (variant, model), runs in rows.items():
         cells = []

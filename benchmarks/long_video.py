@@ -1,12 +1,13 @@
 """Time and memory of localization by length, and a joined file against its parts.
 
     python benchmarks/long_video.py lengths CKPT [--hours 0.1 1 3]
-    python benchmarks/long_video.py videos CKPT RECOGNIZER [--minutes 1 10 180]
+    python benchmarks/long_video.py pair DIR [--size 64x48]
+    python benchmarks/long_video.py videos CKPT RECOGNIZER [--minutes 1 10 180] [--size 160x120]
     python benchmarks/long_video.py joined CKPT DATA FEATURES ANNOTATIONS [--parts 10] [--cut 0.7]
 
 ``lengths`` gives CKPT made-up features at the spacing of its training, in a process for each length: seconds and peak memory.
-``videos`` does the same from made-up video files (160 × 120 pixels, 25 frames a second), decoded and looked at by RECOGNIZER, whose features
-CKPT was trained on. ``joined`` localizes validation videos by themselves and joined, ``--parts`` at a time, and prints mAP at tIoU 0.3 and 0.5
+``videos`` does the same from made-up video files (25 frames a second), decoded and looked at by RECOGNIZER, whose features CKPT was trained on;
+``pair`` makes two such files (``tsm.safetensors``, ``bmn.safetensors``, two steps of training each: for time and memory only). ``joined`` localizes validation videos by themselves and joined, ``--parts`` at a time, and prints mAP at tIoU 0.3 and 0.5
 of both (segments as one class); ``--cut`` drops so many seconds at the file's beginning, so that windows and videos do not fall together.
 """
 
@@ -27,15 +28,19 @@ import numpy as np
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("lengths", "videos", "joined", "one"))
-    parser.add_argument("checkpoint")
+    parser.add_argument("what", choices=("lengths", "videos", "joined", "one", "pair"))
+    parser.add_argument("checkpoint", metavar="CKPT")
     parser.add_argument("paths", nargs="*")
     parser.add_argument("--hours", nargs="+", type=float, default=[0.1, 1, 3])
     parser.add_argument("--minutes", nargs="+", type=float, default=[1, 10, 180])
     parser.add_argument("--parts", type=int, default=10)
     parser.add_argument("--cut", type=float, default=0.7)
+    parser.add_argument("--size", default="160x120", help="pixels of made-up videos, width x height")
     args = parser.parse_intermixed_args()
-    if args.what == "one":
+    size = tuple(map(int, args.size.split("x")))
+    if args.what == "pair":
+        pair(Path(args.checkpoint), size)
+    elif args.what == "one":
         one(args.checkpoint, args.paths)
     elif args.what == "joined":
         joined(args.checkpoint, args.paths, args.parts, args.cut)
@@ -46,7 +51,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for minutes in args.minutes:
                 path = Path(folder) / f"{minutes:g}.mp4"
-                write_video(path, 60 * minutes)
+                write_video(path, 60 * minutes, size)
                 in_process(args.checkpoint, ["video", str(path), args.paths[0]])
                 path.unlink()
 
@@ -86,17 +91,47 @@ def peak_mb() -> int:
     return used // (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
-def write_video(path: Path, seconds: float) -> None:
+def pair(folder: Path, size: tuple[int, ...]) -> None:
+    """A recognizer and a BMN on its features, in windows of 32 s."""
+    from clipwise.cli import main as clipwise
+
+    (folder / "clips").mkdir(parents=True)
+    database = {}
+    for number in range(4):
+        write_video(folder / "clips" / f"v{number}.mp4", 60, size)
+        entry = [{"segment": [10, 20], "label": "a"}]
+        database[f"v{number}"] = {
+            "duration": 60,
+            "subset": ("training", "validation")[number > 2],
+            "annotations": entry,
+        }
+    (folder / "annotations.json").write_text(json.dumps({"database": database}))
+    lines = "".join(f"v{number}.mp4 {number % 2}\n" for number in range(4))
+    (folder / "clips" / "train.txt").write_text(lines)
+    (folder / "clips" / "val.txt").write_text(lines)
+    common = ["--max-steps", "2", "num_workers=0", "batch_size=2"]
+    words = ["--data", str(folder / "clips" / "train.txt"), "--val-data", str(folder / "clips" / "val.txt")]
+    assert clipwise(["train", "tsm_tiny", *words, "--work-dir", str(folder / "tsm"), "epochs=1", *common]) == 0
+    recognizer = str(folder / "tsm" / "last.safetensors")
+    assert clipwise(["features", recognizer, str(folder / "clips"), "--out", str(folder / "features")]) == 0
+    more = ["--data", str(folder), "--work-dir", str(folder / "bmn"), "window_s=32", "temporal_dim=64", "epochs=1"]
+    assert clipwise(["train", "bmn_tiny", *more, *common]) == 0
+    for name in ("tsm", "bmn"):
+        (folder / f"{name}.safetensors").write_bytes((folder / name / "last.safetensors").read_bytes())
+
+
+def write_video(path: Path, seconds: float, size: tuple[int, ...]) -> None:
     """A square that moves about, to be decoded; nothing to be found."""
     import av
 
     with av.open(str(path), "w") as file:
         stream: Any = file.add_stream("mpeg4", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
+        side = size[1] // 4
         for number in range(round(seconds * 25)):
-            image = np.full((120, 160, 3), 90, np.uint8)
-            x, y = number * 3 % 130, number % 90
-            image[y : y + 30, x : x + 30] = 200
+            image = np.full((size[1], size[0], 3), 90, np.uint8)
+            x, y = number * 3 % (size[0] - side), number % (size[1] - side)
+            image[y : y + side, x : x + side] = 200
             for packet in stream.encode(av.VideoFrame.from_ndarray(image)):
                 file.mux(packet)
         for packet in stream.encode():
