@@ -12,20 +12,9 @@ from typing import Any
 
 from clipwise.convert.mmaction2 import write_translated
 from clipwise.convert.mmaction2.consumed import Keys
+from clipwise.convert.opentad_keys import ASIDE, READ
 from clipwise.errors import RecipeError
 
-READ = (
-    "model",
-    "dataset",
-    "solver",
-    "optimizer",
-    "scheduler",
-    "inference",
-    "post_processing",
-    "evaluation",
-    "workflow",
-    "work_dir",
-)
 _FIXED: dict[str, tuple[Any, ...]] = {
     "model.projection.type": ("Conv1DTransformerProj", "TriDetProj"),
     "model.projection.conv_cfg.kernel_size": (3,),
@@ -51,11 +40,6 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "evaluation.type": ("mAP",),
     "inference.load_from_raw_predictions": (False,),
 }
-ASIDE: dict[str, tuple[Any, ...]] = {
-    "work_dir": (), "inference.save_raw_prediction": (False,), "post_processing.save_dict": (False,), "workflow.val_loss_interval": (1,),
-    "workflow.val_start_epoch": (), "solver.val.num_workers": (), "solver.test.num_workers": (), "evaluation.ground_truth_filename": (),
-    "evaluation.blocked_videos": (), "solver.static_graph": (False,),
-}  # fmt: skip
 _DATASETS = ("ThumosPaddingDataset", "EpicKitchensPaddingDataset")
 _STEPS = ("LoadFeats", "ConvertToTensor", "RandomTrunc", "Rearrange", "Collect")
 

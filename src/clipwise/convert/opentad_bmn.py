@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from clipwise.convert.mmaction2.consumed import Keys
-from clipwise.convert.opentad import ASIDE, READ
+from clipwise.convert.opentad_keys import ASIDE, READ
 
 _FIXED: dict[str, tuple[Any, ...]] = {
     "model.projection.type": ("ConvSingleProj",),
