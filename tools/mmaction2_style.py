@@ -19,7 +19,7 @@ from clipwise import cli
 from clipwise.convert.mmaction2 import convert_config
 from clipwise.convert.mmaction2.config_network import name_of_weights
 from clipwise.convert.mmaction2.config_optim import POLICIES
-from clipwise.data.lists import test_part
+from clipwise.data.hold_out import test_part
 from clipwise.errors import ClipwiseError
 from clipwise.recipe import RecognitionRecipe, flatten, load_recipe
 from clipwise.recipe.moved import MOVED

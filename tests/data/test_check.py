@@ -13,7 +13,7 @@ from clipwise.data.lists import read_list
 from clipwise.errors import DataError, DecodeError
 from clipwise.prepare.audit import FAULTS
 from clipwise.prepare.check import check_dataset, write_clean_lists
-from clipwise.video.decode import open_frames
+from clipwise.video.backends import open_frames
 from clipwise.video.packets import TABLES
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from clipwise.errors import DecodeError, MissingExtraError
-from clipwise.video.backends import ArrayReader, FrameFolderReader
-from clipwise.video.decode import PyAVReader, open_frames, open_video
+from clipwise.video.backends import ArrayReader, FrameFolderReader, open_frames
+from clipwise.video.decode import PyAVReader, open_video
 from clipwise.video.packets import TABLES, PacketTable, TableCache
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -27,8 +27,8 @@ from clipwise.prepare.prepare import (
     resize_videos,
     write_shards,
 )
-from clipwise.video.backends import FLOW_TEMPLATE
-from clipwise.video.decode import open_frames, open_video
+from clipwise.video.backends import FLOW_TEMPLATE, open_frames
+from clipwise.video.decode import open_video
 from clipwise.video.packet_index import PacketIndex, find_table, forget_indexes
 from clipwise.video.packets import INDEX_NAME, TABLES, TableCache
 

@@ -27,7 +27,8 @@ from clipwise.prepare.frame_files import PictureEncoder
 from clipwise.prepare.synthetic import make_long_videos
 from clipwise.recipe import load_recipe
 from clipwise.report.timeline import _Block, _lanes, save_timeline
-from clipwise.video.decode import open_frames, open_video
+from clipwise.video.backends import open_frames
+from clipwise.video.decode import open_video
 from helpers import load_script
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -21,7 +21,8 @@ from clipwise.recipe.moved import in_groups
 from clipwise.report.timeline import frame_strip
 from clipwise.serve.analysis import Analyzer, Options
 from clipwise.serve.batching import BatchQueue
-from clipwise.video.decode import open_frames, open_video
+from clipwise.video.backends import open_frames
+from clipwise.video.decode import open_video
 from clipwise.video.even_rate import at_even_rate
 from clipwise.video.live import Source
 

@@ -25,7 +25,8 @@ from clipwise.errors import ClipwiseError
 from clipwise.infer.draw import Panel, VideoWriter, blend, check_video_path, enlarge, fit_text
 from clipwise.infer.predictor import Predictor
 from clipwise.models import contract
-from clipwise.video.decode import VideoReader, open_frames, open_video
+from clipwise.video.backends import open_frames
+from clipwise.video.decode import VideoReader, open_video
 
 _GRID = 64  # rows of the map of a whole frame
 # Colors from cold to hot at equal steps, near to the "turbo" map.

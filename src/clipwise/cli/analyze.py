@@ -102,7 +102,8 @@ def _gradcam(predictor, args: argparse.Namespace) -> dict:
 
 def _analyze(predictor, args: argparse.Namespace) -> dict:
     from clipwise.analyze.perturbations import analyze
-    from clipwise.data.lists import read_part, test_part
+    from clipwise.data.hold_out import test_part
+    from clipwise.data.lists import read_part
     from clipwise.engine.recognition import check_classes
     from clipwise.engine.test import list_of
     from clipwise.errors import DataError

@@ -246,7 +246,8 @@ def _three(latency: Any) -> str:
 
 
 def _videos(args: argparse.Namespace, target: Any):
-    from clipwise.data.lists import read_part, test_part
+    from clipwise.data.hold_out import test_part
+    from clipwise.data.lists import read_part
 
     passport = target.passport
     outputs = passport.model_args.get("num_classes")

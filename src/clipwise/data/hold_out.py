@@ -1,9 +1,12 @@
-"""Videos held out of a list for validation."""
+"""What a data set is measured on: its own part for tests, or videos held out of a list for validation."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from clipwise.data.lists import LIST_SUFFIXES
 from clipwise.data.videolist import VideoList
 from clipwise.errors import DataError
 
@@ -32,3 +35,17 @@ def hold_out(videos: VideoList, share: float = 0.2, seed: int = 0) -> tuple[Vide
     held = np.zeros(len(videos), bool)
     held[np.concatenate(chosen)] = True
     return videos.subset(np.flatnonzero(~held)), videos.subset(np.flatnonzero(held))
+
+
+def test_part(data: str | Path) -> Path:
+    """The part of a data set that ``clipwise test`` measures: its test list or folder, else validation, else all of it."""
+    path = Path(data)
+    if path.is_dir():
+        for name in ("test", "val", "valid", "validation"):
+            for candidate in [path / name, *(path / f"{name}{s}" for s in LIST_SUFFIXES)]:
+                if candidate.exists():
+                    return candidate
+    return path
+
+
+test_part.__test__ = False  # type: ignore[attr-defined]

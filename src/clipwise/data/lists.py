@@ -36,7 +36,6 @@ __all__ = [
     "read_classes",
     "read_list",
     "register_dataset",
-    "test_part",
     "write_list",
 ]
 
@@ -217,7 +216,7 @@ def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | No
 
 # ---- from what a user calls --data to a training and a validation part -------------------------------------------------------------
 
-_LISTS = (".txt", ".csv", ".tsv", ".json")
+LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".json")
 
 
 @dataclass(frozen=True)
@@ -253,12 +252,14 @@ def find_splits(data: str | Path) -> Splits:
         raise DataError(
             f"{path} does not exist. Give a folder with one sub-folder a class, or a list file (path label)."
         )
-    for suffix in _LISTS:
+    for suffix in LIST_SUFFIXES:
         train = path / f"train{suffix}"
         if train.is_file():
             val = _twin(train)
             return Splits(train, val, held_out=val is None)
-    named = [p for p in path.iterdir() if p.suffix in _LISTS and "train" in p.name and not p.name.startswith(".")]
+    named = [
+        p for p in path.iterdir() if p.suffix in LIST_SUFFIXES and "train" in p.name and not p.name.startswith(".")
+    ]
     pairs = sorted(p for p in named if p.is_file() and _twin(p))
     by_class = (path / "train").is_dir() and any(p.is_dir() for p in (path / "train").iterdir())
     if pairs and not by_class:
@@ -277,17 +278,3 @@ def find_splits(data: str | Path) -> Splits:
 def _twin(train: Path) -> Path | None:
     names = (train.name.replace("train", "val"), train.name.replace("trainlist", "testlist"))  # UCF101 has no other
     return next((train.with_name(n) for n in names if n != train.name and train.with_name(n).is_file()), None)
-
-
-def test_part(data: str | Path) -> Path:
-    """The part of a data set that ``clipwise test`` measures: its test list or folder, else validation, else all of it."""
-    path = Path(data)
-    if path.is_dir():
-        for name in ("test", "val", "valid", "validation"):
-            for candidate in [path / name, *(path / f"{name}{s}" for s in _LISTS)]:
-                if candidate.exists():
-                    return candidate
-    return path
-
-
-test_part.__test__ = False  # type: ignore[attr-defined]

@@ -10,7 +10,8 @@ from torch import nn
 
 from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.dataset import ClipDataset
-from clipwise.data.lists import read_part, test_part
+from clipwise.data.hold_out import test_part
+from clipwise.data.lists import read_part
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import make_accelerator

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.dataset import ClipDataset
-from clipwise.data.lists import read_part, test_part
+from clipwise.data.hold_out import test_part
+from clipwise.data.lists import read_part
 from clipwise.engine.checkpoint import Passport
 from clipwise.errors import DataError
 from clipwise.export.graphs import Description, random_input

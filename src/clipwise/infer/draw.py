@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipwise.infer.fonts import find_font
-from clipwise.video.decode import VideoReader, open_frames, open_video
+from clipwise.video.backends import open_frames
+from clipwise.video.decode import VideoReader, open_video
 from clipwise.video.video_writer import VideoWriter, check_video_path
 
 __all__ = ["Panel", "Segment", "TimeLine", "VideoWriter", "annotate_video", "check_video_path", "text_mask"]

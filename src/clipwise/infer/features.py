@@ -34,7 +34,8 @@ from clipwise.io.model_folders import folder_hash
 from clipwise.io.plugins import is_foreign
 from clipwise.models import contract
 from clipwise.tasks.logits import activate, activation_of
-from clipwise.video.decode import VideoReader, open_frames
+from clipwise.video.backends import open_frames
+from clipwise.video.decode import VideoReader
 from clipwise.video.even_rate import FlowOf
 
 Kind = Literal["features", "scores", "probs"]

@@ -34,7 +34,8 @@ from clipwise.prepare.audit import (
 )
 from clipwise.prepare.lookalikes import find_lookalikes
 from clipwise.prepare.parallel import run_jobs
-from clipwise.video.decode import VideoReader, open_frames, open_video
+from clipwise.video.backends import open_frames
+from clipwise.video.decode import VideoReader, open_video
 
 Depth = Literal["short", "normal", "full"]
 ReadClip = Callable[[VideoReader, np.random.Generator], Any]

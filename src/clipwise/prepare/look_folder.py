@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 from clipwise.errors import DecodeError
-from clipwise.video.decode import open_frames, open_video
+from clipwise.video.backends import open_frames
+from clipwise.video.decode import open_video
 
 
 def look_at(look: Any, path: str, kind: str, num_frames: int | None, offset: int) -> dict[str, Any]:

@@ -45,7 +45,8 @@ def film_strip(path: str | os.PathLike, *, count: int = 10, height: int = 108, m
         None where the video can no longer be read.
     """
     from clipwise.data.transforms import resize_frames
-    from clipwise.video.decode import open_frames, open_video
+    from clipwise.video.backends import open_frames
+    from clipwise.video.decode import open_video
     from clipwise.video.even_rate import at_even_rate
 
     try:

@@ -14,7 +14,8 @@ hard      0 from ``threshold`` on                           never take part (nor
 Decay only reaches candidates of the same class, and only lowers scores. So the best ``top_k`` of all classes are found by
 keeping the best of all candidates ``top_k`` times, and each step computes overlaps within one class only. Where scores stay or go
 (``vanilla``, ``hard``), the order is known from the start: candidates come a few hundred at a time and meet all that were kept before.
-BSN's and BMN's rule is in ``clipwise.tasks.proposals``.
+BSN's and BMN's rule, in float64 and with a threshold that grows with the kept segment, is in ``clipwise.tasks.proposals`` for a list and
+in ``clipwise.tasks.window_merge`` between the windows of a video.
 
 Source: Bodla et al. 2017; Zhang et al. 2022 (ActionFormer), whose compiled function works in float32, as this one does.
 """

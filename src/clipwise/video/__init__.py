@@ -19,7 +19,7 @@ def open(source: Any, **options: Any) -> VideoReader:
 
     Args:
         source: a path, a URL, the bytes of a file, a binary file object, an array (T, H, W, C) uint8, or a folder of images.
-        options: of :func:`clipwise.video.decode.open_video`, for a folder those of :func:`clipwise.video.decode.open_frames`.
+        options: of :func:`clipwise.video.decode.open_video`, for a folder those of :func:`clipwise.video.backends.open_frames`.
 
     Returns:
         A :class:`clipwise.video.reader.VideoReader`.
@@ -29,8 +29,10 @@ def open(source: Any, **options: Any) -> VideoReader:
     """
     import os
 
-    from clipwise.video.decode import open_frames, open_video
-
     if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
+        from clipwise.video.backends import open_frames
+
         return open_frames(source, **options)
+    from clipwise.video.decode import open_video
+
     return open_video(source, **options)

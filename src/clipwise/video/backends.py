@@ -354,3 +354,12 @@ def _plain_colors(codec: Any) -> bool:
     """8 bits a sample and even sides: FFmpeg's converters all give the same RGB for such frames."""
     pixels = codec.format
     return pixels is not None and pixels.components[0].bits <= 8 and not (codec.width % 2 or codec.height % 2)
+
+
+def open_frames(folder: str | os.PathLike, **options: Any) -> VideoReader:
+    """Opens a folder of frames; see :class:`FrameFolderReader` for the options.
+
+    Raises:
+        DecodeError: there is no such folder, or no frame in it that fits the template.
+    """
+    return FrameFolderReader(folder, **options)

@@ -32,7 +32,7 @@ from clipwise.video.packets import (
 )
 from clipwise.video.reader import FrameSink, Transform, VideoReader
 
-__all__ = ["Backend", "FrameSink", "PyAVReader", "Transform", "VideoReader", "open_frames", "open_video"]
+__all__ = ["Backend", "FrameSink", "PyAVReader", "Transform", "VideoReader", "open_video"]
 
 Backend = Literal["auto", "pyav", "torchcodec"]
 
@@ -72,17 +72,6 @@ def open_video(source: Any, *, backend: Backend = "auto", timeout_s: float | Non
     return PyAVReader(source, timeout_s=timeout_s, rotate=rotate, verify=verify)
 
 
-def open_frames(folder: str | os.PathLike, **options: Any) -> VideoReader:
-    """Opens a folder of frames; see :class:`clipwise.video.backends.FrameFolderReader` for the options.
-
-    Raises:
-        DecodeError: there is no such folder, or no frame in it that fits the template.
-    """
-    from clipwise.video.backends import FrameFolderReader
-
-    return FrameFolderReader(folder, **options)
-
-
 class PyAVReader(VideoReader):
     """Reads a video file with PyAV (FFmpeg inside), the default.
 
@@ -93,13 +82,7 @@ class PyAVReader(VideoReader):
 
     def __init__(self, source: str | os.PathLike | bytes | io.IOBase, *, timeout_s: float | None = None, rotate: bool = True,
                  verify: bool = False):  # fmt: skip
-        """
-        Args:
-            source: a path, a URL, the bytes of a file, or a binary file object that can seek.
-            timeout_s: limit for opening and for each call of ``frames``; None: no limit.
-            rotate: honor the rotation tag.
-            verify: decode the whole file once, so that ``num_frames`` is sure even where the damage shows only in decoding.
-        """
+        """Arguments as in :func:`open_video`; ``source``: a path, a URL, the bytes of a file, or a binary file object that can seek."""
         self._source, self.name = name_source(source)
         self._timeout_s, self.rotate = timeout_s, rotate
         self._reformat = VideoReformatter().reformat

@@ -141,9 +141,6 @@ class PacketTable:
     def __len__(self) -> int:
         return len(self.pts)
 
-    def __bool__(self) -> bool:
-        return True
-
     def key_before(self, pts: np.ndarray) -> np.ndarray:
         """(m,) time stamps -> (m,) time stamps of the keyframe to start at for each."""
         return self.keys[np.maximum(np.searchsorted(self.keys, pts, side="right") - 1, 0)]
