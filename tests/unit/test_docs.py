@@ -1,6 +1,6 @@
 """What the documentation says can be done: commands parse, keys exist, names can be imported, links lead somewhere.
 
-``pytest -m slow tests/e2e/test_docs_run.py`` also runs what can be run.
+``tests/unit/test_docs_run.py`` executes the blocks.
 """
 
 import ast

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -91,6 +92,20 @@ def test_a_users_script_is_typed(tmp_path):
     words = ["--strict", "--no-error-summary", "--cache-dir", str(tmp_path / "cache"), str(SCRIPT)]
     done = subprocess.run([sys.executable, "-m", "mypy", *words], capture_output=True, text=True, cwd=tmp_path)
     assert [line for line in done.stdout.splitlines() if "user_script" in line] == []
+
+
+@pytest.mark.slow  # half a minute: pyright reads torch, and needs node (`npm install pyright`)
+def test_a_users_script_is_typed_for_pyright_too(tmp_path):
+    if (pyright := shutil.which("pyright")) is None:
+        pytest.skip("pyright is not installed")
+    source = str(Path(clipwise.__file__).parents[1])
+    settings = {"include": ["user_script.py"], "typeCheckingMode": "standard", "extraPaths": [source]}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings), encoding="utf-8")
+    shutil.copyfile(SCRIPT, tmp_path / "user_script.py")
+    words = [pyright, "--outputjson", "--pythonpath", sys.executable, "-p", str(tmp_path)]
+    found = json.loads(subprocess.run(words, capture_output=True, text=True).stdout)
+    assert found["summary"]["filesAnalyzed"] == 1
+    assert found["generalDiagnostics"] == []
 
 
 def test_the_default_collate_and_epochs(clips):

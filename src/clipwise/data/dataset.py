@@ -15,7 +15,7 @@ from clipwise.errors import ClipwiseWarning, DataError
 from clipwise.video.decode import VideoReader
 
 
-class ClipDataset(Dataset):
+class ClipDataset(Dataset[dict[str, Any]]):
     """Videos of a list as uint8 clips.
 
     Training keys are (epoch, index), from which all of a sample's random numbers come; a plain index is one of the epoch that
