@@ -103,6 +103,22 @@ def test_paths_lead_nowhere(strict, path):
     assert b"import" not in said
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\nBad Header: 1\r\n\r\n", b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\x02\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", HEAD + b"Content-Length: abc\r\n\r\n", HEAD + b"Content-Length: -5\r\n\r\n",
+        HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", HEAD + b"Transfer-Encoding: gzip\r\n\r\nhello",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)  # fmt: skip
+def test_what_is_no_http_is_refused_in_the_form_of_every_refusal(strict, request_):
+    head, _, body = raw(strict.port, request_).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert b"application/json" in head
+    assert json.loads(body)["error"]["code"] == "bad_request"
+
+
 def test_file_names_make_no_paths(strict, videos, tmp_path):
     evil = f"../../../../../..{tmp_path}/evil.mp4"
     status, _, answer = strict.send_form([(evil, (videos / "bright.mp4").read_bytes())])

@@ -170,3 +170,57 @@ def test_frames_do_not_go_among_the_videos(clips, tmp_path, capsys):
     before = sorted(tmp_path.rglob("*"))
     assert "Choose another target folder" in refused(capsys, "prepare", "frames", tmp_path / "val", tmp_path / "val")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_stranger_s_checkpoint_with_impossible_numbers(trained, clips, tmp_path, capsys):
+    """With valid checksums: who made the file chose the numbers."""
+    import torch
+
+    from clipwise.engine.checkpoint import read_checkpoint, save_weights
+
+    video = next(clips.rglob("*.mp4"))
+
+    def made(name, change):
+        tensors, passport = read_checkpoint(trained)
+        passport.state = None
+        change(passport)
+        save_weights(tmp_path / f"{name}.safetensors", tensors, passport)
+        return tmp_path / f"{name}.safetensors"
+
+    negative = made("negative", lambda p: p.model_args.update(num_classes=-3))
+    assert "can't be made" in refused(capsys, "info", negative)
+    assert "can't be made" in refused(capsys, "predict", negative, video)
+    for key in ("num_segments", "clip_len"):
+        endless = made(key, lambda p, key=key: p.recipe.update({key: 10**9}))
+        assert f"{key}: must be a whole number from 1 to 4096" in refused(capsys, "predict", endless, video)
+    torch.save({"w": torch.eye(3).to_sparse()}, tmp_path / "sparse.pth")
+    assert "only dense ones are read" in refused(capsys, "info", tmp_path / "sparse.pth")
+
+
+def test_scores_that_are_no_numbers_are_no_answer(trained, clips, tmp_path, capsys):
+    from clipwise.engine.checkpoint import read_checkpoint, save_weights
+
+    tensors, passport = read_checkpoint(trained)
+    passport.state = None
+    broken = {key: value * float("nan") if value.is_floating_point() else value for key, value in tensors.items()}
+    save_weights(tmp_path / "nan.safetensors", broken, passport)
+    video = next(clips.rglob("*.mp4"))
+    assert "scores are not finite" in refused(capsys, "predict", tmp_path / "nan.safetensors", video)
+    assert "scores are not finite" in refused(
+        capsys, "test", tmp_path / "nan.safetensors", "--data", clips, "--num-workers", "0"
+    )
+
+
+def test_fewer_names_than_outputs(trained, clips, tmp_path, capsys):
+    """0.1 trained such networks; outputs without a name go by their number."""
+    from clipwise.engine.checkpoint import read_checkpoint, save_weights
+
+    tensors, passport = read_checkpoint(trained)
+    passport.state, passport.classes, passport.data = None, ["only one"], {"train": 5}
+    save_weights(tmp_path / "few.safetensors", tensors, passport)
+    assert (
+        main(["predict", str(tmp_path / "few.safetensors"), str(next(clips.rglob("*.mp4"))), "--json", "--topk", "6"])
+        == 0
+    )
+    top = json.loads(capsys.readouterr().out)["videos"][0]["predictions"]
+    assert {row["class"] for row in top} == {"only one", "1", "2", "3", "4", "5"}

@@ -20,7 +20,7 @@ from torch import nn
 from clipwise.engine.saver import HEADER, SCHEMA
 from clipwise.engine.saver import Passport as Passport
 from clipwise.engine.saver import save_weights as save_weights
-from clipwise.errors import CheckpointError
+from clipwise.errors import CheckpointError, RecipeError
 from clipwise.io.parse import check_schema, parse_json, tensor_digest
 from clipwise.io.plugins import is_foreign, trusting
 from clipwise.models.registry import create_model
@@ -183,8 +183,10 @@ def load_model_and_passport(
     tensors, passport = read_checkpoint(path)
     try:
         model = model or create_model(passport.model, **{**passport.model_args, **(model_args or {})})
-    except (RuntimeError, MemoryError) as error:  # sizes that no memory holds, or below zero
-        reason = str(error).split("\n")[0]
+    except (RuntimeError, MemoryError, RecipeError) as error:  # sizes that no memory holds, or below zero
+        if isinstance(error, RecipeError) and not isinstance(error.__cause__, (RuntimeError, ArithmeticError)):
+            raise
+        reason = str(error.__cause__ or error).split("\n")[0]
         raise CheckpointError(
             f"{path}: its passport's {passport.model} {passport.model_args} can't be made: {reason}."
         ) from None

@@ -23,7 +23,7 @@ from clipwise.io.plugins import is_foreign, trusting
 from clipwise.io.progress import Progress, silent
 from clipwise.models.registry import model_place
 from clipwise.recipe import apply_overrides, load_recipe, make_recipe
-from clipwise.tasks.logits import activation_of
+from clipwise.tasks.logits import activation_of, check_finite
 from clipwise.tasks.protocol import DataProtocol, recognize_videos
 
 
@@ -117,6 +117,9 @@ def evaluate(
         amp=amp,
         progress=advance,
     )
+    for path, scores in zip(result.paths, result.scores):
+        if path not in result.failures:
+            check_finite(scores, passport.model)
     result.allow_missing = protocol.test.allow_missing
     result.compute(metrics or default, topk)
     if is_foreign(checkpoint):
@@ -145,7 +148,9 @@ def _data_protocol(
 def list_of(passport: Passport, part: str, checkpoint: str | Path) -> str | None:
     """The training ("train") or validation ("val") list of a checkpoint; one that its run wrote moves with the run's folder."""
     source = passport.data.get(part)
-    if source and passport.data.get("held_out"):
+    if not isinstance(source, str):  # not known, or a stranger's passport
+        return None
+    if passport.data.get("held_out"):
         beside = Path(checkpoint).parent / "lists" / Path(source).name
         return str(beside if beside.is_file() else source)
     return source

@@ -20,7 +20,7 @@ from clipwise.engine.checkpoint import Passport, load_model_and_passport
 from clipwise.engine.device import pick_device
 from clipwise.errors import CheckpointError
 from clipwise.io.plugins import trusting
-from clipwise.tasks.logits import activation_of, average_views, score_clip
+from clipwise.tasks.logits import activation_of, average_views, check_finite, score_clip
 from clipwise.video.decode import VideoReader
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Predictor:
         self.spec = ClipSpec.from_recipe(passport.recipe, "test")
         self.average, self.activation = passport.recipe["test"]["average_clips"], activation_of(passport.recipe)
         self.max_views = max_views or passport.recipe["test"]["max_views"]
-        self.classes = passport.classes
+        self.classes = named_outputs(passport)
 
     @overload
     def __call__(
@@ -208,7 +208,17 @@ class Predictor:
         logits = self.logits(frames)
         mode = "prob" if self.average == "none" else self.average
         together = getattr(self.model, "views_before_softmax", False)
-        return average_views(logits, mode, self.activation, together).cpu().numpy()
+        scores = average_views(logits, mode, self.activation, together).cpu().numpy()
+        check_finite(scores, self.passport.model)
+        return scores
+
+
+def named_outputs(passport: Passport) -> list[str] | None:
+    """The class names; outputs beyond them (0.1 trained such networks) are called by their numbers."""
+    names, count = passport.classes, passport.model_args.get("num_classes")
+    if not names or not isinstance(count, int) or len(names) >= count:
+        return names
+    return [*names, *map(str, range(len(names), count))]
 
 
 def load(

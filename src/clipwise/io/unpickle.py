@@ -82,6 +82,10 @@ def read_torch(path: str | Path, error: type[ClipwiseError] = CheckpointError) -
             f"{path} can't be read as a torch file: it is truncated or damaged ({reason}). Download it again."
         ) from None
     for tensor in _tensors(content):
+        if tensor.layout is not torch.strided:
+            raise error(
+                f"{path} was not opened: a tensor in it is of layout {tensor.layout}; only dense ones are read."
+            )
         if tensor.numel() * tensor.element_size() > max(_LARGE, tensor.untyped_storage().nbytes()):
             raise error(
                 f"{path} was not opened: a tensor of shape {tuple(tensor.shape)} in it stands for "

@@ -15,6 +15,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
+import torch
 from torch import nn
 
 from clipwise.errors import RecipeError
@@ -137,7 +138,9 @@ def create_model(name: str | Callable[..., nn.Module], *, trust: bool = False, *
                 raise RecipeError(f"model {entry.name!r} has no setting {key!r}. {nearest_of(key, sorted(known))}")
     try:
         model = entry.make(**model_args)
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         given = ", ".join(f"{key}={value!r}{_default(known.get(key))}" for key, value in model_args.items())
         raise RecipeError(f"model {entry.name!r} can't be made with {given or 'no settings'}: {error}.") from error
     if not isinstance(model, nn.Module):

@@ -18,6 +18,8 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+Frames = Annotated[int, Field(ge=1, le=4096)]
+"""Of a sample. A stranger's checkpoint that asks for a billion would else occupy the machine."""
 Pixels = Annotated[int, Field(ge=16)]
 """Below this the networks' last maps are empty or one pixel, and statistics of batch norm are NaN."""
 Size = Pixels | tuple[Pixels, Pixels] | None

@@ -12,6 +12,7 @@ from clipwise.recipe.keys import (
     Count,
     CountOrZero,
     Fraction,
+    Frames,
     NonNegative,
     Only,
     Positive,
@@ -179,9 +180,9 @@ class Test(Strict):
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
 
-    num_segments: Annotated[Count | None, Only("num_segments")] = None
+    num_segments: Annotated[Frames | None, Only("num_segments")] = None
     """Segments; as in training if not given."""
-    num_clips: Count = 1
+    num_clips: Frames = 1
     """Clips of a video."""
     twice_sample: bool = False
     """Also sample at the segments' starts."""
@@ -225,11 +226,11 @@ class RecognitionRecipe(RunRecipe):
     """A registered loss of your own (docs/en/models.md); cross-entropy, or of several labels binary, if not given."""
     modality: Literal["rgb", "flow"] = "rgb"
     """Flow needs frame folders."""
-    clip_len: Count = 1
+    clip_len: Frames = 1
     """Frames of a clip, or of a segment (stacked in the channels for flow TSN)."""
-    frame_interval: Count = 1
+    frame_interval: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """Frames from one sampled frame to the next."""
-    num_segments: Count | None = None
+    num_segments: Frames | None = None
     """TSN and TSM: segments of a sample, which make the T axis. None: T is `clip_len` (SlowOnly)."""
     sampling: Literal["uniform", "dense", "paddle"] = "uniform"
     """`uniform`: MMAction2's SampleFrames; `dense`: starts within 64 frames; `paddle`: PaddleCV TSN's reader."""

@@ -118,6 +118,22 @@ def _guarded_protocol(head_timeout_s: float) -> type[asyncio.Protocol]:
             self._stop_clock()
             super().connection_lost(exc)
 
+        def send_400_response(self, msg: str) -> None:
+            """In the form of every refusal; uvicorn's own is plain text."""
+            body = b'{"error":{"code":"bad_request","message":"this is not a valid HTTP request."}}'
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(body)),
+                (b"connection", b"close"),
+            ]
+            for event in (
+                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+                h11.Data(data=body),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event))
+            self.transport.close()
+
         def _set_clock(self) -> None:
             self.head_clock = self.loop.call_later(head_timeout_s, self._late)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clipwise.data.transforms import normalize_clips
+from clipwise.errors import CheckpointError
 from clipwise.io.plugins import Registry
 
 Activation = Literal["softmax", "sigmoid"]
@@ -128,3 +129,16 @@ def to_probabilities(scores: NDArray[np.floating], mode: str, activation: Activa
         return 1 / (1 + np.exp(-scores))
     powers = np.exp(scores - scores.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
+
+
+def check_finite(scores: Any, model: str) -> None:
+    """Refuse scores that say nothing.
+
+    Raises:
+        CheckpointError: some are NaN or infinite.
+    """
+    if not np.isfinite(scores).all():
+        raise CheckpointError(
+            f"{model}: its scores are not finite. Its weights hold NaN or infinity, or its recipe's input.mean and input.std make the input so; "
+            "with --amp fp16 values may also overflow (bf16 has their range). Use another checkpoint of the run."
+        )
