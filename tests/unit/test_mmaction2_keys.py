@@ -121,6 +121,7 @@ def test_what_would_train_something_else_is_refused(name, path, value, named):
         (NEW, "optim_wrapper.type", "AmpOptimWrapper", {"amp": "fp16", "optim.loss_scale": None}),
         (NEW, "optim_wrapper", {"type": "AmpOptimWrapper", "dtype": "bfloat16", "optimizer": {"type": "SGD", "lr": 0.1}},
          {"amp": "bf16", "lr": 0.1, "optim.momentum": 0.0, "weight_decay": 0.0}),  # torch's own defaults, not the recipe's
+        (NEW, "sync_bn", "torch", {"sync_bn": True}),  # MMEngine's runner converts the batch norms
         (OLD, "fp16", {"loss_scale": 512.0}, {"amp": "fp16", "optim.loss_scale": 512.0}),
         (DENSE, "lr_config.step", 30, {"schedule.milestones": [30, 60, 90]}),  # a number is a period
         (NEW, "train_dataloader.dataset.pipeline.SampleFrames.target_fps", 15, {"input.target_fps": 15}),

@@ -36,7 +36,8 @@ READ = frozenset([
     "val_dataloader", "test_dataloader", "train_cfg", "val_cfg", "test_cfg", "auto_scale_lr", "optim_wrapper",
     "param_scheduler", "val_evaluator", "test_evaluator", "default_hooks", "data_preprocessor", "resume", "launcher",
     "env_cfg", "log_processor", "visualizer", "vis_backends", "default_scope", "randomness", "experiment_name",
-    "tta_model", "tta_pipeline", "ddp_module", "cfg",
+    "tta_model", "tta_pipeline", "ddp_module", "cfg", "sync_bn", "compile", "efficient_conv_bn_eval", "activation_checkpointing",
+    "model_wrapper_cfg", "runner_type", "strategy",  # MMEngine's runner
 ])  # fmt: skip
 
 
@@ -112,6 +113,8 @@ def _translate(config: dict[str, Any], path: str) -> tuple[dict[str, Any], list[
         if recipe["init"]:
             notes.append(f"load_from replaces model.backbone.pretrained = {recipe['init']}.")
         recipe["init"] = name_of_weights(start)
+    if keys.take("sync_bn") is not None:
+        recipe["sync_bn"] = True
     for owner in ("train_cfg", "test_cfg"):
         model.expect(owner, None, {})
     left += [f"model.{line}" for line in model.left()] + keys.left() + _shorthand(config, notes)
