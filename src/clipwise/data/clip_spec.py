@@ -23,6 +23,9 @@ Mode = Literal["train", "val", "test"]
 
 DENSE_WINDOWS = 10  # in a test with dense sampling: MMAction2's num_sample_positions
 
+MAX_FRAMES = 2**20
+"""Of all views of a video; a stranger's checkpoint that asks for a billion would occupy the machine."""
+
 
 @dataclass(frozen=True)
 class ClipSpec:
@@ -65,6 +68,11 @@ class ClipSpec:
         num_clips = test["num_clips"] if mode == "test" else 1
         if segments and tested and mode == "val":
             num_clips = DENSE_WINDOWS
+        if (segments or 1) * recipe["clip_len"] * num_clips > MAX_FRAMES:  # a stranger's passport; recipes have limits
+            raise RecipeError(
+                f"{num_clips} clips of {segments or 1} x {recipe['clip_len']} frames: a video's views have at most {MAX_FRAMES:,} frames. "
+                "Set num_segments, clip_len or test.num_clips."
+            )
         transform = ClipTransform(
             resize=_size(pixels["resize"]),
             resize_rule=None if given["resize_rule"] == "short_side" else given["resize_rule"],
