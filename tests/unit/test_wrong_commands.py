@@ -222,5 +222,5 @@ def test_fewer_names_than_outputs(trained, clips, tmp_path, capsys):
         main(["predict", str(tmp_path / "few.safetensors"), str(next(clips.rglob("*.mp4"))), "--json", "--topk", "6"])
         == 0
     )
-    top = json.loads(capsys.readouterr().out)["videos"][0]["predictions"]
+    top = json.loads(capsys.readouterr().out)["predictions"][0]["predictions"]
     assert {row["class"] for row in top} == {"only one", "1", "2", "3", "4", "5"}
