@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from clipwise.data.feature_dataset import FeatureDataset, FeatureStore
 from clipwise.data.feature_windows import TimeWindows, cut_window
+from clipwise.data.formats.annotation_files import annotations_of
 from clipwise.models.bmn import BMN
 from clipwise.tasks.window_choice import TrainingTimes, choose_window, describe_unlike
 from clipwise.tasks.window_merge import merge_windows
@@ -167,3 +169,18 @@ def test_context_layers_of_bmn_see_further():
         assert (int(changed.min()), int(changed.max())) == (20 - reach, 20 + reach)
     plain, deep = BMN(8, 40, 4), BMN(8, 40, 4, context=1)
     assert set(deep.state_dict()) - set(plain.state_dict()) == {"base.context.0.weight", "base.context.0.bias"}
+
+
+def test_few_windows_come_several_times_shifted_elsewhere(tmp_path):
+    """Two videos of 12 s, windows of 8 s: 4 windows, 12 of an epoch of at least 12, each at a place of its own."""
+    (tmp_path / "f").mkdir()
+    for name in "ab":
+        np.save(tmp_path / "f" / f"{name}.npy", np.arange(24, dtype=np.float32).reshape(12, 2))
+    annotations = annotations_of(
+        {name: {"duration": 12.0, "annotations": [{"segment": [1.0, 11.0], "label": "x"}]} for name in "ab"}
+    )
+    windows = TimeWindows(8.0, min_inside=0.5, least=12)
+    data = FeatureDataset(annotations, FeatureStore(tmp_path / "f"), temporal_dim=8, windows=windows, seed=0)
+    assert len(data) == 12
+    assert len({(data[i]["index"], round(float(data[i]["start_s"]), 3)) for i in range(12)}) > 6
+    assert len(FeatureDataset(annotations, FeatureStore(tmp_path / "f"), temporal_dim=8, windows=windows)) == 4

@@ -64,7 +64,14 @@ def run(
 
     recipe = load_recipe(
         "bmn_tiny",
-        [f"feat_dim={extractor.feat_dim}", "features=features", f"annotations={gt.name}", "epochs=16", *overrides],
+        [
+            "windows.least=0",
+            f"feat_dim={extractor.feat_dim}",
+            "features=features",
+            f"annotations={gt.name}",
+            "epochs=16",
+            *overrides,
+        ],
     )
     trained = train(recipe, data=str(out), work_dir=out / "bmn", quiet=True)
     clock("training")

@@ -220,7 +220,8 @@ class FeatureDataset(Dataset):
         empty = np.flatnonzero(~np.array(filled))
         wanted = int(min(len(empty), np.ceil(windows.background * sum(filled)) if any(filled) else len(empty)))
         chosen = set(empty[np.linspace(0, len(empty) - 1, wanted).round().astype(int)].tolist()) if wanted else set()
-        return [item for number, item in enumerate(items) if filled[number] or number in chosen]
+        kept = [item for number, item in enumerate(items) if filled[number] or number in chosen]
+        return kept * max(1, round(windows.least / max(1, len(kept))))
 
     def known(
         self, index: int, start_s: float, length_s: float | None

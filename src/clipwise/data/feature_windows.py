@@ -26,12 +26,14 @@ class TimeWindows:
         overlap: share of a window that the next one sees as well.
         min_inside: smallest share of a segment that must lie in a window for it to be learned there.
         background: most windows without a segment in training, as a share of those with one.
+        least: fewest windows of a training epoch; where there are fewer, each comes several times, shifted elsewhere.
     """
 
     length_s: float
     overlap: float = 0.5
     min_inside: float = 0.75
     background: float = 0.5
+    least: int = 0
 
     @property
     def stride_s(self) -> float:

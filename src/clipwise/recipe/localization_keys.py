@@ -145,6 +145,8 @@ class Windows(Strict):
     """Smallest share of a segment that must lie in a window for it to be learned there."""
     background: NonNegative = 0.5
     """Most windows without a segment in training, as a share of those with one."""
+    least: Annotated[int, Field(ge=0)] = 0
+    """About as many windows come in an epoch, at least: of few training videos each several times, shifted elsewhere."""
 
 
 class LocalizationRecipe(RunRecipe):
