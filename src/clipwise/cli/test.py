@@ -112,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
                     "trained_on": result.trained_on,
                     **({"protocol": {**result.protocol, **data}} if result.protocol or data else {}),
                     "seconds": round(result.seconds, 2),
+                    **({"form": result.form} if result.form else {}),
                     "out": args.out,
                 }
             )
@@ -121,6 +122,8 @@ def run(args: argparse.Namespace) -> int:
                 f"{len(result.paths)} videos in {result.seconds:.1f} s ({speed:.1f} videos/s)"
                 + (f", scores in {args.out}" if args.out else "")
             )
+        if result.form:
+            print(f"computed: {result.form}", file=sys.stderr)
         if result.data_protocol:
             print(f"protocol: {result.data_protocol.line}", file=sys.stderr)
         if result.protocol:

@@ -46,6 +46,7 @@ class TestResult(Tabled):
     """Videos of the list that the checkpoint was trained on, as far as that is known."""
     protocol: dict[str, Any] = field(default_factory=dict)  # of hf:MODEL: views, source, published figure
     data_protocol: Any = None  # the variant of a known data set that the list is (tasks.protocol)
+    form: str = ""  # of a large network on a CPU: how it was computed
     video_seconds: list[float] = field(default_factory=list)
     """Wall time until each video's scores were there, counted from the one before; a batch's time is shared out."""
 

@@ -106,6 +106,10 @@ def evaluate(
         done += 1
         progress(done, -(-len(videos) // accelerator.num_processes), "")
 
+    if accelerator.device.type == "cpu" and not loaded and amp != "fp16":
+        from clipwise.engine.cpu_inference import fastest
+
+        model, amp = fastest(model, amp)
     result = score_list(
         model,
         ClipDataset(videos, spec),
@@ -120,6 +124,7 @@ def evaluate(
     for path, scores in zip(result.paths, result.scores):
         if path not in result.failures:
             check_finite(scores, passport.model)
+    result.form = getattr(model, "form", "")
     result.allow_missing = protocol.test.allow_missing
     result.compute(metrics or default, topk)
     if is_foreign(checkpoint):
