@@ -174,7 +174,7 @@ def bench_end_to_end(predictor: Predictor, paths: Iterable[str], *, warmup: int 
         except DataError:
             continue
         read = time.perf_counter()
-        predictor.score(torch.from_numpy(frames)[None])  # ends with a copy to the host, which waits for the device
+        predictor.score(torch.as_tensor(frames)[None])  # ends with a copy to the host, which waits for the device
         end = time.perf_counter()
         if number < warmup:
             continue

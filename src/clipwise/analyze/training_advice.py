@@ -41,6 +41,15 @@ def reading_gain(recipe: Recipe, paths: list[str]) -> float | None:
             return None
 
 
+def fastest_decoder(recipe: Recipe, paths: list[str]) -> str | None:
+    """A line about the decoder that reads these videos fastest here; None where only one is installed."""
+    from clipwise.analyze.decoders import decoder_advice, decoder_speeds
+    from clipwise.data.clip_spec import ClipSpec
+
+    spec = ClipSpec.from_recipe(recipe.model_dump(), "train")
+    return decoder_advice(decoder_speeds(paths, spec), spec.video_backend)
+
+
 def waits(speed: TrainingSpeed) -> bool:
     """Whether data loading holds the steps up."""
     return speed.source == "files" and speed.ms["data"] > 0.05 * speed.step_ms

@@ -24,7 +24,7 @@ import torch
 from clipwise.analyze.measure import start_memory
 from clipwise.analyze.peak import matmul_peak
 from clipwise.analyze.step_timing import Marks, copy_ms, take_steps, warm_up
-from clipwise.analyze.training_advice import advise, reading_gain, waits
+from clipwise.analyze.training_advice import advise, fastest_decoder, reading_gain, waits
 from clipwise.data.loader import prefetch, to_device
 from clipwise.engine.device import from_first, make_accelerator, peak_memory_mb, seed_everything, world
 from clipwise.engine.kernels import choose_kernels
@@ -184,6 +184,8 @@ def measure_training(
         versions=versions(),
     )
     speed.advice = advise(speed, recipe, reading_gain(recipe, paths) if paths and waits(speed) else None)
+    if paths and waits(speed) and (line := fastest_decoder(recipe, paths)):
+        speed.advice.append(line)
     return speed
 
 

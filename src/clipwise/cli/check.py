@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
         result = check_dataset(
             parts, depth=args.depth, min_frames=args.min_frames, workers=args.workers, progress=progress, **options
         )
+    if args.recipe and (line := _decoder_line(parts, options["read_clip"].spec)):
+        result.advice.append(line)
     left_out = {}
     if args.fix:
         folder = Path(args.fix)
@@ -146,6 +148,17 @@ def _parts(args: argparse.Namespace):
         parts[name] = read_part(source, keys, "val" if place else "train", classes=classes)
         classes = classes or parts[name].classes
     return parts, options
+
+
+def _decoder_line(parts: dict[str, Any], spec: Any) -> str | None:
+    """Which decoder is faster on these files, where there is a choice."""
+    from clipwise.analyze.decoders import decoder_advice, decoder_speeds
+
+    videos = next(iter(parts.values()))
+    if videos.kind != "video" or spec.modality != "rgb" or not len(videos):
+        return None
+    places = range(0, len(videos), -(-len(videos) // 8))
+    return decoder_advice(decoder_speeds([videos.path(i) for i in places], spec), spec.video_backend)
 
 
 class _ClipReader:

@@ -52,6 +52,7 @@ class ClipSpec:
     flip_label_map: Mapping[int, int] | str | None = None
     temporal_jitter: bool = False
     video_backend: Literal["pyav", "torchcodec"] = "pyav"
+    decode_device: str | None = None
 
     @classmethod
     def from_recipe(cls, recipe: Any, mode: Mode = "train") -> ClipSpec:
@@ -129,7 +130,9 @@ class ClipSpec:
             DecodeError: it can't be opened.
             MissingExtraError: the recipe's decoder is not installed.
         """
-        return open_video(source, backend=self.video_backend, timeout_s=self.decode_timeout_s)
+        return open_video(
+            source, backend=self.video_backend, timeout_s=self.decode_timeout_s, device=self.decode_device
+        )
 
     def indices(
         self, num_frames: int, rng: np.random.Generator, fps: float | None = None, pickled: bool = False
@@ -180,6 +183,10 @@ class ClipSpec:
             uint8 (V, T, H, W, C), V = crops x clips with the crops outermost, and the clip's geometry.
             T = segments for TSN and TSM, whose clip_len frames lie in C (x0 y0 x1 y1 … for flow).
         """
+        if self.decode_device and hasattr(reader, "frames_there"):
+            from clipwise.data.device_clips import read_there
+
+            return read_there(self, reader, rng)  # type: ignore[return-value]
         pickled, promised = getattr(reader, "pickled", False), reader.num_frames
         clips = self.indices(promised, rng, reader.fps, pickled=pickled)
         plan = self.transform.draw(reader.height, reader.width, rng)

@@ -93,5 +93,5 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
                 label = flip_label(label, self.spec.flip_label_map)  # type: ignore[type-var]
             target = torch.tensor(-1) if label is None else torch.as_tensor(label)
-            return {"frames": torch.from_numpy(frames), "label": target}, None
+            return {"frames": torch.as_tensor(frames), "label": target}, None
         raise AssertionError("unreachable")

@@ -216,9 +216,8 @@ def score_list(
     started = time.perf_counter()
     model.eval()
     sampler = ShardSampler(len(dataset), rank, processes)
-    loader = make_loader(
-        dataset, sampler=sampler, batch_size=batch_size, num_workers=num_workers, pin_memory=device.type != "cpu"
-    )
+    pinned = device.type != "cpu" and not dataset.spec.decode_device
+    loader = make_loader(dataset, sampler=sampler, batch_size=batch_size, num_workers=num_workers, pin_memory=pinned)
     scores: dict[int, np.ndarray] = {}
     failures: dict[str, str] = {}
     times: dict[int, float] = {}

@@ -33,7 +33,7 @@ def set_up(task: Any) -> None:
         task.dataset,
         batch_sampler=task.sampler,
         num_workers=recipe.num_workers,
-        pin_memory=task.device.type != "cpu",
+        pin_memory=task.device.type != "cpu" and not task.spec.decode_device,
         collate_fn=collate_views,
     )
     if recipe.multigrid.shapes is None:

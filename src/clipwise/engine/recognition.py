@@ -153,6 +153,12 @@ class RecognitionTask(Task):
         self.val_source = str(val_source) if val_source else None
         self.spec = ClipSpec.from_recipe(values, "train")
         self.val_spec = ClipSpec.from_recipe(values, "val")
+        if recipe.input.video_backend == "torchcodec":
+            from clipwise.data.device_clips import decoded_on
+
+            self.spec, self.val_spec = (
+                decoded_on(s, self.device, recipe.num_workers) for s in (self.spec, self.val_spec)
+            )
         self.model: Any = build_model(recipe, num_classes)
         if (outputs := contract.num_classes(self.model)) != num_classes:
             raise RecipeError(
@@ -169,7 +175,7 @@ class RecognitionTask(Task):
             class_power=recipe.lists.class_power,
             shards=self.train_videos.shards,
         )
-        pinned = self.device.type != "cpu"
+        pinned = self.device.type != "cpu" and not self.spec.decode_device
         self.loader = make_loader(
             dataset, batch_sampler=self.sampler, num_workers=recipe.num_workers, pin_memory=pinned
         )

@@ -99,6 +99,10 @@ def evaluate(
     default = ("mean_average_precision",) if protocol.multi_label else ("top_k_accuracy", "mean_class_accuracy")
     check_metrics(metrics or default, videos.multi_label)
     spec = ClipSpec.from_recipe(protocol.model_dump(), "test")
+    if spec.video_backend == "torchcodec":
+        from clipwise.data.device_clips import decoded_on
+
+        spec = decoded_on(spec, accelerator.device, protocol.num_workers)
     done = 0
 
     def advance() -> None:

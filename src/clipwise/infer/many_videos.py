@@ -143,7 +143,7 @@ def predict_many(
                         raise error
                     yield error
                 continue
-            scores = predictor.score(torch.from_numpy(np.stack([frames for frames, _ in part])))
+            scores = predictor.score(torch.stack([torch.as_tensor(frames) for frames, _ in part]))
             for (_, prediction), row in zip(part, scores):
                 prediction.scores = row
                 yield prediction

@@ -106,6 +106,10 @@ class Predictor:
             )
         self.model, self.passport, self.device, self.amp = model, passport, device, amp
         self.spec = ClipSpec.from_recipe(passport.recipe, "test")
+        if self.spec.video_backend == "torchcodec":
+            from clipwise.data.device_clips import decoded_on
+
+            self.spec = decoded_on(self.spec, device)
         self.average, self.activation = passport.recipe["test"]["average_clips"], activation_of(passport.recipe)
         self.max_views = max_views or passport.recipe["test"]["max_views"]
         self.classes = named_outputs(passport)
@@ -149,7 +153,7 @@ class Predictor:
             if is_many(video):
                 return Predictions(self.stream(video, layout=layout, fps=fps, batch_size=batch_size))
         frames, prediction = self.cut(video, layout, fps)
-        prediction.scores = self.score(torch.from_numpy(frames)[None])[0]
+        prediction.scores = self.score(torch.as_tensor(frames)[None])[0]
         return prediction
 
     def stream(self, videos: Iterable[Any], **options: Any) -> Iterator[Prediction]:

@@ -62,7 +62,7 @@ def open_video(source: Any, *, backend: Backend = "auto", timeout_s: float | Non
 
         return ArrayReader(source)
     if backend == "torchcodec":
-        from clipwise.video.backends import TorchCodecReader
+        from clipwise.video.torchcodec_reader import TorchCodecReader
 
         return TorchCodecReader(PyAVReader(source, timeout_s=timeout_s, rotate=rotate), source, device)
     if backend not in ("auto", "pyav"):
