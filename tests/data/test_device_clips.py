@@ -10,9 +10,9 @@ import torch
 
 from clipwise.analyze.decoders import decoder_advice, decoder_speeds
 from clipwise.data.clip_spec import ClipSpec
+from clipwise.data.dataset import ClipDataset
 from clipwise.data.device_clips import apply_there, decoded_on, read_there
 from clipwise.data.lists import read_list
-from clipwise.data.dataset import ClipDataset
 from clipwise.data.transforms import ClipTransform
 from clipwise.engine.train import train
 from clipwise.io.parse import read_json_lines
