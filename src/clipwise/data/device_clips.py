@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.crops import box_in_source
 from clipwise.data.transforms import ClipPlan
 from clipwise.errors import DataError
+
+if TYPE_CHECKING:
+    from clipwise.data.clip_spec import ClipSpec
 
 
 def decoded_on(spec: ClipSpec, device: torch.device, num_workers: int = 0) -> ClipSpec:
