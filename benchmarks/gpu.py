@@ -27,6 +27,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 import gpu_checks  # noqa: E402
+import gpu_inference  # noqa: E402
 import gpu_parts  # noqa: E402
 import gpu_tables  # noqa: E402
 import torch  # noqa: E402
@@ -45,6 +46,8 @@ PARTS = {
     "loader": (gpu_parts.loader, "reading videos alone", 2),
     "small": (gpu_parts.small_batch, "small batches with and without CUDA graphs", 2),
     "autotune": (gpu_parts.compile_autotune, "training with compile: max-autotune", 8),
+    "graphs": (gpu_inference.graphs, "one clip or sequence at a time, with and without CUDA graphs", 1),
+    "clips": (gpu_inference.device_clips, "training clips decoded on the device, and how far their colors are off", 1),
     "nvdec": (gpu_parts.nvdec, "decoding on the device", 1),
 }
 

@@ -48,6 +48,8 @@ def tables(results: dict[str, Any]) -> str:
         ("loader", "### Reading videos alone", "clips/s", "clips_per_s"),
         ("test", "### Test, all views of the protocol, frames on the device", "videos/s", "videos_per_s"),
         ("nvdec", "### Decoding whole files", "frames/s", "frames_per_s"),
+        ("clips", "### Training clips, one process", "clips/s", "clips_per_s"),
+        ("graphs", "### One input at a time", "ms", "ms"),
         ("small", "### A small batch", "clips/s", "clips_per_s"),
     ):
         if rows := parts.get(part):

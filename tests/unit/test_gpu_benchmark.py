@@ -69,6 +69,8 @@ def test_parts_run_are_kept_and_resume(gpu, monkeypatch, tmp_path, capsys):
         ("bmn", "fp32"),
         ("loader", "TSM 8, as is"),
         ("compile", "TSN"),
+        ("graphs", "BMN"),
+        ("clips", "PyAV"),
     ):
         assert run(gpu, monkeypatch, *common, "--part", part, "--only", only) == 0, capsys.readouterr().out
     found = json.loads(results.read_text())["parts"]

@@ -135,6 +135,24 @@ def shard_of(text: str | None) -> tuple[int, int]:
     return int(part) - 1, int(parts)
 
 
+def add_cuda_graphs(parser: argparse.ArgumentParser) -> None:
+    """The switch of :mod:`clipwise.infer.cuda_graphs`."""
+    parser.add_argument(
+        "--cuda-graphs",
+        action="store_true",
+        help="replay the network's kernels as CUDA graphs, one a shape (default off)",
+    )
+
+
+def with_cuda_graphs(owner: Any, args: argparse.Namespace) -> Any:
+    """A loaded predictor or localizer, with graphs if they were asked for."""
+    if not args.cuda_graphs:
+        return owner
+    from clipwise.infer.cuda_graphs import with_graphs
+
+    return with_graphs(owner, lambda text: print(text, file=sys.stderr))
+
+
 def load_any(checkpoint: str, device: str | None, amp: str = "no", max_views: int | None = None):
     """A predictor for a checkpoint or for an exported model."""
     if checkpoint.endswith(EXPORTED_SUFFIXES):

@@ -20,6 +20,7 @@ from typing import Any
 
 from clipwise.cli.common import (
     EXPORTED_SUFFIXES,
+    add_cuda_graphs,
     add_font,
     add_shard,
     fail,
@@ -27,6 +28,7 @@ from clipwise.cli.common import (
     print_json,
     print_table,
     shard_of,
+    with_cuda_graphs,
 )
 from clipwise.cli.convert_annotations import PRE_ANNOTATIONS, check_pre_annotations, write_localized
 from clipwise.cli.video_scores import add_class_scores, class_scores_of
@@ -80,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write each segment as a line of JSON once nothing that follows can change it, and a line at each video's end (-: print them)",
     )
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
+    add_cuda_graphs(parser)
     for option, settings in PRE_ANNOTATIONS.items():
         parser.add_argument(option, **settings)
     add_shard(parser)
@@ -100,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
     scores = class_scores_of(args)
     lines = _lines(args)
     localizer = _load(args, lines)
+    if hasattr(localizer, "model"):  # windows of a recognizer have it in their predictor
+        with_cuda_graphs(localizer, args)
     if args.preview and localizer.made.get("modality") == "flow":
         raise ClipwiseError(f"--preview draws into RGB frames, but {args.checkpoint} looks at flow; leave it out.")
     failures: dict[str, str] = {}
@@ -208,7 +213,9 @@ def _load(args: argparse.Namespace, lines: Any) -> Any:
         check_options(args.checkpoint, {f"--{key.replace('_', '-')}": getattr(args, key) for key in only})
         threshold = {} if args.threshold is None else {"threshold": args.threshold}
         say = {"say": lines.segment} if lines else {}
-        return WindowLocalizer(load_any(args.checkpoint, args.device, args.amp), **threshold, **say)
+        return WindowLocalizer(
+            with_cuda_graphs(load_any(args.checkpoint, args.device, args.amp), args), **threshold, **say
+        )
     if args.threshold is not None:
         raise ClipwiseError(
             f"--threshold is for recognizers; {args.checkpoint} is a localization network, whose weak segments --min-score leaves out."

@@ -10,7 +10,18 @@ import argparse
 import os
 from contextlib import ExitStack
 
-from clipwise.cli.common import add_font, add_shard, count, fail, load_any, print_json, print_table, shard_of
+from clipwise.cli.common import (
+    add_cuda_graphs,
+    add_font,
+    add_shard,
+    count,
+    fail,
+    load_any,
+    print_json,
+    print_table,
+    shard_of,
+    with_cuda_graphs,
+)
 from clipwise.cli.convert_annotations import PRE_ANNOTATIONS, check_pre_annotations, write_predicted
 
 
@@ -23,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_font(parser)
     parser.add_argument("--max-views", type=count, metavar="N", help="views that go through the network at once")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
+    add_cuda_graphs(parser)
     parser.add_argument(
         "--jsonl",
         metavar="FILE",
@@ -68,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         from clipwise.cli.predict_many import append_lines, run_on_cluster
 
         return run_on_cluster(args, inputs) if args.ray else append_lines(args, inputs)
-    predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views)
+    predictor = with_cuda_graphs(load_any(args.checkpoint, args.device, args.amp, args.max_views), args)
     predictions, failures, interrupted = [], {}, False
     with ExitStack() as stack:
         progress = add_row = None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import fail, load_any, print_json, print_table
+from clipwise.cli.common import fail, load_any, print_json, print_table, with_cuda_graphs
 from clipwise.errors import DataError
 from clipwise.io.parse import parse_json
 from clipwise.io.progress import ProgressBar
@@ -63,7 +63,9 @@ def append_lines(args: argparse.Namespace, inputs: list[str]) -> int:
             done.add(parse_json(line)["source"])
         file.truncate(whole)  # half a line, of a run that was killed while it wrote
         todo = [source for source in dict.fromkeys(inputs) if source not in done]
-        predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views) if todo else None
+        predictor = (
+            with_cuda_graphs(load_any(args.checkpoint, args.device, args.amp, args.max_views), args) if todo else None
+        )
         failed = 0
         with ProgressBar("predict", quiet=args.json) as progress:
             for n, source in enumerate(todo):

@@ -12,7 +12,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from clipwise.cli.common import count, positive
+from clipwise.cli.common import add_cuda_graphs, count, positive, with_cuda_graphs
 
 _LIMIT_HELP = {
     "max_upload_mb": "size of a request's body in MB",
@@ -63,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window", type=positive, metavar="S", help="length of the timeline's windows in seconds")
     parser.add_argument("--threshold", type=float, default=0.5, help="score at which a segment begins (default 0.5)")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
+    add_cuda_graphs(parser)
     parser.add_argument("--max-views", type=count, metavar="N", help="views that go through the network at once")
     parser.add_argument("--tmp", metavar="DIR", help="folder of uploads during the analysis")
     group = parser.add_argument_group("limits")
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         raise ClipwiseError(f"--tmp {args.tmp} is not a folder.")
     listener = bind(args.host, args.port)
     with listener:
-        predictor = load_any(args.checkpoint, args.device, args.amp, args.max_views)
+        predictor = with_cuda_graphs(load_any(args.checkpoint, args.device, args.amp, args.max_views), args)
         localizer = None
         if args.localizer:
             from clipwise.serve.analysis import ServedLocalizer

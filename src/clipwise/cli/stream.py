@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from clipwise.cli.common import add_font, count_or_zero, not_negative, positive
+from clipwise.cli.common import add_cuda_graphs, add_font, count_or_zero, not_negative, positive, with_cuda_graphs
 from clipwise.io.text import json_text, printable, with_schema
 
 
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source-format", metavar="NAME", help="FFmpeg's input format (v4l2, avfoundation, lavfi, …)")
     parser.add_argument("--max-seconds", type=positive, metavar="S", help="stop after so many seconds of the source")
     parser.add_argument("--amp", choices=("bf16", "fp16", "no"), default="no", help="mixed precision (default no)")
+    add_cuda_graphs(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         check_video_path(args.out)
     limits = dict(smooth=args.smooth, threshold=args.threshold, release=args.release, min_s=args.min_duration)
     Segmenter(**limits)  # wrong values are refused before the model is loaded
-    predictor = load_any(args.checkpoint, args.device, args.amp)
+    predictor = with_cuda_graphs(load_any(args.checkpoint, args.device, args.amp), args)
     segmenter = Segmenter(predictor.classes, **limits)
     streamer = Streamer(
         predictor,
