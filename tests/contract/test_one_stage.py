@@ -13,7 +13,7 @@ from clipwise.infer.localize import Localizer
 from helpers import write_loud_actions
 
 MODEL = f"{Path(__file__).parent / 'one_stage.py'}:point_net"
-SHORT = ["feat_dim=auto", "num_workers=0", "amp=no", "batch_size=4", "lr=0.01", "warmup_epochs=0"]
+SHORT = ["feat_dim=auto", "windows.least=0", "num_workers=0", "amp=no", "batch_size=4", "lr=0.01", "warmup_epochs=0"]
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,7 @@ SMALL = [
     "epochs=2",
     "batch_size=3",
     "log.every=1",
+    "windows.least=0",
 ]
 
 

@@ -26,6 +26,7 @@ from clipwise.recipe import load_recipe
 BMN = [
     "model_args={max_duration: 8, hidden_dim: 8, matching_dim: 4, map_dim: 4, num_samples: 4}",
     "temporal_dim=16",
+    "windows.least=0",
     "num_workers=0",
     "warmup_epochs=0",
     "schedule.by=epoch",

@@ -63,6 +63,7 @@ def bmn(make_sequences, tmp_path_factory):
     words = [
         "feat_dim=auto",
         "temporal_dim=16",
+        "windows.least=0",
         "epochs=1",
         "warmup_epochs=0",
         "num_workers=0",
