@@ -25,6 +25,15 @@ SCHEDULES: dict[str, tuple[float, list[str]]] = {  # epochs as a share of the pl
     "plain": (1.0, []),
     "long cycle, batch grows": (1.2, ["multigrid.shapes=long", "multigrid.lr_scaling=sqrt", "augment.repeat=2"]),
     "long cycle, batch stays": (0.8, ["multigrid.shapes=long", "multigrid.grow_batch=false", "augment.repeat=2"]),
+    "progressive size": (
+        0.75,
+        [
+            "multigrid.shapes=progressive",
+            "multigrid.sizes={0: [34, 25], 8: [48, 36]}",
+            "multigrid.grow_batch=false",
+            "augment.repeat=2",
+        ],
+    ),
 }
 T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
