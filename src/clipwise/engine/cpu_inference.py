@@ -28,9 +28,10 @@ TOLERANCE, BF16_TOLERANCE = 1e-4, 0.1
 def fastest(model: nn.Module, amp: str) -> tuple[nn.Module, str]:
     """The form that tests a network fastest on a CPU, and the precision of the autocast around it.
 
-    Small networks stay what they are: making the graph would take longer than it saves.
+    Small networks stay what they are, for making the graph would take longer than it saves; so do those without norms to fold.
     """
-    if sum(parameter.numel() for parameter in model.parameters()) < LARGE:
+    norms = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    if not norms or sum(parameter.numel() for parameter in model.parameters()) < LARGE:
         return model, amp
     keep_memory()
     return FusedNetwork(model, amp == "bf16"), "no"
@@ -172,7 +173,7 @@ def _prepack(owner: fx.GraphModule, conv: fx.Node, bf16: bool) -> None:
     defaults: list[Any] = [None, None, None, [1, 1], [0, 0], [1, 1], 1]
     given: list[Any] = list(conv.args)
     x, weight_node, bias_node, stride, padding, dilation, groups = given + defaults[len(given) :]
-    weight, bias = conv.meta.get("folded") or (_value(owner, weight_node), _value(owner, bias_node))
+    weight, bias = conv.meta.pop("folded", None) or (_value(owner, weight_node), _value(owner, bias_node))
     if isinstance(padding, str) or weight is None:
         return
     dtype = torch.bfloat16 if bf16 else torch.float32
