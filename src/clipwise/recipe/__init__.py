@@ -22,13 +22,12 @@ from pydantic import ValidationError
 from clipwise.errors import ClipwiseWarning, RecipeError
 from clipwise.io.parse import check_schema, parse_yaml
 from clipwise.io.plugins import is_foreign
-from clipwise.recipe.keys import Only, Strict
-from clipwise.recipe.keys import Published as Published
-from clipwise.recipe.keys import RunRecipe as RunRecipe
-from clipwise.recipe.localization_keys import LocalizationRecipe as LocalizationRecipe
-from clipwise.recipe.recognition_keys import RecognitionRecipe as RecognitionRecipe
-from clipwise.recipe.recognition_keys import Source as Source
-from clipwise.recipe.recognition_keys import modern_overrides as modern_overrides
+from clipwise.recipe.keys import Only, Published, RunRecipe, Strict
+from clipwise.recipe.localization_keys import LocalizationRecipe
+from clipwise.recipe.recognition_keys import RecognitionRecipe, Source, modern_overrides
+
+__all__ = ["ALIASES", "RECIPES", "LocalizationRecipe", "Published", "Recipe", "RecognitionRecipe", "RunRecipe", "Source",
+           "apply_overrides", "current_form", "dump_recipe", "find_recipe", "flatten", "list_recipes", "load_recipe", "make_recipe", "modern_overrides", "scaled_lr"]  # fmt: skip
 
 Recipe = RecognitionRecipe | LocalizationRecipe
 GROUPS: dict[type[Recipe], list[str]] = {
