@@ -54,7 +54,7 @@ def device_clips(s: Setting) -> Iterator[Measurement]:
     """Training clips of one process: decoded by PyAV, by TorchCodec, and on the device; the frames and how far their colors are off."""
 
     def measure(form: str) -> dict[str, Any]:
-        from clipwise.analyze.decoders import decoder_speeds
+        from clipwise.analyze.decoder_speed import decoder_speeds
         from clipwise.data.clip_spec import ClipSpec
 
         if importlib.util.find_spec("torchcodec") is None and form != "PyAV":

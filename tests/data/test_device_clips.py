@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipwise.analyze.decoders import decoder_advice, decoder_speeds
+from clipwise.analyze.decoder_speed import decoder_advice, decoder_speeds
 from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.dataset import ClipDataset
 from clipwise.data.device_clips import apply_there, decoded_on, read_there

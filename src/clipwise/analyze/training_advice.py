@@ -43,7 +43,7 @@ def reading_gain(recipe: Recipe, paths: list[str]) -> float | None:
 
 def fastest_decoder(recipe: Recipe, paths: list[str]) -> str | None:
     """A line about the decoder that reads these videos fastest here; None where only one is installed."""
-    from clipwise.analyze.decoders import decoder_advice, decoder_speeds
+    from clipwise.analyze.decoder_speed import decoder_advice, decoder_speeds
     from clipwise.data.clip_spec import ClipSpec
 
     spec = ClipSpec.from_recipe(recipe.model_dump(), "train")

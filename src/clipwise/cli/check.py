@@ -152,7 +152,7 @@ def _parts(args: argparse.Namespace):
 
 def _decoder_line(parts: dict[str, Any], spec: Any) -> str | None:
     """Which decoder is faster on these files, where there is a choice."""
-    from clipwise.analyze.decoders import decoder_advice, decoder_speeds
+    from clipwise.analyze.decoder_speed import decoder_advice, decoder_speeds
 
     videos = next(iter(parts.values()))
     if videos.kind != "video" or spec.modality != "rgb" or not len(videos):

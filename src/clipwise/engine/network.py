@@ -139,10 +139,11 @@ def parameter_groups(
         first_stage_decay: factor of the first stage's weight decay.
     """
     stages: dict[int, int] = {}
-    if layer_decay or first_stage_decay != 1 or kind == "tsm":
+    by_decay = kind in ("all", "no_norm_bias")
+    if layer_decay or first_stage_decay != 1 or not by_decay:
         from clipwise.engine.param_groups import stage_of, tsm_groups
 
-        if kind == "tsm":
+        if not by_decay:
             return tsm_groups(model, lr, weight_decay)
         stages = stage_of(model)
     top = max(stages.values(), default=0)
