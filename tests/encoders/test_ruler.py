@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from clipwise.cli import main
-from clipwise.data import dataset
+from clipwise.data import clip_spec
 from clipwise.engine.test import evaluate
 from clipwise.prepare.synthetic import write_video
 
@@ -67,16 +67,16 @@ def test_a_zeroed_bias_shows(videos, release, tmp_path):
 
 
 def test_a_sampler_of_first_frames_shows(videos, release, tmp_path, monkeypatch):
-    honest = dataset.sample_frames
-    monkeypatch.setattr(dataset, "sample_frames", lambda n, **k: honest(n, **k) * 0 + np.arange(k["clip_len"]))
+    honest = clip_spec.sample_frames
+    monkeypatch.setattr(clip_spec, "sample_frames", lambda n, **k: honest(n, **k) * 0 + np.arange(k["clip_len"]))
     folder = release("videomae", tmp_path / "m", brightness_network())
     assert evaluate(f"hf:{folder}", data=videos, overrides=["num_workers=0"]).metrics["top1_acc"] == 0.5
 
 
 def test_the_published_figure_is_held_against_the_measured_one(videos, release, tmp_path, monkeypatch, capsys):
     """A faulty copy of a released network, on the command line; its protocol and source are told."""
-    honest = dataset.sample_frames
-    monkeypatch.setattr(dataset, "sample_frames", lambda n, **k: honest(n, **k) * 0 + np.arange(k["clip_len"]))
+    honest = clip_spec.sample_frames
+    monkeypatch.setattr(clip_spec, "sample_frames", lambda n, **k: honest(n, **k) * 0 + np.arange(k["clip_len"]))
     folder = release("videomae", tmp_path / "videomae-base-finetuned-kinetics", brightness_network())
     words = ["test", f"hf:{folder}", "--data", str(videos), "--num-workers", "0"]
     assert main(words) == 0

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from clipwise.errors import CheckpointError, WorkError
+from clipwise.io.plugins import is_foreign
 
 PREFIX = "hf://"
 WEIGHTS = "model.safetensors"
@@ -87,7 +88,7 @@ def local_copy(source: Any) -> Any:
         return source
     text = source if isinstance(source, str) else Path(source).as_posix()
     found = _NAMED.fullmatch(text)
-    if found is None:
+    if found is None or is_foreign(text):
         return source
     path = fetch(PREFIX + found[2])
     return f"{found[1]}{path}" if found[1] else path

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -35,7 +36,12 @@ def trusting(trust: bool = True) -> Iterator[None]:
 
 def is_foreign(name: Any) -> bool:
     """Whether a recipe's or checkpoint's name means a model of another library (``clipwise.io.model_folders``)."""
-    return str(name).startswith(("hf:", "timm:")) and not str(name).startswith("hf:/")  # hf://: io.hub
+    text = str(name)
+    if text.startswith(
+        "hf:/"
+    ):  # a folder's absolute path; else hf://org/name (io.hub), of which a Path keeps one slash
+        return not text.startswith("hf://") and os.path.isdir(text[3:].partition("?")[0])
+    return text.startswith(("hf:", "timm:"))
 
 
 def is_trusted() -> bool:
