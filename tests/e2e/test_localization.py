@@ -640,7 +640,15 @@ def test_the_seeds_script_trains_on_two_processes_and_prints_its_speed(world, tm
         "1",
     ]
     words += ["--opt-level", "O1", "--training_lr", "0.002", "--weight_decay", "0", "--train_epochs", "1"]
-    words += ["--recipe", "bmn_tiny", "--work-dir", str(tmp_path / "run"), *SMALL[:2], "features=features", "windows.least=0"]
+    words += [
+        "--recipe",
+        "bmn_tiny",
+        "--work-dir",
+        str(tmp_path / "run"),
+        *SMALL[:2],
+        "features=features",
+        "windows.least=0",
+    ]
     env = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
