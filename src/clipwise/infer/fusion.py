@@ -76,7 +76,8 @@ def _read_json(path: Path) -> ScoreFile:
     content = parse_json(path.read_text(encoding="utf-8"))
     if isinstance(content, list):  # MMAction2: a list of lists
         return ScoreFile(str(path), _stack(content))
-    check_schema(content.get("schema", JSON_SCHEMA), JSON_SCHEMA, path, DataError)
+    if isinstance(content, dict):
+        check_schema(content.get("schema", JSON_SCHEMA), JSON_SCHEMA, path, DataError)
     rows = content["results"]
     width = len(content["classes"] or next(r["scores"] for r in rows if r["scores"] is not None))
     scores = [np.full(width, np.nan) if r["scores"] is None else np.asarray(r["scores"], float) for r in rows]
