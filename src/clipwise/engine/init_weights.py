@@ -32,7 +32,7 @@ def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> N
         log.say(model.load_from(init))  # type: ignore[operator]
         return
     path = resolve_start(model, init)
-    if path.suffix not in (".safetensors", *zoo.FOREIGN_SUFFIXES, ".pkl", ".bin", ""):
+    if path.is_dir() or path.suffix not in (".safetensors", *zoo.FOREIGN_SUFFIXES, ".pkl", ".bin", ""):
         check_file(path)  # a list, a recipe, an exported file, …
     if path.suffix != ".safetensors":
         log.say(load_start(model, path, first_conv))
