@@ -36,12 +36,10 @@ def trusting(trust: bool = True) -> Iterator[None]:
 
 def is_foreign(name: Any) -> bool:
     """Whether a recipe's or checkpoint's name means a model of another library (``clipwise.io.model_folders``)."""
-    text = str(name)
-    if text.startswith(
-        "hf:/"
-    ):  # a folder's absolute path; else hf://org/name (io.hub), of which a Path keeps one slash
-        return not text.startswith("hf://") and os.path.isdir(text[3:].partition("?")[0])
-    return text.startswith(("hf:", "timm:"))
+    library, _, model = str(name).partition(":")
+    # hf:/FOLDER is one; hf://org/name (io.hub) is not, though a Path of it looks alike
+    local = model[:2] != "//" and os.path.isdir(model.partition("?")[0])
+    return library == "timm" or (library == "hf" and (model[:1] != "/" or local))
 
 
 def is_trusted() -> bool:
