@@ -12,7 +12,7 @@ from typing import Any
 
 from clipwise.convert.mmaction2 import write_translated
 from clipwise.convert.mmaction2.consumed import Keys
-from clipwise.convert.opentad_keys import ASIDE, READ
+from clipwise.convert.opentad_keys import READ, account
 from clipwise.errors import RecipeError
 
 _FIXED: dict[str, tuple[Any, ...]] = {
@@ -94,19 +94,7 @@ def translate_opentad(config: dict[str, Any], path: str) -> tuple[dict[str, Any]
     _data(data, recipe, left, notes)
     _run(keys, recipe, notes)
     recipe["points"].setdefault("min_length", 0.0 if kind == "ActionFormer" else 0.05)
-    subset = keys.take("evaluation.subset")
-    if subset != recipe["val"]["subset"]:
-        keys.put("evaluation.subset", subset)
-    for place, allowed in _FIXED.items():
-        keys.expect(place, *allowed)
-    for place, usual in ASIDE.items():
-        keys.set_aside(place, *usual)
-    left += keys.left()
-    unread = [f"{name} = {value!r}" for name, value in config.items() if name not in READ]
-    if unread:
-        notes.append(f"Names of the config's own, which OpenTAD does not read: {'; '.join(unread)}.")
-    if keys.aside:
-        notes.append(f"Left to the command line and the machine: {'; '.join(keys.aside)}.")
+    left += account(keys, config, _FIXED, recipe["val"]["subset"], notes)
     return {**recipe, "notes": notes}, left
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from clipwise.convert.mmaction2.consumed import Keys
-from clipwise.convert.opentad_keys import ASIDE, READ
+from clipwise.convert.opentad_keys import READ, account
 
 _FIXED: dict[str, tuple[Any, ...]] = {
     "model.projection.type": ("ConvSingleProj",),
@@ -67,20 +67,8 @@ def translate_bmn(config: dict[str, Any], path: str) -> tuple[dict[str, Any], li
     run = _run(keys, notes)
     recipe["bmn"]["scores"], recipe["val"]["every"] = run.pop("bmn_scores"), run.pop("val_every")
     recipe |= run
-    subset = keys.take("evaluation.subset")
-    if subset != recipe["val"]["subset"]:
-        keys.put("evaluation.subset", subset)
-    for place, allowed in _FIXED.items():
-        keys.expect(place, *allowed)
-    for place, usual in ASIDE.items():
-        keys.set_aside(place, *usual)
     keys.set_aside("inference.test_epoch")
-    left += keys.left()
-    unread = [f"{name} = {value!r}" for name, value in config.items() if name not in READ]
-    if unread:
-        notes.append(f"Names of the config's own, which OpenTAD does not read: {'; '.join(unread)}.")
-    if keys.aside:
-        notes.append(f"Left to the command line and the machine: {'; '.join(keys.aside)}.")
+    left += account(keys, config, _FIXED, recipe["val"]["subset"], notes)
     return {**recipe, "notes": notes}, left
 
 
