@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,22 @@ def shared() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_strangers_left(tmp_path):
+    """What a test wrote in its folder, imported and registered is unknown to the next, whichever process runs that."""
+    from clipwise.io.plugins import Registry
+
+    yield
+    strangers = {name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).startswith(str(tmp_path))}
+    for registry in Registry.every:
+        for place, entry in list(registry.entries.items()):
+            if entry.make.__module__ in strangers:
+                del registry.entries[place]
+        registry.by_name = {name: place for name, place in registry.by_name.items() if place in registry.entries}
+    for name in strangers:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")
