@@ -37,7 +37,9 @@ def no_strangers_left(tmp_path):
     from clipwise.io.plugins import Registry
 
     yield
-    strangers = {name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).startswith(str(tmp_path))}
+    strangers = {
+        name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).startswith(str(tmp_path))
+    }
     for registry in Registry.every:
         for place, entry in list(registry.entries.items()):
             if entry.make.__module__ in strangers:
