@@ -232,7 +232,7 @@ def run_peer(python: str, step: str, name: str, folder: Path) -> None:
 
 def table(rows: list[dict]) -> str:
     lines = [
-        "| network in MMAction2 1.2.0 | recognized as | tensors | single precision | double precision | back there, after a step | converted again |",
+        "| network in MMAction2 1.2.0 | recognized as | tensors | single precision | double precision | back in MMAction2, after a step | converted again |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in rows:
