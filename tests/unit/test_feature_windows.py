@@ -8,7 +8,8 @@ from clipwise.data.feature_dataset import FeatureDataset, FeatureStore
 from clipwise.data.feature_windows import TimeWindows, cut_window
 from clipwise.data.formats.annotation_files import annotations_of
 from clipwise.models.bmn import BMN
-from clipwise.tasks.window_choice import TrainingTimes, choose_window, describe_unlike
+from clipwise.tasks.unlike_training import describe_unlike
+from clipwise.tasks.window_choice import TrainingTimes, choose_window
 from clipwise.tasks.window_merge import merge_windows
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from clipwise.convert.mmaction2 import write_translated
 from clipwise.convert.mmaction2.consumed import Keys
-from clipwise.convert.opentad_keys import READ, account
+from clipwise.convert.opentad_keys import READ, account, differences, part_files, read_pipeline
 from clipwise.errors import RecipeError
 
 _FIXED: dict[str, tuple[Any, ...]] = {
@@ -41,7 +41,6 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "inference.load_from_raw_predictions": (False,),
 }
 _DATASETS = ("ThumosPaddingDataset", "EpicKitchensPaddingDataset")
-_STEPS = ("LoadFeats", "ConvertToTensor", "RandomTrunc", "Rearrange", "Collect")
 
 
 def is_opentad(config: Mapping[str, Any]) -> bool:
@@ -163,42 +162,24 @@ def _data(parts: dict[str, Keys], recipe: dict[str, Any], left: list[str], notes
         part.expect("test_mode", name == "test")
         part.set_aside("filter_gt")
         stride, sample = part.take("feature_stride"), part.take("sample_stride", 1)
-        found = seen[name] = {
-            "subset": part.take("subset_name"),
-            "annotations": part.take("ann_file"),
-            "features": part.take("data_path"),
-            "missing": part.take("block_list"),
-            "classes": part.take("class_map"),
+        seen[name] = {
+            **part_files(part),
             "stride": stride and stride * sample,
             "offset": part.take("offset_frames"),
             "fps": part.take("fps"),
         }
-        for step in part.take("pipeline") or []:
-            step_keys = Keys(step, part.aside)
-            kind = step_keys.take("type")
-            if kind == "LoadFeats":
-                found["format"] = step_keys.take("feat_format")
-                step_keys.set_aside("prefix", "", "v_")  # names with and without v_ are the same here
-            elif kind == "RandomTrunc" and name == "train":
-                step_keys.expect("trunc_len", recipe["temporal_dim"])
-                recipe["points"] |= {"min_inside": step_keys.take("trunc_thresh"), "crop": step_keys.take("crop_ratio")}
-            elif kind == "Rearrange":
-                step_keys.expect("keys", ["feats"])
-                step_keys.expect("ops", "t c -> c t")
-            elif kind in _STEPS[1::3]:  # ConvertToTensor, Collect
-                for key in ("keys", "inputs"):
-                    step_keys.take(key)
-            else:
-                left.append(f"dataset.{name}.pipeline: {kind}")
-            left += [f"dataset.{name}.pipeline, {kind}: {line}" for line in step_keys.left()]
+
+        def crops(kind: str, step: Keys, train: bool = name == "train") -> bool:
+            if kind != "RandomTrunc" or not train:
+                return False
+            step.expect("trunc_len", recipe["temporal_dim"])
+            recipe["points"] |= {"min_inside": step.take("trunc_thresh"), "crop": step.take("crop_ratio")}
+            return True
+
+        read_pipeline(part, name, seen[name], left, crops)
         left += [f"dataset.{name}.{line}" for line in part.left()]
     train, val = seen["train"], seen["val"]
-    for name in ("val", "test"):
-        same = ("annotations", "features", "classes", "stride", "offset", "fps", "format")
-        left += [f"dataset.{name}: {key} = {seen[name].get(key)!r}, but {train.get(key)!r} in training" for key in same
-                 if seen[name].get(key) != train.get(key)]  # fmt: skip
-    if seen["test"]["subset"] != val["subset"]:
-        left.append(f"dataset.test.subset_name = {seen['test']['subset']!r}, but {val['subset']!r} in validation")
+    left += differences(seen, ("annotations", "features", "classes", "stride", "offset", "fps", "format"))
     recipe |= {"features": train["features"], "annotations": train["annotations"]}
     recipe["input"] = {
         "rescale": "none", "time_base": "strides", "stride": train["stride"], "clip_frames": 2 * train["offset"], "tolerant": True,

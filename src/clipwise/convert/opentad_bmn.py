@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from clipwise.convert.mmaction2.consumed import Keys
-from clipwise.convert.opentad_keys import READ, account
+from clipwise.convert.opentad_keys import READ, account, differences, part_files, read_pipeline
 
 _FIXED: dict[str, tuple[Any, ...]] = {
     "model.projection.type": ("ConvSingleProj",),
@@ -107,38 +107,21 @@ def _data(keys: Keys, length: int, left: list[str], notes: list[str]) -> dict[st
         part.expect("class_agnostic", True)
         part.expect("resize_length", length)
         part.set_aside("filter_gt", True, False)
-        found = seen[name] = {
-            "subset": part.take("subset_name"), "annotations": part.take("ann_file"), "features": part.take("data_path"),
-            "missing": part.take("block_list"), "classes": part.take("class_map"),
-        }  # fmt: skip
-        for step in part.take("pipeline") or []:
-            step_keys = Keys(step, part.aside)
-            kind = step_keys.take("type")
-            if kind == "LoadFeats":
-                found["format"] = step_keys.take("feat_format")
-                step_keys.set_aside("prefix", "", "v_")  # names with and without v_ are the same here
-            elif kind == "ResizeFeat":
-                found["resize"] = step_keys.take("tool")
-                step_keys.expect("channel_first", False)
-            elif kind == "Rearrange":
-                step_keys.expect("keys", ["feats"])
-                step_keys.expect("ops", "t c -> c t", "t c-> c t")
-            elif kind in ("ConvertToTensor", "Collect"):
-                for key in ("keys", "inputs"):
-                    step_keys.take(key)
-            else:
-                left.append(f"dataset.{name}.pipeline: {kind}")
-            left += [f"dataset.{name}.pipeline, {kind}: {line}" for line in step_keys.left()]
+        found = seen[name] = part_files(part)
+
+        def resizes(kind: str, step: Keys, found: dict[str, Any] = found) -> bool:
+            if kind != "ResizeFeat":
+                return False
+            found["resize"] = step.take("tool")
+            step.expect("channel_first", False)
+            return True
+
+        read_pipeline(part, name, found, left, resizes)
         if found.get("resize") != "torchvision_align":
             left.append(f"dataset.{name}.pipeline, ResizeFeat: tool = {found.get('resize')!r}")
         left += [f"dataset.{name}.{line}" for line in part.left()]
     train, val = seen["train"], seen["val"]
-    for name in ("val", "test"):
-        same = ("annotations", "features", "missing", "classes", "format")
-        left += [f"dataset.{name}: {key} = {seen[name].get(key)!r}, but {train.get(key)!r} in training" for key in same
-                 if seen[name].get(key) != train.get(key)]  # fmt: skip
-    if seen["test"]["subset"] != val["subset"]:
-        left.append(f"dataset.test.subset_name = {seen['test']['subset']!r}, but {val['subset']!r} in validation")
+    left += differences(seen, ("annotations", "features", "missing", "classes", "format"))
     notes.append(
         f"Videos of {train['missing']} are those without features here. Actions of at most 1 % of their video are learned here, and left "
         "out there (filter_gt)."

@@ -1,8 +1,8 @@
-"""What of OpenTAD's configs is read, and what of it does not change what is computed."""
+"""What the translators of OpenTAD's configs share: the data's three parts, and the account of what is left."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clipwise.convert.mmaction2.consumed import Keys
@@ -48,3 +48,55 @@ def account(
     if keys.aside:
         notes.append(f"Left to the command line and the machine: {'; '.join(keys.aside)}.")
     return left
+
+
+def part_files(part: Keys) -> dict[str, Any]:
+    """The files that a part of the data names."""
+    return {
+        "subset": part.take("subset_name"),
+        "annotations": part.take("ann_file"),
+        "features": part.take("data_path"),
+        "missing": part.take("block_list"),
+        "classes": part.take("class_map"),
+    }
+
+
+def read_pipeline(
+    part: Keys, name: str, found: dict[str, Any], left: list[str], own: Callable[[str, Keys], bool]
+) -> None:
+    """The steps of a part's pipeline: LoadFeats says the files' format; ``own`` reads those of one kind of data set.
+
+    Args:
+        name: train, val or test.
+        found: of the part; gets "format".
+        left: gets what is not read.
+        own: takes a step's kind and keys; whether it is one of its own.
+    """
+    for step in part.take("pipeline") or []:
+        keys = Keys(step, part.aside)
+        kind = keys.take("type")
+        if kind == "LoadFeats":
+            found["format"] = keys.take("feat_format")
+            keys.set_aside("prefix", "", "v_")  # names with and without v_ are the same here
+        elif kind == "Rearrange":
+            keys.expect("keys", ["feats"])
+            keys.expect("ops", "t c -> c t", "t c-> c t")
+        elif kind in ("ConvertToTensor", "Collect"):
+            for key in ("keys", "inputs"):
+                keys.take(key)
+        elif not own(kind, keys):
+            left.append(f"dataset.{name}.pipeline: {kind}")
+        left += [f"dataset.{name}.pipeline, {kind}: {line}" for line in keys.left()]
+
+
+def differences(seen: Mapping[str, Mapping[str, Any]], same: Sequence[str]) -> list[str]:
+    """What of val and test must be as in train, or in val, and is not; a recipe has one of each."""
+    found = [
+        f"dataset.{name}: {key} = {seen[name].get(key)!r}, but {seen['train'].get(key)!r} in training"
+        for name in ("val", "test")
+        for key in same
+        if seen[name].get(key) != seen["train"].get(key)
+    ]
+    if (subset := seen["test"]["subset"]) != seen["val"]["subset"]:
+        found.append(f"dataset.test.subset_name = {subset!r}, but {seen['val']['subset']!r} in validation")
+    return found

@@ -19,7 +19,7 @@ from clipwise.io.progress import Progress, silent
 from clipwise.models.localizer_rules import keep_settled, localizer_rules
 from clipwise.models.registry import model_task
 from clipwise.recipe import apply_overrides, load_recipe, make_recipe
-from clipwise.tasks.window_choice import describe_unlike
+from clipwise.tasks.unlike_training import describe_unlike
 
 
 def evaluate_proposals(

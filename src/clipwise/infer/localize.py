@@ -36,7 +36,7 @@ from clipwise.models import contract
 from clipwise.models.localizer_rules import LabeledVideo, localizer_rules, recipe_of
 from clipwise.models.registry import model_task
 from clipwise.tasks.detections import VideoClassScores, name_proposals
-from clipwise.tasks.window_choice import describe_unlike
+from clipwise.tasks.unlike_training import describe_unlike
 from clipwise.video.decode import VideoReader
 
 Naming = Literal["span", "video"]

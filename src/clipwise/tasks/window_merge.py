@@ -16,7 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clipwise.tasks.detection_metrics import temporal_iou
+from clipwise.tasks.average_recall import temporal_iou
+
+ALPHA, LOW, HIGH = 0.4, 0.55, 0.9  # soft-NMS between windows, where nothing else is given
 
 
 class Merged(NamedTuple):
@@ -35,9 +37,9 @@ def merge_windows(
     length_s: float,
     covered_s: float,
     *,
-    alpha: float = 0.4,
-    low: float = 0.55,
-    high: float = 0.9,
+    alpha: float = ALPHA,
+    low: float = LOW,
+    high: float = HIGH,
     most: int | None = None,
 ) -> Merged:
     """One list for a video.
@@ -54,20 +56,35 @@ def merge_windows(
         most: segments that are kept; all if not given.
     """
     starts = np.asarray(starts_s, dtype=np.float64)
-    edges = np.concatenate([[-np.inf], (starts[1:] + starts[:-1] + length_s) / 2, [np.inf]])
     parts: list[tuple[NDArray, ...]] = []
-    for number, start in enumerate(starts):
-        shifted = np.asarray(segments_s[number], dtype=np.float64).reshape(-1, 2) + start
-        middle, cut = shifted.mean(1), shifted.clip(0, covered_s)
-        own = (middle >= edges[number]) & (middle < edges[number + 1]) & (cut[:, 1] > cut[:, 0])
-        names = np.zeros(len(own), np.int64) if labels is None else np.asarray(labels[number])
-        values = np.asarray(scores[number], dtype=np.float64)
-        parts.append((cut[own], values[own], names[own], np.full(own.sum(), number)))
+    for number in range(len(starts)):
+        found = None if labels is None else labels[number]
+        own = own_segments(segments_s[number], scores[number], found, number, starts, length_s, covered_s)
+        parts.append((*own, np.full(len(own[0]), number)))
     boxes, values, names, window = (np.concatenate(column) for column in zip(*parts))
     kept = _soft_nms_between(
         boxes, values, names, window, starts, length_s, (alpha, low, high), len(values) if most is None else most
     )
     return Merged(boxes[kept], values[kept], None if labels is None else names[kept])
+
+
+def own_segments(
+    segments_s: NDArray,
+    scores: NDArray,
+    labels: NDArray | None,
+    number: int,
+    starts: NDArray[np.float64],
+    length_s: float,
+    covered_s: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray]:
+    """The segments whose nearest window is the given one: on the video's clock, with scores and class numbers (0 if there are none)."""
+    before = (starts[number] + starts[number - 1] + length_s) / 2 if number else -np.inf
+    after = (starts[number + 1] + starts[number] + length_s) / 2 if number + 1 < len(starts) else np.inf
+    shifted = np.asarray(segments_s, np.float64).reshape(-1, 2) + starts[number]
+    middle, cut = shifted.mean(1), shifted.clip(0, covered_s)
+    own = (middle >= before) & (middle < after) & (cut[:, 1] > cut[:, 0])
+    names = np.zeros(len(own), np.int64) if labels is None else np.asarray(labels)
+    return cut[own], np.asarray(scores, np.float64)[own], names[own]
 
 
 def _soft_nms_between(

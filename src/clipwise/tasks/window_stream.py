@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipwise.tasks.average_recall import temporal_iou
+from clipwise.tasks.window_merge import ALPHA, HIGH, LOW, own_segments
 
 
 class Settled(NamedTuple):
@@ -48,15 +49,14 @@ class WindowStream:
         length_s: float,
         covered_s: float,
         *,
-        alpha: float = 0.4,
-        low: float = 0.55,
-        high: float = 0.9,
+        alpha: float = ALPHA,
+        low: float = LOW,
+        high: float = HIGH,
         min_score: float = 0.2,
         max_overlap: float = 0.4,
     ):
         self.starts, self.length_s, self.covered_s = np.asarray(starts_s, np.float64), length_s, covered_s
         self.rule, self.min_score, self.max_overlap = (alpha, low, high), min_score, max_overlap
-        self.edges = np.concatenate([[-np.inf], (self.starts[1:] + self.starts[:-1] + length_s) / 2, [np.inf]])
         self.count, self.best = 0, 0.0
         # candidates that are not settled: start, end, score; window and class
         self.boxes: NDArray[np.float64] = np.zeros((0, 2))
@@ -69,14 +69,9 @@ class WindowStream:
         """Take the next window (times from its start)."""
         number = self.count
         self.count += 1
-        shifted = np.asarray(segments_s, np.float64).reshape(-1, 2) + self.starts[number]
-        middle, cut = shifted.mean(1), shifted.clip(0, self.covered_s)
-        own = (middle >= self.edges[number]) & (middle < self.edges[number + 1]) & (cut[:, 1] > cut[:, 0])
-        names = np.zeros(len(own), np.int64) if labels is None else np.asarray(labels)
-        self.boxes = np.concatenate([self.boxes, cut[own]])
-        self.scores = np.concatenate([self.scores, np.asarray(scores, np.float64)[own]])
-        kinds = np.column_stack([np.full(len(own), number), names])
-        self.kinds = np.concatenate([self.kinds, kinds[own]])
+        own = own_segments(segments_s, scores, labels, number, self.starts, self.length_s, self.covered_s)
+        self.boxes, self.scores = np.concatenate([self.boxes, own[0]]), np.concatenate([self.scores, own[1]])
+        self.kinds = np.concatenate([self.kinds, np.column_stack([np.full(len(own[2]), number), own[2]])])
         border = self.starts[self.count] if self.count < len(self.starts) else np.inf
         self._merge(border)
         yield from self._choose(border)
