@@ -66,3 +66,25 @@ def write_loud_actions(folder: Path, longest: int) -> Path:
         database[f"v_{number}"] = {"duration": length / 2, "subset": subset, "annotations": [action]}
     (folder / "annotations.json").write_text(json.dumps({"database": database}), encoding="utf-8")
     return folder
+
+
+def read_annotations(folder: Path, name: str, content, **options):
+    """Write bytes, text or JSON to a file and read it as annotations, leniently unless told otherwise."""
+    from clipwise.data.formats.annotation_kinds import read_kind
+    from clipwise.data.formats.annotation_parts import FormatOptions
+
+    path = folder / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return read_kind(path, options=FormatOptions(strict=options.pop("strict", False), **options))
+
+
+def segment_rows(found):
+    """(video, start, end, label) of each segment."""
+    return [
+        (name, round(a, 4), round(b, 4), label)
+        for name, video in found.videos.items()
+        for (a, b), label in zip(video.segments.tolist(), video.labels)
+    ]

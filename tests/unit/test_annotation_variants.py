@@ -1,33 +1,13 @@
 """Files as other versions of the tools, other exports of theirs and people's hands write them; segments by hand."""
 
 import io
-import json
 import zipfile
 
 import pytest
 
-from clipwise.data.formats.annotation_kinds import read_kind
-from clipwise.data.formats.annotation_parts import FormatOptions
 from clipwise.errors import DataError
-
-
-def read(folder, name, content, **options):
-    path = folder / name
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return read_kind(path, options=FormatOptions(strict=options.pop("strict", False), **options))
-
-
-def rows(found):
-    """(video, start, end, label) of each segment."""
-    return [
-        (name, round(a, 4), round(b, 4), label)
-        for name, video in found.videos.items()
-        for (a, b), label in zip(video.segments.tolist(), video.labels)
-    ]
-
+from helpers import read_annotations as read
+from helpers import segment_rows as rows
 
 # ---- Label Studio
 
@@ -47,6 +27,10 @@ def task(video="/data/upload/1/ab12cd34-a.mp4", **rest):
         ("s3://bucket/dir/My%20video.mp4?x=1", "My video"),
         ("/data/local-files/?d=vids%2Fa%20b.mp4", "a b"),
         ("https://host/x/a.mp4?token=1", "a"),
+        ("http://localhost:8080/data/upload/1/ab12cd34-clip%2001.mp4", "clip 01"),
+        ("/tasks/1/presign/?fileuri=czM6Ly9idWNrZXQvdmlkZW9zL2EubXA0", "a"),  # s3://bucket/videos/a.mp4
+        ("http://host/tasks/1/resolve/?fileuri=czM6Ly9idWNrZXQvdmlkZW9zL2EubXA0", "a"),
+        ("/data/upload/1/ab12cd34-clip_01", "clip_01"),
         ("<video src='/data/upload/3/0123abcd-a.mp4' width=\"100%\"></video>", "a"),
     ],
 )
@@ -63,6 +47,8 @@ def test_label_studios_places_of_videos(video, name, tmp_path):
         ({"predictions": [{"model_version": "m", "result": [region(1, 50, "C")]}]}, [(0, 2, "C")]),
         ({"annotations": [{"result": [region(1, 25, "A")]}], "predictions": [12]}, [(0, 1, "A")]),  # ids only
         ({"annotations": [], "drafts": [], "predictions": []}, []),
+        ({"annotations": [{"result": [region(1, 25, "A")], "last_action": "rejected"}, {"result": [region(1, 50, "B")]}]}, [(0, 2, "B")]),
+        ({"annotations": [{"result": [region(1, 25, "A")], "reviews": [{"accepted": False}]}, {"result": [region(1, 50, "B")]}]}, [(0, 2, "B")]),
         ({"completions": [{"result": [region(26, 50, "A")]}]}, [(1, 2, "A")]),  # before 1.0
     ],
 )  # fmt: skip
@@ -97,6 +83,30 @@ def test_label_studios_small_exports(name, text, tmp_path):
     assert rows(read(tmp_path, name, text, fps=10)) == [("a", 0, 1, "A")]
 
 
+LABEL_CONFIG = (
+    '<View><Video name="v" value="$video"/><Choices name="ch" toName="v"><Choice value="run"/></Choices></View>'
+)
+
+
+def test_label_studios_names_without_a_suffix_and_texts_of_the_task(tmp_path):
+    odd = [{"id": 1, "data": {"clip": "abc123", "fps": 25}, "annotations": [{"result": [region(1, 25, "A")]}]}]
+    assert rows(read(tmp_path, "a.json", odd)) == [("abc123", 0, 1, "A")]
+    odd[0]["data"]["site"] = "north"
+    with pytest.raises(DataError, match=r"no field of its data names a video \(there are clip, fps, site\)"):
+        read(tmp_path, "a.json", odd)
+    small = {"id": 1, "video": "a.mp4", "title": "Gym", "annotator": 1, "annotation_id": 2, "lead_time": 1.0}
+    timed = [{**small, "tl": [{"ranges": [{"start": 1, "end": 25}], "timelinelabels": ["A"]}]}]
+    found = read(tmp_path, "b.json", timed, fps=25)
+    assert rows(found) == [("a", 0, 1, "A")]
+    assert found.videos["a"].whole == ()  # "Gym" is no class
+    chosen = [{**small, "ch": "run"}]
+    with pytest.raises(DataError, match=r"ch, title hold texts, .* labeling configuration \(--config FILE"):
+        read(tmp_path, "c.json", chosen)
+    assert read(tmp_path, "c.json", chosen, layer="ch").videos["a"].whole == ("run",)
+    (tmp_path / "config.xml").write_text(LABEL_CONFIG)
+    assert read(tmp_path, "c.json", chosen).videos["a"].whole == ("run",)
+
+
 # ---- CVAT
 
 
@@ -127,6 +137,8 @@ def said(name):
         (cvat(track((10, 0, 0, 1, ""), (13, 0, 0, 1, ""), (16, 1, 0, 1, "")), start_frame=10, stop_frame=40, frame_filter="step=3"), [(1, 1.6, "A")]),
         (cvat("".join(f'<image id="{i}" name="dir/frame_{i:06d}.PNG"><tag label="A"/></image>' for i in (13, 16)), start_frame=10, stop_frame=40, frame_filter="step=3"), [(1.3, 1.9, "A")]),
         (cvat('<track id="0" label="A"><polygon frame="0" outside="0" points="1,1"/><polygon frame="4" outside="1" points="1,1"/></track>'), [(0, 0.4, "A")]),
+        (cvat('<track id="0" label="A"><box frame="10" outside="False"/><box frame="20" outside="True"/></track>'), [(1, 2, "A")]),
+        (cvat(track((24, 0, 0, 1, ""), (30, 1, 0, 1, ""), (31, 1, 0, 0, ""), (40, 0, 0, 1, ""), (50, 1, 0, 1, ""))), [(2.4, 3, "A"), (4, 5, "A")]),
         (cvat('<track id="0" label="A"><skeleton frame="3"><points outside="0"/></skeleton><skeleton frame="9"><points outside="1"/></skeleton></track>'), [(0.3, 0.9, "A")]),
     ],
 )  # fmt: skip
@@ -211,6 +223,8 @@ WHOLE = tier("A", aligned("a1", "t1", "t4", "walk"))
         (eaf(WHOLE + tier("S", aligned("s1", "t1", "u1", "x"), aligned("s2", "u1", "t4", "y"), parent="A")), "S", [("a", 0, 1.25, "x"), ("a", 1.25, 2.5, "y")]),
         (eaf(WHOLE, MEDIA.replace("/>", ' TIME_ORIGIN="1500"/>')), None, [("a", 1.5, 4, "walk")]),
         (eaf(WHOLE, '<MEDIA_DESCRIPTOR MEDIA_URL="file:///a.wav" MIME_TYPE="audio/x-wav"/>' + MEDIA.replace("/>", ' TIME_ORIGIN="500"/>')), None, [("a", 0.5, 3, "walk")]),
+        (eaf(WHOLE, MEDIA.replace("a.mp4", "my%20video.mp4").replace("/>", ' RELATIVE_MEDIA_URL="./my%20video.mp4"/>')), None, [("my video", 0, 2.5, "walk")]),
+        (eaf(WHOLE, MEDIA.replace("/>", ' TIME_ORIGIN="-0"/>') + '<LINKED_FILE_DESCRIPTOR LINK_URL="file:///x.csv" TIME_ORIGIN="700"/>'), None, [("a", 0, 2.5, "walk")]),
         (eaf(WHOLE, media="", file="file:///x/b.mpg"), None, [("b", 0, 2.5, "walk")]),  # before 2.0
         (eaf(tier("run", aligned("a1", "t1", "t4", ""))), None, [("a", 0, 2.5, "run")]),
     ],
@@ -234,63 +248,6 @@ def test_elans_vocabulary_in_several_languages_is_one(tmp_path):
     assert found.vocabulary == ("new",)
     with pytest.raises(DataError, match="its times are PAL-frames; ELAN writes milliseconds"):
         read(tmp_path, "b.eaf", eaf(WHOLE, units="PAL-frames"))
-
-
-# ---- BORIS
-
-
-def boris(*events, files=None, **more):
-    info = {"length": {"a.mp4": 20.0, "b.mp4": 10.0}, "fps": {"a.mp4": 25.0}}
-    observation = {
-        "type": "MEDIA",
-        "file": files or {"1": ["a.mp4"], "2": []},
-        "time offset": 0.0,
-        "events": list(events),
-        "media_info": info,
-    }
-    kinds = {"0": {"code": "walk", "type": "State event"}, "1": {"code": "jump", "type": "Point event"}}
-    return {"project_format_version": "7.0", "behaviors_conf": kinds, "observations": {"o": {**observation, **more}}}
-
-
-START, STOP = [1.0, "", "walk", "", ""], [3.0, "", "walk", "", ""]
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (boris(START, STOP), [("a", 1, 3)]),
-        (boris([*START, 25], [*STOP, 75], [2.0, "", "jump", "", "", 50]), [("a", 1, 3)]),  # 8: frame index behind; a point event
-        (boris(["1.0", *START[1:]], ["3.0", *STOP[1:]]), [("a", 1, 3)]),
-        (boris(START, STOP, files=["a.mp4"]), [("a", 1, 3)]),  # a list of files
-        (boris(START, STOP, files={"1": [], "2": ["b.mp4"]}), [("b", 1, 3)]),
-        (boris([18.0, *START[1:]], [23.0, *STOP[1:]], files={"1": ["a.mp4", "b.mp4"]}), [("a", 18, 20), ("b", 0, 3)]),
-    ],
-)  # fmt: skip
-def test_boris_projects(content, expected, tmp_path):
-    assert rows(read(tmp_path, "p.boris", content)) == [(*row, "walk") for row in expected]
-
-
-@pytest.mark.parametrize(
-    ("more", "note"),
-    [
-        ({"time offset": 2.0}, "1 observations with a time offset, which is not applied"),
-        ({"media_info": {"length": {"a.mp4": 20.0}, "offset": {"1": 1.5}}}, "1 observations whose player has an offset, which is not applied"),
-    ],
-)  # fmt: skip
-def test_offsets_of_boris_are_named(more, note, tmp_path):
-    found = read(tmp_path, "p.boris", boris(START, STOP, **more))
-    assert rows(found) == [("a", 1, 3, "walk")]
-    assert note in " ".join(found.notes)
-
-
-AGGREGATED = "Observation id,Source,Media duration (s),Subject,Behavior,Behavior type,Start (s),Stop (s),Media file name,Image index start\no1,player #1:/v/a.mp4,20.0,s,walk,STATE,1.0,3.5,/v/a.mp4,25\n"
-TABULAR = "Observation id,Source,Time offset (s),Media duration (s),Subject,Behavior,Behavior type,Time,Media file name\no1,player #1:a.mp4,0,20,s,walk,START,1.0,a.mp4\no1,player #1:a.mp4,0,20,s,walk,STOP,3.5,a.mp4\n"
-
-
-@pytest.mark.parametrize("text", [AGGREGATED, TABULAR], ids=["aggregated", "tabular"])
-@pytest.mark.parametrize(("mark", "suffix"), [(",", "csv"), (";", "csv"), ("\t", "tsv")])
-def test_tables_of_boris_8(text, mark, suffix, tmp_path):
-    assert rows(read(tmp_path, f"t.{suffix}", text.replace(",", mark))) == [("a", 1, 3.5, "walk")]
 
 
 # ---- X-AnyLabeling
@@ -353,6 +310,13 @@ def test_tables_that_are_refused(text, message, tmp_path):
 
 
 # ---- data sets
+
+
+def test_thumos_classes_with_the_numbers_of_ucf101(tmp_path):
+    (tmp_path / "detclasslist.txt").write_text("9 BasketballDunk\n7 BaseballPitch\n")
+    found = read(tmp_path, "BaseballPitch_val.txt", "video_validation_0000266  72.8 76.4\r\n")
+    assert rows(found) == [("video_validation_0000266", 72.8, 76.4, "BaseballPitch")]
+    assert found.vocabulary == ("BaseballPitch", "BasketballDunk")
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +25,7 @@ from clipwise.io.names import did_you_mean
 _LONGEST_S = 1e7  # four months; a time beyond it is a unit mistaken
 _SLACK_S = 1.5  # so far behind the end of the video annotators' ends are commonly
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
+_PROXY = re.compile(r"/tasks/\d+/(?:presign|resolve)/?\?fileuri=([\w=-]+)")  # Label Studio's, of cloud storage
 
 
 class VideoFinder:
@@ -132,15 +135,18 @@ class FormatOptions:
 
 
 def plain_path(name: str) -> str:
-    """A video's path without what tools put around it: URLs, Label Studio's prefixes, Windows' backslashes."""
+    """A video's path without what tools put around it: URLs, Label Studio's prefixes and proxies, Windows' backslashes."""
     text = str(name).strip().replace("\\", "/")
+    if match := _PROXY.search(text):
+        with suppress(ValueError):  # of base64, and of its text
+            return plain_path(base64.urlsafe_b64decode(match[1] + "=" * (-len(match[1]) % 4)).decode())
     if "/data/local-files/" in text and "?d=" in text:
         return unquote(text.partition("?d=")[2]).lstrip("/")
+    if match := re.match(r"(?:https?://[^/]+)?/?data/upload/\d+/(.+)", text):
+        return _UPLOAD.sub("", unquote(match[1].partition("?")[0]))
     if match := re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
         text = unquote(text[match.end() :].partition("?")[0])
         return re.sub(r"^/(?=[A-Za-z]:/)", "", text) if name.startswith("file:") else text.partition("/")[2] or text
-    if match := re.match(r"/?data/upload/\d+/(.+)", text):
-        return _UPLOAD.sub("", unquote(match[1]))
     return text
 
 

@@ -18,10 +18,12 @@ from xml.etree import ElementTree
 from clipwise.data.formats.annotation_parts import Collector, FormatOptions, video_name, video_of
 from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation
 from clipwise.data.formats.frame_times import FrameClock
+from clipwise.data.videolist import IMAGE_SUFFIXES
 from clipwise.errors import DataError
 from clipwise.io.safe_xml import iterate_xml
 
 _MEMBER = "annotations.xml"
+_ON = ("1", "true", "True")
 _MOST_TAGS = 20_000_000  # that one file is written with
 
 
@@ -179,14 +181,17 @@ def _track(track: ElementTree.Element, task: _Task, collector: Collector) -> Ite
 def _outside(shape: ElementTree.Element) -> bool:
     """Whether a shape is off; a skeleton is where all its points are."""
     if (own := shape.get("outside")) is not None:
-        return own == "1"
-    parts = [part.get("outside") == "1" for part in shape if part.get("outside") is not None]
+        return own in _ON
+    parts = [part.get("outside") in _ON for part in shape if part.get("outside") is not None]
     return bool(parts) and all(parts)
 
 
 def _image(image: ElementTree.Element, task: _Task, collector: Collector) -> None:
     where = f"image {image.get('id', '?')}"
-    named = re.fullmatch(r"frame_(\d+)", Path(image.get("name") or "").stem)
+    name = image.get("name") or ""
+    named = re.fullmatch(r"frame_(\d+)", Path(name).stem)
+    if not named and not task.source and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+        collector.note("images of their own, taken as frames of one video in their order", name)
     frame = int(named[1]) if named else collector.frame(image.get("id"), where)
     for shape in image:
         if shape.tag != "tag":

@@ -6,6 +6,7 @@ import itertools
 import mimetypes
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from clipwise.data.formats.annotation_parts import Collector, FormatOptions, overlapping_layers, plain_path, video_of
@@ -80,7 +81,7 @@ def _media(root: ElementTree.Element, path: Path, collector: Collector) -> tuple
         older = (header.get("MEDIA_FILE") if header is not None else None) or path.stem
         return older, 0.0
     chosen = (films or found)[0]
-    name = chosen.get("RELATIVE_MEDIA_URL") or chosen.get("MEDIA_URL") or path.stem
+    name = unquote(chosen.get("RELATIVE_MEDIA_URL") or "") or chosen.get("MEDIA_URL") or path.stem
     return name, collector.number(chosen.get("TIME_ORIGIN") or 0, "TIME_ORIGIN") if chosen.get("TIME_ORIGIN") else 0.0
 
 

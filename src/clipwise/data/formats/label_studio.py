@@ -54,11 +54,12 @@ def read(path: Path, options: FormatOptions) -> AnnotationSet:
     collector = Collector(path, options)
     if config is not None:
         collector.vocabulary = config.labels
+    bare = _bare_choices(records, config, options.layer, path)
     seen: set[Any] = set()
     for number, record in enumerate(records, 1):
         if not isinstance(record, dict):
             raise DataError(f"{path}, task {number}: {type(record).__name__} where a task is expected.")
-        data, results, key = _task(record, collector, number)
+        data, results, key = _task(record, collector, number, bare)
         if results is None:
             continue
         if key is not None and key in seen:
@@ -107,6 +108,7 @@ class LabelConfig:
         self.timeline, self.timeline_labels = self._control(root, "timelinelabels")
         self.choices, self.choice_labels = self._control(root, "choices")
         self.labels = [*self.timeline_labels, *self.choice_labels]
+        self.controls = {e.get("name") for e in root.iter() if e.get("toName")}
 
     @staticmethod
     def _control(root: ElementTree.Element, tag: str) -> tuple[str | None, list[str]]:
@@ -137,7 +139,9 @@ def _find_config(path: Path, options: FormatOptions, records: list[Any]) -> Labe
     return read_config(found[0]) if len(found) == 1 else None
 
 
-def _task(record: dict[str, Any], collector: Collector, number: int) -> tuple[dict[str, Any], list[Any] | None, Any]:
+def _task(
+    record: dict[str, Any], collector: Collector, number: int, bare: set[str]
+) -> tuple[dict[str, Any], list[Any] | None, Any]:
     """A task's data, the regions that count (None: nobody's work counts), and what repeats for each further annotation."""
     if isinstance(record.get("annotation"), dict):  # an event
         task = record.get("task") or {}
@@ -153,13 +157,16 @@ def _task(record: dict[str, Any], collector: Collector, number: int) -> tuple[di
             return {}, None, None
         return task.get("data", {}), _results(record, collector, number), task.get("id")
     if not isinstance(record.get("data"), dict):
-        return record, list(_min_regions(record)), record.get("id")
+        return record, list(_min_regions(record, bare)), record.get("id")
     notes = record.get("annotations", record.get("completions")) or []
     if not isinstance(notes, list) or not all(isinstance(note, dict) for note in notes):
         raise DataError(f"{collector.source}, task {number}: 'annotations' must be a list of objects with a 'result'.")
     valid = [note for note in notes if not note.get("was_cancelled") and not note.get("was_canceled")]
     if len(valid) < len(notes):
         collector.note("cancelled annotations, left out", f"task {record.get('id', number)}")
+    if rejected := [note for note in valid if _rejected(note)]:
+        collector.note("annotations that a reviewer rejected, left out", f"task {record.get('id', number)}")
+        valid = [note for note in valid if note not in rejected]
     if len(valid) > 1:
         collector.note("tasks with several annotations, of which one was taken", f"task {record.get('id', number)}")
     chosen = next((note for note in valid if note.get("ground_truth")), valid[0] if valid else None)
@@ -170,6 +177,13 @@ def _task(record: dict[str, Any], collector: Collector, number: int) -> tuple[di
         collector.note("tasks without annotation, whose prediction was taken", f"task {record.get('id', number)}")
         return record["data"], _results(predictions[0], collector, number), None
     return record["data"], None if notes else [], None
+
+
+def _rejected(note: dict[str, Any]) -> bool:
+    """Whether the last review of an annotation refused it."""
+    reviews = note.get("reviews")
+    last = reviews[-1] if isinstance(reviews, list) and reviews and isinstance(reviews[-1], dict) else {}
+    return note.get("last_action") == "rejected" or last.get("accepted") is False
 
 
 def _results(note: dict[str, Any], collector: Collector, number: int) -> list[Any]:
@@ -183,7 +197,7 @@ def _regions_of_min(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "ranges" in value[0]
 
 
-def _min_regions(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _min_regions(record: dict[str, Any], bare: set[str]) -> Iterator[dict[str, Any]]:
     """The regions of a JSON-MIN record, in the form that they have in full exports."""
     for key, value in record.items():
         if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
@@ -193,8 +207,30 @@ def _min_regions(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
                     yield {"type": kind, "from_name": key, "value": one}
         elif isinstance(value, dict) and isinstance(value.get("choices"), list):
             yield {"type": "choices", "from_name": key, "value": value}
-        elif isinstance(value, str) and "annotation_id" in record and key not in _MIN_KEYS and not _like_media(value):
-            yield {"type": "choices", "from_name": key, "value": {"choices": [value]}, "bare": True}
+        elif isinstance(value, str) and key in bare:
+            yield {"type": "choices", "from_name": key, "value": {"choices": [value]}}
+
+
+def _bare_choices(records: list[Any], config: LabelConfig | None, layer: str | None, path: Path) -> set[str]:
+    """The keys of JSON-MIN records whose text is a single choice; fields of the task look the same, so a control must be known.
+
+    Raises:
+        DataError: there are several such keys, and nothing says which is a control.
+    """
+    small = [r for r in records if isinstance(r, dict) and "annotation_id" in r]
+    texts = {key: value for r in small for key, value in r.items() if isinstance(value, str) and key not in _MIN_KEYS}
+    if config is not None or layer is not None:
+        known = {layer} if layer is not None else config.controls if config is not None else set()
+        return {key for key in texts if key in known}
+    found = {key for key, value in texts.items() if not _like_media(value)}
+    if any(_regions_of_min(value) for r in small for value in r.values()):
+        return set()  # of segments; a text is the task's
+    if len(found) > 1:
+        raise DataError(
+            f"{path}: {', '.join(sorted(found))} hold texts, and the export does not say which of them is a control with choices. Give the "
+            "labeling configuration (--config FILE, or beside the export), or the control as layer (--layer, lists.layer)."
+        )
+    return found
 
 
 _MIN_KEYS = ("created_at", "updated_at", "annotator", "annotation_id", "id", "lead_time", "agreement", "video", "url")
@@ -213,9 +249,12 @@ def _video_name(data: Mapping[str, Any], config: LabelConfig | None, path: Path,
                 r"<(?:video|source)\b[^>]*\bsrc\s*=\s*[\"']?([^\"'\s>]+)", data[key]
             )  # <HyperText> with a player
             return html[1] if html else str(data[key])
-    fields = [value for value in data.values() if isinstance(value, str) and _like_media(value)]
-    if len(fields) == 1:
-        return fields[0]
+    texts = {
+        key: value for key, value in data.items() if isinstance(value, str) and key not in (*_RATE_FIELDS, *_MIN_KEYS)
+    }
+    fields = [value for value in texts.values() if _like_media(value)] or list(texts.values())
+    if len(fields) == 1 and fields[0].strip():
+        return fields[0]  # a name without suffix, if nothing else can be one
     raise DataError(
         f"{path}, task {number}: no field of its data names a video (there are {', '.join(map(str, data)) or 'none'})."
         " Give the labeling configuration (--config) that says which."
@@ -258,9 +297,7 @@ class DeclaredRate:
 
 def _add_regions(collector: Collector, draft: Draft, results: list[Any], rate: DeclaredRate, number: int) -> None:
     layer = collector.options.layer
-    names = {
-        r.get("from_name") for r in results if isinstance(r, dict) and r.get("type") in _WHOLE and not r.get("bare")
-    }
+    names = {r.get("from_name") for r in results if isinstance(r, dict) and r.get("type") in _WHOLE}
     if len(names) > 1 and layer is None:
         known = ", ".join(sorted(map(str, names)))
         raise DataError(

@@ -56,7 +56,7 @@ def read(path: Path, options: FormatOptions) -> AnnotationSet:
     collector = Collector(path, options)
     beside = next((path.parent / name for name in _CLASS_FILES if (path.parent / name).is_file()), None)
     if beside is not None:
-        collector.vocabulary = read_classes(beside)
+        collector.vocabulary = _class_names(beside)
     if label == AMBIGUOUS and options.layer != AMBIGUOUS:
         return AnnotationSet(str(path), {}, (), (f"{path}: ambiguous segments are no class and left out.",))
     with open_text(path) as file:
@@ -71,6 +71,15 @@ def read(path: Path, options: FormatOptions) -> AnnotationSet:
             draft = collector.video(name, subset=subset or (part and part[1]))
             draft.add(found[2], found[3], label, where=f"line {number}")
     return collector.result()
+
+
+def _class_names(path: Path) -> list[str]:
+    """Names by their numbers; the 20 of THUMOS14 often have those of UCF101's 101 classes (``7 BaseballPitch``), with gaps."""
+    with open_text(path) as file:
+        rows = [line.split(maxsplit=1) for line in file if line.strip()]
+    if all(len(row) == 2 and row[0].isdecimal() for row in rows):
+        return [name.strip() for _, name in sorted(rows, key=lambda row: int(row[0]))]
+    return read_classes(path)
 
 
 def matches_json(content: Any) -> bool:

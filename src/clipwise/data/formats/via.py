@@ -128,6 +128,8 @@ def _entry(
 def _labels(attribute: dict[str, Any], value: Any) -> list[str]:
     """The labels that a value stands for: keys of options, joined by commas for checkboxes; text as it is."""
     options = {str(key): str(name) for key, name in (attribute.get("options") or {}).items()}
+    if isinstance(value, dict):  # {"0": true, "1": false}
+        value = ",".join(str(key) for key, on in value.items() if on)
     text = str(value)
     if not options or attribute.get("type") == _TEXT or text in options:
         return [options.get(text, text)] if text.strip() else []

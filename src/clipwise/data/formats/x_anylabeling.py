@@ -6,7 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from clipwise.data.formats.annotation_parts import Collector, FormatOptions, files_for, load_object, video_of
+from clipwise.data.formats.annotation_parts import (
+    Collector,
+    FormatOptions,
+    files_for,
+    load_object,
+    plain_path,
+    video_of,
+)
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.errors import DataError
 
@@ -35,7 +42,7 @@ def read(path: Path, options: FormatOptions) -> AnnotationSet:
     draft = collector.video(
         name, duration_s=None if not milliseconds else collector.number(milliseconds, "duration_ms") / 1000
     )
-    if Path(str(name)).stem != path.stem:
+    if Path(plain_path(str(name))).stem != path.stem:
         collector.note("side-cars named other than their video", f"video {name!r}")
     for number, one in enumerate(content["segments"], 1):
         where = f"segment {number}"
