@@ -159,3 +159,49 @@ def anchors(page: Path) -> set[str]:
 def test_english_and_chinese_have_the_same_pages():
     names = [{page.name for page in (ROOT / "docs" / language).glob("*.md")} for language in ("en", "zh")]
     assert names[0] == names[1]
+
+
+def content(page: Path) -> dict[str, list]:
+    """What a page holds whatever its language: levels of headings, shapes of tables, paragraphs and items, code, images, figures."""
+    text = re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"))
+    body = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    tables = re.findall(r"(?:^\|.*\n?)+", body, re.MULTILINE)
+    plain = re.sub(r"`[^`\n]+`", "", re.sub(r"\]\([^)]*\)", "]", body))
+    figures = re.findall(r"(?<![\w.])(\d+(?:[.,]\d+)+|\d{2,})(?!\d)(?! ?(?:万|亿|million|billion))", plain)
+    return {
+        "headings": [len(level) for level in re.findall(r"^(#+) ", body, re.MULTILINE)],
+        "tables (rows, columns)": [(len(t.splitlines()), t.splitlines()[0].count("|") - 1) for t in tables],
+        "items of lists": [len(re.findall(r"^ *(?:[-*]|\d+\.) ", body, re.MULTILINE))],
+        "blocks": re.findall(r"^```(\w*)$", text, re.MULTILINE),
+        "code": sorted(set(re.findall(r"`([^`\n]+)`", body))),
+        "images": re.findall(r"!\[[^\]]*\]\(([^)]+)\)", body),
+        "figures": sorted(set(figures)),
+    }
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/en").glob("*.md")), ids=lambda page: page.name)
+def test_chinese_pages_hold_what_the_english_ones_hold(page):
+    english, chinese = content(page), content(ROOT / "docs/zh" / page.name)
+    for part, expected in english.items():
+        missing = [item for item in expected if item not in chinese[part]]
+        more = [item for item in chinese[part] if item not in expected]
+        assert chinese[part] == expected, f"{page.name}, {part}: zh lacks {missing}, en lacks {more}"
+    text = re.sub(r"^```.*?^```", "", (ROOT / "docs/zh" / page.name).read_text(encoding="utf-8"), flags=re.S | re.M)
+    left = [
+        line
+        for line in text.splitlines()
+        if len(re.findall(r"\b[a-z]{2,}\b", re.sub(r"`[^`]+`|\([^)]+\)", "", line))) > 25
+    ]
+    assert not left, f"{page.name}: not translated: {left[0][:80]}"
+
+
+def test_every_block_says_its_language():
+    """Only marked blocks are executed; one without a language would go by unseen."""
+    for page in PAGES:
+        opened = re.findall(r"^```.*$", page.read_text(encoding="utf-8"), re.MULTILINE)[::2]
+        assert set(opened) <= {"```bash", "```python", "```text", "```yaml"}, f"{name_of(page)}: {set(opened)}"
+        if page.parent.parent.name == "docs":
+            indented = re.findall(
+                r"^ {4}(?:clipwise|python|OMP_\S+ python) .+", page.read_text(encoding="utf-8"), re.MULTILINE
+            )
+            assert not indented, f"{name_of(page)}: not a marked block: {indented[0]}"
