@@ -86,3 +86,44 @@ def test_damage_of_vp8_that_the_decoder_carries_over_keyframes(tmp_path):
         assert outcome not in ("SILENT", "numbers"), where
         found += outcome == "equal"
     assert found > 3
+
+
+@pytest.mark.parametrize("what", ["its number", "its place", "its references", "its picture set", "its kind"])
+def test_a_damaged_header_of_a_frame_that_is_left_out(tmp_path, what):
+    """A plain decode takes its number for a gap and has other references, or gives frames in another order, or none for it."""
+    whole = fuzz.encode(
+        tmp_path / "whole.mp4",
+        "libx264",
+        60,
+        b_frames=3,
+        gop=60,
+        options={"x264-params": "b-pyramid=none:ref=3:scenecut=0"},
+    )
+    with open_video(whole) as reader:
+        packets = [bytes(packet) for packet in reader._packets if packet.size]
+        assert reader.table.doubt is None
+        assert reader.table.seekable
+    number = next(n for n, packet in enumerate(packets) if n > 20 and not packet[4] & 0x60)
+    header = packets[number]
+    bits = f"{int.from_bytes(header[5:9], 'big'):032b}"
+    assert bits.startswith(
+        "1" + "00111" + "1"
+    )  # first block 0, a B-slice, picture set 0; then 4 bits or more of the frame's number
+    at = {"its picture set": 6, "its number": 7, "its place": 11, "its references": 17}.get(what, 0)
+    damaged = bytearray(header)
+    if what == "its kind":
+        damaged[4] ^= 16  # unit 17: reserved
+    else:
+        damaged[5 + at // 8] ^= 128 >> at % 8
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(whole.read_bytes().replace(header, bytes(damaged)))
+    truth = fuzz.PlainDecode(path)
+    for index in (59, 40, 57, 31):
+        TABLES.clear()
+        with open_video(path) as reader:
+            assert not reader.table.seekable  # the file was decoded once when it was opened
+            if index < reader.num_frames:
+                assert fuzz.digest(reader.frames([index])[0]) == truth.frames[index][1]
+            else:
+                assert reader.damage
+            assert reader.num_frames == truth.unbroken

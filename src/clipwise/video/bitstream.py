@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from clipwise.video.slice_headers import HEADER_BYTES, SliceHeaders
+
 
 class PacketCheck:
     """Looks at the packets of one stream in turn; here for codecs of which nothing needs to be looked at.
@@ -34,13 +36,14 @@ class PacketCheck:
         self._new_sets: int | None = None
         self._incomplete: int | None = None
 
-    def key(self, number: int, data: bytes, marked: bool, newest: bool) -> bool | None:
+    def key(self, number: int, data: bytes, marked: bool, newest: bool, stamp: int) -> bool | None:
         """Looks at a packet.
 
         Args:
             number: of the packet.
             marked: the container calls it a keyframe.
             newest: its time stamp is later than those of all packets before.
+            stamp: that time stamp.
 
         Returns:
             Whether decoding can start here; None: the packet is damaged.
@@ -85,8 +88,9 @@ class UnitCheck(PacketCheck):
         place = 4 if self.h264 else 21
         self.prefix = (self.extra[place] & 3) + 1 if len(self.extra) > place and self.extra[0] == 1 else 0
         self.verifiable = self.prefix > 0
+        self.slices = SliceHeaders(self.extra) if self.h264 and self.prefix else None
 
-    def key(self, number: int, data: bytes, marked: bool, newest: bool) -> bool | None:
+    def key(self, number: int, data: bytes, marked: bool, newest: bool, stamp: int) -> bool | None:
         prefix, h264 = self.prefix, self.h264
         if not prefix:
             return marked
@@ -114,10 +118,16 @@ class UnitCheck(PacketCheck):
                     recovery = True
             at = end
         if not frame:
+            self.doubt = self.doubt or f"packet {number} holds no frame"
             return False
         key = marked and self._starts(data, frame, recovery)
         if sets or key:
             self._note_sets(number, key, sets == (0x180 if h264 else 7 << 32), new)
+        if new:
+            self.slices = None
+        if self.slices is not None and self.doubt is None:
+            strange = self.slices.look(data[frame : frame + HEADER_BYTES], stamp)
+            self.doubt = strange and f"packet {number} {strange}"
         if newest and h264 and _slice_type(data, frame) == "B":
             self._note_b_frame(number)
         return key

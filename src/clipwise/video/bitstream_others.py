@@ -19,7 +19,7 @@ class StartCodeCheck(PacketCheck):
         self.mpeg4 = codec.name == "mpeg4"
         self.verifiable, self.reorders = self.mpeg4, True
 
-    def key(self, number: int, data: bytes, marked: bool, newest: bool) -> bool | None:
+    def key(self, number: int, data: bytes, marked: bool, newest: bool, stamp: int) -> bool | None:
         at = data.find(b"\0\0\1\xb6" if self.mpeg4 else b"\0\0\1\0")
         if at < 0 or at + 5 >= len(data) or data[:3] != b"\0\0\1":
             self._note_strange(number)
@@ -59,7 +59,7 @@ class VPCheck(PacketCheck):
         super().__init__(codec)
         self.verifiable = codec.name != "vp8"
 
-    def key(self, number: int, data: bytes, marked: bool, newest: bool) -> bool | None:
+    def key(self, number: int, data: bytes, marked: bool, newest: bool, stamp: int) -> bool | None:
         if self.name == "vp8":
             key = not data[0] & 1
             good = not key or data[3:6] == b"\x9d\x01\x2a"

@@ -195,7 +195,7 @@ def scan_packets(container, stream, keep: list[Any] | None = None) -> PacketTabl
             if check.doubt is None and packet.has_sidedata("new_extradata"):
                 check.verifiable, check.doubt = False, f"the decoder's settings change at packet {number}"
         if damage is None and (seekable or not number):
-            key = check.key(number, bytes(packet), bool(key), stamp > newest)
+            key = check.key(number, bytes(packet), bool(key), stamp > newest, stamp)
             if key is None:
                 damage = f"packet {number} is damaged"
         if not number:
