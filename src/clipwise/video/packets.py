@@ -1,7 +1,7 @@
 """The packet table: which frames a video file really holds, and where decoding may start.
 
 A container's header says how many frames there should be; the packets say how many there are. One pass over the packets
-(no decoding, about a millisecond for ten seconds of video) gives the presentation time stamps, whose order is the order of the
+(no decoding, a few milliseconds for ten seconds of video) gives the presentation time stamps, whose order is the order of the
 frames, and the time stamps of the keyframes. Everything that random access needs follows from these two lists. Where the packets
 cannot be relied on, the table says why (``doubt``), and :mod:`clipwise.video.pyav_sequential` decodes the file once.
 """

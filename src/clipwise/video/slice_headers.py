@@ -84,7 +84,12 @@ class SliceHeaders:
                     profile = bits.take(24) >> 16
                     name = bits.golomb()
                     if profile not in (66, 77, 88):
-                        unusual, _, _, scales = bits.golomb() not in (1, 2), bits.golomb(), bits.golomb(), bits.take(2) & 1
+                        unusual, _, _, scales = (
+                            bits.golomb() not in (1, 2),
+                            bits.golomb(),
+                            bits.golomb(),
+                            bits.take(2) & 1,
+                        )
                         if unusual or scales:
                             raise ValueError
                     number_bits, kind = bits.golomb() + 4, bits.golomb()
