@@ -56,6 +56,32 @@ class Sets(NamedTuple):
     deblocking: bool
 
 
+def _sequence(bits: Bits, high: bool) -> tuple[int, int, bool]:
+    """The first three of ``Sets``."""
+    if high:
+        chroma, _, _, scales = bits.golomb(), bits.golomb(), bits.golomb(), bits.take(2) & 1
+        if chroma not in (1, 2) or scales:
+            raise ValueError
+    number_bits, kind = bits.golomb() + 4, bits.golomb()
+    place_bits = bits.golomb() + 4 if kind == 0 else 0
+    references, gaps, _, _ = bits.golomb(), bits.take(1), bits.golomb(), bits.golomb()
+    if kind == 1 or gaps or references > 16:
+        raise ValueError
+    return number_bits, place_bits, not bits.take(1)
+
+
+def _pictures(bits: Bits, sequences: dict[int, tuple[int, int, bool]]) -> Sets:
+    number_bits, place_bits, fields = sequences[bits.golomb()]
+    arithmetic, both_fields, groups = bits.take(1) > 0, bits.take(1) > 0, bits.golomb()
+    references = bits.golomb(31) + 1, bits.golomb(31) + 1
+    weighted = bits.take(1) > 0, bits.take(2) == 1
+    quality, _, _ = 26 + bits.signed(), bits.signed(), bits.signed()
+    deblocking, _, redundant = bits.take(1) > 0, bits.take(1), bits.take(1)
+    if groups or redundant:
+        raise ValueError
+    return Sets(number_bits, place_bits, fields, both_fields, arithmetic, references, weighted, quality, deblocking)
+
+
 class SliceHeaders:
     """Looks at the first slice of each frame in turn; at nothing where the stream uses what encoders of today do not."""
 
@@ -81,34 +107,10 @@ class SliceHeaders:
                 end = at + 2 + int.from_bytes(extra[at : at + 2], "big")
                 bits, at = Bits(extra[at + 3 : end]), end
                 if mask == 31:
-                    profile = bits.take(24) >> 16
-                    name = bits.golomb()
-                    if profile not in (66, 77, 88):
-                        unusual, _, _, scales = (
-                            bits.golomb() not in (1, 2),
-                            bits.golomb(),
-                            bits.golomb(),
-                            bits.take(2) & 1,
-                        )
-                        if unusual or scales:
-                            raise ValueError
-                    number_bits, kind = bits.golomb() + 4, bits.golomb()
-                    place_bits = bits.golomb() + 4 if kind == 0 else 0
-                    references, gaps, size = bits.golomb(), bits.take(1), (bits.golomb(), bits.golomb())
-                    if kind == 1 or gaps or references > 16 or not all(size):
-                        raise ValueError
-                    sequences[name] = number_bits, place_bits, not bits.take(1)
-                    continue
-                name, sequence = bits.golomb(), sequences[bits.golomb()]
-                arithmetic, both_fields, groups = bits.take(1), bits.take(1), bits.golomb()
-                references_of = bits.golomb(31) + 1, bits.golomb(31) + 1
-                weighted = bool(bits.take(1)), bits.take(2) == 1
-                quality, _, _ = 26 + bits.signed(), bits.signed(), bits.signed()
-                deblocking, _, redundant = bits.take(1), bits.take(1), bits.take(1)
-                if groups or redundant:
-                    raise ValueError
-                rest = bool(both_fields), bool(arithmetic), references_of, weighted, quality, bool(deblocking)
-                self.known[name] = Sets(*sequence, *rest)
+                    profile, name = bits.take(24) >> 16, bits.golomb()
+                    sequences[name] = _sequence(bits, high=profile not in (66, 77, 88))
+                else:
+                    self.known[bits.golomb()] = _pictures(bits, sequences)
 
     def look(self, data: bytes, stamp: int) -> str | None:
         """What is strange about a frame, by the first bytes of its first slice; ``stamp``: its presentation time stamp."""
