@@ -110,7 +110,8 @@ class SliceHeaders:
                     profile, name = bits.take(24) >> 16, bits.golomb()
                     sequences[name] = _sequence(bits, high=profile not in (66, 77, 88))
                 else:
-                    self.known[bits.golomb()] = _pictures(bits, sequences)
+                    name = bits.golomb()
+                    self.known[name] = _pictures(bits, sequences)
 
     def look(self, data: bytes, stamp: int) -> str | None:
         """What is strange about a frame, by the first bytes of its first slice; ``stamp``: its presentation time stamp."""
