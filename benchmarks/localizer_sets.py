@@ -34,6 +34,7 @@ class Set:
     training: int
     validation: int = 12
     noise: float = 1.0
+    overlapping: bool = False
 
 
 SETS = {
@@ -44,6 +45,11 @@ SETS = {
     "one_class": Set((30, 90), (1, 4), (2, 10), 5.0, 128, 1, 40),
     "background": Set((600, 1500), (1, 2), (5, 15), 2.0, 64, 2, 30),
     "clips": Set((3, 12), (1, 2), (1, 4), 8.0, 48, 5, 120, 40),
+    "kitchen_15hz": Set((55, 120), (20, 35), (0.5, 6), 15.0, 128, 10, 21, 7),
+    "recipes_15hz": Set((30, 400), (4, 9), (2, 90), 15.0, 64, 48, 40, 12, noise=1.5),
+    "overlapping": Set((30, 200), (20, 60), (0.4, 12), 10.0, 64, 40, 20, 10, overlapping=True),
+    "three_long": Set((900, 1800), (60, 150), (0.7, 12), 3.0, 96, 30, 3, 2, noise=1.5),
+    "nearly_whole": Set((10, 120), (1, 1), (100, 200), 4.0, 64, 8, 60, 20),
 }
 
 
@@ -63,7 +69,7 @@ def make(name: str, folder: Path, seed: int) -> None:
             for _ in range(20):
                 start = float(rng.uniform(0, seconds - length))
                 inside = (time_s >= start) & (time_s < start + length)
-                if not taken[inside].any():
+                if spec.overlapping or not taken[inside].any():
                     break
             else:
                 continue

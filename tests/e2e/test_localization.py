@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -447,6 +448,13 @@ def test_one_file_with_the_features_of_many_videos(world, tmp_path, capsys):
     assert out.err == ""
     assert main(words) == 2  # without durations
     assert "all.npz, video long_000" in capsys.readouterr().err
+    # a file that tells them needs no annotations
+    told = {n: {"feats": store.read(n), "duration": store.facts(n)["duration_s"]} for n in names}
+    (tmp_path / "told.pkl").write_bytes(pickle.dumps(told))
+    again = str(tmp_path / "again.json")
+    assert main(["localize", str(world["run"].last), str(tmp_path / "told.pkl"), "--results", again]) == 0
+    capsys.readouterr()
+    assert Path(again).read_text() == Path(results).read_text()
 
 
 def test_localize_refuses_before_the_work(world, tmp_path, capsys):

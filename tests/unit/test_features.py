@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from clipwise.data.feature_dataset import FeatureDataset, FeatureStore
+from clipwise.data.feature_dataset import FeatureDataset, FeatureStore, find_data
+from clipwise.data.feature_times import FeatureStrides, _count
 from clipwise.data.formats.annotation_files import annotations_of, read_annotations
+from clipwise.data.formats.feature_collections import find_collection
 from clipwise.data.formats.feature_formats import read_feature_file
 from clipwise.data.loader import make_loader, prefetch
 from clipwise.data.rescale import rescale_features
@@ -118,7 +120,132 @@ def test_all_in_one_file(tmp_path, kind):
     assert store.names == ["a", "b"]
     np.testing.assert_array_equal(store.read("b"), 2 * FEATURES)
     if kind == "npy":
-        assert isinstance(store._array, np.memmap)
+        assert isinstance(store.many.array, np.memmap)
+
+
+def write_many(path, videos, duration=None, fps=None):
+    """An entry a video, in the form that the suffix says; ``.group.h5`` has groups by subset that hold groups."""
+    if path.suffix == ".npz":
+        np.savez(path, **videos)
+    elif path.suffix == ".pt":
+        torch.save({name: torch.from_numpy(x) for name, x in videos.items()}, path)
+    elif path.suffix in (".pkl", ".pickle"):
+        entries = {
+            name: {"feats": x, "duration": duration, "fps": fps} if duration else x for name, x in videos.items()
+        }
+        path.write_bytes(pickle.dumps(entries))
+    else:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "w") as file:
+            for number, (name, x) in enumerate(videos.items()):
+                if path.stem.endswith("group"):
+                    group = file.require_group("val" if number else "train").create_group(name)
+                    group["feats"] = x
+                    if duration:
+                        group.attrs["duration"], group["fps"] = duration, fps
+                else:
+                    file[name] = x
+
+
+@pytest.mark.parametrize("kind", ["a.npz", "a.pt", "a.pkl", "a.pickle", "a.h5", "a.hdf5", "a.group.h5", "facts.pkl"])
+def test_an_entry_a_video(tmp_path, kind):
+    """Videos of different lengths in one file, as published features go around."""
+    videos = {"v_a": FEATURES, "b": 2 * FEATURES[:3]}
+    told = {"duration": 12.5, "fps": 25.0} if "group" in kind or "facts" in kind else {}
+    write_many(tmp_path / kind, videos, **told)
+    store = FeatureStore(tmp_path / kind, feat_dim=4)
+    assert sorted(store.names) == ["a", "b"]
+    for name, x in videos.items():
+        np.testing.assert_array_equal(store.read(name), x)
+        assert _count(store, name) == len(x)
+        assert store.facts(name) == ({"duration_s": 12.5, "fps": 25.0} if told else {})
+    assert store.where("a") == f"{tmp_path / kind}, video a"
+    (tmp_path / "gt.json").write_text("{}")
+    assert find_data(str(tmp_path), None, "gt.json").features == tmp_path / kind  # the only candidate of the folder
+    again = pickle.loads(pickle.dumps(store))  # a loader's worker that is started anew
+    np.testing.assert_array_equal(again.read("b"), videos["b"])
+    assert find_collection(tmp_path / kind) is not None
+
+
+def test_a_file_of_one_video_is_no_collection(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    np.savez(tmp_path / "a.npz", feat=FEATURES, other=FEATURES)
+    np.savez(tmp_path / "b.npz", FEATURES)
+    torch.save({"feats": torch.from_numpy(FEATURES)}, tmp_path / "c.pt")
+    torch.save(torch.from_numpy(FEATURES), tmp_path / "d.pt")
+    with h5py.File(tmp_path / "e.h5", "w") as file:
+        file["anything"] = FEATURES
+    for file in sorted(tmp_path.iterdir()):
+        assert find_collection(file) is None, file
+    assert FeatureStore(tmp_path / "e.h5").names == ["anything"]  # named as the file with all videos, it is one of one
+    with pytest.raises(
+        DataError, match="holds one video's features, or none; a file with all videos has an entry a video"
+    ):
+        FeatureStore(tmp_path / "d.pt")
+
+
+def test_arrays_inside_groups_are_named_by_their_group(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in "xy":
+            file.create_group(name)["i3d"] = FEATURES
+    assert FeatureStore(tmp_path / "a.h5").names == ["x", "y"]
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        for name in "xy":
+            file.create_group(name)["rgb"] = file[name]["flow"] = FEATURES
+    with pytest.raises(DataError, match="duplicate video name 'flow'"):
+        FeatureStore(tmp_path / "b.h5")
+
+
+def test_half_and_double_precision_and_bfloat16(tmp_path):
+    torch.save(
+        {n: torch.ones(3, 4, dtype=d) for n, d in (("a", torch.bfloat16), ("b", torch.float64))}, tmp_path / "a.pt"
+    )
+    np.savez(tmp_path / "b.npz", a=np.ones((3, 4), np.float16), b=np.ones((3, 4), ">f8"))
+    for file in ("a.pt", "b.npz"):
+        for name in "ab":
+            values = FeatureStore(tmp_path / file).read(name)
+            assert values.dtype == np.float32
+            assert (values == 1).all()
+
+
+@pytest.mark.parametrize("kind", ["folder", "all.pkl"])
+def test_channels_first(tmp_path, kind):
+    """MS-TCN's archives: (feat_dim, positions) with another number of positions in each video."""
+    videos = {"a": FEATURES, "b": 2 * FEATURES[:3]}
+    if kind == "folder":
+        for name, x in videos.items():
+            np.save(tmp_path / f"{name}.npy", x.T)
+    else:
+        write_many(tmp_path / kind, {name: x.T for name, x in videos.items()})
+    place = tmp_path if kind == "folder" else tmp_path / kind
+    with pytest.raises(DataError, match=r"their axes are exchanged. Set input.channels_first=true"):
+        FeatureStore(place).find_feat_dim()
+    store = FeatureStore(place, channels_first=True)
+    assert store.find_feat_dim() == 4
+    np.testing.assert_array_equal(store.read("b"), videos["b"])
+    assert _count(store, "b") == 3
+
+
+def test_the_rate_beside_the_features_places_them(tmp_path):
+    """Annotations without a rate: what the file of features tells of a video is taken (a feature every 4 frames, clips of 16)."""
+    write_many(tmp_path / "a.pkl", {"v1": FEATURES}, duration=10.0, fps=8.0)
+    strides = FeatureStrides(4, 16)
+    data = FeatureDataset(annotations_of(GOOD), FeatureStore(tmp_path / "a.pkl"), temporal_dim=None, strides=strides)
+    assert data.first_s == [(16 - 4) / 2 / 8]
+    assert data.covered_s == [7 * 4 / 8]
+
+
+def test_damaged_collections_are_named(tmp_path):
+    pytest.importorskip("h5py")
+    write_many(tmp_path / "a.h5", {"a": FEATURES, "b": FEATURES})
+    whole = (tmp_path / "a.h5").read_bytes()
+    (tmp_path / "a.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"a\.h5 can't be read"):
+        FeatureStore(tmp_path / "a.h5")
+    (tmp_path / "b.pkl").write_bytes(pickle.dumps({"x": Evil(), "y": FEATURES}))
+    with pytest.raises(DataError, match=r"builtins\.eval"):
+        find_collection(tmp_path / "b.pkl")
 
 
 class Evil:

@@ -125,12 +125,17 @@ def run(args: argparse.Namespace) -> int:
             known = annotations.videos.get(item.name.removeprefix("v_")) if annotations else None
             if annotations and not known:
                 without_truth.append(item.name)
-            duration = args.duration or (known.covered_s(localizer.time_base) if known else None)
-            counted = known is not None and localizer.time_base == "strides"  # in frames
-            frame_rate = args.frame_rate or (known.fps if known and counted else None)
+            counted = localizer.time_base == "strides"  # in frames
             try:
+                facts = item.facts()
+                duration = args.duration or (known.covered_s(localizer.time_base) if known else facts.get("duration_s"))
+                frame_rate = args.frame_rate or ((known and known.fps) or facts.get("fps") if counted else None)
                 one = localizer(
-                    item.read(), duration_s=duration, class_scores=scores, frame_rate=frame_rate, name=item.name
+                    item.read(localizer),
+                    duration_s=duration,
+                    class_scores=scores,
+                    frame_rate=frame_rate,
+                    name=item.name,
                 )
                 _write(args, localizer, item, one, known)
             except (DataError, OSError) as error:
@@ -271,16 +276,23 @@ class _Input:
 
         return self.store is None and Path(self.source).suffix.lower() not in SUFFIXES
 
-    def read(self) -> Any:
+    def read(self, localizer: Any) -> Any:
         """What the localizer takes."""
-        return self.source if self.store is None else self.store.read(self.name)
+        if self.store is None:
+            return self.source
+        self.store.channels_first = localizer.channels_first
+        return self.store.read(self.name)
+
+    def facts(self) -> dict[str, Any]:
+        """Duration and rate, where a file with many videos tells them; the localizer itself knows those of other inputs."""
+        return {} if self.store is None else self.store.facts(self.name)
 
 
 def _expand(words: list[str]) -> list[_Input]:
     """Inputs as `predict` takes them, folders of feature files, and files with the features of many videos."""
     from clipwise.data.feature_dataset import FeatureStore
+    from clipwise.data.formats.feature_collections import find_collection
     from clipwise.data.formats.feature_formats import SUFFIXES
-    from clipwise.data.formats.feature_objects import is_collection
     from clipwise.data.videolist import VIDEO_SUFFIXES
     from clipwise.infer.inputs import expand_inputs
 
@@ -288,8 +300,8 @@ def _expand(words: list[str]) -> list[_Input]:
     for word in words:
         path = Path(word)
         suffixes = {p.suffix.lower() for p in path.iterdir()} if path.is_dir() else set()
-        if is_collection(path):
-            store = FeatureStore(path)
+        if many := find_collection(path):
+            store = FeatureStore(many)
             items += [_Input(name, store.where(name), store) for name in store.names]
         elif suffixes & set(SUFFIXES) and not suffixes & VIDEO_SUFFIXES:
             store = FeatureStore(path)

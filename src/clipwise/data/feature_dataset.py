@@ -1,14 +1,12 @@
 """Feature files of long videos: one vector for every few frames, on disk in many forms, in memory as (L, F).
 
 A *store* finds and reads the features of a video by name, from a folder with one file a video (``v_ID.csv``, ``ID.npy``,
-``.npz``, ``.pkl``, ``.pt``) or from one file with all (``.npz`` with ``names`` and ``feat``; ``.npy`` (V, L, F) beside a ``.txt``
-of names, which is mapped into memory). Letters: L positions, F feature dimension, V videos.
+``.npz``, ``.pkl``, ``.pt``, ``.h5``) or from one file with all (``data.formats.feature_collections``).
+Letters: L positions, F feature dimension, V videos.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +20,9 @@ from torch.utils.data import Dataset
 
 from clipwise.data.feature_windows import TimeWindows, cut_window
 from clipwise.data.formats.annotations import AnnotationSet, TimeBase
-from clipwise.data.formats.feature_formats import SUFFIXES, check_features, read_feature_file
+from clipwise.data.formats.feature_formats import SUFFIXES, check_features, read_feature_file, read_object
 from clipwise.data.rescale import Rescale, rescale_features
 from clipwise.errors import DataError
-from clipwise.io.parse import parse_json
 
 Format = Literal["auto", "csv", "npy", "npz", "pkl", "pickle", "pt", "h5", "hdf5"]
 SIDECAR = "features.json"
@@ -36,50 +33,53 @@ class FeatureStore:
     """Features by the name of a video; names with and without ``v_`` are the same.
 
     Args:
-        source: folder with a file a video, or one file with all.
+        source: folder with a file a video, or one file with all: its path, or what ``find_collection`` gave.
         format: kind of the files; needed only where a folder holds several kinds.
         feat_dim: F that every file must have; unchecked if not given.
+        channels_first: arrays are (F, L).
 
     Raises:
         DataError: there is nothing of the kind.
     """
 
-    def __init__(self, source: str | os.PathLike, format: Format = "auto", feat_dim: int | None = None):
-        self.source, self.feat_dim = Path(source), feat_dim
-        self._files: dict[str, Path] = {}
-        self._array: NDArray | None = None
-        self._row: dict[str, int] = {}
+    def __init__(self, source: Any, format: Format = "auto", feat_dim: int | None = None, channels_first: bool = False):
+        self.many = source if hasattr(source, "names") else None
+        self.source, self.feat_dim, self.channels_first = (
+            Path(getattr(source, "path", source)),
+            feat_dim,
+            channels_first,
+        )
+        self.files: dict[str, Path] = {}
+        self.rows: dict[str, int] = {}
         if self.source.is_dir():
-            self._files = _find_files(self.source, format)
+            self.files = _find_files(self.source, format)
         elif self.source.is_file():
-            from clipwise.data.formats.feature_objects import open_collection
+            from clipwise.data.formats.feature_collections import open_collection, rows_by_name
 
-            names, self._array = open_collection(self.source)
-            self._row = {name.removeprefix("v_"): row for row, name in enumerate(names)}
-            if len(self._row) != len(names):
-                raise DataError(f"{self.source}: duplicate video name.")
+            self.many = self.many or open_collection(self.source)
+            self.rows = rows_by_name(self.many)
         else:
             raise DataError(
-                f"features {self.source} do not exist. Give a folder with a file a video, or one .npz or .npy with all."
+                f"features {self.source} do not exist. Give a folder with a file a video, or one file (.npz, .npy, .h5, .pkl, .pt) with all."
             )
 
     @property
     def names(self) -> list[str]:
         """Videos, without ``v_``."""
-        return list(self._files or self._row)
+        return list(self.files or self.rows)
 
     def __contains__(self, name: str) -> bool:
-        return name.removeprefix("v_") in (self._files or self._row)
+        return name.removeprefix("v_") in (self.files or self.rows)
 
     def __len__(self) -> int:
-        return len(self._files or self._row)
+        return len(self.files or self.rows)
 
     def where(self, name: str) -> str:
         """The file (and row) of a video, for messages."""
         name = name.removeprefix("v_")
-        if self._array is not None:
+        if self.many is not None:
             return f"{self.source}, video {name}"
-        return str(self._files.get(name, self.source / name))
+        return str(self.files.get(name, self.source / name))
 
     def read(self, name: str) -> NDArray[np.float32]:
         """(L, F) of a video.
@@ -92,39 +92,30 @@ class FeatureStore:
             raise DataError(
                 f"{self.source} has no features of video {key!r} (looked for {key} and v_{key}; {len(self)} videos are there)."
             )
-        if self._array is not None:
-            array = np.asarray(self._array[self._row[key]])
-        else:
-            array = read_feature_file(self._files[key])
-        return check_features(array, self.where(key), self.feat_dim)
+        array = read_feature_file(self.files[key]) if self.many is None else self.many.read(self.rows[key])
+        return check_features(array.T if self.channels_first else array, self.where(key), self.feat_dim)
 
-    def duration_s(self, name: str) -> float | None:
-        """Length of a video, where `clipwise features` noted it beside its features."""
-        path = self._files.get(name.removeprefix("v_"))
-        beside = path and path.with_suffix(".json")
-        if beside is None or not beside.is_file():
-            return None
-        try:
-            facts = parse_json(beside.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{beside} is damaged: {error}.") from None
-        return facts.get("duration_s") if isinstance(facts, dict) else None
+    def facts(self, name: str) -> dict[str, Any]:
+        """What is known beside a video's features: ``duration_s``, ``fps``, … of `clipwise features` or of a file with all."""
+        from clipwise.data.formats.feature_collections import read_facts
 
-    def count(self, name: str) -> int:
-        """L of a video, without reading the features where the file's head tells."""
-        path = self._files.get(name.removeprefix("v_"))
-        if path is not None and path.suffix == ".npy":
-            with contextlib.suppress(ValueError, OSError, EOFError):  # reading it says what is wrong
-                return len(np.load(path, mmap_mode="r", allow_pickle=False))
-        return len(self.read(name))
+        key = name.removeprefix("v_")
+        if self.many is not None:
+            return self.many.facts(self.rows[key]) if key in self.rows else {}
+        return read_facts(self.files[key]) if key in self.files else {}
 
     def find_feat_dim(self) -> int:
         """F of the first video.
 
         Raises:
-            DataError: its file can't be used.
+            DataError: its file can't be used, or its features lie the other way round than ``channels_first`` says.
         """
-        return self.read(self.names[0]).shape[1]
+        first, other = (self.read(self.names[n]).shape for n in (0, -1))
+        if first[1] != other[1] and first[0] == other[0]:
+            from clipwise.data.formats.feature_collections import other_order
+
+            raise DataError(other_order(self, first, other))
+        return first[1]
 
     def recipe(self) -> dict[str, Any] | None:
         """How the features were made, if ``clipwise features`` made them."""
@@ -137,14 +128,7 @@ def read_sidecar(folder: str | os.PathLike) -> dict[str, Any] | None:
     Raises:
         DataError: it is damaged.
     """
-    path = Path(folder) / SIDECAR
-    if not path.is_file():
-        return None
-    try:
-        content = parse_json(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is damaged: {error}.") from None
-    return content if isinstance(content, dict) else None
+    return read_object(Path(folder) / SIDECAR)
 
 
 class FeatureDataset(Dataset):
@@ -196,9 +180,7 @@ class FeatureDataset(Dataset):
         self.covered_s = [v.covered_s(time_base) for v in annotations.videos.values()]
         self.first_s = [0.0] * len(self.names)
         if strides is not None:
-            for i, (name, video) in enumerate(annotations.videos.items()):
-                self.first_s[i], self.covered_s[i] = strides.video_span(store.count(name), video)
-                self.segments[i] = (video.segments - self.first_s[i]) / self.covered_s[i]
+            self.first_s, self.covered_s, self.segments = strides.place(annotations, store)
         self.items: list[tuple[int, float]] = [(i, 0.0) for i in range(len(self.names))]
         if windows is not None:
             self.items = self._window_items(windows)
@@ -323,7 +305,7 @@ def find_data(data: str | None, features: str | None = None, annotations: str | 
     else:
         assert folder is not None
         where = _only(
-            _feature_candidates(folder), folder, "features", "a folder of feature files, or one .npz with all"
+            _feature_candidates(folder), folder, "features", "a folder of feature files, or one .npz or .h5 with all"
         )
     if annotations:
         return DataPlace(folder, where, in_folder(annotations, folder))
@@ -340,6 +322,11 @@ def in_folder(path: str | Path, folder: Path | None) -> Path:
 def _feature_candidates(folder: Path) -> list[Path]:
     files = [p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")]
     found = [p for p in files if p.suffix == ".npz" or (p.suffix == ".npy" and p.with_suffix(".txt").is_file())]
+    others = [p for p in files if p.suffix in (".h5", ".hdf5", ".pkl", ".pickle", ".pt")]
+    if not found and len(others) == 1:
+        from clipwise.data.formats.feature_collections import find_collection
+
+        found = others if find_collection(others[0]) else []
     loose = not found and any(p.suffix in SUFFIXES and p.suffix != ".csv" for p in files)
     for child in sorted(p for p in folder.iterdir() if p.is_dir()):
         if (child / "recipe.yaml").is_file():  # a run, whose states are .pt files too

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from clipwise.data.formats.annotations import VideoAnnotation
+import numpy as np
+from numpy.typing import NDArray
+
+from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.errors import DataError
 
 
@@ -42,6 +46,32 @@ class FeatureStrides:
             )
         return (self.clip_frames - self.stride) / 2 / rate, count * self.stride / rate
 
-    def video_span(self, count: int, video: VideoAnnotation) -> tuple[float, float]:
-        """The same for an annotated video."""
-        return self.span(count, video.fps, f"video {video.name!r}")
+    def place(
+        self, annotations: AnnotationSet, store: Any
+    ) -> tuple[list[float], list[float], list[NDArray[np.float64]]]:
+        """For each video the second at which its features begin, the seconds that they divide, and its segments as shares of these.
+
+        Args:
+            store: a ``FeatureStore``, which is asked for the rate of a video whose annotations don't tell it.
+        """
+        first_s, covered_s, segments = [], [], []
+        for name, video in annotations.videos.items():
+            rate = video.fps or store.facts(name).get("fps")
+            first, covered = self.span(_count(store, name), rate, f"video {name!r}")
+            first_s.append(first)
+            covered_s.append(covered)
+            segments.append((video.segments - first) / covered)
+        return first_s, covered_s, segments
+
+
+def _count(store: Any, name: str) -> int:
+    """Positions of a video, without reading its features where the file's head tells."""
+    key = name.removeprefix("v_")
+    if not store.channels_first:
+        if key in store.rows:
+            return store.many.count(store.rows[key])
+        path = store.files.get(key)
+        if path is not None and path.suffix == ".npy":
+            with contextlib.suppress(ValueError, OSError, EOFError):  # reading it says what is wrong
+                return len(np.load(path, mmap_mode="r", allow_pickle=False))
+    return len(store.read(name))

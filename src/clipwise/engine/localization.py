@@ -110,7 +110,7 @@ class LocalizationTask(Task):
         self.failed: dict[str, str] = {}
         self.longest_s: float | None = None
         place = find_data(data or recipe.train_data, recipe.features, recipe.annotations)
-        self.store = FeatureStore(place.features, recipe.input.format)
+        self.store = FeatureStore(place.features, recipe.input.format, channels_first=recipe.input.channels_first)
         everything = self._read(place.annotations, recipe, place.folder)
         other = val_data or recipe.val_data or recipe.val.annotations
         val_file = self._read(in_folder(other, place.folder), recipe, place.folder) if other else everything
@@ -166,7 +166,7 @@ class LocalizationTask(Task):
         from clipwise.data.formats.annotation_convert import with_durations
         from clipwise.data.formats.annotation_parts import FormatOptions, VideoFinder
 
-        return with_durations(found, FormatOptions(videos=VideoFinder(given.videos or folder)), self.store.duration_s)
+        return with_durations(found, FormatOptions(videos=VideoFinder(given.videos or folder)), self.store.facts)
 
     def _training_times(self) -> dict[str, Any]:
         """Lengths of the videos (smallest, median, largest), and how far features lie apart (of up to 16 videos)."""

@@ -19,7 +19,6 @@ from clipwise.data.feature_dataset import SIDECAR, read_sidecar
 from clipwise.errors import DataError
 from clipwise.infer.features import FeatureExtractor, TwoStream, VideoFeatures
 from clipwise.io.files import atomic_path
-from clipwise.io.parse import parse_json
 from clipwise.io.progress import Progress, silent
 
 FileFormat = Literal["npy", "csv"]
@@ -128,15 +127,3 @@ def write_features(target: Path, features: VideoFeatures, recipe: dict[str, Any]
     }
     with atomic_path(target.with_suffix(".json")) as path:
         path.write_text(json.dumps(facts), encoding="utf-8")
-
-
-def read_facts(path: str | os.PathLike) -> dict[str, Any]:
-    """What stands beside a feature file: duration_s, fps, …; empty if nothing does."""
-    beside = Path(path).with_suffix(".json")
-    if not beside.is_file():
-        return {}
-    try:
-        facts = parse_json(beside.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{beside} is damaged: {error}.") from None
-    return facts if isinstance(facts, dict) else {}

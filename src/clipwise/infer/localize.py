@@ -23,6 +23,7 @@ from torch import nn
 
 from clipwise.data.feature_times import FeatureStrides
 from clipwise.data.feature_windows import TimeWindows, cut_window
+from clipwise.data.formats.feature_collections import read_facts
 from clipwise.data.formats.feature_formats import SUFFIXES, check_features, read_feature_file
 from clipwise.data.rescale import rescale_features
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
@@ -109,6 +110,7 @@ class Localizer:
         about, by_windows = getattr(self.model, "description", None), self.rules.windows is not None
         self.exported_length = None if about is None or by_windows or self.rules.length else int(about.shape[-1])
         self.made = dict(self.passport.data.get("features") or {})
+        self.channels_first: bool = getattr(self.recipe.input, "channels_first", False)  # in files of features
         self._recognizer, self._labeler, self.naming = recognizer, labeler, naming
         self.max_segments, self.min_score, self.max_overlap = max_segments, min_score, max_overlap
         self.max_named, self.classes_per_segment, self.batch_size = max_named, classes_per_segment, batch_size
@@ -227,10 +229,9 @@ class Localizer:
         if isinstance(given, np.ndarray):
             values, facts = check_features(given, source, self.rules.feat_dim), {}
         else:
-            from clipwise.infer.feature_files import read_facts
-
             source = str(given)
-            values = check_features(read_feature_file(given), source, self.rules.feat_dim)
+            array = read_feature_file(given)
+            values = check_features(array.T if self.channels_first else array, source, self.rules.feat_dim)
             facts = read_facts(given)
         duration = duration_s or facts.get("covered_s" if self.recipe.input.time_base == "snippets" else "duration_s")
         if not duration:

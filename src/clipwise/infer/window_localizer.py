@@ -31,7 +31,7 @@ class WindowLocalizer:
         say: gets each segment as soon as it is over.
     """
 
-    time_base = "duration"
+    time_base, channels_first = "duration", False
 
     def __init__(
         self, predictor: Predictor, threshold: float = THRESHOLD, say: Callable[[Segment], None] = lambda _: None

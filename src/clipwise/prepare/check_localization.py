@@ -64,7 +64,7 @@ def check_localization(
     started = time.perf_counter()
     place = find_data(data, recipe.features, recipe.annotations)
     everything = read_annotations(place.annotations, recipe.input.video_info)
-    store = FeatureStore(place.features, recipe.input.format)
+    store = FeatureStore(place.features, recipe.input.format, channels_first=recipe.input.channels_first)
     names = sorted({v.subset or "all" for v in everything.videos.values()})
     report = LocalizationReport({})
     feat_dim = store.find_feat_dim() if recipe.feat_dim == "auto" else recipe.feat_dim

@@ -15,6 +15,8 @@ class FeatureInput(Strict):
 
     format: Literal["auto", "csv", "npy", "npz", "pkl", "pickle", "pt", "h5", "hdf5"] = "auto"
     """Which files to take where a folder holds several kinds."""
+    channels_first: bool = False
+    """Features are (feat_dim, positions), as MS-TCN's archives of 50Salads, GTEA and Breakfast have them."""
     rescale: Literal["linear", "bsn", "pool", "max_pool", "roi_align", "none"] = "linear"
     """How a sequence of another length becomes `temporal_dim` positions (``clipwise.data.rescale``)."""
     time_base: Literal["duration", "snippets", "strides"] = "duration"

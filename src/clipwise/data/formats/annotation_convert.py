@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -152,7 +153,7 @@ def _pair(a: VideoAnnotation, b: VideoAnnotation) -> tuple[list[tuple[int, int]]
 
 
 def with_durations(
-    annotations: AnnotationSet, options: FormatOptions, known: Callable[[str], float | None] = lambda name: None
+    annotations: AnnotationSet, options: FormatOptions, known: Callable[[str], dict[str, Any]] = lambda name: {}
 ) -> AnnotationSet:
     """Fill in lengths of videos that the annotations do not have: from ``known`` (features' own notes), else from the video files.
 
@@ -163,7 +164,7 @@ def with_durations(
     for name, video in annotations.videos.items():
         if not math.isnan(video.duration_s):
             continue
-        seconds = known(name)
+        seconds = known(name).get("duration_s")
         if not seconds and (clock := options.videos.clock(video.path or name)):
             seconds = clock.duration_s
         if seconds:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipwise.errors import DataError
+from clipwise.io.parse import parse_json
 
 SUFFIXES = (".csv", ".npy", ".npz", ".pkl", ".pickle", ".pt", ".h5", ".hdf5")
 FEATURE_KEYS = ("feat", "features", "feature", "feats", "arr_0")  # ActionFormer's archives have feats
@@ -57,7 +60,7 @@ def check_features(array: NDArray, where: str, feat_dim: int | None = None) -> N
         )
     if feat_dim is not None and array.shape[1] != feat_dim:
         if array.shape[0] == feat_dim:
-            hint = "it looks transposed: (positions, feat_dim) is needed"
+            hint = "it looks transposed: (positions, feat_dim) is needed; a recipe's input.channels_first=true takes the other order"
         else:
             hint = f"to train on such features set feat_dim={array.shape[1]}, or auto"
         raise DataError(
@@ -71,3 +74,14 @@ def check_features(array: NDArray, where: str, feat_dim: int | None = None) -> N
             f"{where}: {int((~finite).sum())} features are NaN or infinite, the first at position {row}, channel {column}."
         )
     return values
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """A file of a JSON object; None if there is none."""
+    if not path.is_file():
+        return None
+    try:
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is damaged: {error}.") from None
+    return content if isinstance(content, dict) else None

@@ -1,9 +1,7 @@
-"""Features in CSV, pickles, torch files and HDF5, and many videos in one file: what a folder of numpy files does without."""
+"""Features of one video in CSV, pickles, torch files and HDF5: what a folder of numpy files does without."""
 
 from __future__ import annotations
 
-import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,15 +24,26 @@ def read_feature_object(path: Path, keys: Sequence[str]) -> NDArray:
         return _read_csv(path)
     if path.suffix in (".h5", ".hdf5"):
         return _read_h5(path, keys)
-    return _as_array(read_torch(path, DataError) if path.suffix == ".pt" else read_pickle(path), path, keys)
+    content = read_torch(path, DataError) if path.suffix == ".pt" else read_pickle(path)
+    return as_array(content, str(path), keys, path.stat().st_size)
 
 
-def _read_h5(path: Path, keys: Sequence[str]) -> NDArray:
-    """The array of a file that holds one, or one under a usual name."""
+def import_h5py(path: Path) -> Any:
+    """The library.
+
+    Raises:
+        DataError: it is not installed; the message names the extra and the file.
+    """
     try:
         import h5py
     except ImportError:
         raise DataError(f"{path}: reading it needs h5py; pip install clipwise[h5].") from None
+    return h5py
+
+
+def _read_h5(path: Path, keys: Sequence[str]) -> NDArray:
+    """The array of a file that holds one, or one under a usual name."""
+    h5py = import_h5py(path)
     if not path.is_file():
         raise FileNotFoundError
     with h5py.File(path, "r") as file:
@@ -48,27 +57,31 @@ def _read_h5(path: Path, keys: Sequence[str]) -> NDArray:
         return arrays[key][()]
 
 
-def _as_array(value: Any, path: Path, keys: Sequence[str]) -> NDArray:
+def as_array(value: Any, where: str, keys: Sequence[str], size: int) -> NDArray:
+    """The array that a pickle or torch file gave: itself, of tensors, of a list of rows, or of a dictionary.
+
+    Args:
+        where: the file (and video), for messages.
+        size: bytes of the file.
+    """
     if isinstance(value, dict):
         key = next((k for k in keys if k in value), None)
         if key is None:
             raise DataError(
-                f"{path} is a dictionary of {', '.join(map(str, list(value)[:5]))}; features are looked for under 'feat'."
+                f"{where} is a dictionary of {', '.join(map(str, list(value)[:5]))}; features are looked for under 'feat'."
             )
         value = value[key]
     if isinstance(value, torch.Tensor):
-        return value.numpy()
+        return (value.float() if value.dtype is torch.bfloat16 else value).detach().numpy()  # numpy has no bfloat16
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         numbers, inner = 1, value
         while isinstance(inner, (list, tuple)) and inner:
             numbers, inner = numbers * len(inner), inner[0]
-        if numbers > path.stat().st_size:  # a list that holds itself many times over
-            raise DataError(
-                f"{path} is {path.stat().st_size:,} bytes and stands for {numbers:,} numbers; it is damaged."
-            )
+        if numbers > size:  # a list that holds itself many times over
+            raise DataError(f"{where} is {size:,} bytes and stands for {numbers:,} numbers; it is damaged.")
         return np.stack([np.asarray(v) for v in value])
     if not isinstance(value, np.ndarray):
-        raise DataError(f"{path} holds {type(value).__name__}; an array (positions, feat_dim) is needed.")
+        raise DataError(f"{where} holds {type(value).__name__}; an array (positions, feat_dim) is needed.")
     return value
 
 
@@ -93,45 +106,3 @@ def _is_header(line: str) -> bool:
     if len(cells) > 1 and cells == [str(i) for i in range(len(cells))]:
         return True
     return any(c.isalpha() for c in line.replace("e", "").replace("E", "").replace("nan", "").replace("inf", ""))
-
-
-def is_collection(path: str | os.PathLike) -> bool:
-    """Whether a file holds the features of many videos, by name."""
-    path = Path(path)
-    if path.suffix == ".npy":
-        return path.is_file() and path.with_suffix(".txt").is_file()
-    if path.suffix != ".npz" or not path.is_file():
-        return False
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {"names", "feat"} <= set(file.files)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-        return False  # read_feature_file says what is wrong
-
-
-def open_collection(path: Path) -> tuple[list[str], NDArray]:
-    try:
-        if path.suffix == ".npy":
-            names = path.with_suffix(".txt")
-            if not names.is_file():
-                raise DataError(f"{path} needs {names.name} beside it: the names of its videos, one a line.")
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            listed = names.read_text(encoding="utf-8").split()
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                if not {"names", "feat"} <= set(file.files):
-                    raise DataError(
-                        f"{path} holds {', '.join(file.files)}; a file with all videos needs 'names' and 'feat'."
-                    )
-                listed, array = [str(n) for n in file["names"]], file["feat"]
-        else:
-            raise DataError(
-                f"{path}: one file with all videos is .npz or .npy; otherwise give the folder of the files."
-            )
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} can't be read: {error}") from None
-    if array.ndim != 3 or len(array) != len(listed):
-        raise DataError(
-            f"{path}: features {array.shape} do not fit {len(listed)} names; (videos, positions, feat_dim) is needed."
-        )
-    return listed, array
