@@ -54,8 +54,41 @@ WORDS: dict[str, dict[str, str]] = {
         "MMAction2's keys": "MMAction2 的键", "PaddleVideo's flags": "PaddleVideo 的参数", "recipe": "配置", "model": "模型", "published": "公布的结果",
         "key": "键", "default": "默认值", "meaning": "含义", "ours": "clipwise 的键", "theirs": "原来的键", "without effect": "不起作用", "why": "原因",
         "command": "命令", "does": "作用", "epochs": "轮数", "Recognition": "动作识别", "Localization": "时序动作定位", "flag": "参数",
+        "Made from the code, in its language.": "本页由代码生成，说明为代码中的英文原文。",
+        "make a small video set, train, test, predict and write a report (under 3 minutes)": "生成小型视频集，训练、测试、预测并写出报告（不到 3 分钟）",
+        "train a recipe on a folder or list of videos": "用一个文件夹或列表的视频训练某个配置",
+        "score a test list and measure accuracy": "为测试列表打分并测量精度",
+        "name what happens in videos": "给出视频中动作的类别",
+        "find when things happen in long videos": "找出长视频中动作发生的时间",
+        "name what happens along a long file, a stream or a camera": "随长文件、视频流或摄像头给出动作的类别",
+        "extract features of whole videos": "提取整段视频的特征",
+        "measure features by their nearest neighbors": "用最近邻衡量特征",
+        "combine score files of several models": "融合多个模型的得分文件",
+        "AR@AN and AUC of a proposal file": "候选文件的 AR@AN 与 AUC",
+        "mAP over tIoU of a detection file": "检测文件在各 tIoU 上的 mAP",
+        "audit a data set before it is trained on": "训练之前检查数据集",
+        "index, resize, extract frames or flow, make lists or shards": "索引、缩放、抽取帧或光流、生成列表或分片",
+        "read checkpoints of MMAction2, TSN, TSM, TPN, BMN, Paddle, torchvision": "读取 MMAction2、TSN、TSM、TPN、BMN、Paddle、torchvision 的检查点",
+        "write ONNX, torch.export or OpenVINO, compared with the original": "写出 ONNX、torch.export 或 OpenVINO，并与原网络比较",
+        "put a checkpoint on the Hugging Face Hub, with a model card": "把检查点连同模型卡上传到 Hugging Face Hub",
+        "download a checkpoint from the Hugging Face Hub": "从 Hugging Face Hub 下载检查点",
+        "measure speed and memory": "测量速度与内存",
+        "describe a model, a recipe or a checkpoint": "说明一个模型、配置或检查点",
+        "list the packaged recipes": "列出自带的配置",
+        "say in plain figures what a recipe will do": "用数字说明一个配置会做什么",
+        "show where two recipes differ": "显示两个配置的差别",
+        "compare two result files, with a confidence interval": "比较两个结果文件，给出置信区间",
+        "does the model see motion? shuffled, reversed, frozen frames; Grad-CAM": "模型看到动作了吗？打乱、倒放、静止的帧；Grad-CAM",
+        "write the HTML report of a run or of a test result": "写出一次训练或测试结果的 HTML 报告",
+        "draw curves of runs and analyze their time": "绘制训练曲线并分析其用时",
+        "HTTP server with a page": "带网页的 HTTP 服务",
+        "describe this machine and what is installed": "说明本机及已安装的内容",
+        "print what an assistant must know to use clipwise (a SKILL.md)": "打印助手使用 clipwise 所需知道的内容（SKILL.md）",
     },
 }  # fmt: skip
+
+
+ENGLISH_ONLY = "Made from the code, in its language."  # a note on the generated pages of other languages
 
 
 def main() -> int:
@@ -97,7 +130,8 @@ def write_sources(language: str, folder: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text(HEAD[language] + text, encoding="utf-8")
     for page in folder.glob("*.md"):
-        page.write_text(site_links(page.read_text(encoding="utf-8"), language), encoding="utf-8")
+        text = site_links(page.read_text(encoding="utf-8"), language)
+        page.write_text(anchored(text) if language != "en" else text, encoding="utf-8")
     listed = {f"{page}.md" for pages in NAV[language].values() for page in pages}
     there = {
         str(page.relative_to(folder))
@@ -119,15 +153,28 @@ def site_links(text: str, language: str) -> str:
     return re.sub(r"\[([^\]]+)\]\(\.\./\.\./[^)]+\)", r"\1", text)  # files beside the documentation are not on the site
 
 
+def anchored(text: str) -> str:
+    """Headings with the anchors that GitHub gives them; the site's own drop every character that is not ASCII."""
+    parts = re.split(r"(^```.*?^```)", text, flags=re.DOTALL | re.MULTILINE)
+
+    def heading(match: re.Match[str]) -> str:
+        plain = re.sub(r"[^\w\- ]", "", match[1]).strip().lower().replace(" ", "-")
+        return f"{match[0]} {{ #{plain} }}"
+
+    parts[::2] = [re.sub(r"^##+ (.+)$", heading, part, flags=re.MULTILINE) for part in parts[::2]]
+    return "".join(parts)
+
+
 def generated_pages(language: str) -> dict[str, str]:
     """Name of each page made from the code, with its text."""
 
     def word(text: str) -> str:
         return WORDS[language].get(text, text)
 
-    pages = {f"commands/{verb}.md": text for verb, text in command_pages().items()}
+    note = f"{word(ENGLISH_ONLY)}\n\n" if word(ENGLISH_ONLY) != ENGLISH_ONLY else ""
+    pages = {f"commands/{verb}.md": f"# clipwise {verb}\n\n{note}{text}" for verb, text in command_pages().items()}
     pages["commands/index.md"] = command_index(word)
-    pages["api.md"] = f"# {word('Python reference')}\n\n{api_reference()}"
+    pages["api.md"] = f"# {word('Python reference')}\n\n{note}{api_reference()}"
     pages["recipe_table.md"] = recipe_table(word)
     pages["recipe_keys.md"] = recipe_keys(word)
     pages["mmaction2_keys.md"] = mmaction2_keys(word)
@@ -144,14 +191,26 @@ def command_pages() -> dict[str, str]:
         parser = make_parser(verb)
         lines = "\n".join(f"- {line}" for line in options(parser))
         about = parser.description or does
-        pages[verb] = f"# clipwise {verb}\n\n{markdown_of(about)}\n\n```text\n{usage(parser)}\n```\n\n{lines}\n"
+        pages[verb] = f"{markdown_of(about)}\n\n```text\n{wrapped(usage(parser))}\n```\n\n{lines}\n"
     return pages
+
+
+def wrapped(line: str) -> str:
+    """A usage or a signature in lines that fit a page; what is in brackets stays together."""
+    words = re.findall(r"\[(?:[^\[\]]|\[[^\[\]]*\])*\]|\S+", line)
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + 1 + len(word) <= 88:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"    {word}")
+    return "\n".join(lines)
 
 
 def command_index(word) -> str:
     from clipwise.cli import VERBS
 
-    rows = [f"| [`{verb}`]({verb}.md) | {does} |" for verb, (_, does) in VERBS.items()]
+    rows = [f"| [`{verb}`]({verb}.md) | {word(does)} |" for verb, (_, does) in VERBS.items()]
     return "\n".join([f"# {word('Commands')}", "", f"| {word('command')} | {word('does')} |", "|---|---|", *rows, ""])
 
 
@@ -181,7 +240,23 @@ def entry(name: str, thing: Any, level: int = 2) -> str:
     except (TypeError, ValueError):
         signature = ""
     signature = re.sub(r" at 0x[0-9a-f]+|<factory>|'", "", signature.replace("clipwise.", ""))
-    return f"{'#' * level} {name}\n\n```text\n{name}{signature}\n```\n\n{markdown_of(inspect.getdoc(thing) or '')}\n"
+    return f"{'#' * level} {name}\n\n```text\n{signed(name, signature)}\n```\n\n{markdown_of(inspect.getdoc(thing) or '')}\n"
+
+
+def signed(name: str, signature: str) -> str:
+    """A name with its signature, an argument a line where one line is too long."""
+    if len(name + signature) <= 88:
+        return name + signature
+    lines, depth = [""], 0
+    for char in signature:
+        depth += (char in "([{") - (char in ")]}")
+        if char == ")" and depth == 0:
+            lines.append("")
+        if char != " " or lines[-1].strip():
+            lines[-1] += char
+        if depth == 1 and char in "(,":
+            lines.append("    ")
+    return name + "\n".join(lines)
 
 
 def markdown_of(docstring: str) -> str:
@@ -327,6 +402,7 @@ nav = [
 
 [project.theme]
 language = "{language}"
+font = false
 features = ["content.code.copy", "navigation.footer", "navigation.instant", "navigation.sections", "navigation.top", "search.highlight"]
 
 [[project.theme.palette]]
