@@ -332,6 +332,20 @@ def test_lists_keep_groups_together(class_folder, tmp_path):
     assert Path(result.paths["train"]).read_text() == before
 
 
+def test_lists_from_a_list(class_folder, tmp_path):
+    made = make_lists(class_folder, tmp_path / "l", shares={"train": 0.5, "val": 0.5}, group=r"(p\d+)_")
+    again = make_lists(made.paths["train"], tmp_path / "m", shares={"train": 0.5, "val": 0.5}, group=r"(p\d+)_")
+    parts = [read_list(path) for path in again.paths.values()]
+    assert parts[0].classes == ["bend", "jump", "wave hello"]
+    assert sorted(p for part in parts for p in part.paths()) == sorted(read_list(made.paths["train"]).paths())
+    (tmp_path / "gone.csv").write_text("video,label\ngone.mp4,bend\n")
+    with pytest.raises(DataError, match=r"1 of the 1 videos do not exist, the first .*gone\.mp4"):
+        make_lists(tmp_path / "gone.csv", tmp_path / "n", shares={"train": 1.0})
+    (tmp_path / "bare.txt").write_text("gone.mp4\n")
+    with pytest.raises(DataError, match="each video must have one label"):
+        make_lists(tmp_path / "bare.txt", tmp_path / "n", shares={"train": 1.0})
+
+
 def test_lists_put_copies_together_and_know_ucf(class_folder, tmp_path):
     for at, path in enumerate(sorted(class_folder.rglob("*.mp4"))):
         path.rename(path.with_name(f"v_X_g{at % 6 + 1:02}_c{at // 6 + 1:02}.mp4"))

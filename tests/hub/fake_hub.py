@@ -25,6 +25,7 @@ class FakeHub(ThreadingHTTPServer):
         self.blobs: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.lfs_from = 1000
+        self.cut_after: int | None = None  # bytes of the next download after which the connection breaks
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def commit_of(self, repo: str, revision: str) -> str:
@@ -50,7 +51,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(data)
+            cut = self.server.cut_after if "/resolve/" in self.path else None
+            self.wfile.write(data[:cut])
+            if cut is not None:
+                self.server.cut_after, self.close_connection = None, True
 
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))

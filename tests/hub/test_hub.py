@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import yaml
 import clipwise
 from clipwise.cli import main
 from clipwise.engine.checkpoint import read_passport
-from clipwise.errors import CheckpointError, WorkError
+from clipwise.errors import CheckpointError
 from clipwise.io.hub import fetch, hub_place, local_copy
 from helpers import load_script
 
@@ -173,14 +174,26 @@ def test_what_goes_wrong_is_one_sentence(hub, trained, monkeypatch, tmp_path):
             hub_place(wrong)
 
 
-@pytest.mark.slow  # the library tries for half a minute
-def test_a_dead_address_is_not_our_users_fault(monkeypatch, tmp_path):
-    from huggingface_hub import constants
+def test_a_dead_address_is_said_at_once_and_the_cache_serves(hub, trained, monkeypatch):
+    assert main(["push", str(trained), "hf://org/shapes"]) == 0
+    cached = fetch("hf://org/shapes")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the hub's library tries for half a minute
+    start = time.monotonic()
+    assert fetch("hf://org/shapes") == cached
+    for source in ("hf://org/other", "hf://a/b/c/d"):
+        with pytest.raises(
+            CheckpointError, match=f"{source} is not in the hub's cache, and http://127.0.0.1:9 was not reached"
+        ):
+            fetch(source)
+    assert main(["push", str(trained), "hf://org/shapes"]) == 1
+    assert time.monotonic() - start < 5
 
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    with pytest.raises((CheckpointError, WorkError), match="was not reached"):
-        fetch("hf://org/shapes")
+
+def test_an_interrupted_download_goes_on_and_ends_whole(hub, trained):
+    assert main(["push", str(trained), "hf://org/shapes"]) == 0
+    hub.cut_after = trained.stat().st_size // 3  # the connection breaks there, once
+    assert fetch("hf://org/shapes").read_bytes() == trained.read_bytes()
+    assert hub.cut_after is None
 
 
 def test_a_strange_file_on_the_hub_is_refused(hub, tmp_path):

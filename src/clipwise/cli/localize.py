@@ -307,7 +307,7 @@ def _expand(words: list[str]) -> list[_Input]:
             store = FeatureStore(path)
             items += [_Input(Path(file).stem, file) for file in map(store.where, store.names)]
         else:
-            for item in expand_inputs([word]):
+            for item in expand_inputs([word], (".txt",)):
                 name = Path(item).name if Path(item).is_dir() else Path(item).stem
                 items.append(_Input(name, item))
     return items

@@ -27,7 +27,7 @@ from clipwise.cli.convert_annotations import PRE_ANNOTATIONS, check_pre_annotati
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="a checkpoint, an exported model, or a name in the zoo")
-    parser.add_argument("inputs", nargs="+", help="files, folders, lists (.txt) or addresses")
+    parser.add_argument("inputs", nargs="+", help="files, folders, lists or addresses")
     parser.add_argument("--topk", type=int, default=5, help="classes to show (default 5)")
     parser.add_argument("--csv", metavar="FILE", help="write a row a video")
     parser.add_argument("--out", metavar="VIDEO", help="write the (one) video with its prediction drawn into it")
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from clipwise.errors import ClipwiseError, DataError
 
     inputs = args.inputs
-    if any(not os.path.isfile(name) or name.endswith(".txt") for name in inputs):
+    if any(not os.path.isfile(name) or name.endswith((".txt", ".csv", ".tsv", ".json")) for name in inputs):
         from clipwise.infer.inputs import expand_inputs
 
         inputs = list(expand_inputs(inputs))

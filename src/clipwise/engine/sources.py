@@ -16,7 +16,7 @@ from accelerate import Accelerator
 
 from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.dataset import ClipDataset
-from clipwise.data.lists import read_list
+from clipwise.data.lists import read_part
 from clipwise.data.loader import EpochSampler, make_loader, prefetch
 from clipwise.engine.soft_labels import read_soft_labels
 from clipwise.errors import DataError
@@ -39,9 +39,8 @@ class SourceStream:
         formats = {"image": "image", "untrimmed": "untrimmed", "rawframes": "rawframes", "video": source.list_format}
         list_format = source.list_format if source.list_format != "auto" else formats[source.kind]
         self.source, self.number, self.device = source, number, accelerator.device
-        self.videos = read_list(
-            source.data, root=source.data_root, format=list_format, classes=classes, num_classes=num_classes
-        )
+        keys = {"data_root": source.data_root, "multi_label": recipe.multi_label, "lists": {"format": list_format}}
+        self.videos = read_part(source.data, keys, "train", classes=classes, num_classes=num_classes)
         if self.videos.num_classes is not None and self.videos.num_classes > num_classes:
             raise DataError(
                 f"source {source.name}: {source.data} has {self.videos.num_classes} classes, the model {num_classes} outputs."

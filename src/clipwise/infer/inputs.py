@@ -8,11 +8,16 @@ from pathlib import Path
 from clipwise.data.videolist import VIDEO_SUFFIXES, is_video
 from clipwise.errors import DataError
 
+LISTS = (".txt", ".csv", ".tsv", ".json")
 
-def expand_inputs(inputs: Sequence[str]) -> Iterator[str]:
-    """Files and addresses from what a user names: files, folders (searched through), and lists (.txt, one path a line).
+
+def expand_inputs(inputs: Sequence[str], lists: Sequence[str] = LISTS) -> Iterator[str]:
+    """Files and addresses from what a user names: files, folders (searched through), and lists of any format.
 
     A folder of numbered images is one video.
+
+    Args:
+        lists: endings of files that are lists.
 
     Raises:
         DataError: something named does not exist, or a folder holds no video.
@@ -20,7 +25,7 @@ def expand_inputs(inputs: Sequence[str]) -> Iterator[str]:
     for item in inputs:
         path = Path(item)
         if not item:
-            raise DataError("an empty name was given. Give a video, a folder, a list (.txt) or an address.")
+            raise DataError("an empty name was given. Give a video, a folder, a list or an address.")
         if "://" in item:
             yield item
         elif path.is_dir():
@@ -33,26 +38,34 @@ def expand_inputs(inputs: Sequence[str]) -> Iterator[str]:
                     )
                 yield item
             yield from map(str, videos)
-        elif path.suffix == ".txt" and path.is_file():
-            yield from _list_lines(path)
+        elif path.suffix in lists and path.is_file():
+            yield from _listed(path)
         elif path.exists():
             yield item
         elif item.isdecimal():
             raise DataError(f"{item} is no file. A camera never ends: `clipwise stream CKPT {item}` watches it.")
         else:
-            raise DataError(f"{item} does not exist. Give a video, a folder, a list (.txt) or an address.")
+            raise DataError(f"{item} does not exist. Give a video, a folder, a list or an address.")
 
 
-def _list_lines(path: Path) -> Iterator[str]:
+def _listed(path: Path) -> Iterator[str]:
+    """The videos of a list: of the one reader of lists, labels and all; a list of names only may also have addresses and files of features."""
+    from clipwise.data.formats.text_lists import list_lines
+    from clipwise.data.lists import read_list
+
+    if path.suffix == ".txt":
+        names = [line for _, line in list_lines(path)]
+        found = [next((p for p in (path.parent / name, Path(name)) if p.exists()), None) for name in names]
+        if names and all(file or "://" in name for file, name in zip(found, names)):
+            yield from (str(file or name) for file, name in zip(found, names))
+            return
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not a text list.") from None
-    lines = [line for line in lines if line and not line.startswith("#")]
-    if not lines:
-        raise DataError(f"{path} is empty: a list has one path a line.")
-    for line in lines:
-        name = line.split("\t")[0]
-        candidates = [name, name.rsplit(maxsplit=1)[0]] if " " in name else [name]
-        found = next((c for n in candidates for c in (path.parent / n, Path(n)) if c.exists()), None)
-        yield str(found) if found else candidates[-1]
+        videos = read_list(path)
+    except DataError:  # several labels a video, which do not matter here
+        try:
+            videos = read_list(path, multi_label=True)
+        except DataError:
+            videos = read_list(path)  # the first error is what to say
+    yield from dict.fromkeys(
+        videos.entry(i) if "://" in videos.entry(i) else videos.path(i) for i in range(len(videos))
+    )

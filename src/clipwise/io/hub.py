@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,13 +69,33 @@ def fetch(source: str) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    place = hub_place(source)
+    place, endpoint = hub_place(source), os.environ.get("HF_ENDPOINT")
     with said(place):
         return Path(
             hf_hub_download(
-                place.repo, place.file or WEIGHTS, revision=place.revision, endpoint=os.environ.get("HF_ENDPOINT")
+                place.repo,
+                place.file or WEIGHTS,
+                revision=place.revision,
+                endpoint=endpoint,
+                local_files_only=not is_reachable(endpoint),
             )
         )
+
+
+def is_reachable(endpoint: str | None = None) -> bool:
+    """Whether the hub takes a connection; the hub's library tries for half a minute before it looks into its cache."""
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies
+
+    address = urlsplit(endpoint or "https://huggingface.co")
+    if address.scheme in getproxies() or "all" in getproxies():
+        return True  # a proxy knows
+    try:
+        port = address.port or (80 if address.scheme == "http" else 443)
+        socket.create_connection((address.hostname or "", port), timeout=10).close()
+    except OSError:
+        return False
+    return True
 
 
 def local_copy(source: Any) -> Any:

@@ -52,13 +52,13 @@ class ListsResult:
 
 def make_lists(source: str | os.PathLike, target: str | os.PathLike, *, shares: Mapping[str, float] | None = None, group: str | None = None,
                seed: int = 0, progress: Progress | None = None) -> ListsResult:  # fmt: skip
-    """Splits a folder with one sub-folder a class and writes one list a part, with ``classes.txt``.
+    """Splits a folder with one sub-folder a class, or a list, and writes one list a part, with ``classes.txt``.
 
     Videos of one group (one person, one source video) go into the same part, as do files with the same content; within that, each
     class is split as nearly as possible in the wanted shares. The same folder and seed give the same lists.
 
     Args:
-        source: folder of classes, holding videos or frame folders.
+        source: folder of classes, holding videos or frame folders; or a list of any format.
         target: folder for ``train.txt`` and so on.
         shares: part -> share; None: train 0.8, val 0.1, test 0.1.
         group: a regular expression that must match every entry's path (relative to the source, without its ending) somewhere; what
@@ -73,8 +73,10 @@ def make_lists(source: str | os.PathLike, target: str | os.PathLike, *, shares: 
     wanted = dict(shares or {"train": 0.8, "val": 0.1, "test": 0.1})
     if any(share <= 0 for share in wanted.values()) or abs(sum(wanted.values()) - 1) > 1e-6:
         raise DataError(f"shares must be positive and add up to 1, not {wanted}")
-    videos = read_list(Path(source), format="folder")
-    entries = [os.path.relpath(path, source).replace(os.sep, "/") for path in videos.paths()]
+    videos = read_list(Path(source))
+    if videos.many_labels is not None or any(videos.label(i) is None for i in range(len(videos))):
+        raise DataError(f"{source}: each video must have one label, by which the parts get their shares.")
+    entries = [videos.entry(i).replace(os.sep, "/") for i in range(len(videos))]
     names = [os.path.splitext(entry)[0] if videos.kind == "video" else entry for entry in entries]
     keys, rule = _group_keys(names, group)
     result = ListsResult(rule, videos.classes)
@@ -156,6 +158,10 @@ def _join_copies(videos: VideoList, keys: list[str], progress: Progress | None) 
     if videos.kind != "video":
         return keys, 0
     paths = list(videos.paths())
+    if len(absent := videos.missing()):
+        raise DataError(
+            f"{len(absent)} of the {len(videos)} videos do not exist, the first {paths[int(absent[0])]}; clipwise check lists all."
+        )
     by_size: dict[int, list[int]] = defaultdict(list)
     for index, path in enumerate(paths):
         by_size[os.path.getsize(path)].append(index)

@@ -46,7 +46,7 @@ def read_columns(
     path: Path, root: str | Path | None, index: ClassIndex, multi_label: bool, layout: str | None
 ) -> VideoList:
     """Text columns; ``layout`` None: found from the first lines."""
-    sample = [(number, line) for (number, line), _ in zip(_lines(path), range(200))]
+    sample = [(number, line) for (number, line), _ in zip(list_lines(path), range(200))]
     head = _cells(sample[0][1], None) if sample else []
     header = len(head) > 1 and head[0].lower() in PATH_KEYS and head[1].lower() in (*LABEL_KEYS, "num_frames")
     skipped = sample.pop(0)[0] if header else 0
@@ -61,7 +61,7 @@ def read_columns(
     builder = ListBuilder(kind, str(path))
     fast = separator is None and not multi_label and layout != "untrimmed"
     resolve, source = index.resolve, str(path)
-    for number, line in _lines(path):
+    for number, line in list_lines(path):
         if number == skipped:
             continue  # `path label`
         # The usual line, numbers after a path, is split from the right: blanks in the path do no harm.
@@ -163,7 +163,8 @@ def open_text(path: Path):
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="" if path.suffix == ".csv" else None)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def list_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text list that hold something, with their numbers."""
     with open_text(path) as file:
         for number, line in enumerate(file, 1):
             line = line.strip()
