@@ -212,7 +212,7 @@ def test_hysteresis():
     assert other == [(0.0, 8.0)]  # from the first window's start to the last one's end
 
 
-def test_smoothing_is_centerd():
+def test_smoothing_is_centered():
     windows = scores([0.0, 0.0, 0.9, 0.9, 0.9, 0.0, 0.9, 0.9, 0.9, 0.0, 0.0])
     (segment,) = (s for s in segments_of(windows, smooth=3, threshold=0.5, release=0.5) if s.index == 0)
     assert (segment.start_s, segment.end_s) == (2.5, 9.5)  # the dip is bridged, the ends stay where they are

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 
-from clipwise.cli.common import add_font, count, count_or_zero, print_json, print_table
+from clipwise.cli.argument_types import count, count_or_zero
+from clipwise.cli.common import add_font, print_json, print_table
 from clipwise.io.progress import ProgressBar
 
 

@@ -16,7 +16,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import EXPORTED_SUFFIXES, count, not_negative, plain_recipe, plural, print_json, print_table
+from clipwise.cli.argument_types import count, not_negative
+from clipwise.cli.common import EXPORTED_SUFFIXES, plural, print_json, print_table
 from clipwise.errors import ClipwiseError
 from clipwise.io.progress import ProgressBar
 
@@ -81,9 +82,9 @@ def open_target(what: str, overrides: list[str], device: str | None, amp: str = 
         ClipwiseError: it is neither a file nor a model nor a recipe.
     """
     from clipwise.engine.checkpoint import Passport, load_model_and_passport
-    from clipwise.engine.device import pick_device
     from clipwise.engine.task import TASKS
     from clipwise.infer.predictor import Predictor
+    from clipwise.io.devices import pick_device
     from clipwise.io.plugins import at_place, is_foreign
     from clipwise.models import list_models
     from clipwise.models.contract import input_spec
@@ -252,3 +253,19 @@ def _videos(args: argparse.Namespace, target: Any):
     passport = target.passport
     outputs = passport.model_args.get("num_classes")
     return read_part(test_part(args.data), passport.recipe, "val", classes=passport.classes, num_classes=outputs)
+
+
+def plain_recipe(name: str) -> dict[str, Any]:
+    """One center view of the shape that the model is made for."""
+    from clipwise.models.contract import input_spec, sizes_without_default
+    from clipwise.models.registry import create_model, model_arguments, model_task
+
+    if (task := model_task(name)) != "recognition":
+        return {"task": task, "model": name, "name": name}
+    import torch
+
+    with torch.device("meta"):
+        _, t, h, w = input_spec(create_model(name, **sizes_without_default(name))).shape
+    size = h if h == w else [w, h]
+    frames = {"num_segments": t} if "num_segments" in model_arguments(name) else {"clip_len": t, "frame_interval": 8}
+    return {"model": name, "name": name, "test": {"crop_size": size, "resize": size}, **frames}

@@ -47,7 +47,7 @@ def time_training(args: argparse.Namespace) -> int:
 
 def recipe_of(what: str, overrides: list[str]) -> Any:
     """The recipe of a name, a file, a checkpoint, or a model."""
-    from clipwise.cli.common import plain_recipe
+    from clipwise.cli.bench import plain_recipe
     from clipwise.engine.checkpoint import read_passport
     from clipwise.models import list_models
     from clipwise.recipe import apply_overrides, list_recipes, load_recipe, make_recipe

@@ -11,7 +11,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import count, count_or_zero, plural, positive, print_json, print_table, split_overrides
+from clipwise.cli.argument_types import count, count_or_zero, positive, split_overrides
+from clipwise.cli.common import plural, print_json, print_table
 from clipwise.io.progress import ProgressBar
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -82,45 +81,6 @@ def add_font(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def count(text: str) -> int:
-    """For argparse: a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def count_or_zero(text: str) -> int:
-    """For argparse: a whole number of at least 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
-    return int(text)
-
-
-def finite(text: str) -> float:
-    """For argparse: a number, not nan or inf."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return value
-
-
-def positive(text: str) -> float:
-    """For argparse: a number above 0."""
-    if (value := finite(text)) <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
-
-
-def not_negative(text: str) -> float:
-    """For argparse: a number of at least 0."""
-    if (value := finite(text)) < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
-    return value
-
-
 def add_shard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard", metavar="I/N", help="work on the I-th of N parts of the inputs (1/4 … 4/4)")
 
@@ -162,25 +122,3 @@ def load_any(checkpoint: str, device: str | None, amp: str = "no", max_views: in
     from clipwise.infer.predictor import load
 
     return load(checkpoint, device, amp=amp, max_views=max_views)
-
-
-def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separate ``key=value`` words from the others."""
-    overrides = [w for w in words if "=" in w and not w.startswith("-")]
-    return [w for w in words if w not in overrides], overrides
-
-
-def plain_recipe(name: str) -> dict[str, Any]:
-    """One center view of the shape that the model is made for."""
-    from clipwise.models.contract import input_spec
-    from clipwise.models.registry import create_model, model_arguments, model_task, sizes_without_default
-
-    if (task := model_task(name)) != "recognition":
-        return {"task": task, "model": name, "name": name}
-    import torch
-
-    with torch.device("meta"):
-        _, t, h, w = input_spec(create_model(name, **sizes_without_default(name))).shape
-    size = h if h == w else [w, h]
-    frames = {"num_segments": t} if "num_segments" in model_arguments(name) else {"clip_len": t, "frame_interval": 8}
-    return {"model": name, "name": name, "test": {"crop_size": size, "resize": size}, **frames}

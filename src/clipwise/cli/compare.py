@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clipwise.cli.common import count, count_or_zero, print_json, print_table
+from clipwise.cli.argument_types import count, count_or_zero
+from clipwise.cli.common import print_json, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

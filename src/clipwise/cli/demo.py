@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import count, print_json, print_table
+from clipwise.cli.argument_types import count
+from clipwise.cli.common import print_json, print_table
 from clipwise.io.progress import ProgressBar
 
 

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     import clipwise
-    from clipwise.engine.device import default_device
+    from clipwise.io.devices import default_device
 
     device = default_device()
     facts: dict[str, object] = {

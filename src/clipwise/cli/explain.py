@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from clipwise.cli.common import count, print_json
+from clipwise.cli.argument_types import count
+from clipwise.cli.common import print_json
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -14,7 +14,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from clipwise.cli.common import count, print_json
+from clipwise.cli.argument_types import count
+from clipwise.cli.common import print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

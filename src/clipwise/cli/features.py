@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from clipwise.cli.common import add_shard, count, positive, print_json, shard_of
+from clipwise.cli.argument_types import count, positive
+from clipwise.cli.common import add_shard, print_json, shard_of
 from clipwise.io.progress import ProgressBar
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from clipwise.cli.common import finite, print_json, split_overrides
+from clipwise.cli.argument_types import finite, split_overrides
+from clipwise.cli.common import print_json
 from clipwise.errors import ClipwiseError, DataError
 
 

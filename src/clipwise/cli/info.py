@@ -15,7 +15,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import count, print_json, print_table
+from clipwise.cli.argument_types import count
+from clipwise.cli.common import print_json, print_table
 from clipwise.errors import ClipwiseError
 from clipwise.io.plugins import is_foreign
 
@@ -116,7 +117,7 @@ def _describe_encoder(args: argparse.Namespace) -> dict[str, Any]:
 
 def _describe_model(args: argparse.Namespace) -> dict[str, Any]:
     from clipwise.models import create_model, model_arguments
-    from clipwise.models.registry import sizes_without_default
+    from clipwise.models.contract import sizes_without_default
     from clipwise.recipe import apply_overrides
 
     settings = {**sizes_without_default(args.what), **apply_overrides({}, args.overrides)}
@@ -201,7 +202,7 @@ def _time_view(make, view, device: str) -> float:
 
     import torch
 
-    from clipwise.engine.device import pick_device
+    from clipwise.io.devices import pick_device
 
     place = pick_device(device)
     model = make().eval().to(place)

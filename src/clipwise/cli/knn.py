@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 
-from clipwise.cli.common import count, print_json, split_overrides
+from clipwise.cli.argument_types import count, split_overrides
+from clipwise.cli.common import print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

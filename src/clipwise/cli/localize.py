@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clipwise.cli.argument_types import positive
 from clipwise.cli.common import (
     EXPORTED_SUFFIXES,
     add_cuda_graphs,
     add_font,
     add_shard,
     fail,
-    positive,
     print_json,
     print_table,
     shard_of,

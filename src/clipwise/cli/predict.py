@@ -10,11 +10,11 @@ import argparse
 import os
 from contextlib import ExitStack
 
+from clipwise.cli.argument_types import count
 from clipwise.cli.common import (
     add_cuda_graphs,
     add_font,
     add_shard,
-    count,
     fail,
     load_any,
     print_json,

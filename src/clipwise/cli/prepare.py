@@ -12,7 +12,8 @@ import argparse
 import sys
 
 from clipwise.cli import OPTIONS
-from clipwise.cli.common import add_shard, count, count_or_zero, positive, print_json, shard_of
+from clipwise.cli.argument_types import count, count_or_zero, positive
+from clipwise.cli.common import add_shard, print_json, shard_of
 from clipwise.io.progress import ProgressBar
 
 _FLOW_NOTE = "the files are named {template}; recipes made for MMAction2's default name x_00001.jpg need input.filename_tmpl: '{template}'"

@@ -12,7 +12,8 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from clipwise.cli.common import add_cuda_graphs, count, positive, with_cuda_graphs
+from clipwise.cli.argument_types import count, positive
+from clipwise.cli.common import add_cuda_graphs, with_cuda_graphs
 
 _LIMIT_HELP = {
     "max_upload_mb": "size of a request's body in MB",

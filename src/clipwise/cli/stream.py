@@ -15,7 +15,8 @@ import sys
 import time
 from typing import Any
 
-from clipwise.cli.common import add_cuda_graphs, add_font, count_or_zero, not_negative, positive, with_cuda_graphs
+from clipwise.cli.argument_types import count_or_zero, not_negative, positive
+from clipwise.cli.common import add_cuda_graphs, add_font, with_cuda_graphs
 from clipwise.io.text import json_text, printable, with_schema
 
 

@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import EXPORTED_SUFFIXES, count, count_or_zero, print_json, split_overrides
+from clipwise.cli.argument_types import count, count_or_zero, split_overrides
+from clipwise.cli.common import EXPORTED_SUFFIXES, print_json
 from clipwise.errors import ClipwiseError
 from clipwise.io.progress import ProgressBar
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from clipwise.cli.common import count, print_json
+from clipwise.cli.argument_types import count
+from clipwise.cli.common import print_json
 from clipwise.errors import ClipwiseError
 
 
@@ -65,21 +66,11 @@ def make_recipe_from(args: argparse.Namespace):
         if getattr(args, key):
             overrides.append(f"{key}=true")
     recipe = load_recipe(args.recipe, overrides, modern=args.modern)
-    return _without_depth(recipe, overrides) if args.modern else recipe
+    if args.modern:
+        from clipwise.models.modern_depth import without_depth
 
-
-def _without_depth(recipe, overrides: list[str]):
-    """``--modern`` for a model of others: without stochastic depth where the model has no setting for it."""
-    import sys
-
-    from clipwise.models.registry import model_arguments
-
-    asked = any(word.startswith("model_args.drop_path=") for word in overrides)
-    if asked or "drop_path" in model_arguments(recipe.model):
-        return recipe
-    print(f"--modern: {recipe.model} has no setting drop_path, so it trains without stochastic depth.", file=sys.stderr)
-    kept = {key: value for key, value in recipe.model_args.items() if key != "drop_path"}
-    return recipe.model_copy(update={"model_args": kept})
+        recipe = without_depth(recipe, overrides)
+    return recipe
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from clipwise.cli.common import finite
+from clipwise.cli.argument_types import finite
 from clipwise.errors import ClipwiseError
 
 

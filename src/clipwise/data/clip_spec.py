@@ -13,15 +13,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from clipwise.data.sampling import OutOfBound, Rule, sample_frames
+from clipwise.data.sampling import DENSE_WINDOWS, OutOfBound, Rule, sample_frames
 from clipwise.data.transforms import ClipPlan, ClipTransform, normalize_clips
 from clipwise.errors import DecodeError, RecipeError
 from clipwise.video.decode import VideoReader, open_video
 
 Mode = Literal["train", "val", "test"]
-
-
-DENSE_WINDOWS = 10  # in a test with dense sampling: MMAction2's num_sample_positions
 
 MAX_FRAMES = 2**20
 """Of all views of a video; a stranger's checkpoint that asks for a billion would occupy the machine."""
@@ -140,26 +137,10 @@ class ClipSpec:
         """Frame numbers, 0-based: (clips or segments, clip_len). ``pickled``: Paddle's reader of pickles centers otherwise."""
         mode: Literal["train", "test"] = "train" if self.mode == "train" else "test"
         count = self.num_segments or self.num_clips
-        if self.sampling == "dense":
-            from clipwise.data.sampling_variants import dense_sample_frames
+        if self.sampling != "uniform":
+            from clipwise.data.sampling_variants import sample_by_name
 
-            return dense_sample_frames(
-                num_frames,
-                clip_len=self.clip_len,
-                frame_interval=self.frame_interval,
-                num_clips=count,
-                num_sample_positions=self.num_clips if self.num_segments else DENSE_WINDOWS,
-                mode=mode,
-                out_of_bound=self.out_of_bound,
-                rng=rng,
-            )
-        if self.sampling == "paddle":
-            from clipwise.data.sampling_variants import paddle_sample_frames
-
-            source: Literal["pkl", "mp4"] = "pkl" if pickled else "mp4"
-            return paddle_sample_frames(
-                num_frames, num_segments=count, segment_len=self.clip_len, mode=mode, source=source, rng=rng
-            )
+            return sample_by_name(self, num_frames, count, mode, rng, pickled)
         return sample_frames(
             num_frames,
             clip_len=self.clip_len,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipwise.data.lists import LIST_SUFFIXES
+from clipwise.data.formats.list_splits import LIST_SUFFIXES
 from clipwise.data.videolist import VideoList
 from clipwise.errors import DataError
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from clipwise.data.formats.list_files import ListFormat, WithoutEffectError, name_idle, register_dataset, without_effect
+from clipwise.data.formats.list_splits import LIST_SUFFIXES, Splits, listed_splits
 from clipwise.data.formats.list_tables import write_list
 from clipwise.data.labels import read_classes
 from clipwise.data.videolist import (
@@ -214,20 +214,6 @@ def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | No
     return builder.build(root=str(path), multi_label=multi_label, classes=order, num_classes=num_classes or len(order))
 
 
-# ---- from what a user calls --data to a training and a validation part -------------------------------------------------------------
-
-LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".json")
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Sources of the parts; ``held_out`` says that validation must be cut from training."""
-
-    train: str | Path
-    val: str | Path | None
-    held_out: bool = False
-
-
 def find_splits(data: str | Path) -> Splits:
     """Find the parts of a data set.
 
@@ -239,42 +225,11 @@ def find_splits(data: str | Path) -> Splits:
         DataError: no such file or folder, or several pairs of lists in it.
     """
     path = Path(data)
-    if ".tar" in str(data) and not path.is_dir():
-        return Splits(str(data), None, held_out=True)
-    if path.is_file():
-        if is_video(path.name):
-            raise DataError(
-                f"{path} is one video. Training data is a folder with one sub-folder a class, or a list file (path label)."
-            )
-        val = _twin(path) if "train" in path.name else None
-        return Splits(path, val, held_out=val is None)
-    if not path.is_dir():
-        raise DataError(
-            f"{path} does not exist. Give a folder with one sub-folder a class, or a list file (path label)."
-        )
-    for suffix in LIST_SUFFIXES:
-        train = path / f"train{suffix}"
-        if train.is_file():
-            val = _twin(train)
-            return Splits(train, val, held_out=val is None)
-    named = [
-        p for p in path.iterdir() if p.suffix in LIST_SUFFIXES and "train" in p.name and not p.name.startswith(".")
-    ]
-    pairs = sorted(p for p in named if p.is_file() and _twin(p))
     by_class = (path / "train").is_dir() and any(p.is_dir() for p in (path / "train").iterdir())
-    if pairs and not by_class:
-        if len(pairs) > 1:
-            names = ", ".join(p.name for p in pairs[:6])
-            raise DataError(
-                f"{path} holds several training lists: {names}{', …' if len(pairs) > 6 else ''}. Give one of them."
-            )
-        return Splits(pairs[0], _twin(pairs[0]))
+    named = not by_class or any((path / f"train{suffix}").is_file() for suffix in LIST_SUFFIXES)
+    if named and (found := listed_splits(data)):
+        return found
     if (path / "train").is_dir():
         val_folder = next((path / n for n in ("val", "valid", "validation", "test") if (path / n).is_dir()), None)
         return Splits(path / "train", val_folder, held_out=val_folder is None)
     return Splits(path, None, held_out=True)
-
-
-def _twin(train: Path) -> Path | None:
-    names = (train.name.replace("train", "val"), train.name.replace("trainlist", "testlist"))  # UCF101 has no other
-    return next((train.with_name(n) for n in names if n != train.name and train.with_name(n).is_file()), None)

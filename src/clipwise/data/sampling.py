@@ -15,6 +15,7 @@ from clipwise.errors import DataError, RecipeError
 Mode = Literal["train", "test"]
 Rule = Literal["mmaction2_0.x", "mmaction2_1.x", "transformers"]
 OutOfBound = Literal["loop", "repeat_last"]
+DENSE_WINDOWS = 10  # in a test with dense sampling: MMAction2's num_sample_positions
 
 
 class Rng(Protocol):
@@ -89,12 +90,14 @@ def sample_frames(
     span = _span(clip_len, frame_interval, mode, rule, None if target_fps is None else float(fps or 0) / target_fps)
     if mode == "train":
         starts = _train_starts(num_frames, span, num_clips, keep_tail_frames, need_rng(rng, "train mode"))
-    elif mode == "test" and (rule == "mmaction2_0.x"):
-        starts = _centerd_starts(num_frames, span, num_clips, twice_sample)
+    elif mode == "test" and rule == "mmaction2_0.x":
+        starts = _centered_starts(num_frames, span, num_clips, twice_sample)
     elif mode == "test" and rule == "transformers":
         starts = np.arange(num_clips) * num_frames // num_clips
     elif mode == "test":
-        starts = _spread_starts(num_frames, span, clip_len, num_clips, twice_sample, target_fps is not None)
+        from clipwise.data.spread_starts import spread_starts
+
+        starts = spread_starts(num_frames, span, clip_len, num_clips, twice_sample, target_fps is not None)
     else:
         raise RecipeError(f"The sampling mode is {mode!r}; allowed are 'train' and 'test'.")
 
@@ -136,7 +139,7 @@ def _train_starts(num_frames: int, span: float, num_clips: int, keep_tail: bool,
     return np.zeros(num_clips, np.int64)
 
 
-def _centerd_starts(num_frames: int, span: float, num_clips: int, twice: bool) -> np.ndarray:
+def _centered_starts(num_frames: int, span: float, num_clips: int, twice: bool) -> np.ndarray:
     """0.x: the middle of each part; ``twice`` adds the beginning of each part."""
     part = (num_frames - span + 1) / num_clips
     if num_frames <= span - 1:
@@ -146,27 +149,6 @@ def _centerd_starts(num_frames: int, span: float, num_clips: int, twice: bool) -
     begins = np.arange(num_clips) * part
     starts = (begins + part / 2).astype(np.int64)
     return np.concatenate([starts, begins.astype(np.int64)]) if twice else starts
-
-
-def _spread_starts(
-    num_frames: int, span: float, clip_len: int, num_clips: int, twice: bool, whole_steps: bool
-) -> np.ndarray:
-    """1.x: from the first to the last possible start; single frames lie in the middle of their part."""
-    if clip_len == 1:
-        begins = np.arange(num_clips) * (num_frames / num_clips)
-        starts = (begins + num_frames / num_clips / 2).astype(np.int64)
-        return np.concatenate([starts, begins.astype(np.int64)]) if twice else starts
-    last = max(num_frames - span, 0)
-    if num_clips > 1:
-        total = num_clips * (2 if twice else 1)
-        step = last / (num_clips - 1)
-        if whole_steps:  # with target_fps, as PySlowFast does it
-            step = np.floor(step)
-        # The second half of a doubled set runs past the end and wraps, as in MMAction2 1.2.
-        return np.round(np.arange(total) * step).astype(np.int64)
-    middle = int(last // 2)
-    # differs: MMAction2 1.2 divides by zero for one clip sampled twice; we add a clip from the beginning.
-    return np.array([middle, 0] if twice else [middle], np.int64)
 
 
 def wrap_frames(frames: np.ndarray, num_frames: int, out_of_bound: str) -> np.ndarray:

@@ -3,11 +3,39 @@
 As in :mod:`clipwise.data.sampling`: 0-based indices, int64, (num_clips, clip_len), random only through ``rng``.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from clipwise.data.sampling import Mode, OutOfBound, Rng, check_sizes, draw_integers, need_rng, wrap_frames
+from clipwise.data.sampling import (
+    DENSE_WINDOWS,
+    Mode,
+    OutOfBound,
+    Rng,
+    check_sizes,
+    draw_integers,
+    need_rng,
+    wrap_frames,
+)
+
+
+def sample_by_name(spec: Any, num_frames: int, count: int, mode: Mode, rng: Rng, pickled: bool) -> np.ndarray:
+    """Frame numbers of a ``ClipSpec`` whose sampling is "dense" or "paddle"; ``pickled``: the frames lie in a pickle."""
+    if spec.sampling == "paddle":
+        source: Literal["pkl", "mp4"] = "pkl" if pickled else "mp4"
+        return paddle_sample_frames(
+            num_frames, num_segments=count, segment_len=spec.clip_len, mode=mode, source=source, rng=rng
+        )
+    return dense_sample_frames(
+        num_frames,
+        clip_len=spec.clip_len,
+        frame_interval=spec.frame_interval,
+        num_clips=count,
+        num_sample_positions=spec.num_clips if spec.num_segments else DENSE_WINDOWS,
+        mode=mode,
+        out_of_bound=spec.out_of_bound,
+        rng=rng,
+    )
 
 
 def dense_sample_frames(

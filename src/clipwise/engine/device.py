@@ -1,4 +1,4 @@
-"""Where a run computes: device, processes, mixed precision, seeds. No device type is named anywhere else.
+"""Where a run computes: device, processes, precision, seeds. No device type is named anywhere else.
 
 Accelerate finds the accelerator (CUDA, Ascend NPU, Intel XPU, Apple MPS) and the process group that
 ``torchrun`` announces; without one the run is on the CPU.
@@ -11,7 +11,6 @@ import os
 import random
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,39 +18,11 @@ import numpy as np
 import torch
 
 from clipwise.errors import ClipwiseError, MissingExtraError
-from clipwise.tasks.logits import AMP_TYPES
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from clipwise.recipe import RunRecipe
-
-
-def default_device() -> torch.device:
-    """The machine's accelerator, or the CPU where there is none."""
-    return (torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None) or torch.device(
-        "cpu"
-    )
-
-
-def pick_device(name: str | None) -> torch.device:
-    """The device of a user's ``--device`` (``cpu``, ``cuda:1``, ``npu``), or the default one.
-
-    Raises:
-        ClipwiseError: the name is not a device, or there is no such device here.
-    """
-    if name is None:
-        return default_device()
-    try:
-        device = torch.device(name)
-        if device.type != "meta":
-            torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        here = default_device().type
-        raise ClipwiseError(
-            f"device {name!r} can't be used here ({str(error).splitlines()[0]}). This machine has: {here}."
-        ) from None
-    return device
 
 
 def make_accelerator(
@@ -74,8 +45,10 @@ def make_accelerator(
         if importlib.util.find_spec(name) is None:
             raise MissingExtraError(name, "tb" if name == "tensorboard" else name, f"the tracker {name}")
     if device is not None:
+        from clipwise.io.devices import pick_device
+
         pick_device(device)
-    on_cpu = device == "cpu" or (device is None and default_device().type == "cpu")
+    on_cpu = device == "cpu" or (device is None and not torch.accelerator.is_available())
     if amp == "fp16" and on_cpu:
         raise ClipwiseError("amp fp16 needs an accelerator; on a CPU use --amp bf16 or --amp no.")
     # broadcast_buffers=False: batch norm statistics stay each process's own until validation, as MMAction2's runs.
@@ -100,11 +73,6 @@ def make_accelerator(
         )
     except ValueError as error:
         raise ClipwiseError(f"the run can't start: {error}") from None
-
-
-def autocast(device: torch.device, amp: str):
-    """Mixed precision of a forward pass; ``no`` leaves everything in fp32."""
-    return nullcontext() if amp == "no" else torch.autocast(device.type, dtype=AMP_TYPES[amp])
 
 
 def world() -> tuple[int, int]:

@@ -15,7 +15,6 @@ from torch import nn
 
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
-from clipwise.engine.device import pick_device
 from clipwise.engine.result_files import check_writable
 from clipwise.errors import ClipwiseError, WorkError
 from clipwise.export import SUFFIXES
@@ -23,6 +22,7 @@ from clipwise.export.compare import FLOAT_TOLERANCE, Comparison, ListSamples, co
 from clipwise.export.graphs import Description, make_graph
 from clipwise.export.runtimes import load_exported_model
 from clipwise.export.writers import quantize_onnx, write_onnx, write_openvino, write_torch
+from clipwise.io.devices import pick_device
 from clipwise.io.files import atomic_path
 from clipwise.recipe import apply_overrides, make_recipe
 from clipwise.tasks.logits import activation_of

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from clipwise.engine.checkpoint import Passport
-from clipwise.engine.device import pick_device
 from clipwise.errors import CheckpointError, ClipwiseError, DataError, MissingExtraError
 from clipwise.export import SUFFIXES
 from clipwise.export.checksum import check_exported
 from clipwise.export.graphs import KEY, Description
 from clipwise.infer.predictor import Predictor
+from clipwise.io.devices import pick_device
 from clipwise.io.parse import parse_json
 from clipwise.io.plugins import is_trusted
 

@@ -17,8 +17,8 @@ import torch
 
 from clipwise.data.clip_spec import ClipSpec
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
-from clipwise.engine.device import pick_device
 from clipwise.errors import CheckpointError
+from clipwise.io.devices import pick_device
 from clipwise.io.plugins import trusting
 from clipwise.tasks.logits import activation_of, average_views, check_finite, score_clip
 from clipwise.video.decode import VideoReader

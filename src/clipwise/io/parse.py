@@ -1,4 +1,4 @@
-"""JSON and YAML from files of others: whatever is in them, reading ends in a value or in one of the library's own errors.
+"""JSON from files of others: whatever is in them, reading ends in a value or in one of the library's own errors.
 
 And the checksum by which a file of ours is found damaged.
 """
@@ -9,8 +9,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-MOST_NODES = 1_000_000  # of a YAML document with its references written out
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -36,43 +34,6 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
         with contextlib.suppress(json.JSONDecodeError):
             found.append(parse_json(line))
     return [value for value in found if isinstance(value, dict)]
-
-
-def parse_yaml(text: str, loader: Any = None) -> Any:
-    """As ``yaml.load``, with ``yaml.SafeLoader`` or a loader made from it.
-
-    Raises:
-        yaml.YAMLError: not YAML; nested too deep; or references that stand for more than a million values.
-    """
-    import yaml
-
-    loader = loader or yaml.SafeLoader
-    try:
-        document = loader(text)
-        try:
-            node = document.get_single_node()
-            _size(node, {})
-            return None if node is None else document.construct_document(node)
-        finally:
-            document.dispose()
-    except RecursionError:
-        raise yaml.YAMLError("nested too deep, or a reference to itself") from None
-    except ValueError as error:  # an impossible date, a number of thousands of digits
-        raise yaml.YAMLError(str(error)) from None
-
-
-def _size(node: Any, known: dict[int, int]) -> int:
-    """How many values a node stands for; ``*references`` count as what they refer to."""
-    import yaml
-
-    if node is None or isinstance(node, yaml.ScalarNode):
-        return 1
-    if id(node) not in known:
-        inner = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
-        known[id(node)] = 1 + sum(_size(part, known) for part in inner)
-        if known[id(node)] > MOST_NODES:
-            raise yaml.YAMLError(f"its references stand for more than {MOST_NODES:,} values")
-    return known[id(node)]
 
 
 def tensor_digest(tensors: Mapping[str, Any]) -> str:

@@ -38,11 +38,12 @@ from torch import Tensor, nn
 from clipwise.errors import ClipwiseError
 from clipwise.models.recipe_model import classifier, keys_without_effect, num_classes, refuse, split_auxiliary
 from clipwise.models.recompute import blocks, recompute_blocks
+from clipwise.models.registry import model_arguments
 
 __all__ = [
     "InputSpec", "SpatialMap", "Stage", "blocks", "classifier", "example_input", "first_conv", "forward_features", "imagenet_body",
     "input_spec", "keys_without_effect", "missing_from", "num_classes", "num_features", "online", "recompute_blocks",
-    "reset_classifier", "spatial_map", "split_auxiliary", "stages", "views_before_softmax",
+    "reset_classifier", "sizes_without_default", "spatial_map", "split_auxiliary", "stages", "views_before_softmax",
 ]  # fmt: skip
 
 
@@ -266,3 +267,18 @@ def missing_from(parts: Sequence[Stage], model: nn.Module) -> list[str]:
         for parameter in stage.parameters():
             counted[id(parameter)] = counted.get(id(parameter), 0) + 1
     return [name for name, parameter in model.named_parameters() if counted.get(id(parameter)) != 1]
+
+
+def sizes_without_default(name: str | Callable[..., nn.Module]) -> dict[str, Any]:
+    """Values for settings that come from the data and have no default, to describe or measure the model without data."""
+    sizes = {
+        "num_classes": 400,
+        "num_frames": 8,
+        "num_segments": 8,
+        "clip_len": 8,
+        "in_channels": 3,
+        "feat_dim": 400,
+        "temporal_dim": 100,
+    }
+    known = model_arguments(name)
+    return {key: value for key, value in sizes.items() if known.get(key) is inspect.Parameter.empty}

@@ -97,21 +97,6 @@ def model_arguments(name: str | Callable[..., nn.Module]) -> dict[str, Any]:
     return {p.name: p.default for p in settings_of(MODELS.find(name)) if p.kind is not p.VAR_KEYWORD}
 
 
-def sizes_without_default(name: str | Callable[..., nn.Module]) -> dict[str, Any]:
-    """Values for settings that come from the data and have no default, to describe or measure the model without data."""
-    sizes = {
-        "num_classes": 400,
-        "num_frames": 8,
-        "num_segments": 8,
-        "clip_len": 8,
-        "in_channels": 3,
-        "feat_dim": 400,
-        "temporal_dim": 100,
-    }
-    known = model_arguments(name)
-    return {key: value for key, value in sizes.items() if known.get(key) is inspect.Parameter.empty}
-
-
 def create_model(name: str | Callable[..., nn.Module], *, trust: bool = False, **model_args: Any) -> nn.Module:
     """Make a freshly initialized model.
 

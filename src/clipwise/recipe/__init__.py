@@ -20,7 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from clipwise.errors import ClipwiseWarning, RecipeError
-from clipwise.io.parse import check_schema, parse_yaml
+from clipwise.io.parse import check_schema
 from clipwise.io.plugins import is_foreign
 from clipwise.recipe.keys import Only, Published, RunRecipe, Strict
 from clipwise.recipe.localization_keys import LocalizationRecipe
@@ -34,6 +34,7 @@ GROUPS: dict[type[Recipe], list[str]] = {
     kind: [key for key, field in kind.model_fields.items() if isinstance(field.default, Strict)]
     for kind in (RecognitionRecipe, LocalizationRecipe)
 }
+MOST_NODES = 1_000_000  # of a YAML document with its references written out
 SCHEMA = 1  # of saved recipes; files without one read the same
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -66,8 +67,37 @@ _Yaml.add_implicit_resolver(
 )
 
 
-def _parse_yaml(text: str) -> Any:
-    return parse_yaml(text, _Yaml)
+def parse_yaml(text: str, loader: Any = None) -> Any:
+    """As ``yaml.load``, with ``yaml.SafeLoader`` or a loader made from it.
+
+    Raises:
+        yaml.YAMLError: not YAML; nested too deep; or references that stand for more than a million values.
+    """
+    loader = loader or yaml.SafeLoader
+    try:
+        document = loader(text)
+        try:
+            node = document.get_single_node()
+            _size(node, {})
+            return None if node is None else document.construct_document(node)
+        finally:
+            document.dispose()
+    except RecursionError:
+        raise yaml.YAMLError("nested too deep, or a reference to itself") from None
+    except ValueError as error:  # an impossible date, a number of thousands of digits
+        raise yaml.YAMLError(str(error)) from None
+
+
+def _size(node: Any, known: dict[int, int]) -> int:
+    """How many values a node stands for; ``*references`` count as what they refer to."""
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        inner = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] = 1 + sum(_size(part, known) for part in inner)
+        if known[id(node)] > MOST_NODES:
+            raise yaml.YAMLError(f"its references stand for more than {MOST_NODES:,} values")
+    return known[id(node)]
 
 
 def list_recipes() -> list[str]:
@@ -118,7 +148,7 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), *, modern: bool
     path = find_recipe(name)
     try:
         text = path.read_text(encoding="utf-8")
-        values = _parse_yaml(text)
+        values = parse_yaml(text, _Yaml)
         node = yaml.compose(text, Loader=_Yaml)
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         from clipwise.recipe.validation_messages import unreadable
@@ -164,7 +194,7 @@ def apply_overrides(
         if not equals or not key:
             raise RecipeError(f"override {item!r} is not of the form key=value (for example lr=0.02).")
         try:
-            value = _parse_yaml(raw) if raw.strip() else None
+            value = parse_yaml(raw, _Yaml) if raw.strip() else None
         except yaml.YAMLError:
             raise RecipeError(f"override {item!r}: the value is not valid YAML.") from None
         if _is_old(_kind(changed), key, value):

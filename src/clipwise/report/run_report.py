@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from clipwise.engine.evaluate import TestResult
 from clipwise.errors import DataError
-from clipwise.io.parse import parse_yaml, read_json_lines
+from clipwise.io.parse import read_json_lines
+from clipwise.recipe import parse_yaml
 from clipwise.report.page import FIGURE_NAMES, Language, Section, Series, duration, line_chart, write_page
 
 # what says where a line stands, not how well the run goes
