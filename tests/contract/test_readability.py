@@ -85,6 +85,6 @@ def test_a_reader_follows_few_files(path, clips, trained, make_sequences, tmp_pa
         "windows": localizer,
     }[path]
     files, lines, report = trace(words)
-    print(report)
+    print(path, report)
     assert files <= BOUNDS[path][0], report
     assert lines <= BOUNDS[path][1], report

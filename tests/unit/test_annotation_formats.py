@@ -8,9 +8,10 @@ import pytest
 
 from clipwise.cli import main
 from clipwise.data.formats.annotation_convert import losses, write_kind
-from clipwise.data.formats.annotation_files import read_annotations, read_any
+from clipwise.data.formats.annotation_files import read_annotations
 from clipwise.data.formats.annotation_kinds import KINDS, kind_name
 from clipwise.data.formats.annotation_parts import FormatOptions, VideoFinder, plain_path, video_name
+from clipwise.data.formats.annotation_tables import read_any
 from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation
 from clipwise.data.formats.detect import detect
 from clipwise.data.lists import read_list

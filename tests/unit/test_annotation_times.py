@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from clipwise.data.formats.annotation_files import read_any
 from clipwise.data.formats.annotation_parts import FormatOptions
+from clipwise.data.formats.annotation_tables import read_any
 from clipwise.data.formats.frame_times import FrameClock, exact_rate, parse_time
 from clipwise.errors import DataError
 

@@ -51,8 +51,8 @@ def convert(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from clipwise.data.formats.annotation_convert import write_kind
-    from clipwise.data.formats.annotation_files import read_any
     from clipwise.data.formats.annotation_kinds import kind_name
+    from clipwise.data.formats.annotation_tables import read_any
     from clipwise.data.labels import read_classes
 
     kind = kind_name(args.to, writing=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clipwise.data.loader import make_loader, prefetch
 from clipwise.data.transforms import normalize_clips
-from clipwise.tasks.logits import autocast
+from clipwise.engine.device import autocast
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 

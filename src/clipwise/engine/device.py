@@ -11,6 +11,7 @@ import os
 import random
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 
 from clipwise.errors import ClipwiseError, MissingExtraError
+from clipwise.tasks.logits import AMP_TYPES
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -73,6 +75,11 @@ def make_accelerator(
         )
     except ValueError as error:
         raise ClipwiseError(f"the run can't start: {error}") from None
+
+
+def autocast(device: torch.device, amp: str):
+    """Mixed precision of a forward pass; ``no`` leaves everything in fp32."""
+    return nullcontext() if amp == "no" else torch.autocast(device.type, dtype=AMP_TYPES[amp])
 
 
 def world() -> tuple[int, int]:

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
+from clipwise.engine.device import autocast
 from clipwise.errors import CheckpointError
 from clipwise.recipe import flatten
-from clipwise.tasks.logits import autocast
 
 
 def distillation_loss(logits: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:

@@ -21,7 +21,7 @@ from clipwise.data.formats.annotation_files import read_annotations
 from clipwise.data.formats.annotations import AnnotationSet, class_names
 from clipwise.data.loader import EpochSampler, make_loader, prefetch
 from clipwise.engine.checkpoint import Passport
-from clipwise.engine.device import world
+from clipwise.engine.device import autocast, world
 from clipwise.engine.log import RunLog
 from clipwise.engine.task import InputPlan, Task
 from clipwise.errors import DataError
@@ -31,7 +31,6 @@ from clipwise.models.registry import model_place
 from clipwise.recipe import LocalizationRecipe
 from clipwise.tasks.average_recall import AverageRecall, average_recall_at_avg_proposals
 from clipwise.tasks.detection_metrics import ACTIVITYNET_TIOU, detection_map
-from clipwise.tasks.logits import autocast
 
 
 @dataclass

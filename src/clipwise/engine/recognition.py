@@ -18,6 +18,7 @@ from clipwise.data.loader import EpochSampler, make_loader
 from clipwise.data.transforms import normalize_clips
 from clipwise.data.videolist import shared_videos
 from clipwise.engine.checkpoint import Passport
+from clipwise.engine.device import autocast
 from clipwise.engine.evaluate import TestResult, score_list
 from clipwise.engine.log import RunLog
 from clipwise.engine.task import InputPlan, Task
@@ -27,7 +28,7 @@ from clipwise.models.recipe_model import build_model, model_args
 from clipwise.models.registry import model_place
 from clipwise.prepare.audit import Look, short_audit
 from clipwise.recipe import RecognitionRecipe
-from clipwise.tasks.logits import activation_of, autocast, batch_accuracy, recognition_loss
+from clipwise.tasks.logits import activation_of, batch_accuracy, recognition_loss
 
 
 def check_classes(videos: VideoList, num_classes: int, source: str | Path) -> None:

@@ -27,13 +27,14 @@ from clipwise.data.rescale import Rescale, rescale_features
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine import pretrained as zoo
 from clipwise.engine.checkpoint import Passport, load_model_and_passport, read_checkpoint
+from clipwise.engine.device import autocast
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.windows import FrameGrid, batches, read_windows
 from clipwise.io.devices import pick_device
 from clipwise.io.model_folders import folder_hash
 from clipwise.io.plugins import is_foreign
 from clipwise.models import contract
-from clipwise.tasks.logits import activate, activation_of, autocast
+from clipwise.tasks.logits import activate, activation_of
 from clipwise.video.backends import open_frames
 from clipwise.video.decode import VideoReader
 from clipwise.video.even_rate import FlowOf

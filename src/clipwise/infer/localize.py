@@ -27,6 +27,7 @@ from clipwise.data.formats.feature_collections import read_facts
 from clipwise.data.formats.feature_formats import SUFFIXES, check_features, read_feature_file
 from clipwise.data.rescale import rescale_features
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
+from clipwise.engine.device import autocast
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
 from clipwise.infer.features import FeatureExtractor, WindowRule, check_recognizer, find_recognizer, open_for
 from clipwise.infer.naming import SegmentClassifier
@@ -37,7 +38,6 @@ from clipwise.models import contract
 from clipwise.models.localizer_rules import LabeledVideo, localizer_rules, recipe_of
 from clipwise.models.registry import model_task
 from clipwise.tasks.detections import VideoClassScores, name_proposals
-from clipwise.tasks.logits import autocast
 from clipwise.tasks.unlike_training import describe_unlike
 from clipwise.video.decode import VideoReader
 

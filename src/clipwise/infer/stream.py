@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from clipwise.data.transforms import ClipPlan, normalize_clips
+from clipwise.engine.device import autocast
 from clipwise.errors import ClipwiseError
 from clipwise.infer.predictor import Predictor
 from clipwise.infer.segments import WindowScores
@@ -34,7 +35,7 @@ from clipwise.infer.windows import (
     window_stride,
 )
 from clipwise.models import contract
-from clipwise.tasks.logits import activate, autocast, to_probabilities
+from clipwise.tasks.logits import activate, to_probabilities
 from clipwise.video.decode import VideoReader
 from clipwise.video.live import Source, TimedFrame, resample
 

@@ -7,7 +7,6 @@ test it goes video by video, so the same file gets the same scores from each of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -30,11 +29,6 @@ Logits are float32 (B, num_classes); targets (B,) class numbers, or (B, num_clas
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _VIEW_BUDGET = 2**27  # pixels of input that go through the network at once unless the user says otherwise
-
-
-def autocast(device: torch.device, amp: str):
-    """Mixed precision of a forward pass; ``no`` leaves everything in fp32."""
-    return nullcontext() if amp == "no" else torch.autocast(device.type, dtype=AMP_TYPES[amp])
 
 
 @torch.inference_mode()

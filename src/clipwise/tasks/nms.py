@@ -22,7 +22,7 @@ Source: Bodla et al. 2017; Zhang et al. 2022 (ActionFormer), whose compiled func
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -228,3 +228,28 @@ def vote(
         mean = (share / np.where(total > 0, total, 1)) @ boxes
         voted[start : start + 64] = np.where(total > 0, mean, some)  # one without a length has no IoU with itself
     return voted
+
+
+def vote_by_cells(
+    found: Any, values: Any, first: Any, last: Any, length: int, threshold: float, weights: Voting
+) -> NDArray[np.float64]:
+    """Segments of ``clipwise.tasks.proposals`` whose times are means over all cells of a BMN's map.
+
+    Args:
+        found: ``Proposals`` of B videos, as shares of them.
+        values: tensor (B, P), the cells' scores.
+        first, last: tensors (P,), their positions.
+        length: L positions.
+        threshold, weights: ``voting`` and ``voting_weights`` of :func:`nms`.
+
+    Returns:
+        (B, K, 2).
+    """
+    cells = (np.stack([first.cpu().numpy(), last.cpu().numpy() + 1], 1) / length).astype(np.float32)
+    one_class = np.zeros(len(cells), np.int64)
+    segments = found.segments.copy()
+    for row, n in enumerate(found.count):
+        own = found.segments[row, :n].astype(np.float32)
+        scores = values[row].float().cpu().numpy()
+        segments[row, :n] = vote(own, one_class[:n], cells, scores, one_class, threshold, weights)
+    return segments

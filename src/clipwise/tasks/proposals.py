@@ -117,7 +117,11 @@ def generate_proposals(
     options = SoftNMS(top_k, alpha, low, high_threshold, "mmaction2" if convention == "mmaction2" else "jjboy")
     found = _soft_nms_by_rank(scores, first, last + 1, length, options)
     if voting is not None:
-        found = _voted(found, conf, start, end, layout, voting, voting_weights, fused)
+        from clipwise.tasks.nms import vote_by_cells
+
+        cells = _candidate_scores(conf, start, end, "all", layout, fused)  # candidates or not
+        segments = vote_by_cells(found, *cells, length, voting, voting_weights)
+        found = Proposals(segments, found.scores, found.count)
     if durations is None:
         return found
     return Proposals(found.segments * durations[:, None, None], found.scores, found.count)
@@ -150,30 +154,6 @@ def _candidate_scores(
         # filled: behind all candidates. A video with fewer than 100 proposals gets none at AR@1 by ActivityNet's count.
         scores = torch.where(candidate, scores, scores * _BEHIND if convention == "filled" else -torch.inf)
     return scores, first, last
-
-
-def _voted(
-    found: Proposals, conf: Tensor, start: Tensor, end: Tensor, layout: str, threshold: float, weights: str, fused: str
-) -> Proposals:
-    """Proposals whose times are means over all cells, candidates or not."""
-    from clipwise.tasks.nms import vote
-
-    scores, first, last = _candidate_scores(conf, start, end, "all", layout, fused)
-    cells = (torch.stack([first, last + 1], 1).cpu().numpy() / start.shape[1]).astype(np.float32)
-    one_class = np.zeros(len(cells), np.int64)
-    segments = found.segments.copy()
-    for row, n in enumerate(found.count):
-        values = scores[row].float().cpu().numpy()
-        segments[row, :n] = vote(
-            found.segments[row, :n].astype(np.float32),
-            one_class[:n],
-            cells,
-            values,
-            one_class,
-            threshold,
-            weights,  # type: ignore[arg-type]
-        )
-    return Proposals(segments, found.scores, found.count)
 
 
 def _boundaries(curve: Tensor, always: int, inner_only: bool) -> Tensor:

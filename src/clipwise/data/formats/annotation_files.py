@@ -16,25 +16,18 @@ Files of annotation tools and other data sets (``clipwise.data.formats.annotatio
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation
 from clipwise.errors import DataError
 from clipwise.io.parse import parse_json
-
-if TYPE_CHECKING:
-    from clipwise.data.formats.annotation_parts import FormatOptions
-
-_LISTS = ("kinetics_csv", "something", "jester", "gym99", "video", "csv", "json", "auto", "folder")
 
 
 def read_annotations(
@@ -71,14 +64,17 @@ def read_annotations(
     entries = content.get("database", content) if isinstance(content, dict) else None
     if path.suffix.lower() not in (".json", "") or path.is_dir() or _is_foreign(content, entries):
         from clipwise.data.formats.annotation_parts import FormatOptions, VideoFinder
+        from clipwise.data.formats.annotation_tables import read_any, with_table
 
         finder = VideoFinder(None if videos is None else Path(videos), path if path.is_dir() else path.parent)
         options = FormatOptions(videos=finder, strict=not tolerant, fps=fps, layer=layer, config=config)
-        return _with_table(read_any(path, options=options), path, video_info)
+        return with_table(read_any(path, options=options), path, video_info)
     if not isinstance(content, dict) or not isinstance(entries, dict) or not entries:
         raise DataError(f"{path} holds no annotations: videos by name, or a 'database' of them, are expected.")
     table: dict[str, dict[str, str]] = {}
     if "database" not in content and not any(isinstance(e, dict) and "subset" in e for e in entries.values()):
+        from clipwise.data.formats.annotation_tables import read_table
+
         table = read_table(path, video_info)
     subsets = {name: row["subset"] for name, row in table.items()}
     found = {}
@@ -154,69 +150,3 @@ def _video(name: str, entry: Any, subsets: Mapping[str, str], path: Any) -> Vide
         feature_frames=feature_frames,
         fps=fps if math.isfinite(fps) else 0.0,
     )
-
-
-def read_table(path: Path, video_info: str | os.PathLike | None) -> dict[str, dict[str, str]]:
-    """The rows of ``video_info`` by the names of their videos."""
-    if video_info is None:
-        beside = [path.parent / name for name in ("video_info_new.csv", "video_info.csv")]
-        table = next((p for p in beside if p.is_file()), None)
-        if table is None:
-            return {}
-    else:
-        table = Path(video_info)
-    try:
-        with open(table, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise DataError(f"video_info {table} does not exist.") from None
-    if not rows or not {"video", "subset"} <= set(rows[0]):
-        raise DataError(
-            f"{table} needs the columns video and subset; it has {', '.join(rows[0]) if rows else 'no row'}."
-        )
-    return {row["video"].removeprefix("v_"): row for row in rows}
-
-
-def read_any(path: str | Path, kind: str = "auto", options: FormatOptions | None = None) -> AnnotationSet:
-    """Read annotations of any format of ``clipwise.data.formats.annotation_kinds``, or a list of videos as annotations.
-
-    Args and errors as of ``read_kind``.
-    """
-    from clipwise.data.formats.annotation_kinds import read_kind
-
-    return read_kind(path, kind, options, _read_list)
-
-
-def _read_list(path: Path, kind: str, options: FormatOptions) -> AnnotationSet:
-    """A list's labels as annotations of whole videos."""
-    if kind not in _LISTS:
-        raise DataError(f"{path} is a list of the format {kind}, which holds no annotations.")
-    from clipwise.data.formats.annotation_kinds import KINDS
-    from clipwise.data.formats.annotation_lists import annotations_of_list
-    from clipwise.data.formats.list_files import read_list_file
-    from clipwise.data.videolist import find_classes, is_video
-
-    root, beside = next(iter(options.videos.folders), None), find_classes(path.parent, path.stem)
-    videos = read_list_file(path, root=root, classes=options.classes, beside=beside)
-    if kind == "auto" and not any(is_video(e) or os.path.exists(e) for e in (videos.path(0), videos.entry(0))):
-        raise DataError(
-            f"{path} is not recognized: neither a list of videos nor annotations of {', '.join(KINDS)}. If it is one of these, say which."
-        )
-    return annotations_of_list(videos, str(path))
-
-
-def _with_table(annotations: AnnotationSet, path: Path, video_info: str | os.PathLike | None) -> AnnotationSet:
-    """Subsets and lengths of the table ``video_info``, for videos whose annotations lack them."""
-    table = read_table(path, video_info)
-    videos = dict(annotations.videos)
-    for name in videos.keys() & table.keys():
-        row, video = table[name], videos[name]
-        try:
-            seconds = float(row.get("duration") or row.get("duration_second") or row.get("duration_s") or "nan")
-        except ValueError:
-            raise DataError(
-                f"video_info: the duration {row.get('duration')!r} of video {name!r} is no number."
-            ) from None
-        length = video.duration_s if not math.isnan(video.duration_s) else seconds
-        videos[name] = replace(video, subset=video.subset or row.get("subset") or None, duration_s=length)
-    return replace(annotations, videos=videos)
