@@ -350,35 +350,11 @@ class ListBuilder:
         )
 
 
-def shared_videos(train: VideoList, val: VideoList, *, by_content: bool = True) -> list[str]:
-    """Validation videos that are training videos, too: the same part of the same path, or (``by_content``) of video files of the
-    same size and first bytes."""
+def shared_videos(train: VideoList, val: VideoList) -> set[int]:
+    """Numbers of the validation videos that are training videos, too: the same part of the same path."""
 
     def key(videos: VideoList, index: int) -> tuple:
         return os.path.realpath(videos.path(index)), videos.offset(index), videos.span(index)
 
     known = {key(train, i) for i in range(len(train))}
-    paths = {i: val.path(i) for i in range(len(val))}
-    shared = {i for i in paths if key(val, i) in known}
-    if by_content and train.kind == val.kind == "video":
-        with ThreadPoolExecutor(16) as pool:
-            train_sizes, val_sizes = (list(pool.map(_size, videos.paths())) for videos in (train, val))
-        common = set(train_sizes) & set(val_sizes) - {0}
-        starts = {(n, _start(train.path(i)), train.span(i)) for i, n in enumerate(train_sizes) if n in common}
-        shared |= {i for i, n in enumerate(val_sizes) if n in common and (n, _start(paths[i]), val.span(i)) in starts}
-    return [paths[i] for i in sorted(shared)]
-
-
-def _size(path: str) -> int:
-    try:
-        return os.path.getsize(path)
-    except OSError:
-        return 0
-
-
-def _start(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.sha256(file.read(2**16)).digest()
-    except OSError:
-        return b""
+    return {i for i in range(len(val)) if key(val, i) in known}

@@ -26,7 +26,7 @@ from clipwise.errors import DataError, RecipeError
 from clipwise.models import contract
 from clipwise.models.recipe_model import build_model, model_args
 from clipwise.models.registry import model_place
-from clipwise.prepare.audit import Look, short_audit
+from clipwise.prepare.audit import Look, describe, same_content, short_audit
 from clipwise.recipe import RecognitionRecipe
 from clipwise.tasks.logits import activation_of, batch_accuracy, recognition_loss
 
@@ -86,19 +86,9 @@ class RecognitionTask(Task):
     @classmethod
     def plan(cls, recipe: Any, num_classes: int | None = None) -> InputPlan:
         """Clips of the recipe's sizes."""
-        classes = num_classes or recipe.num_classes or recipe.published.num_classes or 400
-        channels = model_args(recipe, classes).get("in_channels", 3)
-        test, frames = recipe.test, recipe.num_segments or recipe.clip_len
-        (h, w), (train_h, train_w) = (
-            (side, side) if isinstance(side, int) else side[::-1]
-            for side in (test.crop_size or 224, recipe.crop_size or 224)
-        )
-        return InputPlan(
-            view=(channels, test.num_segments or frames, h, w),
-            train=(channels, frames, train_h, train_w),
-            views={"center": 1, "three": 3, "ten": 10}[test.crop] * test.num_clips * (2 if test.twice_sample else 1),
-            num_classes=classes,
-        )
+        from clipwise.engine.recognition_plan import clip_plan
+
+        return clip_plan(recipe, num_classes)
 
     def __init__(
         self,
@@ -264,29 +254,20 @@ class RecognitionTask(Task):
                     "Set data_root, or let `clipwise check … --fix DIR` write lists without them."
                 )
         if self.val_videos is not None and self.log.active:
-            shared = shared_videos(self.train_videos, self.val_videos, by_content=short_check)
+            shared = shared_videos(self.train_videos, self.val_videos)
+            if short_check:
+                shared |= same_content(self.train_videos, self.val_videos)
             if shared:
                 self.log.say(
                     f"WARNING: {len(shared)} of {len(self.val_videos)} validation videos are training videos, too (the same file, or one of "
-                    f"the same size and first bytes), the first: {shared[0]}. The validation figures say nothing about new videos."
+                    f"the same size and first bytes), the first: {self.val_videos.path(min(shared))}. The validation figures say nothing about new videos."
                 )
         if not short_check:
             return
         spec = self.spec
         look = Look(frame_template=spec.filename_tmpl, start_index=spec.start_index, modality=spec.modality)
-        result = short_audit(parts, look, self.num_classes)
-        for fault in result.faults[:5]:
-            self.log.say(f"check: {fault.part} {fault.path}: {fault.detail}")
-        if len(result.faults) > 5:
-            self.log.say(f"check: and {len(result.faults) - 5} more; `clipwise check` lists them all")
-        for advice in result.advice:
-            self.log.say(f"check: {advice}")
-        segments, shortest = self.recipe.num_segments, result.statistics.get("frames", {}).get("min", 0)
-        if segments and not self.recipe.input.keep_tail_frames and shortest < 2 * segments:
-            self.log.say(
-                f"check: some videos have only {shortest:g} frames. With {segments} segments MMAction2's rule trains on their first "
-                f"{segments} frames and tests on all of them; input.keep_tail_frames=true trains on all."
-            )
+        for line in describe(short_audit(parts, look, self.num_classes), self.recipe):
+            self.log.say(f"check: {line}")
 
     def auxiliary(self, position: int) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Batches of the other sources that follow the main list's batch ``position``, counted from the run's start."""

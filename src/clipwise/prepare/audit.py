@@ -6,9 +6,11 @@ is opened. ``clipwise check`` (:mod:`clipwise.prepare.check`) looks at every ent
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -100,6 +102,21 @@ def short_audit(parts: Mapping[str, VideoList], look: Look, num_classes: int | N
     add_records(result, parts, records)
     finish(result, parts, records.values())
     return result
+
+
+def describe(result: CheckResult, recipe: Any) -> Iterator[str]:
+    """What a run that trains by a recipe says of its audit, in lines."""
+    for fault in result.faults[:5]:
+        yield f"{fault.part} {fault.path}: {fault.detail}"
+    if len(result.faults) > 5:
+        yield f"and {len(result.faults) - 5} more; `clipwise check` lists them all"
+    yield from result.advice
+    segments, shortest = recipe.num_segments, result.statistics.get("frames", {}).get("min", 0)
+    if segments and not recipe.input.keep_tail_frames and shortest < 2 * segments:
+        yield (
+            f"some videos have only {shortest:g} frames. With {segments} segments MMAction2's rule trains on their first "
+            f"{segments} frames and tests on all of them; input.keep_tail_frames=true trains on all."
+        )
 
 
 def check_lists(depth: str, parts: Mapping[str, VideoList], num_classes: int | None) -> tuple[CheckResult, list[Key]]:
@@ -348,3 +365,32 @@ def _advice(result: CheckResult) -> Iterator[str]:
         )
     if result.counts().keys() & {"duplicate", "lookalike"}:
         yield "Some videos are in more than one part, so scores will be too good. --fix removes them from the training part."
+
+
+# ---- videos of two parts ---------------------------------------------------------------------------------------------------------------
+
+
+def same_content(train: VideoList, val: VideoList) -> set[int]:
+    """Which entries of ``val`` have the size, the first bytes and the span of one of ``train``."""
+    if not train.kind == val.kind == "video":
+        return set()
+    with ThreadPoolExecutor(16) as pool:
+        train_sizes, val_sizes = (list(pool.map(_size, videos.paths())) for videos in (train, val))
+    common = set(train_sizes) & set(val_sizes) - {0}
+    starts = {(n, _start(train.path(i)), train.span(i)) for i, n in enumerate(train_sizes) if n in common}
+    return {i for i, n in enumerate(val_sizes) if n in common and (n, _start(val.path(i)), val.span(i)) in starts}
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
+
+
+def _start(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read(2**16)).digest()
+    except OSError:
+        return b""

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from clipwise.data.formats.annotation_faults import LATE_S, without_faults
 from clipwise.errors import DataError
 
 TimeBase = Literal["duration", "snippets", "strides"]
-_LATE_S = 0.05  # an end this far behind the video's is rounding
 
 
 @dataclass(frozen=True)
@@ -123,42 +123,12 @@ class AnnotationSet:
         Raises:
             DataError: a segment of no length, one that ends after its video, or a video without a segment.
         """
-        found: dict[str, list[str]] = {}
-        videos = {}
-        for name, video in self.videos.items():
-            if np.isnan(video.duration_s):
-                raise DataError(f"{self.source}: video {name!r} has no duration; give it there or in input.video_info.")
-            length = video.segments[:, 1] - video.segments[:, 0]
-            for i in np.flatnonzero(length <= 0):
-                found.setdefault("no length", []).append(f"{name}: segment {video.segments[i].tolist()} has no length")
-            for i in np.flatnonzero(video.segments[:, 1] > video.duration_s + _LATE_S):
-                found.setdefault("late", []).append(
-                    f"{name}: segment {video.segments[i].tolist()} ends after the video, which has {video.duration_s:g} s"
-                )
-            if not len(video.segments):
-                found.setdefault("empty", []).append(f"{name}: no segment, nothing happens in this video")
-            if (length <= 0).any():
-                keep = length > 0
-                labels = tuple(label for label, k in zip(video.labels, keep) if k)
-                scores = tuple(score for score, k in zip(video.scores, keep) if k)
-                video = replace(video, segments=video.segments[keep], labels=labels, scores=scores)
-            videos[name] = video
-        if found and not tolerant:
-            lines = [
-                f"{each[0]}" + (f" (and {len(each) - 1} more like it)" if len(each) > 1 else "")
-                for each in found.values()
-            ]
-            raise DataError(
-                f"{self.source}: {'; '.join(lines)}. Correct the file, or set input.tolerant=true: segments of no length are then left "
-                "out, late ends cut, and videos without a segment taken as background."
-            )
-        done = {
-            "no length": "segments of no length left out",
-            "late": "segments cut at the video's end",
-            "empty": "videos without a segment taken as background",
-        }
-        notes = [f"{self.source}: {len(each)} {done[kind]}, the first: {each[0]}" for kind, each in found.items()]
-        return replace(self, videos=videos), notes
+        for video in self.videos.values():
+            start, end = video.segments.T
+            # a duration that is NaN is neither
+            if not len(end) or not (end <= video.duration_s + LATE_S).all() or not (start < end).all():
+                return without_faults(self, tolerant)
+        return self, []
 
     def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
         """For the metrics: name -> [{"segment", "label"}], segments as the file has them."""
