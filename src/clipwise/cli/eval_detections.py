@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipwise.cli.common import print_json, print_table
-from clipwise.cli.eval_proposals import add_video_info, annotations_of, check_tiou, measure, split_ground_truth
+from clipwise.cli.eval_proposals import add_results, annotations_of, check_tiou, measure, split_ground_truth
 from clipwise.cli.video_scores import add_class_scores, class_scores_of
 
 if TYPE_CHECKING:
@@ -27,12 +27,7 @@ _PLAYED = 8  # videos on the page of --report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "files", nargs="+", metavar="RESULT … GT", help="result files; the last one is the ground truth unless --gt"
-    )
-    parser.add_argument("--gt", metavar="FILE", help="ground truth")
-    parser.add_argument("--subset", default="validation", help="subset of the ground truth (default validation; 'all')")
-    add_video_info(parser)
+    add_results(parser)
     add_class_scores(parser)
     parser.add_argument(
         "--top-classes", type=int, default=2, help="classes a video that name each proposal (default 2, as OpenTAD)"

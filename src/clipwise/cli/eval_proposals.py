@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "files", nargs="+", metavar="RESULT … GT", help="result files; the last one is the ground truth unless --gt"
-    )
-    parser.add_argument("--gt", metavar="FILE", help="ground truth")
-    parser.add_argument("--subset", default="validation", help="subset of the ground truth (default validation; 'all')")
-    add_video_info(parser)
+    add_results(parser)
     parser.add_argument("--max-proposals", type=int, default=100, help="largest average number (default 100)")
     parser.add_argument("--tiou", type=float, nargs="+", metavar="T", help="overlaps (default 0.5 0.55 … 0.95)")
     parser.add_argument("--plot", metavar="FILE", help="draw the AR-AN curves, .svg, .png or .pdf")
@@ -152,7 +147,13 @@ def run_checkpoint(
     return 0
 
 
-def add_video_info(parser: argparse.ArgumentParser) -> None:
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """Result files and their ground truth."""
+    parser.add_argument(
+        "files", nargs="+", metavar="RESULT … GT", help="result files; the last one is the ground truth unless --gt"
+    )
+    parser.add_argument("--gt", metavar="FILE", help="ground truth")
+    parser.add_argument("--subset", default="validation", help="subset of the ground truth (default validation; 'all')")
     parser.add_argument(
         "--video-info", metavar="CSV", help="table with the videos' subsets, for BSN's form, if it is not beside GT"
     )

@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clipwise.errors import DataError
 from clipwise.tasks.average_recall import ACTIVITYNET_TIOU, temporal_iou
-from clipwise.tasks.detection_metrics import by_class_best_first, columns_by_video, match_actions
+from clipwise.tasks.detection_metrics import by_class_best_first, detection_columns, match_actions
 
 Buckets = Literal["activitynet", "thumos", "quintiles"]
 
@@ -141,15 +141,8 @@ def detection_errors(
     """
     tiou = np.atleast_1d(np.asarray(tiou_thresholds, dtype=np.float64))
     ground_truth = {v: [e for e in entries if e["segment"][1] > e["segment"][0]] for v, entries in ground_truth.items()}
-    classes = {name: i for i, name in enumerate(dict.fromkeys(e["label"] for v in ground_truth.values() for e in v))}
-    videos = {name: i for i, name in enumerate(dict.fromkeys([*ground_truth, *predictions]))}
-    truth, _, truth_label = columns_by_video(ground_truth, scored=False, classes=classes)
-    if not len(truth):
-        raise DataError("the ground truth holds no action; there is nothing to analyze")
-    boxes, score, label = columns_by_video(predictions, scored=True, classes=classes)
-    truth_video, video = (
-        np.repeat([videos[v] for v in given], [len(entries) for entries in given.values()]).astype(np.int64)
-        for given in (ground_truth, predictions)
+    classes, videos, truth, truth_label, truth_video, boxes, score, label, video = detection_columns(
+        ground_truth, predictions
     )
     order = by_class_best_first(label, score)
     order = order[label[order] >= 0]

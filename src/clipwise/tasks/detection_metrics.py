@@ -65,16 +65,8 @@ def detection_map(
         DataError: no action at all, an entry without label or score, NaN.
     """
     tiou = np.atleast_1d(np.asarray(tiou_thresholds, dtype=np.float64))
-    names = (entry.get("label") for entries in ground_truth.values() for entry in entries)
-    classes: dict[Any, int] = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    videos = {name: i for i, name in enumerate(dict.fromkeys([*ground_truth, *predictions]))}
-    truth, _, truth_label = columns_by_video(ground_truth, scored=False, classes=classes)
-    if not len(truth):
-        raise DataError("the ground truth holds no action; average precision is not defined")
-    boxes, score, label = columns_by_video(predictions, scored=True, classes=classes)
-    truth_video, video_idx = (
-        np.repeat([videos[v] for v in given], [len(entries) for entries in given.values()])
-        for given in (ground_truth, predictions)
+    classes, videos, truth, truth_label, truth_video, boxes, score, label, video_idx = detection_columns(
+        ground_truth, predictions
     )
     ignored = int((label < 0).sum())
 
@@ -200,6 +192,32 @@ def by_class_best_first(label: NDArray, score: NDArray) -> NDArray[np.int64]:
     edges = np.flatnonzero(np.diff(label[order])) + 1
     parts = [part[np.argsort(score[part])[::-1]] for part in np.split(order, edges)]
     return np.concatenate(parts) if parts else order
+
+
+def detection_columns(
+    ground_truth: Mapping[str, Sequence[Mapping[str, Any]]], predictions: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> tuple[Any, ...]:
+    """Actions and predictions of many videos, each below the other.
+
+    Returns:
+        Numbers of the classes (the ground truth's) and of the videos, by name; actions (G, 2), their classes and videos (G,);
+        predictions (n, 2), their scores, classes (-1: not in the ground truth) and videos (n,).
+
+    Raises:
+        DataError: no action at all, an entry without label or score, NaN.
+    """
+    names = (entry.get("label") for entries in ground_truth.values() for entry in entries)
+    classes: dict[Any, int] = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    videos = {name: i for i, name in enumerate(dict.fromkeys([*ground_truth, *predictions]))}
+    truth, _, truth_label = columns_by_video(ground_truth, scored=False, classes=classes)
+    if not len(truth):
+        raise DataError("the ground truth holds no action, so there is nothing to measure")
+    boxes, score, label = columns_by_video(predictions, scored=True, classes=classes)
+    truth_video, video = (
+        np.repeat([videos[v] for v in given], [len(entries) for entries in given.values()]).astype(np.int64)
+        for given in (ground_truth, predictions)
+    )
+    return classes, videos, truth, truth_label, truth_video, boxes, score, label, video
 
 
 def columns_by_video(
