@@ -185,7 +185,7 @@ def test_messages(shared):
     with pytest.raises(DataError, match="there is nothing to check: give at least one list with entries"):
         check_dataset({})
     videos = read_list(shared / "data/grid_digits/val.txt")
-    with pytest.raises(DataError, match="depth is 'deep'; allowed are short, normal, full"):
+    with pytest.raises(DataError, match="depth is 'deep'; allowed: short, normal, full"):
         check_dataset({"val": videos}, depth="deep")
     assert next(iter(FAULTS)) == "missing"
 

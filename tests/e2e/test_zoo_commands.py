@@ -104,7 +104,7 @@ def test_convert_refuses(theirs, tmp_path, capsys):
         ([theirs, "--to", "mmaction2", "--recipe", "tsm_tiny", "--out", "o.pth"], "has no effect with --to mmaction2"),
         (
             [theirs, "--recipe", "tsm_tiny", "--out", "o.safetensors", "--weights-of", "jjboy"],
-            "--weights-of has no effect with tsm_tiny, which is no localizer",
+            "--weights-of has no effect with tsm_tiny, which is not a localizer",
         ),
         ([theirs, "--to", "mmaction2", "--out", "o.pth"], "is not a clipwise checkpoint"),
     ):

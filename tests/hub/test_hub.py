@@ -170,7 +170,7 @@ def test_what_goes_wrong_is_one_sentence(hub, trained, monkeypatch, tmp_path):
         fetch("hf://org/shapes")
     assert main(["push", str(trained), "hf://org/shapes"]) == 2
     for wrong in ("hf://name", "hf://a/b/../c", "hf://"):
-        with pytest.raises(CheckpointError, match="is no place on the hub"):
+        with pytest.raises(CheckpointError, match="is not a place on the hub"):
             hub_place(wrong)
 
 

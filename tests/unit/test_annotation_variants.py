@@ -299,7 +299,7 @@ def test_tables_by_other_names(text, expected, tmp_path):
             r"the columns start_pts, end_pts look like times of segments",
         ),
         ("video,label,start\na.mp4,walk,1\n", r"the columns start look like times .*start and duration"),
-        ("video,label,start,end\na.mp4,walk,one,2\n", r"line 2: 'one' is no number"),
+        ("video,label,start,end\na.mp4,walk,one,2\n", r"line 2: 'one' is not a number"),
         ("video,label,start,end\na.mp4,walk,1,2,3\n", r"line 2: 5 columns, but the header has 4"),
         ("video,label,start,end\na.mp4,Größe,1,2\n".encode("latin-1"), r"line 2: the label is not UTF-8 text"),
     ],

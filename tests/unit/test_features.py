@@ -476,7 +476,7 @@ BAD_ANNOTATIONS = {
     "a duration of zero": (entry(duration=0), "has duration 0"),
     "a segment that is no pair": (entry(annotations=[{"segment": [1]}]), "must be a list of"),
     "frames that are no number": (entry(duration_frame="many"), "duration_frame, feature_frame and fps of video 'v1'"),
-    "an entry that is no dictionary": ([1, 2], "is list"),
+    "an entry that is not a dictionary": ([1, 2], "is list"),
 }
 
 
@@ -507,7 +507,7 @@ def test_files_that_hold_no_annotations(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_annotations(tmp_path / "none.json")
     (tmp_path / "text.json").write_text("hello")
-    with pytest.raises(DataError, match="is no JSON file"):
+    with pytest.raises(DataError, match="is not a JSON file"):
         read_annotations(tmp_path / "text.json")
     with pytest.raises(DataError, match="holds no annotations"):
         read_annotations(save(tmp_path / "list.json", []))

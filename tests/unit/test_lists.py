@@ -315,7 +315,7 @@ def test_errors_of_missing_and_wrong_things(folder):
         read_list(base / "d/l.txt")
     with pytest.raises(DataError, match="the folder 'c' is not among the 1 known classes"):
         read_list(base, classes=["z"])
-    with pytest.raises(RecipeError, match="known are auto, folder, video"):
+    with pytest.raises(RecipeError, match="known: auto, folder, video"):
         read_list(base / "d/l.txt", format="videos")
     with pytest.raises(DataError, match="wants a file"):
         read_list(base, format="video")

@@ -527,8 +527,8 @@ def test_class_scores_name_proposals(tmp_path):
 @pytest.mark.parametrize(
     ("content", "read", "words"),
     [
-        ("{", read_results, "is no JSON file"),
-        ('{"results": 3}', read_results, "is no ActivityNet result file"),
+        ("{", read_results, "is not a JSON file"),
+        ('{"results": 3}', read_results, "is not an ActivityNet result file"),
         ('{"results": {"v": [{"name": 1}]}}', read_class_scores, "need 'label' and 'score'"),
     ],
 )

@@ -218,7 +218,7 @@ def test_partial_leaves_out_what_it_names_and_writes_the_rest(config, tmp_path):
         ("_base_ = 'missing.py'", "missing.py: can't be read"),
         ("_base_ = 3", "must be a file or a list of files"),
         ("a = (", "mine.py:1: not valid Python"),
-        ("a = dict(**[1])", "is no dictionary"),
+        ("a = dict(**[1])", "is not a dictionary"),
         ("a = {[1]: 2}", "mine.py:1: `\\[1\\]`: keys are text or numbers"),
         ("a = {}\na[[1]] = 2", "mine.py:2: `\\[1\\]`: keys are text or numbers"),
         # how deep is too deep differs between versions of Python; no version may end in an error of its own

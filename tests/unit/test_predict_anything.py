@@ -103,7 +103,7 @@ def test_a_broken_video_among_others(predictor, videos, tmp_path, expected):
     assert isinstance(error, DecodeError)
     assert np.array_equal(first.scores, expected[0])
     assert np.array_equal(last.scores, expected[2])
-    with pytest.raises(ClipwiseError, match="errors is 'skip'; allowed are 'raise' and 'yield'"):
+    with pytest.raises(ClipwiseError, match="errors is 'skip'; allowed: 'raise' and 'yield'"):
         next(predictor.stream([bad], errors="skip"))
 
 
@@ -133,7 +133,7 @@ def test_an_address(predictor, videos, expected, monkeypatch):
     [
         (np.zeros((8, 32, 32, 3), np.float32), "THWC", r"uint8 \(T, H, W, C\) with 3 channels .* given float32 \(8, 32, 32, 3\)"),
         (torch.zeros(8, 3, 32, 32, dtype=torch.uint8), "THWC", r"given uint8 \(8, 3, 32, 32\)\. .*layout='THWC' or 'TCHW' or 'CTHW'"),
-        (np.zeros((8, 32, 32, 3), np.uint8), "NTHWC", "layout is 'NTHWC'; allowed are 'THWC', 'TCHW', 'CTHW'"),
+        (np.zeros((8, 32, 32, 3), np.uint8), "NTHWC", "layout is 'NTHWC'; allowed: 'THWC', 'TCHW', 'CTHW'"),
         ([np.zeros((8, 8, 3), np.uint8), np.zeros((9, 8, 3), np.uint8)], "THWC", "the frames have 2 sizes"),
     ],
 )  # fmt: skip

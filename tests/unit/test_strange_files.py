@@ -77,7 +77,7 @@ DOUBLING = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" 
         (DOUBLING, "its references stand for more than 1,000,000 values"),
         ("lr: " + "9" * 6000, "not valid YAML|lr"),
         ("a: 2024-99-99", "not valid YAML|unknown key"),
-        (b"\xff\xfem\x00", "is no UTF-8 text"),
+        (b"\xff\xfem\x00", "is not UTF-8 text"),
         ("a: !!python/object/apply:os.system [exit 7]", "not valid YAML"),
     ],
     ids=["open", "deep", "itself", "doubling", "digits", "date", "UTF-16", "code"],

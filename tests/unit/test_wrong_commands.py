@@ -26,7 +26,7 @@ def refused(capsys, *words) -> str:
         ("default_hooks.checkpoint.interval=1", "'checkpoint.every'"), ("log.interval=1", "'log.every'"),
         ("model.backbone=resnet50", "model is a name (tsm_tiny), its settings are model_args.KEY"), ("trainer.devices=2", "torchrun"),
         ("DATA.NUM_FRAMES=8", "num_segments"), ("frames=8", "num_segments"), ("freeze=2", "'model_args.frozen_stages'"),
-        ("patience=3", "no early stopping"), ("tesst.num_clips=3", "'test.num_clips'"), ("augment.foo=1", "known are augment.resize"),
+        ("patience=3", "no early stopping"), ("tesst.num_clips=3", "'test.num_clips'"), ("augment.foo=1", "known: augment.resize"),
         ("foo=1", "`clipwise explain RECIPE --keys`"), ("per_device_eval_batch_size=4", "'val.batch_size'"), ("fsdp=true", "'parallel.mode'"),
     ],
 )  # fmt: skip

@@ -263,7 +263,7 @@ def _with_clips(recipe: dict[str, Any], kind: str, clips: int) -> dict[str, Any]
     if kind == "twice" and clips in (1, 2):
         return {"twice_sample": clips == 2}
     allowed = "1 or 2 (sampled twice)" if kind == "twice" else "1, as dense sampling fixes its ten windows"
-    raise ClipwiseError(f"--clips {clips}: this model can be given {allowed}.")
+    raise ClipwiseError(f"--clips {clips}: this model takes {allowed}.")
 
 
 def _short(size: Any) -> int:
@@ -284,7 +284,7 @@ def _runtimes(
     for names, known, option in ((precisions, PRECISIONS, "--precisions"), (backends, BACKENDS, "--backends")):
         unknown = [n for n in names or () if n not in known]
         if unknown:
-            raise ClipwiseError(f"{option} {unknown[0]}: there are {', '.join(known)}.")
+            raise ClipwiseError(f"{option} {unknown[0]} is not known; known: {', '.join(known)}.")
     if "int8" in (precisions or ()) and not calibration:
         raise ClipwiseError("--precisions int8 needs --calibration LIST.")
     precisions = precisions or ["fp32", "bf16", *(["int8"] if calibration else [])]

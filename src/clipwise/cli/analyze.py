@@ -31,7 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-masks", action="store_true", help="leave out the variants that hide parts of the frame")
     parser.add_argument("--no-importance", action="store_true", help="leave out the curve over frame positions")
     parser.add_argument(
-        "--centre", type=float, default=0.6, metavar="SHARE", help="side of the middle part (default 0.6)"
+        "--center",
+        "--centre",
+        dest="centre",
+        type=float,
+        default=0.6,
+        metavar="SHARE",
+        help="side of the middle part (default 0.6)",
     )
     parser.add_argument("--seed", type=count_or_zero, default=0, help="of the shuffles (default 0)")
     parser.add_argument("--num-workers", type=count_or_zero, default=2, help="loader processes (default 2)")
@@ -52,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if args.class_name and not args.gradcam:
         raise ClipwiseError("--class is for --gradcam.")
     if not 0.1 <= args.centre <= 0.9:
-        raise ClipwiseError(f"--centre {args.centre}: give a share from 0.1 to 0.9.")
+        raise ClipwiseError(f"--center {args.centre}: give a share from 0.1 to 0.9.")
     if args.limit is not None and args.limit < 1:
         raise ClipwiseError(f"--limit {args.limit}: at least 1 video is needed.")
     if args.out:

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         classes = read_classes(args.classes)
     recipe = load_recipe(args.recipe, args.set)
     if model_task(recipe.model) != "localization":
-        _refuse(args, f"{args.recipe}, which is no localizer", "weights_of")
+        _refuse(args, f"{args.recipe}, which is not a localizer", "weights_of")
     report = convert_checkpoint(
         args.checkpoint,
         recipe,

@@ -34,7 +34,7 @@ def options_of(args: argparse.Namespace, *folders: Any, classes: Any = None, str
     if args.fps is not None and not 0 < args.fps < 1e6:
         raise ClipwiseError(f"--fps {args.fps:g}: a frame rate is a positive number.")
     if args.videos and not Path(args.videos).is_dir():
-        raise ClipwiseError(f"--videos {args.videos} is no folder.")
+        raise ClipwiseError(f"--videos {args.videos} is not a folder.")
     finder = VideoFinder(args.videos, *folders)
     return FormatOptions(
         fps=args.fps,

@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         print_json({**facts, "advice": advice})
     else:
         print_table(facts.items())
-        print("\n".join(advice) if advice else "nothing to complain about")
+        print("\n".join(advice) if advice else "no problems found")
     return 0
 
 

@@ -171,7 +171,7 @@ def _played(
     if folder is None:
         return []
     if not Path(folder).is_dir():
-        raise ClipwiseError(f"--videos {folder} is no folder.")
+        raise ClipwiseError(f"--videos {folder} is not a folder.")
     finder, played = VideoFinder(folder), []
     for name in sorted(errors.missed_in, key=lambda name: -errors.missed_in[name]):
         file, video = finder.find(name), annotations.videos[name]

@@ -86,4 +86,4 @@ def _keep_traceback(program: str, ours: bool = True) -> str:
             file.write(f"clipwise {__version__}, python {sys.version}\n{sys.argv}\n\n{traceback.format_exc()}")
     except OSError:
         return "--debug shows the traceback."
-    return f"Traceback: {name} (--debug shows it)." + (" It belongs into a bug report." if ours else "")
+    return f"Traceback: {name} (--debug shows it)." + (" Include it in a bug report." if ours else "")

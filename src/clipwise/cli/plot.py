@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     known = {k for r in runs for mode in ("train", "val") for k in r.keys(mode)}
     for key in keys:
         if key not in known:
-            raise ClipwiseError(f"--keys {key}: no run has it. There are: {', '.join(sorted(known))}.")
+            raise ClipwiseError(f"--keys {key}: no run has it. Known: {', '.join(sorted(known))}.")
     if out is not None:
         _draw(runs, keys, out, args.smooth)
     summary = [_summary(r, args.include_outliers) for r in runs]

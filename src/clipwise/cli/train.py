@@ -75,7 +75,7 @@ def make_recipe_from(args: argparse.Namespace):
 
 def run(args: argparse.Namespace) -> int:
     if isinstance(args.resume, str) and "=" in args.resume and not os.path.exists(args.resume):
-        # `--resume epochs=9` is no checkpoint's path
+        # `--resume epochs=9` is not a checkpoint's path
         args.overrides, args.resume = [*args.overrides, args.resume], True
     if args.init and args.resume:
         raise ClipwiseError("--init starts a new run from weights, --resume continues an old one; give one of them.")

@@ -157,7 +157,7 @@ def _translate_tsm(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Tr
         out.ignored[key] = "folded into the running mean of the norm after it"
     if not any(key.startswith("backbone.layer1.") for key in out.tensors):
         raise CheckpointError(
-            "this TSN/TSM checkpoint is not a ResNet (BNInception or MobileNet?); this zoo has ResNets only. "
+            "this TSN/TSM checkpoint is not a ResNet (BNInception or MobileNet?); clipwise has ResNets only. "
             f"Its first keys: {', '.join(list(tensors)[:3])}"
         )
     out.traits = traits_of(out.tensors)

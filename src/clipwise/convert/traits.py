@@ -61,7 +61,7 @@ def traits_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     depths = [d for d, spec in DEPTHS.items() if spec[:2] == (kind, counts) and spec[2][0] == stem.shape[0]]
     if not depths:
         raise CheckpointError(
-            f"a ResNet with {counts} {kind} blocks and {stem.shape[0]} stem channels is not in this zoo"
+            f"a ResNet with {counts} {kind} blocks and {stem.shape[0]} stem channels is not supported"
         )
 
     inflate, style = [], "3x1x1"

@@ -255,7 +255,7 @@ def guess_model(source: Source) -> tuple[str, dict[str, Any]]:
     prefix = "tpn_" if traits["neck"] else ""
     name = f"{prefix}{family}_{'tiny' if depth == 'tiny' else f'r{depth}'}"
     if name not in list_models():
-        raise CheckpointError(f"the checkpoint looks like {name}, which is not in this zoo: {', '.join(list_models())}")
+        raise CheckpointError(f"the checkpoint looks like {name}, which is not supported: {', '.join(list_models())}")
     return name, args
 
 

@@ -57,7 +57,7 @@ class BatchAugment:
         also: Sequence[str] = (),
     ):
         if color_jitter not in (None, "mmaction2_0.24", "mmaction2_0.16"):
-            raise RecipeError(f"color_jitter is {color_jitter!r}; allowed are 'mmaction2_0.24' and 'mmaction2_0.16'.")
+            raise RecipeError(f"color_jitter is {color_jitter!r}; allowed: 'mmaction2_0.24' and 'mmaction2_0.16'.")
         if (mixup or cutmix) and not num_classes:
             raise RecipeError("mixup and cutmix make soft labels and need num_classes.")
         self.color_jitter, self.rand_augment, self.random_erasing = color_jitter, rand_augment, random_erasing

@@ -100,7 +100,7 @@ def multi_scale_crop_box(
         num_fixed_crops: 5 (corners and center) or 13 (also edge middles and quarter points).
     """
     if num_fixed_crops not in (5, 13):
-        raise RecipeError(f"num_fixed_crops is {num_fixed_crops}; allowed are 5 and 13.")
+        raise RecipeError(f"num_fixed_crops is {num_fixed_crops}; allowed: 5 and 13.")
     sides = [int(min(height, width) * scale) for scale in scales]
     pairs = [(w, h) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= max_scale_gap]
     # differs: MMAction2 snaps to input_size beyond the border of an image that is a pixel or two smaller, and crops less than it

@@ -53,7 +53,7 @@ def apply_there(plan: ClipPlan, frames: Tensor) -> Tensor:
     """
     if tuple(frames.shape[1:3]) != plan.source:
         raise DataError(
-            f"frames of {frames.shape[1]} x {frames.shape[2]} came, planned for {plan.source[0]} x {plan.source[1]}."
+            f"the frame size changes within the video, from {plan.source[0]} x {plan.source[1]} to {frames.shape[1]} x {frames.shape[2]}."
         )
     views = []
     whole = _resize(frames, plan.resized, plan) if plan.num_crops > 1 else None

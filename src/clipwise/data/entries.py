@@ -127,7 +127,7 @@ def open_entry(
         A reader whose frame 0 is the entry's first frame. An image is a video of one frame, which samplers repeat.
 
     Raises:
-        DataError: flow is wanted from something that is no frame folder; a part of a video lies beyond its end.
+        DataError: flow is wanted from something that is not a frame folder; a part of a video lies beyond its end.
         DecodeError: missing or broken files.
     """
     path = videos.path(index)

@@ -32,7 +32,7 @@ def flip_label(label: LabelT, swaps: Mapping[int, int] | str) -> LabelT:
     if isinstance(swaps, str):
         if swaps not in FLIP_LABEL_MAPS:
             known = ", ".join(FLIP_LABEL_MAPS)
-            raise RecipeError(f"flip_label_map is {swaps!r}; known are {known}, or give {{class: class}}.")
+            raise RecipeError(f"flip_label_map is {swaps!r}; known: {known}, or give {{class: class}}.")
         swaps = FLIP_LABEL_MAPS[swaps]
     if label is None:
         return label

@@ -82,9 +82,9 @@ def sample_frames(
     """
     check_sizes(num_frames, clip_len, frame_interval, num_clips)
     if out_of_bound not in ("loop", "repeat_last"):
-        raise RecipeError(f"out_of_bound is {out_of_bound!r}; allowed are 'loop' and 'repeat_last'.")
+        raise RecipeError(f"out_of_bound is {out_of_bound!r}; allowed: 'loop' and 'repeat_last'.")
     if rule not in get_args(Rule):
-        raise RecipeError(f"The sampling rule is {rule!r}; allowed are {', '.join(map(repr, get_args(Rule)))}.")
+        raise RecipeError(f"The sampling rule is {rule!r}; allowed: {', '.join(map(repr, get_args(Rule)))}.")
     if target_fps is not None and not fps:
         raise RecipeError("target_fps was given without the video's own frame rate: pass fps as well.")
     span = _span(clip_len, frame_interval, mode, rule, None if target_fps is None else float(fps or 0) / target_fps)
@@ -99,7 +99,7 @@ def sample_frames(
 
         starts = spread_starts(num_frames, span, clip_len, num_clips, twice_sample, target_fps is not None)
     else:
-        raise RecipeError(f"The sampling mode is {mode!r}; allowed are 'train' and 'test'.")
+        raise RecipeError(f"The sampling mode is {mode!r}; allowed: 'train' and 'test'.")
 
     if target_fps is None:
         steps = np.arange(clip_len) * frame_interval

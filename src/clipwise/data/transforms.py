@@ -62,8 +62,8 @@ class ClipPlan:
         """
         if frames.shape[-3:-1] != self.source:
             raise DataError(
-                f"A frame of {frames.shape[-3]} x {frames.shape[-2]} came, after frames of "
-                f"{self.source[0]} x {self.source[1]}: the size changes within the video. Re-encode it to one size."
+                f"the frame size changes within the video, from {self.source[0]} x {self.source[1]} to {frames.shape[-3]} x "
+                f"{frames.shape[-2]}. Re-encode it to one size."
             )
         shape = (self.num_crops, *frames.shape[:-3], *self.output, frames.shape[-1])
         out = np.empty(shape, np.float32 if self.interpolation == "float" else np.uint8)
@@ -127,7 +127,7 @@ class ClipTransform:
 
     def __post_init__(self) -> None:
         if self.crop not in get_args(Crop):
-            raise RecipeError(f"crop is {self.crop!r}; allowed are {', '.join(map(repr, get_args(Crop)))}.")
+            raise RecipeError(f"crop is {self.crop!r}; allowed: {', '.join(map(repr, get_args(Crop)))}.")
         wants_pair = self.resize_rule in ("fixed", "fit")
         if self.resize_rule and self.resize is not None and isinstance(self.resize, int) == wants_pair:
             wanted = "two numbers" if wants_pair else "one number"

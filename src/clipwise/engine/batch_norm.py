@@ -119,7 +119,7 @@ class JointBatchNorm2d(nn.BatchNorm2d):
         return (values * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
 
-@torch.compiler.disable  # the collective is no part of a graph
+@torch.compiler.disable  # the collective is not part of a graph
 def _over_processes(own: Tensor) -> Tensor:
     return _Sum.apply(own)
 

@@ -26,7 +26,7 @@ def load_foreign(name: str | Path, device: str | torch.device = "cpu") -> tuple[
     Without a classifier it gives features alone; with one it is a recognizer under its published test protocol.
 
     Raises:
-        CheckpointError: no such model, weights that are missing or a pickle, or preprocessing that is not carried out here.
+        CheckpointError: no such model, weights that are missing or a pickle, or preprocessing that is not supported.
         MissingExtraError: the library is not installed.
     """
     recipe = load_recipe(str(name))

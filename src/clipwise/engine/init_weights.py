@@ -18,7 +18,7 @@ from clipwise.models import contract
 
 
 def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> None:
-    """Start from a checkpoint's weights; a classifier for another class count stays new, and that is said.
+    """Start from a checkpoint's weights; a classifier for another class count is re-initialized, which is logged.
 
     Args:
         init: a clipwise checkpoint, a name in the zoo, ``imagenet``, or another project's file: of 2-D ImageNet

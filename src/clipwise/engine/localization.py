@@ -276,7 +276,7 @@ class LocalizationTask(Task):
         return known
 
     def audit(self, short_check: bool) -> None:
-        """Read the features of some videos, so that what is wrong with all of them is said before the first epoch.
+        """Read the features of some videos, so that what is wrong with all of them is reported before the first epoch.
 
         Raises:
             DataError: features that can't be used; missing ones were refused when the task was made.

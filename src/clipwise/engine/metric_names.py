@@ -26,9 +26,7 @@ def check_metrics(names: Sequence[str], multi_label: bool) -> None:
                 known = [*BUILT_IN, *METRICS.names()]
                 more = f" {error}" if ":" in name else ""
                 near = did_you_mean(name, known)
-                raise ClipwiseError(
-                    f"metric {name!r} is not known{near}; there are: {', '.join(known)}.{more}"
-                ) from None
+                raise ClipwiseError(f"metric {name!r} is not known{near}; known: {', '.join(known)}.{more}") from None
         if multi_label != several:
             kind = "several labels a video" if multi_label else "one label a video"
             raise ClipwiseError(f"the data has {kind}, which {', '.join(names)} can't measure.")

@@ -1,4 +1,4 @@
-"""A resumed run goes on with its own settings, whatever the packaged recipe of its name says today."""
+"""A resumed run keeps its own settings, whatever the packaged recipe of its name says today."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clipwise.errors import RecipeError
 from clipwise.models.localizer_rules import keep_settled, settled_args
 from clipwise.recipe import Recipe, load_recipe, make_recipe
 
-# Where the data lie is said anew each time (--data), and what they tell is found in them again.
+# Where the data lie is given each time (--data), and what follows from them is read again.
 _OF_THIS_CALL = frozenset(
     ("train_data", "val_data", "test_data", "data_root", "features", "annotations", "num_classes", "feat_dim", "name")
 )

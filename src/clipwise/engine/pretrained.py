@@ -37,7 +37,7 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None, *, as_it
             hub (``hf://org/name``).
         recipe: model, preprocessing and test protocol of another project's file, which is converted (and kept in the cache);
             without one they are taken from what the file tells, with a warning that says so.
-        as_it_is: leave another project's file as it is, if there is no recipe.
+        as_it_is: leave another project's file as it is, if there is not a recipe.
 
     Returns:
         A ``.safetensors`` checkpoint; for ImageNet weights, and ``as_it_is``, the file itself.
@@ -174,7 +174,7 @@ def _foreign_model_args(recipe: Recipe, foreign) -> tuple[dict[str, Any], list[s
 
     try:
         found = guess_model(foreign)[1].get("num_classes")
-    except CheckpointError:  # a network that is not in this zoo: the strict match that follows says why
+    except CheckpointError:  # a network that is not supported: the strict match that follows says why
         found = None
     count = found or recipe.num_classes or recipe.published.num_classes
     if count is None:

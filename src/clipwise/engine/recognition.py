@@ -237,7 +237,7 @@ class RecognitionTask(Task):
         suffix = ".csv" if self.train_videos.spans_s is not None else ".txt"
         self.source = str(write_list(self.train_videos, folder / "lists" / f"train{suffix}"))
         self.val_source = str(write_list(self.val_videos, folder / "lists" / f"val{suffix}"))
-        self.log.say(f"the two parts are {self.source} and {self.val_source}.")
+        self.log.say(f"the two parts are in {self.source} and {self.val_source}.")
 
     def audit(self, short_check: bool) -> None:
         """Refuse missing files; on the main process look at a sample of the videos and say what is wrong.

@@ -72,7 +72,7 @@ def export(
 
     Raises:
         CheckpointError: the checkpoint can't be used.
-        RecipeError: an override makes no sense.
+        RecipeError: an override is wrong.
     """
     source = zoo.resolve(checkpoint)
     model, passport = load_model_and_passport(source, pick_device(device or "cpu"))
@@ -181,7 +181,7 @@ def export_model(
 
 def _check_options(model: nn.Module, out: Path, format: str, aot: bool, int8: bool, calibration: str | None) -> None:
     if format not in SUFFIXES:
-        raise ClipwiseError(f"--format {format}: there are {', '.join(SUFFIXES)}.")
+        raise ClipwiseError(f"--format {format} is not known; known: {', '.join(SUFFIXES)}.")
     if out.suffix != SUFFIXES[format]:
         raise ClipwiseError(f"--out {out}: a file of format {format} must end in {SUFFIXES[format]}.")
     check_writable(out, "--out")

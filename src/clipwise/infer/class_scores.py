@@ -134,7 +134,7 @@ def _read_csv(path: Path) -> VideoClassScores:
     key = next((name for name in ("video", "path") if name in header), None)
     if key is None:
         raise DataError(
-            f"{path}: a column 'video' (or 'path') and one for each class are expected; there are: {', '.join(header)}."
+            f"{path}: a column 'video' (or 'path') and one for each class are expected; found: {', '.join(header)}."
         )
     at = header.index(key)
     columns = [i for i, name in enumerate(header) if name.startswith("score_")] or [
@@ -143,7 +143,7 @@ def _read_csv(path: Path) -> VideoClassScores:
     try:
         scores = [(Path(row[at]).stem, np.array([float(row[i]) for i in columns])) for row in rows]
     except (ValueError, IndexError) as error:
-        raise DataError(f"{path}: a score is no number, or a row is short ({error}).") from None
+        raise DataError(f"{path}: a score is not a number, or a row is short ({error}).") from None
     if len(dict(scores)) < len(scores):
         raise DataError(f"{path} has a video twice; videos are matched by file name, so names must differ.")
     names = [header[i].removeprefix("score_") for i in columns]
@@ -155,7 +155,9 @@ def _read_matrix(path: Path) -> VideoClassScores:
     if values.ndim != 2:
         raise DataError(f"{path} has shape {values.shape}; (videos, num_classes) is expected.")
     if not names.is_file():
-        raise DataError(f"{path}: whose row is whose? Put the names of the videos, one a line, into {names}.")
+        raise DataError(
+            f"{path}: it is unknown which row belongs to which video. Put the names of the videos, one a line, into {names}."
+        )
     videos = [line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
     if len(videos) != len(values):
         raise DataError(f"{path} has {len(values)} rows, but {names} {len(videos)} names.")

@@ -73,7 +73,7 @@ def run_on_ray(
             progress(len(results), len(unique), "")
         return {item: results[item] for item in unique}
     except ray.exceptions.RayError as error:
-        raise WorkError(f"the cluster gave up: {error}") from error
+        raise WorkError(f"the work on the cluster failed: {error}") from error
     finally:
         if started_here:
             ray.shutdown()

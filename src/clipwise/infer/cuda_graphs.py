@@ -27,7 +27,7 @@ class GraphedNetwork(nn.Module):
     Args:
         network: what is captured.
         streams: the device's module (``torch.cuda``), or a stand-in for tests.
-        say: is told what is captured, and what is not and why.
+        say: called with what is captured, and what is not and why.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class GraphedNetwork(nn.Module):
 
 
 def with_graphs(owner: Any, say: Callable[[str], None] = lambda text: None) -> Any:
-    """Let a predictor or localizer (whatever has ``model`` and ``device``) replay its network's kernels; elsewhere than on CUDA that is said."""
+    """Let a predictor or localizer (whatever has ``model`` and ``device``) replay its network's kernels; elsewhere than on CUDA this is reported."""
     if owner.device.type != "cuda":
         say(f"--cuda-graphs has no effect on {owner.device.type}.")
     elif not isinstance(owner.model, nn.Module) or getattr(owner.model, "takes_frames", False):

@@ -64,9 +64,7 @@ def extract_features(
         if name in names:
             raise DataError(f"{item} and {names[name]} would both be written to {name}.{format}; names must differ.")
         if f"{name}.json" == SIDECAR:
-            raise DataError(
-                f"{item}: what is said of this video would overwrite {SIDECAR}; give the video another name."
-            )
+            raise DataError(f"{item}: the facts of this video would overwrite {SIDECAR}; give the video another name.")
         other = folder / f"{name}.{'csv' if format == 'npy' else 'npy'}"
         if other.is_file():
             raise DataError(

@@ -105,7 +105,7 @@ class FeatureExtractor:
         batch_size: windows that go through the network at once.
 
     Raises:
-        CheckpointError: the file can't be used, or is no recognizer.
+        CheckpointError: the file can't be used, or is not a recognizer.
         ClipwiseError: the rule does not fit the model.
     """
 
@@ -385,6 +385,6 @@ def find_recognizer(localizer: Path, made: Mapping[str, Any], given: str | Path 
         if path.is_file() and model_hash(path) == wanted:
             return path
     raise CheckpointError(
-        f"the recognizer that made the features of {localizer} ({known}, weights {wanted}) is not there any more or has changed. "
+        f"the recognizer that made the features of {localizer} ({known}, weights {wanted}) is missing or has changed. "
         "Give it with --features-from."
     )

@@ -45,7 +45,7 @@ def write_dataset(annotations: AnnotationSet, name: str) -> tuple[str, int, int]
         The data set's name, how many samples were there already, and how many were added.
 
     Raises:
-        DataError: a video that is no file, or a field that holds something else already.
+        DataError: a video that is not a file, or a field that holds something else already.
     """
     fo = _fiftyone()
     plain, field = _split(name)

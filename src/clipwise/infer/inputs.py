@@ -43,7 +43,7 @@ def expand_inputs(inputs: Sequence[str], lists: Sequence[str] = LISTS) -> Iterat
         elif path.exists():
             yield item
         elif item.isdecimal():
-            raise DataError(f"{item} is no file. A camera never ends: `clipwise stream CKPT {item}` watches it.")
+            raise DataError(f"{item} is not a file. A camera is a stream: use `clipwise stream CKPT {item}`.")
         else:
             raise DataError(f"{item} does not exist. Give a video, a folder, a list or an address.")
 

@@ -25,7 +25,7 @@ LAYOUTS = {"THWC": (0, 1, 2, 3), "TCHW": (0, 2, 3, 1), "CTHW": (1, 2, 3, 0)}
 
 
 def is_many(video: Any) -> bool:
-    """Whether this is several videos: a list that is no list of frames, or an array with an axis more."""
+    """Whether this is several videos: a list that is not a list of frames, or an array with an axis more."""
     if isinstance(video, (list, tuple)):
         return not (len(video) and all(_is_frame(item) for item in video))
     return isinstance(video, (np.ndarray, torch.Tensor)) and video.ndim == 5
@@ -38,7 +38,7 @@ def _is_frame(item: Any) -> bool:
 
 
 def frames_reader(video: Any, layout: Layout, fps: float | None) -> ArrayReader | None:
-    """A reader of frames in memory; None for what is no frames.
+    """A reader of frames in memory; None for what is not frames.
 
     Args:
         video: array or tensor with the axes of ``layout``, or a list of frames: arrays or tensors (of ``layout`` without T), Pillow images.
@@ -48,7 +48,7 @@ def frames_reader(video: Any, layout: Layout, fps: float | None) -> ArrayReader 
         DataError: not uint8, of another shape, frames of several sizes, or an unknown layout.
     """
     if layout not in LAYOUTS:
-        raise DataError(f"layout is {layout!r}; allowed are {', '.join(map(repr, LAYOUTS))}.")
+        raise DataError(f"layout is {layout!r}; allowed: {', '.join(map(repr, LAYOUTS))}.")
     if isinstance(video, (list, tuple)) and video:
         frames = [_frame(item, layout) for item in video]
         if len(shapes := {frame.shape for frame in frames}) > 1:
@@ -124,7 +124,7 @@ def predict_many(
         errors: "yield" gives the error in place of a prediction.
     """
     if errors not in ("raise", "yield"):
-        raise ClipwiseError(f"errors is {errors!r}; allowed are 'raise' and 'yield'.")
+        raise ClipwiseError(f"errors is {errors!r}; allowed: 'raise' and 'yield'.")
     size = batch_size or (1 if predictor.device.type == "cpu" else 8)
 
     def cut(video: Any) -> Any:

@@ -64,7 +64,7 @@ def video_features(videos: VideoList, folders: Sequence[str | os.PathLike]) -> N
     for folder in folders:
         if not Path(folder).is_dir():
             raise DataError(
-                f"{folder} is no folder of features. Make one: clipwise features --encoder hf:MODEL VIDEOS --out {folder}"
+                f"{folder} is not a folder of features. Make one: clipwise features --encoder hf:MODEL VIDEOS --out {folder}"
             )
         for path in Path(folder).iterdir():
             if path.suffix in SUFFIXES:

@@ -88,7 +88,7 @@ class Streamer:
         """Windows in the order of time. A source shorter than a window gives one window; the last one of a file ends with it.
 
         Raises:
-            DecodeError: the source can't be opened or shows no frame.
+            DecodeError: the source can't be opened or delivers no frames.
             WorkError: it broke off.
         """
         if not source.live and not source.scheme and source.format is None:
@@ -115,7 +115,7 @@ class Streamer:
         frames = iter(source)
         first = next(frames, None)
         if first is None:
-            raise ClipwiseError(f"{source.name} shows no frame.")
+            raise ClipwiseError(f"{source.name} delivers no frames.")
         rate = self.fps or source.fps or 25.0
         duration_s = None if source.live else source.duration_s
         everything: Iterator[TimedFrame] = itertools.chain([first], frames)

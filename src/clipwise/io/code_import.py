@@ -54,14 +54,14 @@ def find_elsewhere(registry: Any, name: str | Callable[..., Any], trusted: bool,
     if name.startswith(OBJECT):
         kind = name.removeprefix(OBJECT)
         raise RecipeError(
-            f"this {registry.kind} was handed to train as an object, a {kind}, which no file can bring back. Make it as before and hand it in "
+            f"this {registry.kind} was passed to train as an object, a {kind}, which no file can restore. Create it as before and pass it "
             "again: clipwise.load(checkpoint, model=network), also load_model, evaluate and train."
         )
     if not trusted:
         module = name.rpartition(":")[0]
         first = f"import {module}" if not module.endswith(".py") else f"{name} registered"
         raise RecipeError(
-            f"{registry.kind} {name!r} is code that does not come with clipwise, and it is not imported without your word. If you "
+            f"{registry.kind} {name!r} is code that does not come with clipwise, and it is not imported unless you allow it. If you "
             f"trust it, allow it: --trust on the command line; in Python trust=True, or {first} before."
         )
     return _loaded(registry, name)

@@ -53,7 +53,7 @@ def hub_place(source: str) -> HubPlace:
     match = _SOURCE.fullmatch(source)
     if match is None or ".." in source:
         raise CheckpointError(
-            f"{source!r} is no place on the hub; the form is hf://org/name, hf://org/name@revision, hf://org/name/file."
+            f"{source!r} is not a place on the hub; the form is hf://org/name, hf://org/name@revision, hf://org/name/file."
         )
     return HubPlace(*match.groups())
 

@@ -46,7 +46,7 @@ def model_folder(name: str | Path) -> Path:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise CheckpointError(
-                f"{name}: the folder holds no config.json, so it is no model of transformers or timm."
+                f"{name}: the folder holds no config.json, so it is not a model of transformers or timm."
             )
         return folder
     if not _HUB_NAME.fullmatch(where):

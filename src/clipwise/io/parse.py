@@ -27,7 +27,7 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     """The JSON objects of a file, one a line; a line that a kill cut in half is left out.
 
     Raises:
-        OSError, UnicodeDecodeError: it can't be read, or is no text.
+        OSError, UnicodeDecodeError: it can't be read, or is not text.
     """
     found = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():

@@ -207,7 +207,7 @@ def family_of(model_type: str) -> Family:
     """
     if model_type not in FAMILIES:
         raise CheckpointError(
-            f"transformers' model type {model_type!r} is not known here. Known: {', '.join(FAMILIES)}."
+            f"transformers' model type {model_type!r} is not supported. Supported: {', '.join(FAMILIES)}."
         )
     return FAMILIES[model_type]
 
@@ -283,7 +283,7 @@ def load_network(
     Args:
         own: with its classifier.
         num_classes: of the classifier, if not the file's.
-        new_head: a classifier that is missing or of another size stays at random, and that is said.
+        new_head: a classifier that is missing or of another size is initialized at random, which is logged.
 
     Raises:
         CheckpointError: weights are missing, of another shape, or a pickle without trust.

@@ -40,7 +40,7 @@ class NonLocal(nn.Module):
     ):
         super().__init__()
         if mode not in MODES:
-            raise RecipeError(f"non_local: {mode!r} is no pairwise function; choose one of {', '.join(MODES)}")
+            raise RecipeError(f"non_local: {mode!r} is not a pairwise function; choose one of {', '.join(MODES)}")
         inner = max(channels // 2, 1)
         self.mode = mode
         self.scale = inner**-0.5 if use_scale else 1.0

@@ -109,7 +109,7 @@ def create_model(name: str | Callable[..., nn.Module], *, trust: bool = False, *
         The model, in train mode.
 
     Raises:
-        RecipeError: unknown name or setting (the message names the nearest known one), or a value that makes no sense.
+        RecipeError: unknown name or setting (the message names the nearest known one), or a value that the model refuses.
     """
     with trusting(trust):
         entry = MODELS.find(name)

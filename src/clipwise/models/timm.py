@@ -85,7 +85,7 @@ class TimmModel(ForeignEncoder):
         """Take the weights of ``timm:MODEL``.
 
         Args:
-            new_head: a classifier of another size stays at random, and that is said.
+            new_head: a classifier of another size is initialized at random, which is logged.
 
         Returns:
             A line for the log.

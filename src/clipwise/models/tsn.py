@@ -31,7 +31,7 @@ class TSN(Recognizer):
     """
 
     views_before_softmax = True
-    frames_setting = None  # the recipe's number of segments is no part of the network
+    frames_setting = None  # the recipe's number of segments is not part of the network
 
     def __init__(
         self,

@@ -61,7 +61,7 @@ class CheckResult:
         classes: class names, where known.
         statistics: frames, fps, size, keyframe distance and so on: of each the smallest, median and largest value.
         speed: ``clip_cpu_ms``, ``clips_per_s`` of one loader worker, ``epoch_s`` of the first part with ``workers`` workers.
-        notes: files that are read rightly although their marks are false, and what is false; no faults.
+        notes: files that are read correctly although their metadata is wrong, and what is wrong; no faults.
         advice: what to do about it, in sentences.
         seconds: how long the check took.
     """
@@ -215,7 +215,7 @@ class Record:
     cells: bytes = b""  # brightness of the first frame, see lookalikes
     bytes: int = 0
     duration_s: float = 0.0
-    note: str = ""  # which marks of the file are false, though all frames are read rightly
+    note: str = ""  # which metadata of the file is wrong, though all frames are read correctly
 
 
 @dataclass(frozen=True)
@@ -326,7 +326,7 @@ def _advice(result: CheckResult) -> Iterator[str]:
         why = [f"a keyframe only every {gap:.0f} frames"] if gap > 32 else []
         why += [f"a short side of {side:.0f} pixels"] if side > 400 else []
         yield (
-            f"The videos have {' and '.join(why)}, so most of what is decoded is thrown away. "
+            f"The videos have {' and '.join(why)}, so most of what is decoded is discarded. "
             "`clipwise prepare resize` makes files for random access (short side 256, a keyframe every 8 frames)."
         )
     if statistics.get("not_seekable"):
@@ -337,8 +337,8 @@ def _advice(result: CheckResult) -> Iterator[str]:
     if result.notes:
         first = result.notes[0]
         yield (
-            f"{len(result.notes)} {'video has' if len(result.notes) == 1 else 'videos have'} false marks; the first, {first.path}: "
-            f"{first.detail}. Frames are read rightly, but slowly; `clipwise prepare resize` makes mp4 files with true marks."
+            f"{len(result.notes)} {'video has' if len(result.notes) == 1 else 'videos have'} wrong metadata; the first, {first.path}: "
+            f"{first.detail}. Frames are read correctly, but slowly; `clipwise prepare resize` makes mp4 files with correct metadata."
         )
     for name, histogram in result.histograms.items():
         counts = np.array(histogram)

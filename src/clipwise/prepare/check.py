@@ -64,12 +64,12 @@ def check_dataset(parts: Mapping[str, VideoList], *, depth: Depth = "normal", nu
         progress: called as ``progress(done, total, message)``.
 
     Raises:
-        DataError: there is no list, or all of them are empty.
+        DataError: there is not a list, or all of them are empty.
     """
     if not parts or not any(len(videos) for videos in parts.values()):
         raise DataError("there is nothing to check: give at least one list with entries")
     if depth not in ("short", "normal", "full"):
-        raise DataError(f"depth is {depth!r}; allowed are short, normal, full")
+        raise DataError(f"depth is {depth!r}; allowed: short, normal, full")
     started = time.perf_counter()
     result, there = check_lists(depth, parts, num_classes)
     look = Look(depth == "full", min_frames, frame_template, start_index, modality, timeout_s, cells=depth != "short")

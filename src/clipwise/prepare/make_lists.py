@@ -136,7 +136,7 @@ def _group_keys(names: list[str], pattern: str | None) -> tuple[list[str], str]:
         try:
             search = re.compile(pattern)
         except re.error as error:
-            raise DataError(f"the group pattern {pattern!r} is no regular expression: {error}") from error
+            raise DataError(f"the group pattern {pattern!r} is not a regular expression: {error}") from error
         if not search.groups:
             raise DataError(f"the group pattern {pattern!r} needs parentheses around what names the group")
         found = [search.search(name) for name in names]

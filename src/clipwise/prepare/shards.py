@@ -50,9 +50,7 @@ def write_shards(videos: VideoList, target: str | os.PathLike, *, samples_per_sh
         DataError: the folder holds shards of another list or of other settings.
     """
     if videos.kind not in ("video", "image", "rawframes"):
-        raise DataError(
-            f"a list of kind {videos.kind} cannot be packed into shards; allowed are video, image, rawframes"
-        )
+        raise DataError(f"a list of kind {videos.kind} cannot be packed into shards; allowed: video, image, rawframes")
     if samples_per_shard < 1:
         raise DataError(f"samples_per_shard must be 1 or more, not {samples_per_shard}")
     out = Path(target)

@@ -167,7 +167,7 @@ def foreign_recipe(name: str | Path, overrides: Iterable[str] = (), modern: bool
         overrides: ``key=value`` strings, which are not applied here; ``model=hf_probe`` among them chooses a probe's schedule.
 
     Raises:
-        CheckpointError: no such model, or preprocessing that is not carried out here.
+        CheckpointError: no such model, or preprocessing that is not supported.
         RecipeError: ``modern``, which is a training recipe for other networks.
     """
     if modern:
@@ -175,7 +175,7 @@ def foreign_recipe(name: str | Path, overrides: Iterable[str] = (), modern: bool
             f"--modern has no effect with {name}, whose recipe is the schedule of fine-tuning; leave it out."
         )
     if not is_foreign(name):
-        raise CheckpointError(f"{name} is no name of another library's model (hf:…, timm:…).")
+        raise CheckpointError(f"{name} is not a model of another library (hf:…, timm:…).")
     folder = model_folder(name)
     if str(name).startswith("timm:"):
         from clipwise.recipe.timm_config import timm_keys, timm_network

@@ -169,7 +169,7 @@ def _is_default(kind: type[RunRecipe], key: str, place: str, values: Mapping[str
 
 
 def in_groups(kind: type[RunRecipe], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy with 0.1's flat keys, and dotted ones (``augment.mixup``), in their groups; no line is said.
+    """A copy with 0.1's flat keys, and dotted ones (``augment.mixup``), in their groups; nothing is logged.
 
     For code that collects a recipe's keys in one flat dictionary.
     """

@@ -86,7 +86,7 @@ def processor_keys(settings: Mapping[str, Any], source: str) -> dict[str, Any]:
     values = {**_ALWAYS, **DEFAULTS[family], **{k: v for k, v in settings.items() if v is not None}}
     left = [k for k, v in settings.items() if k not in _USED | _IDLE and v not in (None, False)]
     if left:
-        raise CheckpointError(f"{source}: {left[0]}: {settings[left[0]]!r} is not carried out here.")
+        raise CheckpointError(f"{source}: {left[0]}: {settings[left[0]]!r} is not supported.")
     if family == "VJEPA2":  # its class computes this one, whatever the file says
         values["size"] = {"shortest_edge": int(_sides(values["crop_size"], source)[0] * 256 / 224)}
     keys: dict[str, Any] = {"input": {}}
@@ -102,9 +102,7 @@ def processor_keys(settings: Mapping[str, Any], source: str) -> dict[str, Any]:
     keys["input"]["mean"], keys["input"]["std"] = mean, std
     if values.get("do_sample_frames"):
         if values.get("fps") or not values.get("num_frames"):
-            raise CheckpointError(
-                f"{source}: do_sample_frames without num_frames, or with fps, is not carried out here."
-            )
+            raise CheckpointError(f"{source}: do_sample_frames without num_frames, or with fps, is not supported.")
         keys["num_segments"] = int(values["num_frames"])
     return keys
 
@@ -117,7 +115,7 @@ def _resize(size: Any, family: str, source: str) -> tuple[Any, str | None]:
         return int(given["shortest_edge"]), "short_side_floor"
     if set(given) == {"height", "width"}:
         return [int(given["width"]), int(given["height"])], None
-    raise CheckpointError(f"{source}: size {given} is not carried out here; shortest_edge, or height and width, are.")
+    raise CheckpointError(f"{source}: size {given} is not supported; shortest_edge, or height and width, are.")
 
 
 def _sides(size: Any, source: str) -> tuple[int, int]:
@@ -133,13 +131,11 @@ def _interpolation(values: Mapping[str, Any], family: str, source: str) -> str:
     resample = int(values["resample"])
     if resample not in _RESAMPLE:
         raise CheckpointError(
-            f"{source}: resample {resample} ({_FILTERS.get(resample, 'unknown')}) is not carried out here; 2 (bilinear) and 3 (bicubic) are."
+            f"{source}: resample {resample} ({_FILTERS.get(resample, 'unknown')}) is not supported; 2 (bilinear) and 3 (bicubic) are."
         )
     if family == "DINOv3ViT":  # resizes after the rescaling, so nothing is rounded
         if resample != 2:
-            raise CheckpointError(
-                f"{source}: {family} with resample {resample} is not carried out here; 2 (bilinear) is."
-            )
+            raise CheckpointError(f"{source}: {family} with resample {resample} is not supported; 2 (bilinear) is.")
         return "float"
     return _RESAMPLE[resample]
 

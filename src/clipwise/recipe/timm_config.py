@@ -55,7 +55,7 @@ def timm_keys(folder: Path) -> dict[str, Any]:
     share, mode = float(data.get("crop_pct") or 0.875), data.get("crop_mode") or "center"
     kind = data.get("interpolation") or "bicubic"
     if kind not in _FILTERS:
-        raise CheckpointError(f"{source}: interpolation {kind!r} is not carried out here; bilinear and bicubic are.")
+        raise CheckpointError(f"{source}: interpolation {kind!r} is not supported; bilinear and bicubic are.")
     given: dict[str, Any] = {"interpolation": _FILTERS[kind]}
     if mode == "center" and height == width:
         resize: Any = math.floor(height / share)
@@ -64,7 +64,7 @@ def timm_keys(folder: Path) -> dict[str, Any]:
         resize = [math.floor(width / share), math.floor(height / share)]
     else:
         raise CheckpointError(
-            f"{source}: crop_mode {mode!r} at {height} x {width} is not carried out here; center (square) and squash are."
+            f"{source}: crop_mode {mode!r} at {height} x {width} is not supported; center (square) and squash are."
         )
     for key, default in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
         given[key] = [float(np.float32(value) * np.float32(255)) for value in data.get(key) or default]

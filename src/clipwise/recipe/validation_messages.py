@@ -75,9 +75,9 @@ def not_a_recipe(name: str | Path, stem: str, packaged: Iterable[str]) -> str:
 
 
 def unreadable(path: Path, error: Exception) -> str:
-    """Why a file is no YAML."""
+    """Why a file is not YAML."""
     if isinstance(error, UnicodeDecodeError):
-        return f"{path} is no UTF-8 text ({error.reason} at byte {error.start})."
+        return f"{path} is not UTF-8 text ({error.reason} at byte {error.start})."
     mark = getattr(error, "problem_mark", None)
     at = f"{path}:{mark.line + 1}" if mark else str(path)
     return f"{at}: not valid YAML: {getattr(error, 'problem', error)}"
@@ -212,7 +212,7 @@ def suggestion(kind: type[BaseModel], owner: type[BaseModel], key: str, near: bo
     """
     if owner is not kind and owner not in _groups(kind).values():  # of a source
         close = nearest(key, owner.model_fields, 0.7)
-        return f"; did you mean {close!r}?" if close else f"; known are {', '.join(owner.model_fields)}"
+        return f"; did you mean {close!r}?" if close else f"; known: {', '.join(owner.model_fields)}"
     plain = _plain(key)
     if owner is kind and (text := next((text for words, text in COMMANDS.items() if plain in words.split()), None)):
         return f"; {text}"
@@ -227,7 +227,7 @@ def suggestion(kind: type[BaseModel], owner: type[BaseModel], key: str, near: bo
     if not near and (close := nearest(plain, _groups(kind), 0.7)):
         return f"; did you mean the group {close!r}?"
     inside = [name for name in _names(kind) if group and name.startswith(f"{group}.")]
-    return f"; known are {', '.join(inside)}" if inside else "; `clipwise explain RECIPE --keys` lists the keys"
+    return f"; known: {', '.join(inside)}" if inside else "; `clipwise explain RECIPE --keys` lists the keys"
 
 
 def known_key(kind: type[BaseModel], key: str, group: str | None = None) -> str | None:

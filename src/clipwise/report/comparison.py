@@ -146,17 +146,17 @@ def compare(
             f"{names[0]} has {a.num_classes} classes and {names[1]} has {b.num_classes}: they are not of the same task."
         )
     if a.names != b.names and a.names[0] != "0" and b.names[0] != "0":
-        raise DataError(f"{names[0]} and {names[1]} have other class names, or the same in another order.")
+        raise DataError(f"{names[0]} and {names[1]} have different class names, or the same in another order.")
     rows_a, rows_b = _matched(a, b, names)
     left_out = len(a.paths) + len(b.paths) - 2 * len(rows_a)
     a, b = _subset(a, rows_a), _subset(b, rows_b)
     if (a.truth != b.truth).any():
         n = int((a.truth != b.truth).argmax())
         raise DataError(
-            f"the two files disagree on what is true: {a.paths[n]} is {label_names(a, n)} in one, {label_names(b, n)} in the other."
+            f"the two files disagree on the label: {a.paths[n]} is {label_names(a, n)} in one, {label_names(b, n)} in the other."
         )
     if (a.truth < 0).all():
-        raise DataError("the results have no labels, so there is no right and wrong to compare.")
+        raise DataError("the results have no labels, so accuracy cannot be compared.")
     known = a.truth >= 0
     a, b = _subset(a, np.flatnonzero(known)), _subset(b, np.flatnonzero(known))
     options: dict[str, Any] = dict(confidence=confidence, seed=seed)

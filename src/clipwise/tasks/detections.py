@@ -86,7 +86,9 @@ def read_results(path: str | os.PathLike) -> ActivityNetResults:
     content = _read_json(path)
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict) or not all(isinstance(v, list) for v in results.values()):
-        raise DataError(f"{path} has no 'results' that give a list for each video; it is no ActivityNet result file")
+        raise DataError(
+            f"{path} has no 'results' that give a list for each video; it is not an ActivityNet result file"
+        )
     return results
 
 
@@ -214,4 +216,4 @@ def _read_json(path: str | os.PathLike) -> Any:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no JSON file: {error}") from None
+        raise DataError(f"{path} is not a JSON file: {error}") from None

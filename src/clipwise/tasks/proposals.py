@@ -130,7 +130,7 @@ def generate_proposals(
 def _candidate_scores(
     conf: Tensor, start: Tensor, end: Tensor, convention: str, layout: str, fused: str = "all"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Fused scores of all valid cells (B, P), -inf where a cell is no candidate; first and last position (P,)."""
+    """Fused scores of all valid cells (B, P), -inf where a cell is not a candidate; first and last position (P,)."""
     length = start.shape[1]
     row = torch.arange(conf.shape[2], device=conf.device)[:, None]
     column = torch.arange(length, device=conf.device)

@@ -5,7 +5,7 @@ overlap it; :func:`clipwise.infer.segments.choose_segments` then takes the best 
 the start of the next window, so a candidate that ends before it is only at the mercy of known ones. It is settled once none of these
 can come before it: one that is open itself may end up anywhere below the score that it has for certain.
 
-What is said early is the whole answer and perhaps more: the answer's limits (so many segments, none weaker than a share of the best) are
+What is given early is the whole answer and perhaps more: the answer's limits (so many segments, none weaker than a share of the best) are
 known at the end only. They cut off the weakest, so an early segment belongs to the answer if and only if its score reaches the
 answer's weakest.
 """

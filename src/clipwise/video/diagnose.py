@@ -10,7 +10,7 @@ import av
 
 
 def why_not_a_file(path: str) -> str:
-    """Why there is no video file at ``path``."""
+    """Why there is not a video file at ``path``."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

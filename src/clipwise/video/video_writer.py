@@ -19,7 +19,7 @@ CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _COPIED_AUDIO = {"aac", "mp3", "ac3", "eac3", "opus", "alac"}  # an mp4 can hold them as they are
 
 
-# x264's macroblock tree reads memory that nobody wrote where the width is no multiple of its vectors: the same frames give
+# x264's macroblock tree reads memory that nobody wrote where the width is not a multiple of its vectors: the same frames give
 # another file each time.
 REPRODUCIBLE = "mbtree=0"
 

@@ -72,7 +72,7 @@ def shown(value: Any) -> str:
 
 
 def _same(given: Any, value: Any) -> bool:
-    # True == 1: a switch is no count
+    # True == 1: a switch is not a count
     return isinstance(given, bool) == isinstance(value, bool) and given == value
 
 

@@ -182,5 +182,5 @@ class _Reader:
             elif isinstance(value, dict):
                 found |= value
             else:
-                self.refuse(node, "what follows ** is no dictionary")
+                self.refuse(node, "what follows ** is not a dictionary")
         return found

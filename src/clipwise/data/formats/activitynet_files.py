@@ -49,7 +49,7 @@ def _add(collector: Collector, draft: Any, rows: list[Any], where: str) -> None:
     for number, row in enumerate(rows, 1):
         place = f"{where}, entry {number}"
         if not isinstance(row, dict):
-            raise DataError(f"{collector.source}, {place}: {row!r} is no object.")
+            raise DataError(f"{collector.source}, {place}: {row!r} is not an object.")
         segment, label = row.get("segment"), row.get("label", "action")
         if segment is None:
             draft.add_whole(label, row.get("score"), where=place)

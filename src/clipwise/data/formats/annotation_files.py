@@ -47,10 +47,10 @@ def read_annotations(
         video_info: BSN's CSV with the columns video and subset (and duration); found by itself if it lies beside the file.
         videos: folder of the videos, whose frame rates and lengths are asked for where the annotations lack them.
         fps, layer, config: of :class:`clipwise.data.formats.annotation_parts.FormatOptions`.
-        tolerant: leave out segments that can't be.
+        tolerant: leave out impossible segments (no length, or beyond the video).
 
     Raises:
-        DataError: no such file, another form, a time that is no number; the message names file and video.
+        DataError: no such file, another form, a time that is not a number; the message names file and video.
     """
     path = Path(path)
     content = None
@@ -60,7 +60,7 @@ def read_annotations(
         except FileNotFoundError:
             raise DataError(f"annotation file {path} does not exist.") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} is no JSON file: {error}.") from None
+            raise DataError(f"{path} is not a JSON file: {error}.") from None
     entries = content.get("database", content) if isinstance(content, dict) else None
     if path.suffix.lower() not in (".json", "") or path.is_dir() or _is_foreign(content, entries):
         from clipwise.data.formats.annotation_parts import FormatOptions, VideoFinder

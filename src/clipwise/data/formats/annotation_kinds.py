@@ -25,7 +25,7 @@ from clipwise.io.names import did_you_mean
 
 @dataclass(frozen=True)
 class Kind:
-    """A format: where it is read and written (``module:function`` in this folder), how its files end, and what is said of it."""
+    """A format: where it is read and written (``module:function`` in this folder), how its files end, and its description."""
 
     title: str
     reader: str | None = None
@@ -85,7 +85,7 @@ def kind_name(name: str, *, writing: bool = False) -> str:
     if plain not in known:
         what = "is read, but not written" if plain in KINDS else "is unknown"
         raise DataError(
-            f"the annotation format {name!r} {what}{did_you_mean(plain, known) or '; known are ' + ', '.join(known) + '.'}"
+            f"the annotation format {name!r} {what}{did_you_mean(plain, known) or '; known: ' + ', '.join(known) + '.'}"
         )
     return plain
 

@@ -220,7 +220,7 @@ class Collector:
     def video(self, path: Any, **facts: Any) -> Draft:
         """The draft of a video by the path that the file has for it; facts as of :meth:`Draft.describe`."""
         if not isinstance(path, (str, int)) or isinstance(path, bool) or not str(path).strip():
-            raise DataError(f"{self.source}: {path!r} stands where the name of a video should be.")
+            raise DataError(f"{self.source}: {path!r} is not the name of a video.")
         path = str(path).strip()
         if path not in self.drafts:
             self.drafts[path] = Draft(self, path)
@@ -231,7 +231,7 @@ class Collector:
         try:
             number = parse_time(value)
         except (TypeError, ValueError, OverflowError):
-            raise DataError(f"{self.source}, {where}: {_short(value)} is no number.") from None
+            raise DataError(f"{self.source}, {where}: {_short(value)} is not a number.") from None
         if abs(number) > _LONGEST_S:
             raise DataError(
                 f"{self.source}, {where}: {number:g} s is longer than a video can be; is it counted in other units?"
@@ -247,7 +247,7 @@ class Collector:
             if isinstance(value, float) and number != value:
                 raise ValueError
         except (TypeError, ValueError, OverflowError):
-            raise DataError(f"{self.source}, {where}: {_short(value)} is no frame number.") from None
+            raise DataError(f"{self.source}, {where}: {_short(value)} is not a frame number.") from None
         if abs(number) > 10**9:
             raise DataError(f"{self.source}, {where}: frame {_short(value)} is more than a video can have.")
         return number
@@ -255,7 +255,7 @@ class Collector:
     def label(self, value: Any, where: str) -> str | None:
         """A label as the classes have it; None where it is empty and left out."""
         if isinstance(value, (dict, list, bool)):
-            raise DataError(f"{self.source}, {where}: {_short(value)} is no label.")
+            raise DataError(f"{self.source}, {where}: {_short(value)} is not a label.")
         text = "" if value is None else " ".join(str(value).split())
         if any("\udc80" <= c <= "\udcff" for c in text):
             raise DataError(f"{self.source}, {where}: the label is not UTF-8 text; save the file in that encoding.")

@@ -77,7 +77,7 @@ def with_table(annotations: AnnotationSet, path: Path, video_info: str | os.Path
             seconds = float(row.get("duration") or row.get("duration_second") or row.get("duration_s") or "nan")
         except ValueError:
             raise DataError(
-                f"video_info: the duration {row.get('duration')!r} of video {name!r} is no number."
+                f"video_info: the duration {row.get('duration')!r} of video {name!r} is not a number."
             ) from None
         length = video.duration_s if not math.isnan(video.duration_s) else seconds
         videos[name] = replace(video, subset=video.subset or row.get("subset") or None, duration_s=length)

@@ -98,16 +98,16 @@ def parse_time(value: Any) -> float:
         ValueError: none of these, or not finite.
     """
     if isinstance(value, bool):
-        raise ValueError(f"{value!r} is no time")
+        raise ValueError(f"{value!r} is not a time")
     if isinstance(value, str) and ":" in value:
         *larger, seconds = value.strip().replace(",", ".").split(":")
         if len(larger) > 2 or not all(part.isdecimal() for part in larger) or not seconds[:1].isdecimal():
-            raise ValueError(f"{value!r} is no time")
+            raise ValueError(f"{value!r} is not a time")
         total = 0.0
         for part in larger:
             total = 60 * (total + int(part))
         value = total + float(seconds)
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"{value!r} is no time")
+        raise ValueError(f"{value!r} is not a time")
     return number

@@ -291,7 +291,7 @@ class DeclaredRate:
             if not 0 < rate < 1e6:
                 raise ValueError
         except (TypeError, ValueError):
-            raise DataError(f"{self.path}: the declared frame rate {declared!r} is no positive number.") from None
+            raise DataError(f"{self.path}: the declared frame rate {declared!r} is not a positive number.") from None
         return 1 / rate if rate < 1 else rate
 
 

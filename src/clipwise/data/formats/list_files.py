@@ -119,7 +119,7 @@ def read_list_file(
     layer: str | None = None,
     config: str | None = None,
 ) -> VideoList:
-    """Read a list that is no folder of classes: see :func:`clipwise.data.lists.read_list`.
+    """Read a list that is not a folder of classes: see :func:`clipwise.data.lists.read_list`.
 
     Args:
         beside: the file of class names that lies beside the list, used where the list does not name its classes itself.
@@ -198,7 +198,7 @@ def _read_registered(
     try:
         function = DATASETS.find(format).make
     except RecipeError as error:
-        known = f"known are {', '.join(get_args(ListFormat))}, and the annotation formats of docs/en/annotations.md."
+        known = f"known: {', '.join(get_args(ListFormat))}, and the annotation formats of docs/en/annotations.md."
         near = did_you_mean(format, get_args(ListFormat)) or ";"
         raise RecipeError(f"The list format is {format!r}{near} {known}" if ":" not in format else str(error)) from None
     builder = ListBuilder("video", source)

@@ -173,7 +173,7 @@ def read_paddle_pickle(path: str | Path) -> tuple[str, int, list[bytes]]:
     """(video id, label, JPEG files) of one PaddleCV pickle, without running code that a pickle may carry.
 
     Raises:
-        DataError: the file is missing, is no pickle, holds something else, or asks for a class beyond plain data.
+        DataError: the file is missing, is not a pickle, holds something else, or asks for a class beyond plain data.
     """
     if not os.path.isfile(path):
         raise DataError(f"{path} does not exist.")
