@@ -509,7 +509,7 @@ def test_a_lost_recognizer_is_asked_for(world, tmp_path):
     tensors, passport = read_checkpoint(world["run"].last)
     passport.data["features"] = {**passport.data["features"], "recogniser": "/nowhere/tsm.safetensors"}
     save_weights(tmp_path / "bmn.safetensors", tensors, passport)
-    with pytest.raises(CheckpointError, match=r"is not there any more.*--features-from"):
+    with pytest.raises(CheckpointError, match=r"is missing or has changed.*--features-from"):
         Localizer(tmp_path / "bmn.safetensors")(clip(world))
     (tmp_path / "tsm.safetensors").write_bytes(world["recogniser"].read_bytes())  # beside it, it is found
     assert Localizer(tmp_path / "bmn.safetensors").extractor.feat_dim == 256

@@ -451,7 +451,7 @@ def variant(**value):
         ("a.json", variant(ranges=[{"start": 1, "end": 10**12}], timelinelabels=["x"]), "more than a video can have"),
         ("a.json", variant(ranges=[{"start": 1.5, "end": 3}], timelinelabels=["x"]), "1.5 is not a frame number"),
         ("a.json", variant(ranges={"start": 1}, timelinelabels=["x"]), "'ranges' must be a list"),
-        ("a.json", variant(ranges=[{"start": 1, "end": 3}], timelinelabels=[{}]), "is no label"),
+        ("a.json", variant(ranges=[{"start": 1, "end": 3}], timelinelabels=[{}]), "is not a label"),
         ("a.json", variant(timelinelabels=["x"]), "no 'ranges'"),
         ("a.csv", "video,label,start,end\na.mp4,x,3,1\n", "from 3 to 1 s: segments that end before they start"),
         ("a.csv", "video,label,start,end\na.mp4,x,-3,1\n", "starts at -3 s, before the video"),
