@@ -130,7 +130,7 @@ def test_what_can_not_be_compared(two):
     a = two[0]
     others = {
         "no video in common": make([0], [0], ["other.avi"]),
-        "other class names": make(two[0].labels, [0] * 30, classes=["sit", "run", "walk"]),
+        "different class names": make(two[0].labels, [0] * 30, classes=["sit", "run", "walk"]),
         "B has 4": make(two[0].labels, [0] * 30, classes=[*CLASSES, "fly"]),
         "disagree": make([1] * 30, [0] * 30),
     }
