@@ -12,7 +12,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,11 +60,6 @@ class Ragged:
 
     def __getitem__(self, index: int) -> np.ndarray:
         return self.values[self.starts[index] : self.starts[index + 1]]
-
-    def subset(self, indices: np.ndarray) -> Ragged:
-        rows = [self[i] for i in indices]
-        values = np.concatenate(rows) if rows else self.values[:0]
-        return Ragged(values, np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -183,27 +178,9 @@ class VideoList:
 
     def subset(self, indices: Iterable[int]) -> VideoList:
         """The entries at ``indices``, in that order."""
-        chosen = np.asarray(list(indices) if not isinstance(indices, np.ndarray) else indices)
-        if chosen.dtype == bool:
-            chosen = np.flatnonzero(chosen)
-        chosen = chosen.astype(np.int64)
-        sizes = np.diff(self.ends)[chosen]
-        parts = [self.text[self.ends[i] : self.ends[i + 1]] for i in chosen]
+        from clipwise.data.list_subset import entries_at
 
-        def pick(values: np.ndarray | None) -> np.ndarray | None:
-            return None if values is None else values[chosen]
-
-        return replace(
-            self,
-            text=b"".join(parts),
-            ends=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-            single_labels=pick(self.single_labels),
-            many_labels=self.many_labels and self.many_labels.subset(chosen),
-            frame_counts=pick(self.frame_counts),
-            frame_offsets=pick(self.frame_offsets),
-            spans_s=pick(self.spans_s),
-            positives=self.positives and self.positives.subset(chosen),
-        )
+        return entries_at(self, indices)
 
     def fingerprint(self) -> str:
         """sha256 over entries, labels, counts and class names; where the files lie does not matter."""
