@@ -61,8 +61,8 @@ def find_elsewhere(registry: Any, name: str | Callable[..., Any], trusted: bool,
         module = name.rpartition(":")[0]
         first = f"import {module}" if not module.endswith(".py") else f"{name} registered"
         raise RecipeError(
-            f"{registry.kind} {name!r} is code that does not come with clipwise, and it is not imported unless you allow it. If you "
-            f"trust it, allow it: --trust on the command line; in Python trust=True, or {first} before."
+            f"{registry.kind} {name!r} is code that does not come with clipwise, so it is imported only if you trust it: "
+            f"--trust on the command line; in Python trust=True, or {first} before."
         )
     return _loaded(registry, name)
 
