@@ -458,7 +458,7 @@ def variant(**value):
         ("a.csv", "video,label,start,end\na.mp4,x,1,nan\n", "'nan' is not a number"),
         ("a.csv", "video,label,start,end\na.mp4,x,1,1e12\n", "longer than a video can be"),
         ("a.csv", "video,label,start,end\na.mp4,x,1\n", "line 2: 3 columns, but the header has 4"),
-        ("a.csv", "video,label,start,end\n,x,1,2\n", "where the name of a video should be"),
+        ("a.csv", "video,label,start,end\n,x,1,2\n", "is not the name of a video"),
         ("a.csv", "video,label,start,end\na.mp4,,1,2\n", "segments without a label"),
         ("a.csv", "video,label,start_frame,end_frame\na.mp4,x,0,2\n", "segments are given in frames"),
         ("Run_val.txt", "video_validation_0000001  1.0 2.0\nvideo_validation_0000001 2.0\n", "line 2: expected `video start end`"),
