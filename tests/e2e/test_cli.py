@@ -157,7 +157,7 @@ def test_what_a_test_can_not_measure_is_refused_before_it_scores(capsys, tmp_pat
         (["test", trained.parent, "--data", clips], f"is a folder; give for example {trained.parent}"),
         (["test", "test.average_clips=prob"], "give a checkpoint"),
         (["predict", trained, ""], "an empty name was given"),
-        (["predict", trained, "0"], "`clipwise stream CKPT 0` watches it"),
+        (["predict", trained, "0"], "use `clipwise stream CKPT 0`"),
         (
             ["train", "tsm_tiny", "--data", tmp_path / "bare.txt", "--work-dir", tmp_path / "run"],
             "3 of the 3 entries of",
