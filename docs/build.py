@@ -11,6 +11,7 @@ key, the tables of MMAction2's and PaddleVideo's keys and flags (from the transl
 from __future__ import annotations
 
 import argparse
+import html
 import importlib
 import inspect
 import re
@@ -19,6 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
@@ -53,7 +55,7 @@ WORDS: dict[str, dict[str, str]] = {
         "Commands": "命令", "Every recipe": "全部配置", "Recipe keys": "配置的键", "Python reference": "Python 参考",
         "MMAction2's keys": "MMAction2 的键", "PaddleVideo's flags": "PaddleVideo 的参数", "recipe": "配置", "model": "模型", "published": "公布的结果",
         "key": "键", "default": "默认值", "meaning": "含义", "ours": "clipwise 的键", "theirs": "原来的键", "without effect": "不起作用", "why": "原因",
-        "command": "命令", "does": "作用", "epochs": "轮数", "Recognition": "动作识别", "Localization": "时序动作定位", "flag": "参数",
+        "command": "命令", "does": "作用", "epochs": "轮数", "Recognition": "动作识别", "Localization": "时序动作定位", "flag": "参数", "the default": "默认如此", "changes nothing that is computed": "不影响计算",
         "Made from the code, in its language.": "本页由代码生成，说明为代码中的英文原文。",
         "make a small video set, train, test, predict and write a report (under 3 minutes)": "生成小型视频集，训练、测试、预测并写出报告（不到 3 分钟）",
         "train a recipe on a folder or list of videos": "用一个文件夹或列表的视频训练某个配置",
@@ -345,8 +347,101 @@ def mmaction2_keys(word) -> str:
     ]
     parts += ["", f"## {word('without effect')}", "", f"| {word('theirs')} | {word('why')} |", "|---|---|"]
     parts += [f"| `{key}` | {why} |" for key, why in sorted(style.WITHOUT_EFFECT.items())]
-    parts += [f"| `{key}` |  |" for key in sorted(optim.ASIDE)]
+    parts += [f"| `{key}` | {word('changes nothing that is computed')} |" for key in sorted(optim.ASIDE)]
+    for name, call, given in (
+        ("tools/train.py", style.train, ["tsm_tiny", "--data", "DATA"]),
+        ("tools/test.py", style.test, ["tsm_tiny", "CKPT", "--data", "DATA"]),
+    ):
+        parts += ["", f"## {name}", "", f"| {word('flag')} | {word('ours')} |", "|---|---|"]
+        parts += [f"| {flag} | {ours} |" for flag, ours in flag_rows(style, call, given, word)]
     return "\n".join([*parts, ""])
+
+
+FORMS = ("--cfg-options", "--local_rank", "--model_name", "--config")  # have a table of their own, or no meaning
+
+
+class ParserFound(BaseException):
+    """Carries the parser that a translator builds."""
+
+
+def flag_rows(style: Any, call: Any, given: list[str], word: Any) -> list[tuple[str, str]]:
+    """What each flag of a translator becomes, found by calling it with the flag and without; nothing is run."""
+
+    def found(parser: argparse.ArgumentParser, *_: Any) -> None:
+        raise ParserFound(parser)
+
+    try:
+        with mock.patch.object(argparse.ArgumentParser, "parse_args", found):
+            call(given)
+    except ParserFound as caught:
+        (parser,) = caught.args
+    plain, _ = words_of(style, call, given)
+    rows = []
+    for action in parser._actions:
+        flags = action.option_strings
+        if not flags or "--help" in flags or flags[0] in given or flags[0] in FORMS:
+            continue
+        words, said = words_of(style, call, [*given, flags[0], *sample(action)])
+        new = [item for item in words if item not in plain]
+        if new:
+            ours = f"`{' '.join(new)}`"
+        elif said:
+            ours = html.escape(" ".join(said.split()), quote=False).replace("|", "\\|")
+        else:
+            ours = word("the default")
+        rows.append((", ".join(f"`{flag}`" for flag in flags), ours))
+    return rows
+
+
+def words_of(style: Any, call: Any, argv: list[str]) -> tuple[list[str], str]:
+    """The words of the clipwise command that a translator runs, and what else it prints."""
+    ran: list[list[str]] = []
+    said: list[str] = []
+
+    def main(words: list[str]) -> int:
+        ran.append(words)
+        return 0
+
+    def guarded(name: str, work: Any, *_: Any) -> int:
+        try:
+            return work()
+        except Exception as error:
+            said.append(str(error))
+            return 2
+
+    with (
+        mock.patch.object(style.cli, "main", main),
+        mock.patch.object(style.cli, "guarded", guarded),
+        mock.patch.object(style, "_say", lambda text: said.append(text)),
+    ):
+        call(argv)
+    words = joined(ran[0]) if ran else []
+    words += [f"clipwise {' '.join(line)}" for line in ran[1:]]
+    return words, " ".join(line for line in said if not line.startswith("clipwise "))
+
+
+def joined(words: list[str]) -> list[str]:
+    """Options with their values."""
+    found: list[str] = []
+    for word in words:
+        if found and re.fullmatch(r"--[\w-]+", found[-1]) and not word.startswith("--") and "=" not in word:
+            found[-1] += f" {word}"
+        else:
+            found.append(word)
+    return found
+
+
+def sample(action: argparse.Action) -> list[str]:
+    """A value for an option."""
+    if action.nargs == 0:
+        return []
+    if action.choices:
+        return [str(list(action.choices)[-1])]
+    if action.type in (int, float):
+        return ["6"]
+    if action.type is not None:  # a word that stands for True or False
+        return ["True"]
+    return [action.metavar if isinstance(action.metavar, str) and "=" not in action.metavar else action.dest.upper()]
 
 
 def paddlevideo_keys(word) -> str:
@@ -358,20 +453,10 @@ def paddlevideo_keys(word) -> str:
         "batch_size": "`batch_size`",
         "epoch": "`epochs`, `schedule.milestones`",
     }
-    flags = {flag: f"`{key}`" for flag, key in style.FLAGS.items()}
-    flags |= {
-        "epoch": "`epochs`",
-        "batch_size": "`batch_size`",
-        "pretrain": "`--init`",
-        "resume": "`--resume`",
-        "save_dir": "`--work-dir`",
-    }
-    flags |= dict.fromkeys(style.WITHOUT_EFFECT, word("without effect"))
     models = {"TSN": style.PUBLISHED} | style.COUNTERPARTS
     parts = ["# " + word("PaddleVideo's flags"), ""]
     for head, rows in (
         ("model", {theirs: name if "`" in name else f"`{name}`" for theirs, name in models.items()}),
-        ("flag", {f"--{flag}": text for flag, text in sorted(flags.items())}),
         ("key", dict(sorted(ours.items()))),
     ):
         parts += [
@@ -380,6 +465,10 @@ def paddlevideo_keys(word) -> str:
             *(f"| `{theirs}` | {text} |" for theirs, text in rows.items()),
             "",
         ]
+    for mode, given in (("train", ["train", "TSN"]), ("eval", ["eval", "TSN", "--weights", "CKPT"])):
+        parts += [f"## {mode}", "", f"| {word('flag')} | {word('ours')} |", "|---|---|"]
+        parts += [f"| {flag} | {text} |" for flag, text in flag_rows(style, style.main, given, word)]
+        parts.append("")
     return "\n".join(parts)
 
 

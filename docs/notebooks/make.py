@@ -133,7 +133,7 @@ def execute(name: str, folder: str | Path):
 
     os.environ["TERM"] = "dumb"  # commands draw no moving bars
     made = notebook(NOTEBOOKS[name])
-    NotebookClient(made, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(made, timeout=3600, resources={"metadata": {"path": str(folder)}}).execute()
     return made
 
 
@@ -150,12 +150,13 @@ def tidy(made, folder: str) -> None:
         lines = [
             line
             for line in text.splitlines()
-            if line.strip() and not re.search("[━╸╺]|-:--:--|^\\s*[0-9]+(%|/[0-9]+)|^[0-9]:[0-9:]+$", line)
+            if line.strip() and not re.search("[━╸╺]|-:--:--|^\\s*[0-9]+(%|/[0-9]+)|^[0-9]:[0-9:]+$|^ \\S.*\\.mp4$", line)
         ]
         lines = [line for line in lines if not re.fullmatch(r"(epoch \d+/\d+|check|features|validation) ?", line)]
         rest = [output for output in cell["outputs"] if output["output_type"] != "stream"]
         stream = [nbformat.v4.new_output("stream", text="\n".join(lines) + "\n")] if lines else []
-        shown = [output for output in rest if "<progress" not in str(output.get("data", {}).get("text/html", ""))]
+        drawn = [str(output.get("data", {}).get("text/html", "")) for output in rest]
+        shown = [output for output, page in zip(rest, drawn) if "<progress" not in page or "<svg" in page]  # curves stay
         cell["outputs"] = stream + (shown or rest)
 
 
