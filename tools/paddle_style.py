@@ -22,7 +22,7 @@ import yaml
 
 from clipwise import cli
 from clipwise.errors import ClipwiseError, DataError
-from clipwise.io.parse import parse_yaml
+from clipwise.recipe import parse_yaml
 
 MODES = ("train", "eval", "predict")
 COUNTERPARTS = {"TSM": "tsm_r50_1x1x8_50e_kinetics400_rgb", "BMN": "`clipwise recipes bmn`"}
