@@ -69,10 +69,10 @@ def run(args: argparse.Namespace) -> int:
 
     predictor = load(args.checkpoint, args.device, amp=args.amp, max_views=args.max_views)
     if args.overrides:
-        from clipwise.recipe import apply_overrides, make_recipe
+        from clipwise.recipe.verb_keys import changed_recipe
 
         passport = predictor.passport
-        changed = make_recipe(apply_overrides(passport.recipe, args.overrides), source=args.checkpoint)
+        changed = changed_recipe("analyze", passport.recipe, args.overrides, args.checkpoint)
         passport.recipe = changed.model_dump()
         predictor = Predictor(
             predictor.model, passport, device=predictor.device, amp=args.amp, max_views=args.max_views

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipwise.cli.argument_types import count
@@ -27,6 +28,9 @@ def run(args: argparse.Namespace) -> int:
     from clipwise.recipe import load_recipe
 
     recipe = load_recipe(args.recipe, args.overrides, modern=args.modern)
+    own_file = str(args.recipe).endswith((".yaml", ".yml"))
+    if own_file or any(word.startswith(("model", "loss=", "init=")) for word in args.overrides):
+        check_names(recipe)  # imports torch, for which a recipe of ours need not wait
     if args.keys:
         print_json(recipe.model_dump(mode="json")) if args.json else print(describe_keys(recipe), end="")
         return 0
@@ -42,6 +46,42 @@ def run(args: argparse.Namespace) -> int:
         else:
             print(f"{key:<{width}}  {value}")
     return 0
+
+
+def check_names(recipe: Recipe) -> None:
+    """Look whether there is the model, the loss and the file that a recipe names; nothing is imported or downloaded.
+
+    Raises:
+        RecipeError, CheckpointError: there is none.
+    """
+    from clipwise.convert.zoo import find_weights
+    from clipwise.engine.pretrained import unknown_checkpoint
+    from clipwise.errors import CheckpointError, RecipeError
+    from clipwise.io.names import nearest_of
+    from clipwise.io.plugins import is_foreign
+    from clipwise.models.registry import model_arguments
+    from clipwise.tasks.logits import LOSSES
+
+    for key, name in (("model", recipe.model), ("loss", getattr(recipe, "loss", None))):
+        if not name or is_foreign(name):
+            continue
+        file = name.rpartition(":")[0]
+        if file.endswith(".py") and not Path(file).is_file():
+            raise RecipeError(f"{key}: {name}: there is no file {file}.")
+        if ":" in name:
+            continue
+        if key == "loss":
+            LOSSES.find(name)
+        elif known := model_arguments(name):
+            for setting in recipe.model_args:
+                if setting not in known:
+                    raise RecipeError(
+                        f"model {name!r} has no setting {setting!r}. {nearest_of(setting, sorted(known))}"
+                    )
+    init = str(recipe.init or "imagenet")
+    elsewhere = init == "imagenet" or "://" in init or is_foreign(init)
+    if not elsewhere and not Path(init).exists() and find_weights(init) is None:
+        raise CheckpointError(f"init: {unknown_checkpoint(init)}")
 
 
 def describe_keys(recipe: Recipe) -> str:

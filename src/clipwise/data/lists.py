@@ -79,8 +79,8 @@ def read_list(
         classes = read_classes(classes)
     if path.is_dir() and (format == "folder" or (format == "auto" and _holds_classes(path))):
         classes = _folder_classes(path) if classes is None else classes
-        if (subset, fps, layer, config) != (None, None, None, None):
-            without_effect(source, subset=subset, fps=fps, layer=layer, config=config)
+        if (root, subset, fps, layer, config) != (None,) * 5:
+            without_effect(source, root=root, subset=subset, fps=fps, layer=layer, config=config)
         return read_folder(path, classes, num_classes, multi_label)
     from clipwise.data.formats.list_files import read_list_file
 
@@ -119,12 +119,13 @@ def read_part(
         root = (recipe.get("val") or {}).get("data_root") or root
     options |= {"root": root, "format": lists.get("format", "auto"), "multi_label": bool(recipe.get("multi_label"))}
     keys = {"subset": f"{part}_subset", "fps": "fps", "layer": "layer", "config": "config"}
-    given = {name: lists[key] for name, key in keys.items() if lists.get(key) is not None}
+    given = options | {name: lists[key] for name, key in keys.items() if lists.get(key) is not None}
     try:
-        return read_list(source, **options, **given)
+        return read_list(source, **given)
     except WithoutEffectError as error:
-        name_idle(error, {name: f"lists.{key}={given.get(name)}" for name, key in keys.items()}, part)
-        return read_list(source, **options, **{name: given[name] for name in given if name not in error.names})
+        named = {name: f"lists.{key}={given.get(name)}" for name, key in keys.items()} | {"root": f"data_root={root}"}
+        name_idle(error, named, part)
+        return read_list(source, **{name: given[name] for name in given if name not in error.names})
 
 
 def _holds_classes(path: Path) -> bool:

@@ -53,6 +53,12 @@ def evaluate_proposals(
         plan = keep_settled(load_recipe(recipe, keys), passport.recipe)
     else:
         plan = make_recipe(apply_overrides(passport.recipe, keys), source=str(checkpoint))
+    if overrides:
+        from clipwise.recipe.verb_keys import refuse_training_keys
+
+        before = [f"amp={amp}", "optim.loss_scale=null"]
+        start = load_recipe(recipe, before) if recipe else make_recipe(apply_overrides(passport.recipe, before))
+        refuse_training_keys("test", start, load_recipe(recipe, keys) if recipe else plan)
     if plan.task != "localization":
         raise CheckpointError(
             f"{checkpoint} is a {passport.model}, a localization network; {plan.name} is a recipe of {plan.model}, for {plan.task}. "

@@ -73,7 +73,7 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None, *, as_it
             )
         return _convert_once(path, load_recipe(recipe) if isinstance(recipe, str) else recipe)
     if weights is None:
-        raise CheckpointError(_unknown(str(checkpoint)))
+        raise CheckpointError(unknown_checkpoint(str(checkpoint)))
     if weights.recipe is None:
         return _downloaded(weights)
     recipe = load_recipe(weights.recipe)
@@ -277,7 +277,7 @@ def _at_address(url: str) -> str | Path:
     return download(url, cache_folder() / "downloads" / apart / file.file_name, file.sha256)
 
 
-def _unknown(name: str) -> str:
+def unknown_checkpoint(name: str) -> str:
     if name in list_recipes():
         return (
             f"{name} is a recipe where a checkpoint is expected, and it has no published weights. Train it first: "

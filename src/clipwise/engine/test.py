@@ -72,6 +72,10 @@ def evaluate(
         )
     if protocol is None:
         protocol = make_recipe(apply_overrides(passport.recipe, overrides), source=str(checkpoint))
+    if overrides:
+        from clipwise.recipe.verb_keys import refuse_training_keys
+
+        refuse_training_keys("test", load_recipe(recipe) if recipe else make_recipe(passport.recipe), protocol)
     if protocol.task != "recognition":
         raise CheckpointError(
             f"{checkpoint} is not a recognizer; `clipwise localize` and `clipwise eval-proposals` are for BMN."

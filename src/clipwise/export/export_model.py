@@ -24,7 +24,7 @@ from clipwise.export.runtimes import load_exported_model
 from clipwise.export.writers import quantize_onnx, write_onnx, write_openvino, write_torch
 from clipwise.io.devices import pick_device
 from clipwise.io.files import atomic_path
-from clipwise.recipe import apply_overrides, make_recipe
+from clipwise.recipe.verb_keys import changed_recipe
 from clipwise.tasks.logits import activation_of
 
 Format = Literal["onnx", "torch", "openvino"]
@@ -77,8 +77,8 @@ def export(
     source = zoo.resolve(checkpoint)
     model, passport = load_model_and_passport(source, pick_device(device or "cpu"))
     if overrides:
-        values = apply_overrides(passport.recipe, overrides)
-        passport.recipe = make_recipe(values, source=str(checkpoint)).model_dump(mode="json")
+        changed = changed_recipe("export", passport.recipe, overrides, str(checkpoint))
+        passport.recipe = changed.model_dump(mode="json")
     suffix = (".int8" if options.get("int8") else "") + SUFFIXES.get(format, "")
     return export_model(model, passport, out or source.with_name(source.stem + suffix), format, **options)
 

@@ -24,8 +24,9 @@ def pick_device(name: str | None) -> torch.device:
         return default_device()
     try:
         device = torch.device(name)
-        if device.type != "meta":
-            torch.empty(1, device=device)
+        if device.type == "meta":
+            raise RuntimeError("it computes nothing")
+        torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         here = default_device().type
         raise ClipwiseError(

@@ -70,6 +70,8 @@ def not_a_recipe(name: str | Path, stem: str, packaged: Iterable[str]) -> str:
             f"{path} is a checkpoint where a recipe is expected. Order: clipwise train RECIPE --init CKPT, clipwise test [RECIPE] CKPT, "
             "clipwise predict CKPT INPUT."
         )
+    if path.is_dir():
+        return f"{path} is a folder where a recipe is expected. Order: clipwise train RECIPE --data {path}"
     near = did_you_mean(stem, packaged) or "."
     return f"recipe {str(name)!r} is not known{near} Give a YAML file, or a name from `clipwise recipes`."
 

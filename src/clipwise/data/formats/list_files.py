@@ -81,13 +81,14 @@ def without_effect(source: str | Path, **given: Any) -> None:
     """
     if names := [name for name, value in given.items() if value is not None]:
         lacks = {
+            "root": "its videos inside",
             "subset": "no subsets (a column subset or split has them)",
             "fps": "no frame numbers",
             "layer": "one kind of labels",
             "config": "no labeling configuration",
         }
         raise WithoutEffectError(
-            f"{source} is a plain list with {' and '.join(lacks[name] for name in names)}; leave {', '.join(names)} out.",
+            f"{source} is a {'folder of classes' if 'root' in given else 'plain list'} with {' and '.join(lacks[name] for name in names)}; leave {', '.join(names)} out.",
             names,
         )
 
