@@ -11,6 +11,7 @@ key, the tables of MMAction2's and PaddleVideo's keys and flags (from the transl
 from __future__ import annotations
 
 import argparse
+import functools
 import html
 import importlib
 import inspect
@@ -353,7 +354,7 @@ def mmaction2_keys(word) -> str:
         ("tools/test.py", style.test, ["tsm_tiny", "CKPT", "--data", "DATA"]),
     ):
         parts += ["", f"## {name}", "", f"| {word('flag')} | {word('ours')} |", "|---|---|"]
-        parts += [f"| {flag} | {ours} |" for flag, ours in flag_rows(style, call, given, word)]
+        parts += [f"| {flag} | {word(ours)} |" for flag, ours in flag_rows(style, call, *given)]
     return "\n".join([*parts, ""])
 
 
@@ -364,7 +365,8 @@ class ParserFound(BaseException):
     """Carries the parser that a translator builds."""
 
 
-def flag_rows(style: Any, call: Any, given: list[str], word: Any) -> list[tuple[str, str]]:
+@functools.cache  # for both languages
+def flag_rows(style: Any, call: Any, *given: str) -> list[tuple[str, str]]:
     """What each flag of a translator becomes, found by calling it with the flag and without; nothing is run."""
 
     def found(parser: argparse.ArgumentParser, *_: Any) -> None:
@@ -372,10 +374,10 @@ def flag_rows(style: Any, call: Any, given: list[str], word: Any) -> list[tuple[
 
     try:
         with mock.patch.object(argparse.ArgumentParser, "parse_args", found):
-            call(given)
+            call(list(given))
     except ParserFound as caught:
         (parser,) = caught.args
-    plain, _ = words_of(style, call, given)
+    plain, _ = words_of(style, call, list(given))
     rows = []
     for action in parser._actions:
         flags = action.option_strings
@@ -388,7 +390,7 @@ def flag_rows(style: Any, call: Any, given: list[str], word: Any) -> list[tuple[
         elif said:
             ours = html.escape(" ".join(said.split()), quote=False).replace("|", "\\|")
         else:
-            ours = word("the default")
+            ours = "the default"
         rows.append((", ".join(f"`{flag}`" for flag in flags), ours))
     return rows
 
@@ -467,7 +469,7 @@ def paddlevideo_keys(word) -> str:
         ]
     for mode, given in (("train", ["train", "TSN"]), ("eval", ["eval", "TSN", "--weights", "CKPT"])):
         parts += [f"## {mode}", "", f"| {word('flag')} | {word('ours')} |", "|---|---|"]
-        parts += [f"| {flag} | {text} |" for flag, text in flag_rows(style, style.main, given, word)]
+        parts += [f"| {flag} | {word(text)} |" for flag, text in flag_rows(style, style.main, *given)]
         parts.append("")
     return "\n".join(parts)
 
