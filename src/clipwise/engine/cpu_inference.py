@@ -83,7 +83,7 @@ class FusedNetwork(nn.Module):
         try:
             with torch.inference_mode(False):
                 graph = fuse(self.model[0], torch.zeros(clips.shape), self.bf16)
-            found, wanted = graph(clips).float(), self.model[0](clips).float()
+            found, wanted = graph(clips).float(), torch.cat([self.model[0](clip).float() for clip in clips.split(1)])
         except Exception as error:  # whatever a stranger's network does that a graph can't hold
             self.obstacle = f"it can't be fused: {(str(error) or type(error).__name__).splitlines()[0]}"
             return
@@ -151,21 +151,26 @@ def _value(owner: nn.Module, node: Any) -> Any:
 
 
 def _fold(owner: fx.GraphModule, conv: fx.Node, norm: fx.Node) -> None:
-    """Scale the convolution's weights and give it the norm's shift as bias."""
+    """Leave a norm's scale and shift to the convolution before it."""
     scale, shift, mean, var = (_value(owner, node) for node in norm.args[1:5])
     training, eps = norm.args[5], norm.args[7]
-    if training or var is None:
+    if training or var is None or "norm" in conv.meta:
         return
-    weight, bias = _value(owner, conv.args[1]), _value(owner, conv.args[2] if len(conv.args) > 2 else None)
+    conv.meta["norm"] = scale, shift, mean, var, eps
+    norm.replace_all_uses_with(norm.args[0])  # type: ignore[arg-type]
+    owner.graph.erase_node(norm)
+
+
+def _folded(weight: Tensor, bias: Tensor | None, norm: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+    """Weights and bias that do what the convolution and the norm after it did."""
+    scale, shift, mean, var, eps = norm
     factor = torch.rsqrt(var.double() + eps)
     if scale is not None:
         factor = factor * scale.double()
     moved = ((0 if bias is None else bias.double()) - mean.double()) * factor
     if shift is not None:
         moved = moved + shift.double()
-    conv.meta["folded"] = (weight.double() * factor[:, None, None, None]).float(), moved.float()
-    norm.replace_all_uses_with(norm.args[0])  # type: ignore[arg-type]
-    owner.graph.erase_node(norm)
+    return (weight.double() * factor[:, None, None, None]).float(), moved.float()
 
 
 def _prepack(owner: fx.GraphModule, conv: fx.Node, bf16: bool) -> None:
@@ -173,9 +178,11 @@ def _prepack(owner: fx.GraphModule, conv: fx.Node, bf16: bool) -> None:
     defaults: list[Any] = [None, None, None, [1, 1], [0, 0], [1, 1], 1]
     given: list[Any] = list(conv.args)
     x, weight_node, bias_node, stride, padding, dilation, groups = given + defaults[len(given) :]
-    weight, bias = conv.meta.pop("folded", None) or (_value(owner, weight_node), _value(owner, bias_node))
+    weight, bias = _value(owner, weight_node), _value(owner, bias_node)
     if isinstance(padding, str) or weight is None:
         return
+    if "norm" in conv.meta:  # only now, so that the weights of one convolution at a time exist twice
+        weight, bias = _folded(weight, bias, conv.meta["norm"])
     dtype = torch.bfloat16 if bf16 else torch.float32
     size = list(x.meta["val"].shape)
     packed = torch.ops.mkldnn._reorder_convolution_weight(weight.to(dtype), padding, stride, dilation, groups, size)
