@@ -90,7 +90,7 @@ def work(args: argparse.Namespace) -> None:
     spec = SimpleNamespace(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
     for _ in sys.stdin:
         began = time.process_time()
-        score_clip(model, frames, spec, max_views=None if args.worker == "plain" else 8)
+        score_clip(model, frames, spec)
         print(json.dumps({"seconds": time.process_time() - began, "memory_mb": peak_mb()}), flush=True)
 
 

@@ -43,7 +43,12 @@ class FusedNetwork(nn.Module):
     Args:
         model: in eval mode, on the CPU.
         bf16: weights and activations in bf16.
+
+    Attributes:
+        view_budget: values of views that are given to it at once.
     """
+
+    view_budget = 3 * PIXELS
 
     def __init__(self, model: nn.Module, bf16: bool = False):
         super().__init__()

@@ -118,7 +118,6 @@ def evaluate(
         from clipwise.engine.cpu_inference import fastest
 
         model, amp = fastest(model, amp)
-        max_views = max_views or protocol.test.max_views or (8 if hasattr(model, "form") else None)  # bounds memory
     result = score_list(
         model,
         ClipDataset(videos, spec),

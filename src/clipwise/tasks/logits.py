@@ -49,7 +49,7 @@ def score_clip(
     """
     batch, views = frames.shape[:2]
     flat = frames.flatten(0, 1)
-    chunk = max_views or max(1, _VIEW_BUDGET // flat[0].numel())
+    chunk = max_views or max(1, getattr(model, "view_budget", _VIEW_BUDGET) // flat[0].numel())
     takes_frames = getattr(model, "takes_frames", False)
     logits = []
     for part in flat.split(chunk):
