@@ -13,7 +13,7 @@ import collections
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from mmengine.config import Config
 for line in sys.stdin:
     print(json.dumps(Config.fromfile(line.strip()).to_dict(), default=str, skipkeys=False))
 """
+Translate = Callable[[dict, str], tuple[dict, list[str]]]
 FAMILIES = ("tsn", "tsm", "slowonly", "tpn")
 # Facts and places that no config holds, or that a recipe leaves to the data.
 APART = {"name", "paper", "notes", "num_classes", "init_first_conv",
@@ -106,32 +107,43 @@ def perturb(configs: dict[str, dict]) -> None:
     print(f"{total.total()} changes of {len(configs)} configs: {counts}, {total['silent']} silent")
 
 
-def perturbed_outcomes(config: dict) -> Iterator[tuple[str, str]]:
+def perturbed_outcomes(
+    config: dict, translate: Translate = translate_config, known: Collection[str] = READ
+) -> Iterator[tuple[str, str]]:
     """(path of a key, what became of its change) for each key of a config; none for a config that is refused as a whole.
 
     The keys that MMAction2 reads are changed without the config's own shorthand, which would no longer agree with them.
+
+    Args:
+        translate: gives a recipe's keys, and what of the config they do not hold.
+        known: names that it reads.
     """
-    read = {key: value for key, value in config.items() if key in READ}
+    read = {key: value for key, value in config.items() if key in known}
     try:
-        make_recipe(translate_config(config, "config.py")[0])
+        make_recipe(translate(config, "config.py")[0])
     except ClipwiseError:
         return
-    yield from _outcomes(read, perturbations(read))
-    for name in config.keys() - READ:
+    yield from _outcomes(read, perturbations(read), translate=translate)
+    for name in config.keys() - set(known):
         changes = (
             (f"{name}.{path}".rstrip("."), new, {**config, name: changed})
             for path, new, changed in perturbations(config[name])
         )
-        yield from _outcomes(config, changes, f"{name} = ")
+        yield from _outcomes(config, changes, f"{name} = ", translate)
 
 
-def _outcomes(config: dict, changes: Iterable[tuple[str, Any, dict]], shorthand: str = "") -> Iterator[tuple[str, str]]:
-    values, left = translate_config(config, "config.py")
+def _outcomes(
+    config: dict,
+    changes: Iterable[tuple[str, Any, dict]],
+    shorthand: str = "",
+    translate: Translate = translate_config,
+) -> Iterator[tuple[str, str]]:
+    values, left = translate(config, "config.py")
     before, named = make_recipe(values), set(left)
     for path, value, changed in changes:
         key = path.rsplit(".", 1)[-1].split("[")[0]
         try:
-            values, left = translate_config(changed, "config.py")
+            values, left = translate(changed, "config.py")
             new = set(left) ^ named
             whole = shorthand and any(line.startswith(shorthand) for line in new)
             if whole or any(key in line or (key == "type" and str(value) in line) for line in new):

@@ -93,3 +93,42 @@ def release(tmp_path_factory):
         return place
 
     return make
+
+
+@pytest.fixture(scope="session")
+def long_videos(tmp_path_factory):
+    """Four videos of 4 s with an action from second 1 to 3, and their annotations."""
+    import numpy as np
+
+    from clipwise.prepare.synthetic import draw_action, write_video
+
+    folder = tmp_path_factory.mktemp("long")
+    database = {}
+    for number in range(4):
+        name, rng = ("ring", "cross")[number % 2], np.random.default_rng(number)
+        rest = np.full((25, 72, 96, 3), 40, np.uint8)
+        (folder / "videos").mkdir(exist_ok=True)
+        write_video(folder / "videos" / f"v{number}.mp4", np.concatenate([rest, draw_action(name, 50, rng), rest]))
+        database[f"v{number}"] = {
+            "duration": 4.0,
+            "subset": "training" if number < 3 else "validation",
+            "annotations": [{"segment": [1.0, 3.0], "label": name}],
+        }
+    (folder / "annotations.json").write_text(json.dumps({"database": database}))
+    return folder
+
+
+@pytest.fixture
+def features_of(long_videos):
+    """A function that extracts an encoder's features of the long videos into a folder with their annotations."""
+
+    def make(encoder: str, data: Path) -> Path:
+        from clipwise.cli import main
+
+        data.mkdir()
+        (data / "annotations.json").write_text((long_videos / "annotations.json").read_text())
+        words = ["features", "--encoder", encoder, str(long_videos / "videos"), "--out", str(data / "features")]
+        assert main([*words, "--stride", "4"]) == 0
+        return data
+
+    return make

@@ -15,6 +15,8 @@ from clipwise.cli import main
 from clipwise.data import clip_spec
 from clipwise.engine.test import evaluate
 from clipwise.prepare.synthetic import write_video
+from clipwise.recipe import load_recipe
+from clipwise.recipe.foreign_recipe import published_protocol
 
 THRESHOLD, GAIN = 90.0, 1000.0
 
@@ -87,6 +89,34 @@ def test_the_published_figure_is_held_against_the_measured_one(videos, release, 
     assert "published top1_acc 0.8090; the measured one lies 3.14 standard errors below: not by chance" in told
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["protocol"]["standard_errors"] == -3.14
+
+
+@pytest.mark.parametrize(
+    ("config", "classes", "views"),
+    [  # frames apart, clips, average; from the authors' test configs and scripts
+        ({"model_type": "videomae"}, 400, (4, 5, "prob")),  # scripts/kinetics: --test_num_segment 5 --sampling_rate 4
+        ({"model_type": "videomae"}, 174, (0, 2, "prob")),  # scripts/ssv2: --test_num_segment 2
+        ({"model_type": "timesformer"}, 174, (0, 1, "prob")),  # NUM_ENSEMBLE_VIEWS: 1
+        ({"model_type": "vivit"}, 400, (2, 4, "score")),  # num_test_clips = 4, stride = 2
+        ({"model_type": "vjepa2", "frames_per_clip": 16}, 174, (4, 2, "prob")),  # vitl/ssv2.yaml
+        ({"model_type": "vjepa2", "frames_per_clip": 64}, 174, (2, 2, "prob")),  # vitg-384/ssv2.yaml: frame_step: 2
+        ({"model_type": "vjepa2", "frames_per_clip": 32}, 48, (2, 4, "prob")),  # vitl/diving48.yaml
+    ],
+)
+def test_views_are_those_of_the_authors(config, classes, views):
+    protocol = published_protocol(config, classes)
+    assert (protocol.frame_interval, protocol.num_clips, protocol.average) == views
+    assert protocol.three_crops
+    assert "memory" not in protocol.source
+
+
+def test_frames_over_the_video_lie_at_middles_and_starts(release, tmp_path):
+    """VideoMAE on Something-Something V2, 40 frames: its indices int(tick / 2 + tick * x) and int(tick * x), tick = 40 / 4."""
+    folder = release("videomae", tmp_path / "m", num_labels=174)
+    recipe = load_recipe(f"hf:{folder}")
+    spec = clip_spec.ClipSpec.from_recipe(recipe.model_dump(), "test")
+    clips = spec.indices(40, np.random.default_rng(0)).reshape(2, 4)
+    assert sorted(map(tuple, clips.tolist())) == [(0, 10, 20, 30), (5, 15, 25, 35)]
 
 
 def test_an_encoder_is_no_classifier(videos, release):

@@ -9,7 +9,9 @@ import torch
 from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.transforms import normalize_clips
 from clipwise.engine.checkpoint import load_model_and_passport
+from clipwise.engine.train import train
 from clipwise.errors import CheckpointError
+from clipwise.infer.localize import Localizer
 from clipwise.models import contract
 from clipwise.models.recipe_model import build_model
 from clipwise.recipe import load_recipe
@@ -59,6 +61,21 @@ def test_equal_inputs_give_equal_outputs(name, library, tmp_path):
     probe = build_model(load_recipe(f"timm:{tmp_path / 'm'}", ["model=timm_probe", "model_args.head=attentive"]), 3)
     assert "weights from" in probe.load_from(f"timm:{tmp_path / 'm'}")
     assert probe(clips).shape == (2, 3)
+
+
+def test_from_raw_pixels_to_segments(library, long_videos, features_of, tmp_path):
+    """features --encoder timm:MODEL, train, localize: the localizer finds its encoder and sees the pixels that it was trained on."""
+    saved(library, tmp_path / "m", "vit_tiny_patch16_224", 0)
+    data = features_of(f"timm:{tmp_path / 'm'}", tmp_path / "data")
+    keys = ["epochs=3", "warmup_epochs=0", "batch_size=3", "feat_dim=auto"]
+    last = train(load_recipe("actionformer_tiny", keys), data=str(data), work_dir=tmp_path / "run", quiet=True).last
+    localizer = Localizer(last, device="cpu")
+    found = localizer(long_videos / "videos" / "v3.mp4")
+    assert found.segments
+    assert {s.name for s in found.segments} <= {"ring", "cross"}
+    features = localizer.extractor(long_videos / "videos" / "v3.mp4")
+    np.testing.assert_array_equal(features.values, np.load(data / "features" / "v3.npy"))
+    assert localizer(data / "features" / "v3.npy").segments == found.segments
 
 
 def test_a_missing_weight_is_refused(library, tmp_path):

@@ -1,6 +1,8 @@
 """Fine-tuning and probes of ``hf:MODEL``, segments from raw pixels with two encoders, and classes that are only named."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,6 @@ from clipwise.infer.features import FeatureExtractor
 from clipwise.infer.localize import Localizer
 from clipwise.models import contract, create_model
 from clipwise.models.recipe_model import build_model
-from clipwise.prepare.synthetic import draw_action, write_video
 from clipwise.recipe import load_recipe
 
 SHORT = ["epochs=1", "warmup_epochs=0", "batch_size=8", "num_workers=0", "log.every=1"]
@@ -101,42 +102,11 @@ def test_a_probe_leaves_the_encoder_alone(kind, head, clips, release, tmp_path):
     assert main(["predict", str(last), video]) == 0
 
 
-@pytest.fixture(scope="module")
-def long_videos(tmp_path_factory):
-    """Four videos of 4 s with an action from second 1 to 3, and their annotations."""
-    folder = tmp_path_factory.mktemp("long")
-    database = {}
-    for number in range(4):
-        name, rng = ("ring", "cross")[number % 2], np.random.default_rng(number)
-        rest = np.full((25, 72, 96, 3), 40, np.uint8)
-        (folder / "videos").mkdir(exist_ok=True)
-        write_video(folder / "videos" / f"v{number}.mp4", np.concatenate([rest, draw_action(name, 50, rng), rest]))
-        database[f"v{number}"] = {
-            "duration": 4.0,
-            "subset": "training" if number < 3 else "validation",
-            "annotations": [{"segment": [1.0, 3.0], "label": name}],
-        }
-    (folder / "annotations.json").write_text(json.dumps({"database": database}))
-    return folder
-
-
 @pytest.mark.parametrize("kind", ["dinov3", "videomae"])
-def test_from_raw_pixels_to_segments(kind, release, long_videos, tmp_path):
+def test_from_raw_pixels_to_segments(kind, release, long_videos, features_of, tmp_path):
     """features --encoder, train, localize: the localizer finds its encoder, with its pixels, and refuses another one."""
-    encoder, data = f"hf:{release(kind)}", tmp_path / "data"
-    data.mkdir()
-    (data / "annotations.json").write_text((long_videos / "annotations.json").read_text())
-    words = [
-        "features",
-        "--encoder",
-        encoder,
-        str(long_videos / "videos"),
-        "--out",
-        str(data / "features"),
-        "--stride",
-        "4",
-    ]
-    assert main(words) == 0
+    encoder = f"hf:{release(kind)}"
+    data = features_of(encoder, tmp_path / "data")
     told = json.loads((data / "features" / "features.json").read_text())
     assert told["recogniser"] == encoder
     assert told["input"]["interpolation"] == {"dinov3": "float", "videomae": "antialias"}[kind]
@@ -156,6 +126,36 @@ def test_from_raw_pixels_to_segments(kind, release, long_videos, tmp_path):
             Localizer(last)(video)
     named = Localizer(last, labeler=f"hf:{release('timesformer')}")(video)
     assert named.segments[0].name.startswith("LABEL_")
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "vjepa2"])
+def test_a_server_localizes_with_an_encoder(kind, release, long_videos, features_of, tmp_path):
+    """Upload of a video: the answer, which the page draws as a timeline, has the one-stage localizer's own segments and names."""
+    pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
+    pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
+    sys.path.insert(0, str(Path(__file__).parents[1] / "serve"))
+    from serving import start_server
+
+    from clipwise.serve.analysis import ServedLocalizer
+
+    data = features_of(f"hf:{release(kind)}", tmp_path / "data")
+    keys = ["epochs=3", "warmup_epochs=0", "batch_size=3", "feat_dim=auto"]
+    last = train(load_recipe("actionformer_tiny", keys), data=str(data), work_dir=tmp_path / "run", quiet=True).last
+    video = long_videos / "videos" / "v3.mp4"
+    expected = Localizer(last, device="cpu")(video).in_time
+    assert {s.name for s in expected} <= {"ring", "cross"}
+    assert expected
+    running, stop = start_server(localizer=ServedLocalizer(str(last), None, ["cross", "other"], "cpu"))
+    try:
+        status, _, answer = running.send(video.read_bytes(), name="v3.mp4")
+    finally:
+        stop()
+    assert status == 200, answer
+    (answer,) = answer["results"]
+    assert answer["segments_from"] == "localizer"
+    found = [(s["start_s"], s["end_s"], s["class"], s["score"]) for s in answer["segments"]]
+    assert found == [(round(s.start_s, 3), round(s.end_s, 3), s.name, round(min(1, s.score), 5)) for s in expected]
+    assert {s["class"]: s["index"] for s in answer["segments"]} == {s.name: {"cross": 0}.get(s.name) for s in expected}
 
 
 @pytest.fixture(scope="module")

@@ -91,11 +91,11 @@ def form(files: list[tuple[str, bytes]]) -> tuple[bytes, str]:
     return b"".join(parts) + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 
 
-def start_server(limits: Limits | None = None, proxies: Sequence[str] = (), **settings: Any):
+def start_server(limits: Limits | None = None, proxies: Sequence[str] = (), localizer: Any = None, **settings: Any):
     """A running server and the function that stops it."""
     predictor = Brightness()
     limits = limits or Limits()
-    app = create_app(predictor, Settings(limits=limits, decoders=2, **settings))
+    app = create_app(predictor, Settings(limits=limits, decoders=2, **settings), localizer=localizer)
     listener = bind("127.0.0.1", 0)
     server = make_server(app, limits, proxies)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

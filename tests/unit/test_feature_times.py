@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clipwise.data.feature_dataset import FeatureDataset, FeatureStore
-from clipwise.data.feature_times import FeatureStrides
+from clipwise.data.feature_times import FeatureStrides, feature_times
 from clipwise.data.formats.annotation_files import read_annotations
 from clipwise.errors import DataError, RecipeError
 from clipwise.models.localizer_rules import LabeledVideo, localizer_rules
@@ -34,6 +34,28 @@ def test_frame_rates():
         FeatureStrides(4, 16).span(10, None, "video 'a'")
     with pytest.raises(RecipeError, match=r"input\.stride"):
         load_recipe("actionformer_thumos14_i3d", ["input.stride=null"])
+
+
+def test_a_resized_position_stands_for_the_start_of_its_part(tmp_path):
+    """OpenTAD's resized features: seconds / duration · 192, without the half position of the published code."""
+    recipe = load_recipe(
+        "actionformer_activitynet_tsp",
+        ["input.time_base=starts", "input.stride=null", "input.clip_frames=null", "input.feature_fps=null"],
+    )
+    times = feature_times(recipe)
+    np.save(tmp_path / "a.npy", np.zeros((37, 3), np.float32))
+    entry = {"duration": 96.0, "subset": "test", "annotations": [{"segment": [2.0, 4.0], "label": "x"}]}
+    (tmp_path / "gt.json").write_text(json.dumps({"database": {"a": entry}}))
+    dataset = FeatureDataset(
+        read_annotations(tmp_path / "gt.json"), FeatureStore(tmp_path), temporal_dim=192, strides=times
+    )
+    np.testing.assert_allclose(
+        dataset.segments[0] * 192 - 0.5, [[2 / 96 * 192, 4 / 96 * 192]]
+    )  # positions, as the rules count
+    first, covered = times.span(37, None, "a", 96.0)
+    np.testing.assert_allclose((np.array([4.0, 8.0]) + 0.5) / 192 * covered + first, [2, 4])  # and back, as they decode
+    with pytest.raises(RecipeError, match=r"input\.rescale=roi_align"):
+        load_recipe("actionformer_thumos14_i3d", ["input.time_base=starts"])
 
 
 def rules_of(name, *overrides, **settings):

@@ -7,6 +7,7 @@ import torch
 from clipwise.data.feature_dataset import FeatureDataset, FeatureStore
 from clipwise.data.feature_windows import TimeWindows, cut_window
 from clipwise.data.formats.annotation_files import annotations_of
+from clipwise.models import create_model
 from clipwise.models.bmn import BMN
 from clipwise.tasks.unlike_training import describe_unlike
 from clipwise.tasks.window_choice import TrainingTimes, choose_window
@@ -185,3 +186,22 @@ def test_few_windows_come_several_times_shifted_elsewhere(tmp_path):
     assert len(data) == 12
     assert len({(data[i]["index"], round(float(data[i]["start_s"]), 3)) for i in range(12)}) > 6
     assert len(FeatureDataset(annotations, FeatureStore(tmp_path / "f"), temporal_dim=8, windows=windows)) == 4
+
+
+def test_feature_dropout_of_actionformer_leaves_whole_channels_out():
+    """In training a channel is 0 at every position or scaled by 1 / (1 - p); the mask is left alone; off in evaluation."""
+    model = create_model(
+        "actionformer", feat_dim=64, num_classes=2, temporal_dim=8, width=8, num_levels=2, window=3, feature_dropout=0.5
+    )
+    seen = []
+    model.backbone.register_forward_pre_hook(lambda _, given: seen.append(given))
+    x = torch.ones(1, 65, 8)
+    torch.manual_seed(0)
+    model.train()(x)
+    model.eval()(x)
+    (features, mask), (whole, _) = seen
+    assert set(features.unique().tolist()) == {0.0, 2.0}
+    assert 16 < int((features[0, :, 0] == 0).sum()) < 48
+    assert torch.equal(features[0, :, 0], features[0, :, 5])
+    assert (mask == 1).all()
+    assert (whole == 1).all()

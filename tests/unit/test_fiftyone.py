@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from clipwise.cli import main
 from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation
 from clipwise.errors import DataError, MissingExtraError
 from clipwise.infer.fiftyone_dataset import read_dataset, write_dataset
@@ -18,6 +19,14 @@ def test_a_missing_package_names_its_extra():
         pytest.skip("fiftyone is installed")
     with pytest.raises(MissingExtraError, match=r"pip install 'clipwise\[fiftyone\]'"):
         read_dataset("fiftyone:mine")
+
+
+@pytest.mark.skipif(HERE, reason="fiftyone is installed")
+@pytest.mark.parametrize("verb", ["predict", "localize"])
+def test_a_missing_package_is_told_before_the_work(verb, tmp_path, capsys):
+    (tmp_path / "a.mp4").write_bytes(b"")  # neither it nor the checkpoint is opened
+    assert main([verb, str(tmp_path / "none.safetensors"), str(tmp_path / "a.mp4"), "--fiftyone", "mine"]) == 2
+    assert "clipwise[fiftyone]" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not (HERE and os.environ.get("FIFTYONE_DATABASE_URI")), reason="needs fiftyone and its database")

@@ -1,10 +1,19 @@
 """Configs in OpenTAD's form become recipes: every key taken over, noted, or refused by name."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from clipwise.cli import main
+from clipwise.convert.mmaction2.python_config import read_python_config
+from clipwise.convert.opentad import translate_opentad
+from clipwise.convert.opentad_keys import READ
+from clipwise.errors import RecipeError
 from clipwise.recipe import load_recipe
+from helpers import load_script
+
+ROOT = Path(__file__).resolve().parents[2]
 
 DATA = """
 path = "data/x/features/"
@@ -89,7 +98,7 @@ def test_a_config_becomes_a_recipe(kind, tmp_path, capsys):
         }
         assert recipe.points.iou_power == 0.3
     else:
-        args |= {"num_heads": 2, "window": 9, "drop_path": 0.2}
+        args |= {"num_heads": 2, "window": 9, "drop_path": 0.2, "feature_dropout": 0.0}
     assert recipe.model_args == args
     assert recipe.points.ranges == [(0, 4), (2, 8), (4, 10000)]
     assert (recipe.points.loss_norm, recipe.points.min_inside, recipe.points.crop) == (250, 0.3, (0.8, 1.0))
@@ -110,10 +119,9 @@ def test_a_config_becomes_a_recipe(kind, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("model = dict(projection=dict(input_pdrop=0.2))", "model.projection.input_pdrop = 0.2"),
         ("model = dict(rpn_head=dict(center_smaple_radius=2))", "model.rpn_head.center_smaple_radius = 2"),
         ("model = dict(neck=dict(num_levels=4))", "model.neck.num_levels = 4"),
-        ("dataset = dict(val=dict(feature_stride=8))", "dataset.val: stride = 16"),
+        ("dataset = dict(val=dict(feature_stride=8))", "dataset.val: feature_stride * sample_stride = 16"),
         ("optimizer = dict(type='Adam')", "optimizer.type = 'Adam'"),
         ("dataset = dict(test=dict(type='ThumosSlidingDataset'))", "dataset.test.type = 'ThumosSlidingDataset'"),
     ],
@@ -125,6 +133,118 @@ def test_what_has_no_counterpart_is_refused_by_name(change, said, tmp_path, caps
     assert main(words) == 2
     assert said in capsys.readouterr().err
     assert main([*words, "--partial"]) == 0
+
+
+ANET = """
+path = "f/"
+share = dict(ann_file="anno.json", block_list=path + "missing.txt", class_map="classes.txt", data_path=path, class_agnostic=True)
+load = [dict(type="LoadFeats", feat_format="npy", prefix="v_"), dict(type="ConvertToTensor", keys=["feats"])]
+"""
+RESIZED = (
+    ANET
+    + """
+where = dict(type="AnetResizeDataset", resize_length=48)
+fit = [dict(type="ResizeFeat", tool="torchvision_align")]
+pad = []
+"""
+)
+PADDED = (
+    ANET
+    + """
+where = dict(type="AnetPaddingDataset", feature_stride=16, sample_stride=1, offset_frames=8, fps=15)
+fit = []
+pad = [dict(type="Padding", length=48)]
+"""
+)
+PARTS = """
+dataset = dict(
+    train=dict(share, **where, subset_name="training", filter_gt=True,
+               pipeline=load + fit + [dict(type="RandomTrunc", trunc_len=48, trunc_thresh=0.5, crop_ratio=[0.9, 1.0])] + rest),
+    val=dict(share, **where, subset_name="validation", filter_gt=True, pipeline=load + fit + pad + rest),
+    test=dict(share, **where, subset_name="validation", filter_gt=False, test_mode=True, pipeline=load + fit + pad + rest))
+evaluation = dict(type="mAP", subset="validation", tiou_thresholds=[0.5, 0.75], ground_truth_filename="anno.json", blocked_videos="b.json")
+"""
+ANET_RUN = """
+_base_ = ["data.py", "model.py"]
+model = dict(projection=dict(in_channels=12, max_seq_len=48, use_abs_pe=True), rpn_head=dict(num_classes=1, loss_weight=2.0))
+solver = dict(train=dict(batch_size=4, num_workers=4), val=dict(batch_size=4, num_workers=4), test=dict(batch_size=4, num_workers=4),
+              clip_grad_norm=0.4, ema=True)
+optimizer = dict(type="AdamW", lr=1e-3, weight_decay=0.05, paramwise=True)
+scheduler = dict(type="LinearWarmupCosineAnnealingLR", warmup_epoch=5, max_epoch=15, eta_min=5e-5)
+inference = dict(load_from_raw_predictions=False, save_raw_prediction=False)
+post_processing = dict(nms=dict(use_soft_nms=True, sigma=0.75, max_seg_num=100, iou_threshold=0, min_score=0.001, multiclass=False,
+                       voting_thresh=0.9), external_cls=dict(type="CUHKANETClassifier", path="cuhk.json", topk=2), save_dict=False)
+workflow = dict(logging_interval=200, checkpoint_interval=1, val_loss_interval=1, val_eval_interval=1, val_start_epoch=7)
+work_dir = "exps/x"
+"""
+
+
+def write_anet(folder, kind, data, change=""):
+    rest = DATA[DATA.index("rest = ") :].splitlines()[0]
+    # dictionaries with ** are no part of OpenTAD's configs, whose values are written out
+    names = {}
+    exec(data + rest + PARTS.replace("dict(share, **where,", "dict(**share, **where,"), names)
+    (folder / "data.py").write_text(f"dataset = {names['dataset']!r}\nevaluation = {names['evaluation']!r}\n")
+    (folder / "model.py").write_text(MODELS[kind])
+    (folder / "base.py").write_text(ANET_RUN)
+    (folder / "mine.py").write_text(f'_base_ = "base.py"\n{change}\n')
+    return ["convert", str(folder / "mine.py"), "--out", str(folder / "mine.yaml")]
+
+
+@pytest.mark.parametrize(("kind", "data"), [("actionformer", RESIZED), ("tridet", PADDED)])
+def test_activitynet_has_one_class_and_resized_or_padded_features(kind, data, tmp_path, capsys):
+    """OpenTAD's anet_tsp of ActionFormer (resized, dropout of the features, a window for each level) and of TriDet (padded)."""
+    own = "model = dict(projection=dict(attn_cfg=dict(n_mha_win_size=[7, 7, -1]), input_pdrop=0.2))"
+    words = write_anet(tmp_path, kind, data, own if kind == "actionformer" else "")
+    assert main(words) == 0, capsys.readouterr().err
+    recipe = load_recipe(str(tmp_path / "mine.yaml"))
+    assert (recipe.temporal_dim, recipe.feat_dim, recipe.input.train_subset) == (48, 12, "training")
+    assert (recipe.points.class_agnostic, recipe.points.min_candidate, recipe.points.distance_weight) == (True, 0, 2)
+    assert recipe.model_args["num_classes"] == 1
+    assert recipe.model_args["positions"] is True
+    assert (recipe.nms.class_wise, recipe.nms.voting, recipe.grad_clip) == (False, 0.9, 0.4)
+    if kind == "actionformer":
+        assert (recipe.input.rescale, recipe.input.time_base) == ("roi_align", "starts")
+        assert (recipe.model_args["window"], recipe.model_args["feature_dropout"]) == ([7, 7, -1], 0.2)
+    else:
+        given = recipe.input
+        assert (given.rescale, given.stride, given.clip_frames, given.feature_fps) == ("none", 16, 16, 15)
+        assert recipe.schedule.min_lr == 5e-5
+    notes = " ".join(yaml.safe_load((tmp_path / "mine.yaml").read_text())["notes"])
+    assert "cuhk.json" in notes
+    for change, said in (
+        ("dataset = dict(test=dict(resize_length=100))", "dataset.test.resize_length = 100"),
+        ("dataset = dict(val=dict(class_agnostic=False))", "dataset.val: class_agnostic = False"),
+        ("dataset = dict(val=dict(type='ThumosSlidingDataset'))", "dataset.val.type = 'ThumosSlidingDataset'"),
+    ):
+        assert main(write_anet(tmp_path, kind, data, change)) == 2
+        assert said in capsys.readouterr().err
+
+
+CONFIGS = {
+    "af": lambda folder: write(folder, "actionformer"),
+    "td": lambda folder: write(folder, "tridet"),
+    "anet af": lambda folder: write_anet(folder, "actionformer", RESIZED),
+    "anet td": lambda folder: write_anet(folder, "tridet", PADDED),
+    "bmn": lambda folder: write_bmn(folder, DETECTIONS),
+    "bmn ranked": lambda folder: write_bmn(folder, RANKED),
+}
+
+
+def translate(config, path):
+    try:
+        return translate_opentad(config, path)
+    except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
+        raise RecipeError(f"{path}: {type(error).__name__}: {error}") from error
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_no_key_can_change_unnoticed(name, tmp_path):
+    """Each value of a config changed in turn, and a key too many in each dictionary: another recipe, or refused by its name."""
+    config = read_python_config(CONFIGS[name](tmp_path)[1])
+    outcomes = list(load_script(ROOT / "benchmarks/mmaction2_configs.py").perturbed_outcomes(config, translate, READ))
+    assert len(outcomes) > 150
+    assert [path for path, outcome in outcomes if outcome not in ("changed recipe", "refused by name")] == []
 
 
 def test_other_models_are_named(tmp_path, capsys):

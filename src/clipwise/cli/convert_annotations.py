@@ -81,6 +81,10 @@ def check_pre_annotations(args: argparse.Namespace) -> None:
     asked = args.annotations or getattr(args, "fiftyone", None)
     if asked and (getattr(args, "ray", None) or getattr(args, "jsonl", None)):
         raise ClipwiseError("--annotations and --fiftyone are not for --ray and --jsonl.")
+    if getattr(args, "fiftyone", None):
+        from clipwise.infer.fiftyone_dataset import import_fiftyone
+
+        import_fiftyone()
     if not args.annotations:
         for option in ("format", "fps", "config"):
             if getattr(args, option) is not None:

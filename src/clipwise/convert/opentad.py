@@ -1,4 +1,4 @@
-"""A config of OpenTAD (ActionFormer or TriDet on padded features; BMN in ``opentad_bmn``) as a recipe.
+"""A config of OpenTAD (ActionFormer or TriDet on padded or resized features; BMN in ``opentad_bmn``) as a recipe.
 
 The same rule as for MMAction2's configs: every key is taken over, or must have the one value that this package computes with, or is
 noted, or is refused by name. The files are read, not run.
@@ -12,7 +12,16 @@ from typing import Any
 
 from clipwise.convert.mmaction2 import write_translated
 from clipwise.convert.mmaction2.consumed import Keys
-from clipwise.convert.opentad_keys import READ, account, differences, part_files, read_pipeline
+from clipwise.convert.opentad_keys import (
+    READ,
+    account,
+    differences,
+    external_scores,
+    filtered,
+    part_files,
+    read_pipeline,
+    read_resize,
+)
 from clipwise.errors import RecipeError
 
 _FIXED: dict[str, tuple[Any, ...]] = {
@@ -21,7 +30,6 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "model.projection.conv_cfg.proj_pdrop": (0,),
     "model.projection.norm_cfg": ({"type": "LN"},),
     "model.projection.norm_cfg.type": ("LN",),
-    "model.projection.input_pdrop": (0,),
     "model.projection.downsample_type": ("max",),
     "model.neck.type": ("FPNIdentity",),
     "model.rpn_head.type": ("ActionFormerHead", "TriDetHead"),
@@ -40,7 +48,8 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "evaluation.type": ("mAP",),
     "inference.load_from_raw_predictions": (False,),
 }
-_DATASETS = ("ThumosPaddingDataset", "EpicKitchensPaddingDataset")
+_DATASETS = ("ThumosPaddingDataset", "EpicKitchensPaddingDataset", "AnetPaddingDataset")
+_RESIZED = "AnetResizeDataset"
 
 
 def is_opentad(config: Mapping[str, Any]) -> bool:
@@ -129,13 +138,14 @@ def _network(keys: Keys, kind: str) -> dict[str, Any]:
         args |= {
             "num_heads": keys.take("model.projection.attn_cfg.n_head"),
             "window": keys.take("model.projection.attn_cfg.n_mha_win_size"),
+            "feature_dropout": keys.take("model.projection.input_pdrop", 0.0),
         }
     else:
         windows = keys.take("model.projection.sgp_win_size")
-        if (
-            len(set(windows[1:])) != 1 or len(windows) != branch + 1
-        ):  # the first one's blocks are the stem's, which have 1
+        if len(set(windows[1:])) != 1 or len(windows) != branch + 1:
             keys.put("model.projection.sgp_win_size", windows)
+        elif windows[0] != windows[1]:  # the first one's blocks are the stem's, which have 1
+            keys.aside.append(f"model.projection.sgp_win_size[0] = {windows[0]}, which plays no part")
         args |= {
             "mlp_width": keys.take("model.projection.sgp_mlp_dim"),
             "window": windows[-1],
@@ -157,41 +167,69 @@ def _network(keys: Keys, kind: str) -> dict[str, Any]:
 def _data(parts: dict[str, Keys], recipe: dict[str, Any], left: list[str], notes: list[str]) -> None:
     """Files, subsets and crops; what val and test say must be what train says."""
     seen: dict[str, dict[str, Any]] = {}
+    length = recipe["temporal_dim"]
     for name, part in parts.items():
-        part.expect("type", *_DATASETS)
+        kind = part.take("type")
+        if kind not in (*_DATASETS, _RESIZED):
+            part.put("type", kind)
         part.expect("test_mode", name == "test")
-        part.set_aside("filter_gt")
+        filtered(part, name, notes)
         stride, sample = part.take("feature_stride"), part.take("sample_stride", 1)
-        seen[name] = {
+        found = seen[name] = {
             **part_files(part),
-            "stride": stride and stride * sample,
-            "offset": part.take("offset_frames"),
+            "type": kind,
+            "feature_stride * sample_stride": stride and stride * sample,
+            "offset_frames": part.take("offset_frames"),
             "fps": part.take("fps"),
+            "class_agnostic": part.take("class_agnostic", False),
         }
+        if kind == _RESIZED:
+            part.expect("resize_length", length)
 
-        def crops(kind: str, step: Keys, train: bool = name == "train") -> bool:
-            if kind != "RandomTrunc" or not train:
+        def steps(kind: str, step: Keys, found: dict[str, Any] = found, train: bool = name == "train") -> bool:
+            if kind == "ResizeFeat" and found["type"] == _RESIZED:
+                read_resize(step, found)
+            elif kind == "Padding" and not train:  # to what the network pads anyway
+                step.expect("length", length)
+            elif kind == "RandomTrunc" and train:
+                step.expect("trunc_len", length)
+                recipe["points"] |= {"min_inside": step.take("trunc_thresh"), "crop": step.take("crop_ratio")}
+            else:
                 return False
-            step.expect("trunc_len", recipe["temporal_dim"])
-            recipe["points"] |= {"min_inside": step.take("trunc_thresh"), "crop": step.take("crop_ratio")}
             return True
 
-        read_pipeline(part, name, seen[name], left, crops)
+        read_pipeline(part, name, found, left, steps)
+        if found["type"] == _RESIZED and found.get("tool") != "torchvision_align":
+            left.append(f"dataset.{name}.pipeline, ResizeFeat: tool = {found.get('tool')!r}")
         left += [f"dataset.{name}.{line}" for line in part.left()]
     train, val = seen["train"], seen["val"]
-    left += differences(seen, ("annotations", "features", "classes", "stride", "offset", "fps", "format"))
-    recipe |= {"features": train["features"], "annotations": train["annotations"]}
+    left += differences(seen, [key for key in train if key not in ("subset_name", "tool")])
+    recipe |= {"features": train["data_path"], "annotations": train["ann_file"]}
     recipe["input"] = {
-        "rescale": "none", "time_base": "strides", "stride": train["stride"], "clip_frames": 2 * train["offset"], "tolerant": True,
-        "train_subset": train["subset"], "allow_missing": train["missing"] is not None,
-    }  # fmt: skip
-    if train["fps"] not in (None, -1):
-        recipe["input"]["feature_fps"] = train["fps"]
-    if train.get("format") not in (None, "npy"):
-        recipe["input"]["format"] = train["format"]
-    recipe["val"] = {"subset": val["subset"]}
+        "tolerant": True,
+        "train_subset": train["subset_name"],
+        "allow_missing": train["block_list"] is not None,
+    }
+    if train["type"] == _RESIZED:
+        recipe["input"] |= {"rescale": "roi_align", "time_base": "starts"}
+    else:
+        clip = train["offset_frames"] and 2 * train["offset_frames"]
+        recipe["input"] |= {
+            "rescale": "none",
+            "time_base": "strides",
+            "stride": train["feature_stride * sample_stride"],
+            "clip_frames": clip,
+        }
+        if train["fps"] not in (None, -1):
+            recipe["input"]["feature_fps"] = train["fps"]
+    if train["class_agnostic"]:  # nothing is too weak to be a candidate there
+        recipe["points"] |= {"class_agnostic": True, "min_candidate": 0.0}
+        recipe["model_args"]["num_classes"] = recipe.pop("published")["num_classes"]
+    if train.get("feat_format") not in (None, "npy"):
+        recipe["input"]["format"] = train["feat_format"]
+    recipe["val"] = {"subset": val["subset_name"]}
     notes.append(
-        f"Videos of {train['missing']} are those without features here; classes are sorted by name, not by {train['classes']}."
+        f"Videos of {train['block_list']} are those without features here; classes are sorted by name, not by {train['class_map']}."
     )
 
 
@@ -215,9 +253,9 @@ def _run(keys: Keys, recipe: dict[str, Any], notes: list[str]) -> None:
         notes.append(f"post_processing.nms.voting_thresh = {voting} plays no part class by class.")
     elif voting:
         recipe["nms"]["voting"] = voting
-    recipe["points"] |= {
-        "candidates": keys.take("post_processing.pre_nms_topk", 2000), "min_candidate": keys.take("post_processing.pre_nms_thresh", 0.001),
-    }  # fmt: skip
+    recipe["points"]["candidates"] = keys.take("post_processing.pre_nms_topk", 2000)
+    recipe["points"].setdefault("min_candidate", keys.take("post_processing.pre_nms_thresh", 0.001))
+    external_scores(keys, notes)
     recipe["val"] |= {
         "tious": keys.take("evaluation.tiou_thresholds"), "batch_size": keys.take("solver.val.batch_size"),
         "every": keys.take("workflow.val_eval_interval", 1),

@@ -10,7 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 from clipwise.convert.mmaction2.consumed import Keys
-from clipwise.convert.opentad_keys import READ, account, differences, part_files, read_pipeline
+from clipwise.convert.opentad_keys import (
+    READ,
+    account,
+    differences,
+    external_scores,
+    filtered,
+    part_files,
+    read_pipeline,
+    read_resize,
+)
 
 _FIXED: dict[str, tuple[Any, ...]] = {
     "model.projection.type": ("ConvSingleProj",),
@@ -106,35 +115,31 @@ def _data(keys: Keys, length: int, left: list[str], notes: list[str]) -> dict[st
         part.expect("test_mode", name == "test")
         part.expect("class_agnostic", True)
         part.expect("resize_length", length)
-        part.set_aside("filter_gt", True, False)
+        filtered(part, name, notes)
         found = seen[name] = part_files(part)
 
         def resizes(kind: str, step: Keys, found: dict[str, Any] = found) -> bool:
             if kind != "ResizeFeat":
                 return False
-            found["resize"] = step.take("tool")
-            step.expect("channel_first", False)
+            read_resize(step, found)
             return True
 
         read_pipeline(part, name, found, left, resizes)
-        if found.get("resize") != "torchvision_align":
+        if found.get("tool") != "torchvision_align":
             left.append(f"dataset.{name}.pipeline, ResizeFeat: tool = {found.get('resize')!r}")
         left += [f"dataset.{name}.{line}" for line in part.left()]
     train, val = seen["train"], seen["val"]
-    left += differences(seen, ("annotations", "features", "missing", "classes", "format"))
-    notes.append(
-        f"Videos of {train['missing']} are those without features here. Actions of at most 1 % of their video are learned here, and left "
-        "out there (filter_gt)."
-    )
-    given: dict[str, Any] = {"rescale": "roi_align", "tolerant": True, "train_subset": train["subset"]}
-    given["allow_missing"] = train["missing"] is not None
-    if train.get("format") not in (None, "npy"):
-        given["format"] = train["format"]
+    left += differences(seen, ("ann_file", "data_path", "block_list", "class_map", "feat_format"))
+    notes.append(f"Videos of {train['block_list']} are those without features here.")
+    given: dict[str, Any] = {"rescale": "roi_align", "tolerant": True, "train_subset": train["subset_name"]}
+    given["allow_missing"] = train["block_list"] is not None
+    if train.get("feat_format") not in (None, "npy"):
+        given["format"] = train["feat_format"]
     return {
-        "features": train["features"],
-        "annotations": train["annotations"],
+        "features": train["data_path"],
+        "annotations": train["ann_file"],
         "input": given,
-        "val": {"subset": val["subset"]},
+        "val": {"subset": val["subset_name"]},
     }
 
 
@@ -150,7 +155,9 @@ def _run(keys: Keys, notes: list[str]) -> dict[str, Any]:
     if ranked:  # the rule of BSN: a threshold that grows with the segment
         keys.expect(f"{nms}.method", 3)
         low, more = keys.take(f"{nms}.t1", 0.5), keys.take(f"{nms}.t2", 0.4)
-        rule |= {"low": low, "high": round(low + more, 6)}
+        if low + more > 1:
+            keys.put(f"{nms}.t2", more)
+        rule |= {"low": low, "high": round(min(1.0, low + more), 6)}
     else:  # Gaussian, whatever the overlap
         keys.expect(f"{nms}.method", 2)
         rule |= {"low": 0.0, "high": 0.0}
@@ -160,16 +167,7 @@ def _run(keys: Keys, notes: list[str]) -> dict[str, Any]:
     voting = keys.take(f"{nms}.voting_thresh", 0)
     if voting:
         rule |= {"voting": voting, "voting_weights": "score"}
-    outside = keys.pull("post_processing.external_cls")
-    source = outside.take("type")
-    for key in ("path", "topk"):
-        value = outside.take(key)
-        if value is not None and source != "PseudoClassifier":
-            notes.append(
-                f"post_processing.external_cls.{key} = {value!r}: give it to eval-detections or localize (--class-scores)."
-            )
-    for line in outside.left():
-        keys.put(f"post_processing.external_cls.{line.split(' = ')[0]}", line.split(" = ", 1)[1])
+    external_scores(keys, notes)
     clip, epochs = keys.take("solver.clip_grad_norm"), keys.take("scheduler.max_epoch")
     batch = keys.take("solver.train.batch_size")
     recipe: dict[str, Any] = {

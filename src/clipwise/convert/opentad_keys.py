@@ -51,14 +51,8 @@ def account(
 
 
 def part_files(part: Keys) -> dict[str, Any]:
-    """The files that a part of the data names."""
-    return {
-        "subset": part.take("subset_name"),
-        "annotations": part.take("ann_file"),
-        "features": part.take("data_path"),
-        "missing": part.take("block_list"),
-        "classes": part.take("class_map"),
-    }
+    """The files that a part of the data names, and its subset."""
+    return {key: part.take(key) for key in ("subset_name", "ann_file", "data_path", "block_list", "class_map")}
 
 
 def read_pipeline(
@@ -68,7 +62,7 @@ def read_pipeline(
 
     Args:
         name: train, val or test.
-        found: of the part; gets "format".
+        found: of the part; gets "feat_format".
         left: gets what is not read.
         own: takes a step's kind and keys; whether it is one of its own.
     """
@@ -76,17 +70,44 @@ def read_pipeline(
         keys = Keys(step, part.aside)
         kind = keys.take("type")
         if kind == "LoadFeats":
-            found["format"] = keys.take("feat_format")
+            found["feat_format"] = keys.take("feat_format")
             keys.set_aside("prefix", "", "v_")  # names with and without v_ are the same here
         elif kind == "Rearrange":
             keys.expect("keys", ["feats"])
             keys.expect("ops", "t c -> c t", "t c-> c t")
         elif kind in ("ConvertToTensor", "Collect"):
-            for key in ("keys", "inputs"):
-                keys.take(key)
+            keys.expect("inputs", "feats")
+            if set(names := keys.take("keys", [])) - {"feats", "masks", "gt_segments", "gt_labels"}:
+                keys.put("keys", names)
         elif not own(kind, keys):
             left.append(f"dataset.{name}.pipeline: {kind}")
         left += [f"dataset.{name}.pipeline, {kind}: {line}" for line in keys.left()]
+
+
+def external_scores(keys: Keys, notes: list[str]) -> None:
+    """Class scores of whole videos, which are no part of a recipe: noted."""
+    outside = keys.pull("post_processing.external_cls")
+    source = outside.take("type")
+    for key, value in (("type", source), *((key, outside.take(key)) for key in ("path", "topk"))):
+        if value is not None and source != "PseudoClassifier":
+            notes.append(
+                f"post_processing.external_cls.{key} = {value!r}: give it to eval-detections or localize (--class-scores)."
+            )
+    for line in outside.left():
+        keys.put(f"post_processing.external_cls.{line.split(' = ')[0]}", line.split(" = ", 1)[1])
+
+
+def filtered(part: Keys, name: str, notes: list[str]) -> None:
+    """Take ``filter_gt``, which leaves very short actions out of a part's losses."""
+    if name == "train" and part.take("filter_gt", False):
+        notes.append("Actions of at most 1 % of their video are learned here, and left out there (filter_gt).")
+    part.set_aside("filter_gt")
+
+
+def read_resize(step: Keys, found: dict[str, Any]) -> None:
+    """Take the keys of a ResizeFeat; ``found`` gets the "tool"."""
+    found["tool"] = step.take("tool")
+    step.expect("channel_first", False)
 
 
 def differences(seen: Mapping[str, Mapping[str, Any]], same: Sequence[str]) -> list[str]:
@@ -97,6 +118,6 @@ def differences(seen: Mapping[str, Mapping[str, Any]], same: Sequence[str]) -> l
         for key in same
         if seen[name].get(key) != seen["train"].get(key)
     ]
-    if (subset := seen["test"]["subset"]) != seen["val"]["subset"]:
-        found.append(f"dataset.test.subset_name = {subset!r}, but {seen['val']['subset']!r} in validation")
+    if (subset := seen["test"]["subset_name"]) != seen["val"]["subset_name"]:
+        found.append(f"dataset.test.subset_name = {subset!r}, but {seen['val']['subset_name']!r} in validation")
     return found

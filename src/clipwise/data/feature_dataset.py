@@ -140,7 +140,7 @@ class FeatureDataset(Dataset):
         temporal_dim: L; None leaves every sequence at its own length.
         rescale: how a sequence of another length becomes L positions.
         in_memory: read everything now; later batches are slices of one array.
-        strides: ``FeatureStrides`` of features that lie a fixed number of frames apart; None: they divide what ``time_base`` says.
+        strides: what ``feature_times`` gives: features that lie a fixed number of frames apart; None: they divide what ``time_base`` says.
         windows: cut videos into these; None: each video as a whole (without times).
         seed: training on windows: they shift by up to half their distance, by random numbers of (seed, epoch, window), and of
             those without a segment only a share is taken. None: all windows, where they lie.

@@ -12,6 +12,33 @@ from numpy.typing import NDArray
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.errors import DataError
 
+Placed = tuple[list[float], list[float], list[NDArray[np.float64]]]
+
+
+def feature_times(recipe: Any) -> FeatureStrides | PartStarts | None:
+    """Where a recipe's features lie; None where positions divide the time base evenly, each standing for the middle of its part."""
+    given = recipe.input
+    if given.time_base == "starts":
+        return PartStarts(recipe.temporal_dim)
+    if given.time_base == "strides":
+        return FeatureStrides(given.stride, given.clip_frames or given.stride, given.feature_fps)
+    return None
+
+
+@dataclass(frozen=True)
+class PartStarts:
+    """``positions`` that divide the video, each of which stands for the start of its part."""
+
+    positions: int
+
+    def span(self, count: int, fps: float | None, where: str, duration_s: float) -> tuple[float, float]:
+        """Second at which they begin if each stood for its part's middle, and the seconds that they divide."""
+        return -duration_s / self.positions / 2, duration_s
+
+    def place(self, annotations: AnnotationSet, store: Any) -> Placed:
+        """As :meth:`FeatureStrides.place`."""
+        return _placed(annotations, [self.span(0, None, name, v.duration_s) for name, v in annotations.videos.items()])
+
 
 @dataclass(frozen=True)
 class FeatureStrides:
@@ -25,14 +52,7 @@ class FeatureStrides:
     clip_frames: int
     fps: float | None = None
 
-    @classmethod
-    def of(cls, settings: Any) -> FeatureStrides | None:
-        """Those of a recipe's group ``input``; None unless its time base is ``strides``."""
-        if settings.time_base != "strides":
-            return None
-        return cls(settings.stride, settings.clip_frames or settings.stride, settings.feature_fps)
-
-    def span(self, count: int, fps: float | None, where: str) -> tuple[float, float]:
+    def span(self, count: int, fps: float | None, where: str, duration_s: float = 0.0) -> tuple[float, float]:
         """Second at which ``count`` features begin, and the seconds that they divide; a feature stands for its clip's middle.
 
         Raises:
@@ -46,22 +66,22 @@ class FeatureStrides:
             )
         return (self.clip_frames - self.stride) / 2 / rate, count * self.stride / rate
 
-    def place(
-        self, annotations: AnnotationSet, store: Any
-    ) -> tuple[list[float], list[float], list[NDArray[np.float64]]]:
+    def place(self, annotations: AnnotationSet, store: Any) -> Placed:
         """For each video the second at which its features begin, the seconds that they divide, and its segments as shares of these.
 
         Args:
             store: a ``FeatureStore``, which is asked for the rate of a video whose annotations don't tell it.
         """
-        first_s, covered_s, segments = [], [], []
+        spans = []
         for name, video in annotations.videos.items():
             rate = video.fps or store.facts(name).get("fps")
-            first, covered = self.span(_count(store, name), rate, f"video {name!r}")
-            first_s.append(first)
-            covered_s.append(covered)
-            segments.append((video.segments - first) / covered)
-        return first_s, covered_s, segments
+            spans.append(self.span(_count(store, name), rate, f"video {name!r}"))
+        return _placed(annotations, spans)
+
+
+def _placed(annotations: AnnotationSet, spans: list[tuple[float, float]]) -> Placed:
+    segments = [(v.segments - first) / covered for v, (first, covered) in zip(annotations.videos.values(), spans)]
+    return [first for first, _ in spans], [covered for _, covered in spans], segments
 
 
 def _count(store: Any, name: str) -> int:

@@ -219,10 +219,10 @@ class LocalizationTask(Task):
 
     def _dataset(self, videos: AnnotationSet, training: bool = False) -> FeatureDataset:
         recipe, strides = self.recipe, None
-        if recipe.input.time_base == "strides":
-            from clipwise.data.feature_times import FeatureStrides
+        if recipe.input.time_base in ("strides", "starts"):
+            from clipwise.data.feature_times import feature_times
 
-            strides = FeatureStrides.of(recipe.input)
+            strides = feature_times(recipe)
         return FeatureDataset(
             videos,
             self.store,

@@ -19,7 +19,7 @@ FIELD = "clipwise"
 PREFIX = "fiftyone:"
 
 
-def _fiftyone() -> Any:
+def import_fiftyone() -> Any:
     try:
         import fiftyone
     except ImportError:
@@ -47,7 +47,7 @@ def write_dataset(annotations: AnnotationSet, name: str) -> tuple[str, int, int]
     Raises:
         DataError: a video that is not a file, or a field that holds something else already.
     """
-    fo = _fiftyone()
+    fo = import_fiftyone()
     plain, field = _split(name)
     field = field or FIELD
     if fo.dataset_exists(plain):
@@ -127,7 +127,7 @@ def read_dataset(name: str, *, strict: bool = False) -> AnnotationSet:
     Raises:
         DataError: no such data set or field; neither file nor noted rate.
     """
-    fo = _fiftyone()
+    fo = import_fiftyone()
     plain, field = _split(name)
     if not fo.dataset_exists(plain):
         known = fo.list_datasets()

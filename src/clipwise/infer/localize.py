@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clipwise.data.feature_times import FeatureStrides
+from clipwise.data.feature_times import feature_times
 from clipwise.data.feature_windows import TimeWindows, cut_window
 from clipwise.data.formats.feature_collections import read_facts
 from clipwise.data.formats.feature_formats import SUFFIXES, check_features, read_feature_file
@@ -253,8 +253,8 @@ class Localizer:
         Args:
             fps: of the video, where the recipe counts in frames.
         """
-        strides = FeatureStrides.of(self.recipe.input)
-        first, covered = strides.span(len(features), fps, source) if strides else (0.0, duration_s)
+        times = feature_times(self.recipe)
+        first, covered = times.span(len(features), fps, source, duration_s) if times else (0.0, duration_s)
         if self.exported_length:
             long = len(features) > self.exported_length
             self.rules.windows = TimeWindows(self.exported_length * covered / len(features)) if long else None

@@ -56,6 +56,7 @@ class ActionFormer(nn.Module):
         window: positions that one attends to, itself in the middle; one number, or one a level; below 2: all of them.
         positions: whether sinusoids tell where in the video a position lies.
         drop_path: probability that a sample skips a residual branch in training.
+        feature_dropout: share of the features' channels that a training sample does without (OpenTAD's recipes).
         padding: how padded positions are treated; see ``clipwise.models.pyramid_blocks``.
     """
 
@@ -75,6 +76,7 @@ class ActionFormer(nn.Module):
         window: int | Sequence[int] = 19,
         positions: bool = False,
         drop_path: float = 0.1,
+        feature_dropout: float = 0.0,
         padding: Padding = "published",
     ):
         super().__init__()
@@ -84,6 +86,7 @@ class ActionFormer(nn.Module):
         if padding not in ("published", "opentad"):
             raise ClipwiseError(f"padding was {padding!r}; use 'published' or 'opentad'")
         self.feat_dim, self.temporal_dim, self.num_levels, self.padding = feat_dim, temporal_dim, num_levels, padding
+        self.feature_dropout = feature_dropout
         self.backbone = Pyramid(
             Embedding(feat_dim, width, temporal_dim if positions else None, padding),
             [TransformerBlock(width, num_heads, windows[0], 1, drop_path) for _ in range(num_stem)],
@@ -105,7 +108,10 @@ class ActionFormer(nn.Module):
         Returns:
             logits (B, K, P) and distances (B, 2, P) to start and end in strides of the level; level after level.
         """
-        levels, masks = self.backbone(*split_mask(x))
+        features, mask = split_mask(x)
+        if self.feature_dropout:
+            features = F.dropout1d(features, self.feature_dropout, self.training)
+        levels, masks = self.backbone(features, mask)
         logits = [self.classes(level, mask) for level, mask in zip(levels, masks)]
         distances = [self.distances.level(i, *level) for i, level in enumerate(zip(levels, masks))]
         return torch.cat(logits, 2), torch.cat(distances, 2)

@@ -83,6 +83,10 @@ def consistent_localization(recipe: LocalizationRecipe) -> LocalizationRecipe:
             )
     if recipe.input.time_base == "strides" and recipe.input.stride is None:
         raise ValueError("input.time_base: strides needs input.stride, the frames from one feature to the next")
+    if recipe.input.time_base == "starts" and recipe.input.rescale == "none":
+        raise ValueError(
+            "input.time_base: starts is for features rescaled to temporal_dim; set input.rescale=roi_align"
+        )
     if isinstance(recipe.window_s, float) and recipe.input.rescale not in ("linear", "none"):
         raise ValueError(
             f"input.rescale is {recipe.input.rescale}, which is for whole videos; with window_s it must be linear"

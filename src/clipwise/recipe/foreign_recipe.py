@@ -61,7 +61,7 @@ def published_protocol(config: Mapping[str, Any], num_classes: int | None) -> Pr
             0,
             2,
             True,
-            "VideoMAE (Tong et al. 2022) table 9, run_class_finetuning.py: 2 clips x 3 crops, TSN sampling (cited from memory)",
+            "VideoMAE ssv2.py, scripts/ssv2/*/finetune.sh: frames at the middles and at the starts of equal parts, 2 clips x 3 crops",
         )
     if kind == "videomae":
         return Protocol(
@@ -72,7 +72,7 @@ def published_protocol(config: Mapping[str, Any], num_classes: int | None) -> Pr
             0,
             1,
             True,
-            "TimeSformer (Bertasius et al. 2021): frames spread over the video, 1 clip x 3 crops (cited from memory)",
+            "TimeSformer configs/SSv2/TimeSformer_divST_8_224.yaml: frames spread over the video, 1 clip x 3 crops",
         )
     if kind == "timesformer":
         # differs: one clip lies in the middle, as in MMAction2's 77.92 %; facebookresearch/TimeSformer starts it at the beginning
@@ -83,28 +83,33 @@ def published_protocol(config: Mapping[str, Any], num_classes: int | None) -> Pr
     if kind == "vivit":
         # differs: the three crops are cut from a short side of 224, there from the middle of one of 256
         return Protocol(
-            2, 4, True, "scenic configs/kinetics400/vivit_base_k400.py: 32x2 frames, 4 clips x 3 crops", "score"
+            2,
+            4,
+            True,
+            "scenic vivit configs/kinetics400/vivit_base_k400.py: 32x2 frames, 4 clips x 3 crops; train_utils.test_step averages scores",
+            "score",
         )
     if kind == "vjepa2" and num_classes == DIVING48_CLASSES:
         return Protocol(
             2,
             4,
             True,
-            "V-JEPA 2 (Assran et al. 2025), probe on Diving-48: 32x2 frames, 4 clips x 3 crops (cited from memory)",
+            "V-JEPA 2 configs/inference/*/diving48.yaml: 32x2 frames, 4 clips x 3 crops",
         )
     if kind == "vjepa2" and num_classes == SSV2_CLASSES:
+        interval = 2 if frames == 64 else 4  # ViT-g at 384 pixels; ViT-L
         return Protocol(
-            4,
+            interval,
             2,
             True,
-            "V-JEPA 2 (Assran et al. 2025), probe on SSv2: 16x4 frames, 2 clips x 3 crops (cited from memory)",
+            f"V-JEPA 2 configs/inference/*/ssv2.yaml: {frames}x{interval} frames, 2 clips x 3 crops",
         )
     if kind == "vjepa2":
         return Protocol(
             4,
             8,
             True,
-            "V-JEPA 2 (Assran et al. 2025), probe on Kinetics-400: 16x4 frames, 8 clips x 3 crops (cited from memory)",
+            "V-JEPA 2 (Assran et al. 2025), probe on Kinetics-400: 16x4 frames, 8 clips x 3 crops (the paper's; its code has no config of it)",
         )
     return None
 

@@ -19,9 +19,10 @@ class FeatureInput(Strict):
     """Features are (feat_dim, positions), as MS-TCN's archives of 50Salads, GTEA and Breakfast have them."""
     rescale: Literal["linear", "bsn", "pool", "max_pool", "roi_align", "none"] = "linear"
     """How a sequence of another length becomes `temporal_dim` positions (``clipwise.data.rescale``)."""
-    time_base: Literal["duration", "snippets", "strides"] = "duration"
+    time_base: Literal["duration", "snippets", "strides", "starts"] = "duration"
     """What the positions divide: the whole video; its whole snippets of 16 frames (BSN, JJBOY, MMAction2); or what `stride` and
-    `clip_frames` say, a position standing for the middle of its clip (ActionFormer, TriDet)."""
+    `clip_frames` say, a position standing for the middle of its clip (ActionFormer, TriDet). `starts`: the whole video, each of `temporal_dim`
+    rescaled positions standing for its part's start instead of its middle (OpenTAD's resized features)."""
     stride: Annotated[Count | None, Only("input.time_base", "strides")] = None
     """Frames from one feature to the next."""
     clip_frames: Annotated[Count | None, Only("input.time_base", "strides")] = None

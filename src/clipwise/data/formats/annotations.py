@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clipwise.data.formats.annotation_faults import LATE_S, without_faults
 from clipwise.errors import DataError
 
-TimeBase = Literal["duration", "snippets", "strides"]
+TimeBase = Literal["duration", "snippets", "strides", "starts"]
 
 
 @dataclass(frozen=True)
