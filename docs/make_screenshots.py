@@ -67,8 +67,8 @@ def page(demo: Path, port: int, folder: Path) -> None:
         for name, dark, lang in (("serve.png", False, "en-US"), ("serve_dark.png", True, "zh-CN")):
             with Browser(folder / name, (1280, 1000), lang) as browser:
                 browser.open(f"http://127.0.0.1:{port}")
-                browser.run(f"localStorage.setItem('theme', '{'dark' if dark else 'light'}')")
-                browser.run(f"document.documentElement.dataset.theme = '{'dark' if dark else 'light'}'")
+                browser.run(f"localStorage.setItem('clipwise.theme', '{'dark' if dark else 'light'}')")
+                browser.open(f"http://127.0.0.1:{port}")
                 browser.type("#file", str(raw.resolve()))
                 browser.wait("!document.querySelector('#tracks').hidden", seconds=300)
                 browser.run("document.querySelector('video').pause()")
