@@ -17,7 +17,7 @@ SETUP = "import warnings\nwarnings.filterwarnings('ignore')  # of libraries\nimp
 
 NOTEBOOKS: dict[str, list[str]] = {
     "own_folder": [
-        "# From a folder of videos to predictions\n\nOne sub-folder per class is all that clipwise needs. Here the videos are made by a generator, so that the notebook "
+        "# From a folder of videos to predictions\n\nOne subfolder per class is all that clipwise needs. Here the videos are made by a generator, so that the notebook "
         "runs anywhere; put your own folder in place of `my_videos`.",
         SETUP,
         "from clipwise.prepare.synthetic import make_clips\n\nmake_clips('my_videos', train_per_class=24, val_per_class=6)",

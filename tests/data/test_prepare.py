@@ -44,7 +44,7 @@ def no_tables_from_before():
 
 @pytest.fixture
 def videos(tmp_path) -> Path:
-    """Five kinds of videos in two sub-folders, and two files that are none."""
+    """Five kinds of videos in two subfolders, and two files that are none."""
     folder = tmp_path / "videos"
     (folder / "a").mkdir(parents=True)
     (folder / "b c").mkdir()

@@ -305,7 +305,7 @@ def test_errors_of_missing_and_wrong_things(folder):
             "d/l.txt": "a.mp4 0",
         }
     )
-    with pytest.raises(DataError, match=r"nowhere.txt does not exist.*one sub-folder a class"):
+    with pytest.raises(DataError, match=r"nowhere.txt does not exist.*one subfolder per class"):
         read_list(base / "nowhere.txt")
     with pytest.raises(DataError, match=r"bad.json, line 2: not valid JSON"):
         read_list(base / "bad.json")

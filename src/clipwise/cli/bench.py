@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         return time_training(args)
     if args.data and not Path(args.data).exists() and ".tar" not in args.data:
         raise ClipwiseError(
-            f"--data {args.data} does not exist. Give a list file, or a folder with one sub-folder a class."
+            f"--data {args.data} does not exist. Give a list file, or a folder with one subfolder per class."
         )
     target = open_target(args.what, args.overrides, args.device, args.amp or "no", args.max_views)
     if args.frontier:

@@ -20,7 +20,7 @@ from clipwise.io.progress import ProgressBar
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="demo", metavar="DIR", help="where everything goes (default ./demo)")
-    parser.add_argument("--train-per-class", type=count, default=40, help="training clips a class (default 40)")
+    parser.add_argument("--train-per-class", type=count, default=40, help="training clips per class (default 40)")
     parser.add_argument("--epochs", type=count, default=8, help="epochs of each recognizer (default 8)")
 
 

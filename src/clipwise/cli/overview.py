@@ -11,7 +11,7 @@ usage: clipwise COMMAND …   (clipwise COMMAND --help says more; --debug shows 
 
 {verbs}
 
-From a folder with one sub-folder of videos for each class:
+From a folder with one subfolder of videos for each class:
   clipwise check   my_videos
   clipwise train   tsm_tiny --data my_videos --work-dir runs/mine
   clipwise test    runs/mine/best.safetensors

@@ -49,14 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sub.add_argument("--preset", default="veryfast")
     sub.add_argument("--overwrite", action="store_true")
 
-    sub = task("frames", "write every frame as an image, a folder a video", "folder of the results")
+    sub = task("frames", "write every frame as an image, a folder per video", "folder of the results")
     sub.add_argument("--template", default="img_{:05d}.jpg")
     sub.add_argument("--step", type=count, default=1, help="every so many frames")
     sub.add_argument("--short-side", type=count)
     sub.add_argument("--quality", type=count, default=2, help="JPEG quality, 2 (best) to 31")
     sub.add_argument("--overwrite", action="store_true")
 
-    sub = task("flow", "write the optical flow as pairs of gray images, a folder a video", "folder of the results")
+    sub = task("flow", "write the optical flow as pairs of gray images, a folder per video", "folder of the results")
     sub.add_argument(
         "--method",
         choices=("tvl1", "dis"),

@@ -18,7 +18,7 @@ with the clipwise command line or its Python API; train, test, predict, localize
 
 # clipwise {version}
 
-- Data: a folder with one sub-folder of videos per class, or a list with `path label` lines. Check it first: `clipwise check DATA`.
+- Data: a folder with one subfolder of videos per class, or a list with `path label` lines. Check it first: `clipwise check DATA`.
 - `clipwise recipes --json` lists what can be trained; `clipwise explain RECIPE --keys` prints every key with its meaning. Keys are set on
   the command line as `key=value` (`lr=0.02 augment.mixup=0.2`). On a CPU or with small frames start with `tsm_tiny`.
 - A run writes `recipe.yaml`, `log.jsonl`, `last.safetensors`, `best.safetensors` and `report.html` into its work dir. Resume a stopped run with `--resume`.

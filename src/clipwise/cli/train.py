@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="a packaged recipe (`clipwise recipes`) or a YAML file")
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="change keys of the recipe")
     parser.add_argument(
-        "--data", help="folder (train.txt and val.txt, train/ and val/, or one folder a class) or list file"
+        "--data", help="folder (train.txt and val.txt, train/ and val/, or one folder per class) or list file"
     )
     parser.add_argument("--val-data", help="validation folder or list, if --data has none")
     parser.add_argument("--work-dir", help="folder of the run (default runs/NAME)")

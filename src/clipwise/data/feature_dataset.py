@@ -1,6 +1,6 @@
 """Feature files of long videos: one vector for every few frames, on disk in many forms, in memory as (L, F).
 
-A *store* finds and reads the features of a video by name, from a folder with one file a video (``v_ID.csv``, ``ID.npy``,
+A *store* finds and reads the features of a video by name, from a folder with one file per video (``v_ID.csv``, ``ID.npy``,
 ``.npz``, ``.pkl``, ``.pt``, ``.h5``) or from one file with all (``data.formats.feature_collections``).
 Letters: L positions, F feature dimension, V videos.
 """
@@ -33,7 +33,7 @@ class FeatureStore:
     """Features by the name of a video; names with and without ``v_`` are the same.
 
     Args:
-        source: folder with a file a video, or one file with all: its path, or what ``find_collection`` gave.
+        source: folder with a file per video, or one file with all: its path, or what ``find_collection`` gave.
         format: kind of the files; needed only where a folder holds several kinds.
         feat_dim: F that every file must have; unchecked if not given.
         channels_first: arrays are (F, L).
@@ -60,7 +60,7 @@ class FeatureStore:
             self.rows = rows_by_name(self.many)
         else:
             raise DataError(
-                f"features {self.source} do not exist. Give a folder with a file a video, or one file (.npz, .npy, .h5, .pkl, .pt) with all."
+                f"features {self.source} do not exist. Give a folder with a file per video, or one file (.npz, .npy, .h5, .pkl, .pt) with all."
             )
 
     @property

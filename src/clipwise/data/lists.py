@@ -1,6 +1,6 @@
 """Read the list of a data set, whatever its format, into a ``VideoList``; find the parts of a data set.
 
-One sub-folder a class is read here; files are read by :mod:`clipwise.data.formats.list_files`, whose table has their formats.
+One subfolder per class is read here; files are read by :mod:`clipwise.data.formats.list_files`, whose table has their formats.
 """
 
 from __future__ import annotations
@@ -161,12 +161,12 @@ def _is_foreign(name: str) -> bool:
 
 
 def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | None, multi_label: bool) -> VideoList:
-    """One sub-folder a class; natural order of names unless ``classes`` gives another. Videos, or frame folders."""
+    """One subfolder per class; natural order of names unless ``classes`` gives another. Videos, or frame folders."""
     names = sorted((e.name for e in os.scandir(path) if e.is_dir() and not _is_foreign(e.name)), key=natural_key)
     if not names:
         files = sorted((e.name for e in os.scandir(path) if is_video(e.name)), key=natural_key)
         if not files:
-            raise DataError(f"{path}: neither class folders nor videos are in it. Expected: one sub-folder a class.")
+            raise DataError(f"{path}: neither class folders nor videos are in it. Expected: one subfolder per class.")
         builder = ListBuilder("video", str(path))
         for name in files:
             builder.add(name)
@@ -210,7 +210,7 @@ def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | No
         )
     if not len(builder):
         raise DataError(
-            f"{path}: its {len(names)} sub-folders hold no videos (known: {' '.join(sorted(VIDEO_SUFFIXES))})."
+            f"{path}: its {len(names)} subfolders hold no videos (known: {' '.join(sorted(VIDEO_SUFFIXES))})."
         )
     return builder.build(root=str(path), multi_label=multi_label, classes=order, num_classes=num_classes or len(order))
 
@@ -219,7 +219,7 @@ def find_splits(data: str | Path) -> Splits:
     """Find the parts of a data set.
 
     A list file is all training; validation is ``…val….*`` beside a ``…train….*``. A folder may hold ``train.*`` and
-    ``val.*``, or ``train`` and ``val`` folders with one folder a class, or other such lists, or one folder a class, of
+    ``val.*``, or ``train`` and ``val`` folders with one folder per class, or other such lists, or one folder per class, of
     which a fifth is then held out.
 
     Raises:

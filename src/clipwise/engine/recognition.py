@@ -46,7 +46,7 @@ def check_labels(videos: VideoList, source: str | Path) -> None:
     if len(bare):
         raise DataError(
             f"{len(bare)} of the {len(videos)} entries of {source} have no label, the first: {videos.entry(int(bare[0]))}. "
-            "Expected: `path label` a line, or one sub-folder a class."
+            "Expected: `path label` a line, or one subfolder per class."
         )
 
 
@@ -134,7 +134,7 @@ class RecognitionTask(Task):
             only = f" ({self.train_videos.classes[0]!r})" if self.train_videos.classes else ""
             raise DataError(
                 f"{train_source} has only one class{only}, so there is nothing to tell apart. "
-                "Expected: one sub-folder a class, or labels that differ; is this the folder above or below the right one?"
+                "Expected: one subfolder per class, or labels that differ; is this the folder above or below the right one?"
             )
         for videos, source in ((self.train_videos, train_source), (self.val_videos, val_source)):
             if videos is not None:

@@ -45,7 +45,7 @@ def extract_features(
     frame_rate: float | None = None,
     progress: Progress = silent,
 ) -> ExtractionReport:
-    """Write one feature file a video.
+    """Write one feature file per video.
 
     Args:
         inputs: videos or folders of frames; a file is named after its video.

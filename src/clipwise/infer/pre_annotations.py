@@ -75,7 +75,7 @@ def write_pre_annotations(
     """Write what was found for a tool, and say what its format could not hold.
 
     Args:
-        target: a file, or a folder for formats of a file a video.
+        target: a file, or a folder for formats of a file per video.
         format: a name of ``clipwise.data.formats.annotation_kinds``.
         fps: frames per second that a format counts; for Label Studio the declared rate. Default: each video's own.
         config: Label Studio's labeling configuration, whose names and labels the result must fit.

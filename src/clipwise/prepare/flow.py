@@ -77,7 +77,7 @@ def extract_flow(source: str | os.PathLike | Sequence[str | os.PathLike], target
     """Writes the optical flow of every video as pairs of gray JPEGs, a folder per video with the video's name.
 
     Args:
-        source: folder (with sub-folders), file, or list of files.
+        source: folder (with subfolders), file, or list of files.
         target: folder for the folders; may be the one of the RGB frames' sibling, not the same.
         method: "tvl1" or "dis".
         bound: motion in pixels that becomes black or white.

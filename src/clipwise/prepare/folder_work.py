@@ -58,7 +58,7 @@ class PrepareResult:
 
 
 def find_videos(source: str | os.PathLike | Sequence[str | os.PathLike]) -> tuple[list[Path], Path]:
-    """Video files of a folder (with its sub-folders, sorted), of a list of paths, or a single file; and their common folder.
+    """Video files of a folder (with its subfolders, sorted), of a list of paths, or a single file; and their common folder.
 
     Raises:
         DataError: nothing is there.

@@ -85,7 +85,7 @@ def extract_frames(source: str | os.PathLike | Sequence[str | os.PathLike], targ
     number that belongs into a list of frame folders.
 
     Args:
-        source: folder (with sub-folders), file, or list of files.
+        source: folder (with subfolders), file, or list of files.
         target: folder for the folders.
         template: file name with a number field; ``.jpg`` or ``.png``.
         start_index: number of the first image: 1 as in MMAction2's lists.

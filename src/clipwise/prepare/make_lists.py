@@ -52,7 +52,7 @@ class ListsResult:
 
 def make_lists(source: str | os.PathLike, target: str | os.PathLike, *, shares: Mapping[str, float] | None = None, group: str | None = None,
                seed: int = 0, progress: Progress | None = None) -> ListsResult:  # fmt: skip
-    """Splits a folder with one sub-folder a class, or a list, and writes one list a part, with ``classes.txt``.
+    """Splits a folder with one subfolder per class, or a list, and writes one list a part, with ``classes.txt``.
 
     Videos of one group (one person, one source video) go into the same part, as do files with the same content; within that, each
     class is split as nearly as possible in the wanted shares. The same folder and seed give the same lists.

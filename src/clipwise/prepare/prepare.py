@@ -101,8 +101,8 @@ def resize_videos(source: str | os.PathLike | Sequence[str | os.PathLike], targe
     benchmarks/data.py.
 
     Args:
-        source: folder (with sub-folders), file, or list of files.
-        target: folder for the ``.mp4`` files, with the source's sub-folders and names.
+        source: folder (with subfolders), file, or list of files.
+        target: folder for the ``.mp4`` files, with the source's subfolders and names.
         short_side: pixels of the shorter side, rounded to even numbers.
         gop: frames from one keyframe to the next; 1: keyframes only.
         crf: x264's quality, 0 to 51, lower is better and larger.

@@ -160,7 +160,7 @@ class LocalizationRecipe(RunRecipe):
     model: str = "bmn"
     """Name of a localizer, or `package.module:function` or `./file.py:function` of your own."""
     features: str | None = None
-    """Folder with one feature file a video, or one .npz or .npy with all; a path in the data folder or elsewhere."""
+    """Folder with one feature file per video, or one .npz or .npy with all; a path in the data folder or elsewhere."""
     annotations: str | None = None
     """Annotation file or folder (docs/en/annotations.md lists the formats); found in the data folder if not given."""
     feat_dim: Count | Literal["auto"] = 400

@@ -39,7 +39,7 @@ def write_kind(annotations: AnnotationSet, kind: str, target: str | Path, option
     """Write annotations in a format, read them back, and say what did not survive.
 
     Args:
-        target: a file; a folder for formats of a file a video or a class.
+        target: a file; a folder for formats of a file per video or a class.
 
     Raises:
         DataError: an unknown format; a frame rate that a format of frames needs is not known.

@@ -1,6 +1,6 @@
 """All formats of annotations: the table of them, and reading any into an ``AnnotationSet``.
 
-``detect`` says which format a file has. A folder is read file by file, all of one format: side-cars, a file a class, a file a video.
+``detect`` says which format a file has. A folder is read file by file, all of one format: side-cars, a file per class, a file per video.
 """
 
 from __future__ import annotations

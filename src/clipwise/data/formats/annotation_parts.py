@@ -32,7 +32,7 @@ class VideoFinder:
     """Video files by the names that annotation files have for them.
 
     Args:
-        folders: where to look, first by the name as it stands, then for the file name alone, in sub-folders too. A path that leads to a file
+        folders: where to look, first by the name as it stands, then for the file name alone, in subfolders too. A path that leads to a file
             from the current folder is found without.
     """
 
@@ -45,7 +45,7 @@ class VideoFinder:
         """The file, or None where there is none.
 
         Raises:
-            DataError: several files of the name in different sub-folders.
+            DataError: several files of the name in different subfolders.
         """
         plain = plain_path(name)
         for folder in (*self.folders, Path()):
@@ -385,7 +385,7 @@ def video_of(video: VideoAnnotation, options: FormatOptions) -> str:
 
 
 def files_for(videos: Sequence[VideoAnnotation], path: Path, name: Callable[[VideoAnnotation], str]) -> list[Path]:
-    """Where a format with one file a video writes: ``path`` for one video, else a folder of ``name``.json."""
+    """Where a format with one file per video writes: ``path`` for one video, else a folder of ``name``.json."""
     if len(videos) == 1 and path.suffix.lower() == ".json":
         return [path]
     path.mkdir(parents=True, exist_ok=True)

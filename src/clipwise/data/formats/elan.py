@@ -1,4 +1,4 @@
-"""ELAN: one ``.eaf`` file a video. Times are whole milliseconds; segments of one tier do not overlap, those of several may."""
+"""ELAN: one ``.eaf`` file per video. Times are whole milliseconds; segments of one tier do not overlap, those of several may."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def _read_h5(path: Path, keys: Sequence[str]) -> NDArray:
         if key is None:
             named = ", ".join(list(file)[:5])
             raise DataError(
-                f"{path} holds {named or 'nothing'}; one array, or one named {keys[0]!r}, is expected: a file a video."
+                f"{path} holds {named or 'nothing'}; one array, or one named {keys[0]!r}, is expected: a file per video."
             )
         return arrays[key][()]
 

@@ -2,7 +2,7 @@
 
 | format | one entry |
 |---|---|
-| folder | one sub-folder a class, holding videos or frame folders |
+| folder | one subfolder per class, holding videos or frame folders |
 | video | ``path label``; several labels with multi_label; without a label: videos to predict |
 | rawframes | ``folder num_frames label`` (frame folders) |
 | rawframes_offset | ``folder offset num_frames label`` |
@@ -142,7 +142,7 @@ def read_list_file(
         return read_shard_list(source, classes=classes, num_classes=num_classes, multi_label=multi_label)
     if not path.exists():
         raise DataError(
-            f"{path} does not exist. Give a list file, or a folder with one sub-folder a class"
+            f"{path} does not exist. Give a list file, or a folder with one subfolder per class"
             + (f" (the current folder is {Path.cwd()})." if not path.is_absolute() else ".")
         )
     found = format

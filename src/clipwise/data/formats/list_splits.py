@@ -32,13 +32,13 @@ def listed_splits(data: str | Path) -> Splits | None:
     if path.is_file():
         if is_video(path.name):
             raise DataError(
-                f"{path} is one video. Training data is a folder with one sub-folder a class, or a list file (path label)."
+                f"{path} is one video. Training data is a folder with one subfolder per class, or a list file (path label)."
             )
         val = _twin(path) if "train" in path.name else None
         return Splits(path, val, held_out=val is None)
     if not path.is_dir():
         raise DataError(
-            f"{path} does not exist. Give a folder with one sub-folder a class, or a list file (path label)."
+            f"{path} does not exist. Give a folder with one subfolder per class, or a list file (path label)."
         )
     for suffix in LIST_SUFFIXES:
         train = path / f"train{suffix}"

@@ -218,7 +218,7 @@ def prepare_jester(annotations: str | Path, frames: str | Path, out: str | Path)
 
     Args:
         annotations: folder with jester-v1-train.csv, jester-v1-validation.csv and jester-v1-labels.csv.
-        frames: the folder 20bn-jester-v1 with one sub-folder a clip.
+        frames: the folder 20bn-jester-v1 with one subfolder a clip.
         out: where the lists go.
     """
     folder = Path(annotations)

@@ -1,4 +1,4 @@
-"""THUMOS14 and MultiTHUMOS: a text file a class, ``video_validation_0000266  72.8 76.4``, and MultiTHUMOS' and Charades' JSON.
+"""THUMOS14 and MultiTHUMOS: a text file per class, ``video_validation_0000266  72.8 76.4``, and MultiTHUMOS' and Charades' JSON.
 
 The class is the file's name up to ``_val`` or ``_test``, which is the subset. ``Ambiguous`` is no class but what evaluation leaves out.
 JSON is ``{video: {"subset", "duration", "actions": [[class, start, end], …]}}``, with classes from 1 (MultiTHUMOS) or 0 (Charades).

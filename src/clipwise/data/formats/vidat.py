@@ -1,4 +1,4 @@
-"""Vidat: a JSON file a video. Times are those of extracted frames, at ``video.fps`` of the file, which is the tool's own rate.
+"""Vidat: a JSON file per video. Times are those of extracted frames, at ``video.fps`` of the file, which is the tool's own rate.
 
 ``end`` is the time of the last marked frame, so the segment reaches to the frame after it: ``end + 1 / fps``.
 """
@@ -72,7 +72,7 @@ def read(path: Path, options: FormatOptions) -> AnnotationSet:
 
 
 def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> list[Path]:
-    """A file a video: ``path`` for one, else a folder. Times are rounded to frames of ``options.fps``, 10 if not given."""
+    """A file per video: ``path`` for one, else a folder. Times are rounded to frames of ``options.fps``, 10 if not given."""
     videos = list(annotations.videos.values())
     targets = files_for(videos, path, lambda v: Path(v.name).name)
     labels = list(dict.fromkeys([*annotations.vocabulary, *annotations.classes]))
