@@ -28,8 +28,15 @@ def absent(name, real):
     return call
 for name in ("getuid", "geteuid", "sysconf", "sched_getaffinity", "setsid", "killpg", "getpgid", "mkfifo", "statvfs", "fork"):
     setattr(os, name, absent(name, getattr(os, name)))
-for name in ("sigwaitinfo", "SIGHUP", "SIGUSR1", "SIGALRM", "setitimer"):
+for name in ("sigwaitinfo", "SIGHUP", "SIGUSR1", "SIGALRM", "setitimer", "SIGKILL"):
     delattr(signal, name)
+del os.register_at_fork, os.uname, os.posix_fadvise
+flags = __import__("fcntl").fcntl
+def fsync(descriptor, real=os.fsync):
+    if not flags(descriptor, 3) & 3:  # F_GETFL: open for reading only
+        raise OSError(9, "Bad file descriptor")
+    return real(descriptor)
+os.fsync = fsync
 def kill(pid, number):
     raise AssertionError("os.kill on Windows sends Ctrl+C or terminates")
 os.kill = kill

@@ -71,6 +71,27 @@ def test_several_at_once_come_back_in_order(predictor, videos, frames, expected)
     np.testing.assert_allclose([p.scores for p in together], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_columns_of_names_and_lists(predictor, videos, expected, clips):
+    for names in (
+        np.array([str(video) for video in videos]),
+        np.array(videos, object),
+        clipwise.read_list(clips / "val"),
+    ):
+        assert np.array_equal(predictor(names)[0].scores, expected[0])
+    pandas = pytest.importorskip("pandas")
+    assert np.array_equal(predictor(pandas.Series([str(video) for video in videos]))[2].scores, expected[2])
+
+
+def test_a_folder_of_videos_and_numbers_below_one(predictor, videos, clips):
+    with pytest.raises(
+        DataError, match=r"is a folder of videos \(.*\.mp4, …\), not of frames; give them as a list of paths"
+    ):
+        predictor(clips / "val")
+    for wrong in ({"batch_size": 0}, {"batch_size": -1}, {"workers": 0}):
+        with pytest.raises(ClipwiseError, match=f"{next(iter(wrong))} is .*; it must be at least 1"):
+            next(predictor.stream(videos, **wrong))
+
+
 def test_one_batch_goes_through_the_network_together(predictor, videos):
     sizes = []
     handle = predictor.model.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
@@ -135,6 +156,9 @@ def test_an_address(predictor, videos, expected, monkeypatch):
         (torch.zeros(8, 3, 32, 32, dtype=torch.uint8), "THWC", r"given uint8 \(8, 3, 32, 32\)\. .*layout='THWC' or 'TCHW' or 'CTHW'"),
         (np.zeros((8, 32, 32, 3), np.uint8), "NTHWC", "layout is 'NTHWC'; allowed: 'THWC', 'TCHW', 'CTHW'"),
         ([np.zeros((8, 8, 3), np.uint8), np.zeros((9, 8, 3), np.uint8)], "THWC", "the frames have 2 sizes"),
+        ((frame for frame in range(3)), "THWC", r"was given as generator\. Several videos: a list of these, or predictor\.stream"),
+        (None, "THWC", "was given as NoneType"),
+        ("", "THWC", "an empty name was given"),
     ],
 )  # fmt: skip
 def test_what_is_refused(predictor, video, layout, message):
@@ -183,6 +207,10 @@ def test_without_pandas_the_extra_is_named(predictor, videos, monkeypatch):
 
 def test_results_and_lists_have_short_reprs_and_data_frames(trained, clips):
     listed = clipwise.read_list(clips / "val")
+    reader = clipwise.open_video(listed.path(0))
+    assert repr(reader) == f"PyAVReader({listed.path(0)!r}, {len(reader)} frames, {reader.width} × {reader.height})"
+    dataset = clipwise.ClipDataset(listed, clipwise.ClipSpec.from_recipe(clipwise.load_recipe("tsm_tiny")))
+    assert repr(dataset) == f"ClipDataset(12 videos of {str(clips / 'val')!r}, train)"
     assert repr(listed) == f"VideoList(12 entries of kind video, 6 classes, root {str(clips / 'val')!r})"
     result = clipwise.evaluate(trained, data=clips / "val", overrides=["num_workers=0"], device="cpu")
     top1 = result.metrics["top1_acc"]

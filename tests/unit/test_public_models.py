@@ -49,6 +49,13 @@ def test_published_weights_by_their_name_and_by_the_models(published):
     assert "tiny_best" in clipwise.list_models("tiny*", pretrained=True)
     assert "imagenet_resnet50" not in clipwise.list_models(pretrained=True)
     assert all(name.startswith("tsm") for name in clipwise.list_models("tsm*"))
+    assert clipwise.list_models("TSM*") == clipwise.list_models("tsm*")
+    assert clipwise.list_models(task="localization", pretrained=True) == []
+    with pytest.raises(RecipeError, match=r"write list_models\('tsm\*', pretrained=True\)"):
+        clipwise.list_models(True)
+    with pytest.raises(RecipeError, match="task is 'detection'; allowed are 'recognition' and 'localization'"):
+        clipwise.list_models(task="detection")
+    assert clipwise.list_recipes("TSM_t*") == ["tsm_tiny"]
     untrained = clipwise.create_model("tiny_best")
     assert untrained.training
     assert not same(untrained, published)
@@ -99,6 +106,7 @@ def test_a_checkpoint_of_ones_own(trained):
     model = clipwise.create_model("tsm_tiny", pretrained=trained)
     assert same(model, clipwise.load_model(trained))
     assert model.passport.classes == clipwise.load(trained).classes
+    assert clipwise.describe_model(trained) == clipwise.describe_model(str(trained)) == clipwise.describe_model(model)
     with pytest.raises(CheckpointError, match=r"holds a tsm_tiny, not a tsn_tiny\. Use create_model\('tsm_tiny'"):
         clipwise.create_model("tsn_tiny", pretrained=trained)
 
@@ -114,6 +122,10 @@ def test_what_is_not_there(published):
         clipwise.describe_model("tsm_r5")
     with pytest.raises(RecipeError, match="there is no model 'tsm_r5'"):
         clipwise.create_model("tsm_r5", pretrained=True)
+    with pytest.raises(
+        RecipeError, match=r"best\.safetensors is a checkpoint, not a model's name\. clipwise\.load_model\("
+    ):
+        clipwise.create_model("runs/mine/best.safetensors")
 
 
 def test_a_description_of_what_is_published():

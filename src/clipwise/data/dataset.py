@@ -29,6 +29,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.videos, self.spec, self.seed = videos, spec, seed
         self.epoch = 0
 
+    def __repr__(self) -> str:
+        return f"ClipDataset({len(self)} videos of {self.videos.root or 'the current folder'!r}, {self.spec.mode})"
+
     def set_epoch(self, epoch: int) -> None:
         """For plain indices in training: another epoch has other crops. To be told before a loader's workers start."""
         self.epoch = epoch

@@ -35,12 +35,21 @@ def list_models(pattern: str = "*", *, pretrained: bool = False, task: str | Non
         pattern: as in file names, for instance ``tsm*``.
         pretrained: the published weights instead of the models; each name also goes to ``clipwise.load``.
         task: "recognition" or "localization" only (imports the models of installed packages).
+
+    Raises:
+        RecipeError: a pattern that is no text, or an unknown task.
     """
+    if not isinstance(pattern, str) or not isinstance(pretrained, bool):
+        raise RecipeError(
+            f"list_models({pattern!r}, pretrained={pretrained!r}): write list_models('tsm*', pretrained=True)."
+        )
+    if task not in (None, "recognition", "localization"):
+        raise RecipeError(f"task is {task!r}; allowed are 'recognition' and 'localization'.")
     if not pretrained:
-        return registry.list_models(pattern, task=task)
-    if task not in (None, "recognition"):
-        return []
-    return sorted(fnmatch.filter((name for name, weights in CATALOGUE.items() if weights.recipe), pattern))
+        names = registry.list_models(task=task)
+    else:
+        names = sorted(name for name, w in CATALOGUE.items() if w.recipe and task != "localization")
+    return [name for name in names if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
 
 
 def create_model(
@@ -80,6 +89,11 @@ def create_model(
     """
     if num_classes:
         model_args["num_classes"] = num_classes
+    if isinstance(name, str) and _is_file(name):
+        raise RecipeError(
+            f"{name} is a checkpoint, not a model's name. clipwise.load_model({name!r}) gives its model; with another classifier or other "
+            f"channels it is create_model(NAME, pretrained={name!r}), whose NAME `clipwise info` says."
+        )
     given = None
     if isinstance(name, Recipe):
         given = name
@@ -158,6 +172,11 @@ def save_model(
     return Path(path)
 
 
+def _is_file(name: str | Path) -> bool:
+    """Whether this is a checkpoint rather than a name."""
+    return Path(name).suffix == ".safetensors" or str(name).startswith("hf:/")
+
+
 def best_weights(model: str) -> Weights:
     """The published weights of a model with the best top-1 accuracy on Kinetics-400 RGB.
 
@@ -176,11 +195,12 @@ def best_weights(model: str) -> Weights:
     return max(found, key=lambda w: w.metrics.get("top1", 0.0))
 
 
-def describe_model(model: str | nn.Module) -> dict[str, Any]:
+def describe_model(model: str | Path | nn.Module) -> dict[str, Any]:
     """What a model is and how its input has to look, as plain values; nothing is downloaded.
 
     Args:
-        model: one made by ``create_model`` or ``load_model``; or a name of ``list_models(pretrained=True)`` or ``list_models()``.
+        model: one made by ``create_model`` or ``load_model``; or a name of ``list_models(pretrained=True)`` or ``list_models()``; or a
+            checkpoint's path.
 
     Returns:
         ``model``, ``model_args``, ``num_classes``, ``input_size`` (C, T, H, W), ``fixed_frames``, ``mean`` and ``std`` (of pixels from 0
@@ -191,7 +211,9 @@ def describe_model(model: str | nn.Module) -> dict[str, Any]:
         RecipeError: unknown name.
     """
     weights = None
-    if isinstance(model, str):
+    if isinstance(model, (str, Path)) and _is_file(model):
+        model = load_model_and_passport(model)[0]
+    elif isinstance(model, str):
         weights = find_weights(model)
         if weights is None and model not in registry.list_models():
             near = did_you_mean(model, [*CATALOGUE, *registry.list_models()])

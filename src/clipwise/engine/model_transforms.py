@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,10 @@ class FrameTransform:
     def _array(frames: Any) -> np.ndarray:
         array = frames.detach().cpu().numpy() if isinstance(frames, torch.Tensor) else np.asarray(frames)
         if array.ndim != 4 or array.dtype != np.uint8:
-            raise DataError(f"frames are {array.dtype} {array.shape}; a transform takes uint8 (T, H, W, C), RGB.")
+            given = repr(frames) if isinstance(frames, (str, os.PathLike)) else f"{array.dtype} {array.shape}"
+            raise DataError(
+                f"frames are {given}; a transform takes uint8 (T, H, W, C), RGB: clipwise.open_video(path)[:]."
+            )
         return array
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +22,7 @@ from safetensors.torch import save_file
 
 import clipwise
 from clipwise.errors import CheckpointError
-from clipwise.io.files import atomic_path, link_or_copy
+from clipwise.io.files import atomic_path, flush, link_or_copy
 from clipwise.io.parse import tensor_digest
 
 if TYPE_CHECKING:
@@ -81,8 +80,7 @@ def save_weights(
         except SafetensorError as error:  # safetensors wraps the operating system's error
             raise OSError(str(error)) from error
         if previous is not None and path.is_file():
-            with open(temporary, "rb") as file:  # the new file is on the disk before the older one goes
-                os.fsync(file.fileno())
+            flush(temporary)  # the new file is on the disk before the older one goes
             link_or_copy(path, previous)
 
 

@@ -69,7 +69,9 @@ def _run(command: Sequence[str]) -> None:
 
 
 def _run_and_kill(command: Sequence[str], folder: Path) -> None:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+    )
     while process.poll() is None and not (folder / "last.safetensors").is_file():
         time.sleep(0.002)
     process.kill()

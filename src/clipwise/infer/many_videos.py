@@ -24,11 +24,17 @@ Layout = Literal["THWC", "TCHW", "CTHW"]
 LAYOUTS = {"THWC": (0, 1, 2, 3), "TCHW": (0, 2, 3, 1), "CTHW": (1, 2, 3, 0)}
 
 
-def is_many(video: Any) -> bool:
-    """Whether this is several videos: a list that is not a list of frames, or an array with an axis more."""
+def several(video: Any) -> Iterable[Any] | None:
+    """The videos where it is several: a list that is not a list of frames, a ``VideoList``, a column of names, an array with an axis more."""
     if isinstance(video, (list, tuple)):
-        return not (len(video) and all(_is_frame(item) for item in video))
-    return isinstance(video, (np.ndarray, torch.Tensor)) and video.ndim == 5
+        return None if len(video) and all(_is_frame(item) for item in video) else video
+    if hasattr(video, "paths") and hasattr(video, "entry"):
+        return video.paths()
+    if hasattr(video, "to_list") and getattr(video, "ndim", 0) == 1:  # pandas
+        return video.to_list()
+    if isinstance(video, np.ndarray) and video.ndim == 1 and video.dtype.kind in "OU":
+        return video.tolist()
+    return video if isinstance(video, (np.ndarray, torch.Tensor)) and video.ndim == 5 else None
 
 
 def _is_frame(item: Any) -> bool:
@@ -60,8 +66,13 @@ def frames_reader(video: Any, layout: Layout, fps: float | None) -> ArrayReader 
         array, axes = _array(video), f"({', '.join(layout)})"
         if array.ndim == 4:
             array = array.transpose(LAYOUTS[layout])
-    else:
+    elif isinstance(video, (str, bytes, bytearray, memoryview)) or hasattr(video, "read"):
         return None
+    else:
+        raise DataError(
+            f"a video is a path, an address, the bytes of a file, an open file or reader, or frames (an array or tensor of four axes, a list of "
+            f"frames), and was given as {type(video).__name__}. Several videos: a list of these, or predictor.stream(…) for what is iterated."
+        )
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] not in (2, 3) or not array.size:
         given = tuple(video.shape) if hasattr(video, "shape") else array.shape
         raise DataError(
@@ -125,6 +136,9 @@ def predict_many(
     """
     if errors not in ("raise", "yield"):
         raise ClipwiseError(f"errors is {errors!r}; allowed: 'raise' and 'yield'.")
+    for name, value in (("batch_size", batch_size), ("workers", workers)):
+        if value is not None and value < 1:
+            raise ClipwiseError(f"{name} is {value}; it must be at least 1.")
     size = batch_size or (1 if predictor.device.type == "cpu" else 8)
 
     def cut(video: Any) -> Any:
@@ -150,7 +164,7 @@ def predict_many(
 
     ahead: deque[Future] = deque()
     source = iter(videos)
-    with ThreadPoolExecutor(max(1, workers), "clipwise-read") as pool:
+    with ThreadPoolExecutor(workers, "clipwise-read") as pool:
         try:
             while True:
                 while len(ahead) < size + workers and (video := next(source, ahead)) is not ahead:

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from clipwise.data.clip_spec import ClipSpec
+from clipwise.data.videolist import is_video
 from clipwise.engine.checkpoint import Passport, load_model_and_passport
-from clipwise.errors import CheckpointError
+from clipwise.errors import CheckpointError, DataError
 from clipwise.io.devices import pick_device
 from clipwise.io.plugins import trusting
 from clipwise.tasks.logits import activation_of, average_views, check_finite, score_clip
@@ -135,7 +136,7 @@ class Predictor:
         Args:
             video: path, folder of frames, address (http, rtsp), bytes, binary file object, or an open reader; uint8 frames in memory:
                 array or tensor with the axes of ``layout``, or a list of frames (arrays, tensors, Pillow images). A list of any of
-                these, or an array with an axis more, is several videos.
+                these, a ``VideoList``, a column of paths, or an array with an axis more, is several videos.
             layout: axes of frames in memory, "THWC", "TCHW" or "CTHW".
             fps: of frames in memory, for the duration.
             batch_size: of several videos, how many go through the network at once; 1 on a CPU and 8 elsewhere if not given.
@@ -146,12 +147,12 @@ class Predictor:
         Raises:
             DataError: it can't be decoded or fetched, or has another shape.
         """
-        if isinstance(video, (list, tuple)) or getattr(video, "ndim", 0) == 5:
-            from clipwise.infer.many_videos import is_many
+        if not isinstance(video, (str, os.PathLike, bytes, VideoReader)):
+            from clipwise.infer.many_videos import several
             from clipwise.infer.show import Predictions
 
-            if is_many(video):
-                return Predictions(self.stream(video, layout=layout, fps=fps, batch_size=batch_size))
+            if (videos := several(video)) is not None:
+                return Predictions(self.stream(videos, layout=layout, fps=fps, batch_size=batch_size))
         frames, prediction = self.cut(video, layout, fps)
         prediction.scores = self.score(torch.as_tensor(frames)[None])[0]
         return prediction
@@ -189,8 +190,19 @@ class Predictor:
         if flow or (isinstance(video, (str, os.PathLike)) and Path(video).is_dir()):
             from clipwise.video.backends import FrameFolderReader
 
+            if video == "":
+                raise DataError("an empty name was given; a video is a path, an address, or frames.")
             template, start = self.spec.filename_tmpl, self.spec.start_index
-            return FrameFolderReader(video, template=template, modality="flow" if flow else "rgb", start_index=start)
+            try:
+                return FrameFolderReader(
+                    video, template=template, modality="flow" if flow else "rgb", start_index=start
+                )
+            except DataError:
+                if found := next((p for p in Path(video).rglob("*") if is_video(p.name)), None):
+                    raise DataError(
+                        f"{video} is a folder of videos ({found.relative_to(video)}, …), not of frames; give them as a list of paths."
+                    ) from None
+                raise
         return self.spec.open_video(video)
 
     def _cut(self, reader: VideoReader, source: str) -> tuple[np.ndarray, Prediction]:

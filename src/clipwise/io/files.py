@@ -31,8 +31,7 @@ def atomic_path(path: str | os.PathLike[str], keep_suffix: bool = False) -> Iter
     temporary = temporary_beside(path, path.suffix if keep_suffix else "")
     try:
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        flush(temporary)
         os.chmod(temporary, 0o666 & ~_UMASK)  # safetensors makes its files private
         os.replace(temporary, path)
     except OSError as error:
@@ -52,6 +51,12 @@ def link_or_copy(source: str | os.PathLike[str], target: str | os.PathLike[str])
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(path: str | os.PathLike[str]) -> None:
+    """Have a file on the disk when this returns."""
+    with open(path, "r+b") as file:  # Windows flushes only what is open for writing
+        os.fsync(file.fileno())
 
 
 def temporary_beside(path: Path, suffix: str = "") -> Path:

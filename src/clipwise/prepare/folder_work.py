@@ -97,7 +97,7 @@ def run_files(
     chosen = list(zip(files, targets))[part[0] :: part[1]]
     known: dict[str, list[int]] = {}
     for note in sorted(out.glob(f"{SOURCES_NAME}*.json")):
-        known |= json.loads(note.read_text())
+        known |= json.loads(note.read_text(encoding="utf-8"))
     states = [_state(file) for file, _ in chosen]
     jobs = []
     for (file, target), state in zip(chosen, states):
@@ -112,7 +112,7 @@ def run_files(
             known[str(Path(made).relative_to(out))] = state
     share = "" if part[1] == 1 else f"-{part[0]}-{part[1]}"
     with atomic_path(out / f"{SOURCES_NAME}{share}.json") as temporary:
-        temporary.write_text(json.dumps(known))
+        temporary.write_text(json.dumps(known), encoding="utf-8")
     return result
 
 
@@ -160,14 +160,14 @@ def claim_folder(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     note = out / SETTINGS_NAME
     if note.exists() and not overwrite:
-        old = parse_json(note.read_text())
+        old = parse_json(note.read_text(encoding="utf-8"))
         if old != settings:
             differing = ", ".join(f"{k}={old.get(k)}" for k in settings if old.get(k) != settings[k])
             raise DataError(f"{out}: was made with {differing}; choose another folder, the same settings, or overwrite")
     for folder in (out, *(path for path in out.rglob("*") if path.is_dir())):
         remove_stale(folder)
     with atomic_path(note) as temporary:
-        temporary.write_text(json.dumps(settings))
+        temporary.write_text(json.dumps(settings), encoding="utf-8")
 
 
 def even_size(height: int, width: int, short_side: int) -> tuple[int, int]:

@@ -69,13 +69,13 @@ def write_shards(videos: VideoList, target: str | os.PathLike, *, samples_per_sh
         },
     }
     note = out / INDEX_NAME
-    if note.exists() and parse_json(note.read_text()) != plan:
+    if note.exists() and parse_json(note.read_text(encoding="utf-8")) != plan:
         raise DataError(
             f"{out}: holds shards of another list or of other settings; choose another folder or delete them"
         )
     remove_stale(out)
     with atomic_path(note) as temporary:
-        temporary.write_text(json.dumps(plan))
+        temporary.write_text(json.dumps(plan), encoding="utf-8")
     result = PrepareResult()
     jobs = []
     for at, name in enumerate(names):

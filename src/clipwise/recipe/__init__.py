@@ -13,6 +13,7 @@ import copy
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,10 @@ def _size(node: Any, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def list_recipes() -> list[str]:
-    """Names of the packaged recipes, sorted."""
-    return sorted(path.stem for path in RECIPES.rglob("*.yaml"))
+def list_recipes(pattern: str = "*") -> list[str]:
+    """Names of the packaged recipes, sorted; those of a pattern, as in file names."""
+    names = sorted(path.stem for path in RECIPES.rglob("*.yaml"))
+    return [name for name in names if fnmatchcase(name.lower(), pattern.lower())]
 
 
 def find_recipe(name: str | Path) -> Path:

@@ -49,6 +49,9 @@ class VideoReader(ABC):
 
     _size: tuple[int, int]
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.num_frames} frames, {self.width} × {self.height})"
+
     @property
     def height(self) -> int:
         return self._size[0]
