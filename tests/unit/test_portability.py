@@ -37,8 +37,10 @@ def fsync(descriptor, real=os.fsync):
         raise OSError(9, "Bad file descriptor")
     return real(descriptor)
 os.fsync = fsync
-def kill(pid, number):
-    raise AssertionError("os.kill on Windows sends Ctrl+C or terminates")
+def kill(pid, number, real=os.kill):  # torch ends a slow worker so; on Windows it has another call for it
+    if ours in sys._getframe(1).f_code.co_filename:
+        raise AssertionError("os.kill on Windows sends Ctrl+C or terminates")
+    return real(pid, number)
 os.kill = kill
 import builtins, pathlib
 def linux_only(real, answer):
