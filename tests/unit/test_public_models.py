@@ -53,7 +53,7 @@ def test_published_weights_by_their_name_and_by_the_models(published):
     assert clipwise.list_models(task="localization", pretrained=True) == []
     with pytest.raises(RecipeError, match=r"write list_models\('tsm\*', pretrained=True\)"):
         clipwise.list_models(True)
-    with pytest.raises(RecipeError, match="task is 'detection'; allowed are 'recognition' and 'localization'"):
+    with pytest.raises(RecipeError, match="task is 'detection'; allowed: 'recognition' and 'localization'"):
         clipwise.list_models(task="detection")
     assert clipwise.list_recipes("TSM_t*") == ["tsm_tiny"]
     untrained = clipwise.create_model("tiny_best")

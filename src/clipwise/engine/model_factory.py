@@ -44,7 +44,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False, task: str | Non
             f"list_models({pattern!r}, pretrained={pretrained!r}): write list_models('tsm*', pretrained=True)."
         )
     if task not in (None, "recognition", "localization"):
-        raise RecipeError(f"task is {task!r}; allowed are 'recognition' and 'localization'.")
+        raise RecipeError(f"task is {task!r}; allowed: 'recognition' and 'localization'.")
     if not pretrained:
         names = registry.list_models(task=task)
     else:
