@@ -211,7 +211,7 @@ def describe_model(model: str | Path | nn.Module) -> dict[str, Any]:
         RecipeError: unknown name.
     """
     weights = None
-    if isinstance(model, (str, Path)) and _is_file(model):
+    if isinstance(model, Path) or (isinstance(model, str) and _is_file(model)):
         model = load_model_and_passport(model)[0]
     elif isinstance(model, str):
         weights = find_weights(model)
