@@ -1,5 +1,6 @@
 """Our weights as a file that MMAction2 loads (the names are the same in 0.x and 1.x)."""
 
+import io
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from clipwise.convert.layouts import rename
 from clipwise.convert.traits import shift_of, spans_time
 from clipwise.errors import CheckpointError
+from clipwise.io.files import atomic_path
 from clipwise.models.recognizer import Recognizer
 
 
@@ -110,4 +112,7 @@ def save_mmaction2(
     meta: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a ``.pth`` that MMAction2 0.x and 1.x load: ``{'meta': …, 'state_dict': …}``."""
-    torch.save({"meta": dict(meta or {}), "state_dict": to_mmaction2(state_dict, model)}, path)
+    archive = io.BytesIO()
+    torch.save({"meta": dict(meta or {}), "state_dict": to_mmaction2(state_dict, model)}, archive)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(archive.getbuffer())

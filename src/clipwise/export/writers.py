@@ -60,7 +60,10 @@ def write_torch(graph: nn.Module, description: Description, path: Path, *, aot: 
             metadata = {"aot_inductor.metadata": description.to_properties()}
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=metadata)
         else:
-            torch.export.save(program, str(path), extra_files={f"{KEY}.json": json.dumps(description.to_properties())})
+            # Not straight into the file: on a full disk PyTorch's writer ends the whole process.
+            archive = io.BytesIO()
+            torch.export.save(program, archive, extra_files={f"{KEY}.json": json.dumps(description.to_properties())})
+            path.write_bytes(archive.getbuffer())
 
 
 def write_openvino(source: Path, description: Description, path: Path) -> None:
