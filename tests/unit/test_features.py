@@ -11,7 +11,7 @@ import torch
 from clipwise.data.feature_dataset import FeatureDataset, FeatureStore, find_data
 from clipwise.data.feature_times import FeatureStrides, _count
 from clipwise.data.formats.annotation_files import annotations_of, read_annotations
-from clipwise.data.formats.feature_collections import find_collection
+from clipwise.data.formats.feature_collections import find_collection, is_collection
 from clipwise.data.formats.feature_formats import read_feature_file
 from clipwise.data.loader import make_loader, prefetch
 from clipwise.data.rescale import rescale_features
@@ -246,6 +246,7 @@ def test_damaged_collections_are_named(tmp_path):
     (tmp_path / "b.pkl").write_bytes(pickle.dumps({"x": Evil(), "y": FEATURES}))
     with pytest.raises(DataError, match=r"builtins\.eval"):
         find_collection(tmp_path / "b.pkl")
+    assert not is_collection(tmp_path / "b.pkl")  # looked at while the features of a folder are searched for
 
 
 class Evil:

@@ -1,8 +1,7 @@
 """Feature files of long videos: one vector for every few frames, on disk in many forms, in memory as (L, F).
 
-A *store* finds and reads the features of a video by name, from a folder with one file per video (``v_ID.csv``, ``ID.npy``,
-``.npz``, ``.pkl``, ``.pt``, ``.h5``) or from one file with all (``data.formats.feature_collections``).
-Letters: L positions, F feature dimension, V videos.
+A *store* finds and reads the features of a video by name, from a folder with one file per video (``v_ID.csv``, ``ID.npy``, …) or from one
+file with all (``data.formats.feature_collections``). Letters: L positions, F feature dimension, V videos.
 """
 
 from __future__ import annotations
@@ -44,11 +43,8 @@ class FeatureStore:
 
     def __init__(self, source: Any, format: Format = "auto", feat_dim: int | None = None, channels_first: bool = False):
         self.many = source if hasattr(source, "names") else None
-        self.source, self.feat_dim, self.channels_first = (
-            Path(getattr(source, "path", source)),
-            feat_dim,
-            channels_first,
-        )
+        self.source = Path(getattr(source, "path", source))
+        self.feat_dim, self.channels_first = feat_dim, channels_first
         self.files: dict[str, Path] = {}
         self.rows: dict[str, int] = {}
         if self.source.is_dir():
@@ -324,9 +320,9 @@ def _feature_candidates(folder: Path) -> list[Path]:
     found = [p for p in files if p.suffix == ".npz" or (p.suffix == ".npy" and p.with_suffix(".txt").is_file())]
     others = [p for p in files if p.suffix in (".h5", ".hdf5", ".pkl", ".pickle", ".pt")]
     if not found and len(others) == 1:
-        from clipwise.data.formats.feature_collections import find_collection
+        from clipwise.data.formats.feature_collections import is_collection
 
-        found = others if find_collection(others[0]) else []
+        found = [p for p in others if is_collection(p)]
     loose = not found and any(p.suffix in SUFFIXES and p.suffix != ".csv" for p in files)
     for child in sorted(p for p in folder.iterdir() if p.is_dir()):
         if (child / "recipe.yaml").is_file():  # a run, whose states are .pt files too

@@ -72,6 +72,14 @@ def find_collection(path: str | os.PathLike) -> Collection | None:
     return None
 
 
+def is_collection(path: Path) -> bool:
+    """Whether a file holds the features of many videos; one that can't be read does not."""
+    try:
+        return find_collection(path) is not None
+    except DataError:
+        return False
+
+
 def open_collection(path: Path) -> Collection:
     """The features of many videos, or of a single one under its name.
 
