@@ -187,7 +187,7 @@ BODIES = {
 
 @pytest.fixture(scope="module")
 def image_weights(shared, weights_recipe):
-    """As the digest's were drawn: kernels not centerd and the closing norms at 0.4, unlike the recipe of today."""
+    """As the digest's were drawn: kernels not centered and the closing norms at 0.4, unlike the recipe of today."""
     weights = {}
     for key, shape in weights_recipe.load_keys(shared / "golden/pretrained/tv_resnet50_keys.json"):
         value = weights_recipe.make_tensor(key, shape)

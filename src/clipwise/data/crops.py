@@ -62,7 +62,7 @@ def random_resized_crop_box(
 ) -> Box:
     """A box of random area (fraction of the image) and random width/height ratio (log-uniform).
 
-    Of ten candidates the first that fits is taken; else the largest centerd square.
+    Of ten candidates the first that fits is taken; else the largest centered square.
 
     Args:
         position_rng: draws the position; MMAction2 uses Python's generator there and numpy's for the sizes.

@@ -36,7 +36,8 @@ import torch
 from torch import Tensor, nn
 
 from clipwise.errors import ClipwiseError
-from clipwise.models.recipe_model import classifier, keys_without_effect, num_classes, refuse, split_auxiliary
+from clipwise.models.last_layer import classifier, refuse
+from clipwise.models.recipe_model import keys_without_effect, num_classes, split_auxiliary
 from clipwise.models.recompute import blocks, recompute_blocks
 from clipwise.models.registry import model_arguments
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 from torch import Tensor, nn
 
-from clipwise.errors import ClipwiseError, RecipeError
+from clipwise.errors import RecipeError
 from clipwise.models.registry import MODELS, create_model, model_arguments, model_class, model_task, settings_of
 from clipwise.recipe import Recipe
 
@@ -75,24 +75,11 @@ def frames_setting(name: str) -> str | None:
 def num_classes(model: nn.Module) -> int:
     """Outputs of a recognizer."""
     known = getattr(model, "num_classes", None)
-    return int(known) if isinstance(known, int) else classifier(model).out_features
+    if isinstance(known, int):
+        return known
+    from clipwise.models.last_layer import classifier
 
-
-def classifier(model: nn.Module) -> nn.Linear:
-    """The last linear layer.
-
-    Raises:
-        ClipwiseError: there is none.
-    """
-    found = getattr(model, "classifier", None)
-    if isinstance(found, nn.Linear):
-        return found
-    if getattr(model, "task", "recognition") != "recognition":
-        raise ClipwiseError(f"{type(model).__name__} is not a recognizer, so it has no classifier.")
-    inside = [m for m in (found if isinstance(found, nn.Module) else model).modules() if isinstance(m, nn.Linear)]
-    if not inside:
-        refuse(model, "has no linear layer for its classes", "classifier", "a property that gives it")
-    return inside[-1]
+    return classifier(model).out_features
 
 
 def split_auxiliary(model: nn.Module, outputs: Any) -> tuple[Tensor, Tensor | None, float]:
@@ -105,6 +92,8 @@ def split_auxiliary(model: nn.Module, outputs: Any) -> tuple[Tensor, Tensor | No
         return outputs, None, 0.0
     weight = getattr(model, "aux_weight", None)
     if weight is None or len(outputs) != 2:
+        from clipwise.models.last_layer import refuse
+
         refuse(model, f"gave {len(outputs)} outputs in training", "aux_weight", "the weight of the second one's loss")
     return outputs[0], outputs[1], float(weight)
 
@@ -126,8 +115,3 @@ def keys_without_effect(model: nn.Module, recipe: Any) -> Iterator[tuple[str, st
             setting = getattr(setting, part, None)
         if setting:
             yield key, reason
-
-
-def refuse(model: nn.Module, fact: str, method: str, more: str = "") -> NoReturn:
-    name = type(model).__name__
-    raise ClipwiseError(f"{name} {fact}. Add `{method}` to {name}{', ' + more if more else ''}; see docs/en/models.md.")

@@ -115,26 +115,21 @@ def create_model(name: str | Callable[..., nn.Module], *, trust: bool = False, *
         entry = MODELS.find(name)
     parameters = settings_of(entry)
     known = {p.name: p.default for p in parameters}
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        for key in model_args:
-            if key not in known:
-                from clipwise.io.names import nearest_of
+    if model_args.keys() - known.keys() and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        from clipwise.models.settings_errors import no_setting
 
-                raise RecipeError(f"model {entry.name!r} has no setting {key!r}. {nearest_of(key, sorted(known))}")
+        raise RecipeError(no_setting(entry.name, model_args, known))
     try:
         model = entry.make(**model_args)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        given = ", ".join(f"{key}={value!r}{_default(known.get(key))}" for key, value in model_args.items())
-        raise RecipeError(f"model {entry.name!r} can't be made with {given or 'no settings'}: {error}.") from error
+        from clipwise.models.settings_errors import refused
+
+        raise RecipeError(refused(entry.name, model_args, known, error)) from error
     if not isinstance(model, nn.Module):
         raise RecipeError(f"model {entry.name!r} gave a {type(model).__name__}; it must return a torch.nn.Module.")
     return model
-
-
-def _default(value: Any) -> str:
-    return "" if value is inspect.Parameter.empty else f" (its default is {value!r})"
 
 
 def _carrier(entry: Entry) -> Callable[..., Any]:
