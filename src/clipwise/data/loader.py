@@ -7,9 +7,6 @@ numbers of a sample come from (seed, epoch, index): neither the number of worker
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -119,27 +116,6 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     return batch
 
 
-def _init_worker(worker: int) -> None:
-    # Workers share the cores with each other and the main process; their own threads only get in the way.
-    torch.set_num_threads(1)
-    # A terminal and `timeout` signal all processes of a run. Its main process decides, and still needs batches to its end.
-    if threading.current_thread() is not threading.main_thread():
-        return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if not hasattr(signal, "sigwaitinfo"):  # macOS, Windows
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        return
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with_parent(parent: int) -> None:
-    """Obey SIGTERM of the main process, which so ends a worker that hangs, and no one else's."""
-    while True:
-        if signal.sigwaitinfo([signal.SIGTERM]).si_pid == parent:
-            os._exit(0)
-
-
 def make_loader(
     dataset: Dataset,
     *,
@@ -152,11 +128,14 @@ def make_loader(
     persistent: bool = True,
 ) -> DataLoader:
     """A DataLoader for training (``batch_sampler``) or evaluation (``sampler`` and ``batch_size``)."""
+    start: Callable | None = None
+    if num_workers:
+        from clipwise.data.worker import start_worker as start
     common: dict[str, Any] = dict(
         num_workers=num_workers,
         pin_memory=pin_memory,
         collate_fn=collate_fn,
-        worker_init_fn=_init_worker,
+        worker_init_fn=start,
         persistent_workers=persistent and num_workers > 0 and batch_sampler is not None,
         prefetch_factor=3 if num_workers else None,
         # A generator of its own: making an iterator would else draw from the run's random numbers, and a resumed
