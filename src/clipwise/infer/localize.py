@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
@@ -109,7 +110,8 @@ class Localizer:
         self.rules.prepare(self.model)
         # an exported file of a network for any length takes one; longer videos go through it in windows
         about, by_windows = getattr(self.model, "description", None), self.rules.windows is not None
-        self.exported_length = None if about is None or by_windows or self.rules.length else int(about.shape[-1])
+        self.file_length = None if about is None or self.rules.length else int(about.shape[-1])
+        self.exported_length = None if by_windows else self.file_length
         self.made = dict(self.passport.data.get("features") or {})
         self.channels_first: bool = getattr(self.recipe.input, "channels_first", False)  # in files of features
         self._recognizer, self._labeler, self.naming = recognizer, labeler, naming
@@ -263,6 +265,8 @@ class Localizer:
         for some in self._batches(features, covered, source):
             x, starts, lengths = zip(*some)
             inputs = self.rules.inputs(torch.stack(x) if self.rules.length else list(x))
+            if self.file_length:  # a file has one length, where its network takes any
+                inputs = F.pad(inputs, (0, max(0, self.file_length - inputs.shape[2])))
             with autocast(self.device, self.amp):
                 outputs = self.model(inputs.to(self.device))
             # a window's times count from its own start
