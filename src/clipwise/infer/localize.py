@@ -274,12 +274,10 @@ class Localizer:
             videos = [LabeledVideo(i.shape[1], s, **whole) for i, s in zip(x, lengths)]
             for row, one in enumerate(self.rules.decode(outputs, videos)):
                 found = collector.add(source, starts[row], one, covered, first)
-                both = self.rules.curves(outputs, row)
-                if both is not None:
+                if (both := self.rules.curves(outputs, row)) is not None:
                     curves.append(tuple(c.float().cpu().numpy() for c in both))  # type: ignore[arg-type]
         assert found is not None
-        none = np.zeros(0, np.float32)
-        start, end = curves[0] if curves else (none, none)
+        start, end = curves[0] if curves else (np.zeros(0, np.float32),) * 2
         if curves and self.rules.windows is not None:
             start, end = self.rules.windows.joined(np.stack(curves), covered)
         detections = []
