@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from clipwise.cli.bench import plain_recipe
+from clipwise.cli.bench_train import plain_recipe
 from clipwise.engine.checkpoint import Passport
 from clipwise.export.compare import compare, random_samples
 from clipwise.export.export_model import export_model

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clipwise.cli.argument_types import count, not_negative
+from clipwise.cli.bench_train import plain_recipe, time_training
 from clipwise.cli.common import EXPORTED_SUFFIXES, plural, print_json, print_table
 from clipwise.errors import ClipwiseError
 from clipwise.io.progress import ProgressBar
@@ -62,8 +63,6 @@ def run(args: argparse.Namespace) -> int:
 
         torch.set_num_threads(args.threads)
     if args.train:
-        from clipwise.cli.bench_train import time_training
-
         return time_training(args)
     if args.data and not Path(args.data).exists() and ".tar" not in args.data:
         raise ClipwiseError(
@@ -253,19 +252,3 @@ def _videos(args: argparse.Namespace, target: Any):
     passport = target.passport
     outputs = passport.model_args.get("num_classes")
     return read_part(test_part(args.data), passport.recipe, "val", classes=passport.classes, num_classes=outputs)
-
-
-def plain_recipe(name: str) -> dict[str, Any]:
-    """One center view of the shape that the model is made for."""
-    from clipwise.models.contract import input_spec, sizes_without_default
-    from clipwise.models.registry import create_model, model_arguments, model_task
-
-    if (task := model_task(name)) != "recognition":
-        return {"task": task, "model": name, "name": name}
-    import torch
-
-    with torch.device("meta"):
-        _, t, h, w = input_spec(create_model(name, **sizes_without_default(name))).shape
-    size = h if h == w else [w, h]
-    frames = {"num_segments": t} if "num_segments" in model_arguments(name) else {"clip_len": t, "frame_interval": 8}
-    return {"model": name, "name": name, "test": {"crop_size": size, "resize": size}, **frames}

@@ -47,7 +47,6 @@ def time_training(args: argparse.Namespace) -> int:
 
 def recipe_of(what: str, overrides: list[str]) -> Any:
     """The recipe of a name, a file, a checkpoint, or a model."""
-    from clipwise.cli.bench import plain_recipe
     from clipwise.engine.checkpoint import read_passport
     from clipwise.models import list_models
     from clipwise.recipe import apply_overrides, list_recipes, load_recipe, make_recipe
@@ -84,3 +83,19 @@ def show(what: str, speeds: list[TrainingSpeed]) -> None:
     )
     for advice in dict.fromkeys(text for speed in reversed(speeds) for text in speed.advice):
         print(f"-> {advice}")
+
+
+def plain_recipe(name: str) -> dict[str, Any]:
+    """One center view of the shape that the model is made for."""
+    from clipwise.models.contract import input_spec, sizes_without_default
+    from clipwise.models.registry import create_model, model_arguments, model_task
+
+    if (task := model_task(name)) != "recognition":
+        return {"task": task, "model": name, "name": name}
+    import torch
+
+    with torch.device("meta"):
+        _, t, h, w = input_spec(create_model(name, **sizes_without_default(name))).shape
+    size = h if h == w else [w, h]
+    frames = {"num_segments": t} if "num_segments" in model_arguments(name) else {"clip_len": t, "frame_interval": 8}
+    return {"model": name, "name": name, "test": {"crop_size": size, "resize": size}, **frames}
