@@ -1,10 +1,12 @@
 """Files as other versions of the tools, other exports of theirs and people's hands write them; segments by hand."""
 
 import io
+import json
 import zipfile
 
 import pytest
 
+import clipwise
 from clipwise.errors import DataError
 from helpers import read_annotations as read
 from helpers import segment_rows as rows
@@ -342,3 +344,33 @@ def test_epic_kitchens_55(tmp_path):
     row = "0,P01,P01_01,open door,00:00:00.14,1:00:03.37,8,202,open,2,door,8,['door'],[8]"
     found = read(tmp_path, "EPIC_train_action_labels.csv", f"{head}\n{row}\n")
     assert rows(found) == [("P01_01", 0.14, 3603.37, "open door")]
+
+
+def published(folder, files):
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    found = clipwise.read_list(folder / next(iter(files)))
+    return [(found.entry(i) + found.suffix, found.class_name(int(found.label(i)))) for i in range(len(found))]
+
+
+def test_kinetics_whose_first_clips_are_gone(tmp_path):
+    rows = "".join(f"archery,xy-{i},1,11,validate\n" for i in range(4))
+    files = {"val.csv": f"label,youtube_id,time_start,time_end,split\n{rows}", "archery/xy-3_000001_000011.mkv": ""}
+    assert published(tmp_path, files)[0] == ("archery/xy-0_000001_000011.mkv", "archery")
+
+
+@pytest.mark.parametrize("labels", [{"Holding it": "1", "Spinning it": "0"}, {"0": "Spinning it", "1": "Holding it"}])
+def test_something_something_with_labels_of_either_direction(labels, tmp_path):
+    row = {"id": "7", "label": "spinning a cube", "template": "Spinning [it]", "placeholders": ["cube"]}
+    assert published(tmp_path, {"train.json": [row], "labels.json": labels, "7.webm": ""}) == [
+        ("7.webm", "Spinning it")
+    ]
+    assert clipwise.read_list(tmp_path / "train.json").classes == ["Spinning it", "Holding it"]
+
+
+def test_jester_with_a_header(tmp_path):
+    text = 'video_id,label,frames,label_id,shape,format\n34870,Drumming Fingers,2,5,"(100, 176)",.jpg\n'
+    assert published(tmp_path, {"Train.csv": text, "34870/00001.jpg": "", "34870/00002.jpg": ""}) == [
+        ("34870", "Drumming Fingers")
+    ]

@@ -25,7 +25,7 @@ def read_classes(path: str | Path) -> list[str]:
     """Read class names in the order of their indices.
 
     Accepts one name a line; ``name index`` or ``index name`` a line (indices from 0 or 1, in any order); a CSV with the
-    header ``action``, ``name`` or ``label``; a JSON list; a JSON object {name: index}; ActivityNet's JSON with a ``label_id`` in each
+    header ``action``, ``name`` or ``label``; a JSON list; a JSON object {name: index} or {index: name}; ActivityNet's JSON with a ``label_id`` in each
     annotation; FineGym's category file.
 
     Raises:
@@ -170,6 +170,10 @@ def _from_json(text: str, path: Path) -> list[str]:
         return [str(name) for name in content]
     if isinstance(content, dict):
         content = _label_ids(content)
+        if all(
+            str(key).isdecimal() and isinstance(name, str) and not name.isdecimal() for key, name in content.items()
+        ):
+            content = {name: key for key, name in content.items()}  # {index: name}, as some copies have it
         try:
             return _in_order([(int(index), str(name)) for name, index in content.items()], path)
         except (TypeError, ValueError):

@@ -7,6 +7,7 @@ object and a handful of numpy arrays are shared for good, and pickle quickly whe
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 from array import array
@@ -254,9 +255,10 @@ class ListBuilder:
             self._positives.extend(positives)
             self._positive_starts.append(len(self._positives))
 
-    def first_entry(self) -> str | None:
-        """The first path, or None."""
-        return self._text[: self._ends[1]].decode("utf-8", "surrogateescape") if len(self) else None
+    def first_entries(self, count: int = 1) -> list[str]:
+        """The first paths, at most ``count``."""
+        ends = self._ends[: count + 1]
+        return [self._text[a:b].decode("utf-8", "surrogateescape") for a, b in itertools.pairwise(ends)]
 
     def relabel(self, new_of_old: Sequence[int]) -> None:
         """Renumber all labels."""

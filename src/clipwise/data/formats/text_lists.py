@@ -16,12 +16,25 @@ from clipwise.data.videolist import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Kind, ListBu
 from clipwise.errors import DataError
 from clipwise.io.parse import parse_json
 
-PATH_KEYS = ("path", "video_path", "video", "filename", "file_name", "file", "frame_dir", "clip", "name", "id")
+PATH_KEYS = (
+    "path",
+    "video_path",
+    "video",
+    "filename",
+    "file_name",
+    "file",
+    "frame_dir",
+    "clip",
+    "name",
+    "id",
+    "video_id",
+)
 LABEL_KEYS = ("label", "labels", "class", "class_name", "category", "action", "target", "class_id", "label_id")
 _EXTENSION = "|".join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES))
 _PATH_THEN_REST = re.compile(rf"(.+?\.(?:{_EXTENSION}))\s+(.+)$", re.IGNORECASE)
 
 
+_SAMPLE = 200  # entries that are looked at
 SUBSET_KEYS = ("subset", "split", "partition")
 
 
@@ -110,12 +123,15 @@ def finish(
     rank = index.sorted_by_name()
     if rank is not None:
         builder.relabel(rank)
-    first = builder.first_entry()
-    folder = find_root(path, root, first)
+    some = builder.first_entries(_SAMPLE)
+    folder = find_root(path, root, some[0] if some else None)
     if suffix is None:
         suffix = ""
-        if builder.kind == "video" and first is not None and not os.path.exists(os.path.join(folder, first)):
-            suffix = next((s for s in sorted(VIDEO_SUFFIXES) if os.path.isfile(os.path.join(folder, first + s))), "")
+        places = [os.path.join(folder, name) for name in some]
+        if (
+            builder.kind == "video" and places and not os.path.exists(places[0])
+        ):  # of public sets some videos are always gone
+            suffix = next((s for p in places for s in sorted(VIDEO_SUFFIXES) if os.path.isfile(p + s)), "")
     return builder.build(
         root=folder,
         multi_label=multi_label,
