@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,8 @@ LIMIT = 200_000  # bytes
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests/serve")]
 
 from webdriver import Browser  # noqa: E402 - of the tests of the page
+
+from clipwise.report.chart_files import write_chart  # noqa: E402
 
 
 def main() -> int:
@@ -49,9 +50,10 @@ def report(demo: Path, folder: Path) -> None:
 
 
 def timeline(demo: Path) -> None:
-    """What `clipwise localize --out-dir` draws of the demo's held-out video."""
-    (found,) = sorted((demo / "found").glob("*.png"))[:1]
-    shutil.copyfile(found, IMAGES / "timeline.png")
+    """What the demo draws of its held-out video."""
+    (found,) = (demo / "found").glob("*.svg")
+    write_chart(IMAGES / "timeline.png", found.read_text(encoding="utf-8"))
+    fewer_colors(IMAGES / "timeline.png", IMAGES / "timeline.png")
     told("timeline.png")
 
 
@@ -65,7 +67,7 @@ def page(demo: Path, port: int, folder: Path) -> None:
     try:
         wait_for(f"http://127.0.0.1:{port}/healthz")
         for name, dark, lang in (("serve.png", False, "en-US"), ("serve_dark.png", True, "zh-CN")):
-            with Browser(folder / name, (1280, 1000), lang) as browser:
+            with Browser(folder / f"profile-{lang}", (1280, 1000), lang) as browser:
                 browser.open(f"http://127.0.0.1:{port}")
                 browser.run(f"localStorage.setItem('clipwise.theme', '{'dark' if dark else 'light'}')")
                 browser.open(f"http://127.0.0.1:{port}")
@@ -95,8 +97,12 @@ def wait_for(address: str) -> None:
 def keep(browser: Browser, name: str, folder: Path) -> None:
     """The window's content as a PNG of 256 colors."""
     browser.screenshot(folder / name)
-    Image.open(folder / name).convert("RGB").quantize(256).save(IMAGES / name, optimize=True)
+    fewer_colors(folder / name, IMAGES / name)
     told(name)
+
+
+def fewer_colors(source: Path, target: Path) -> None:
+    Image.open(source).convert("RGB").quantize(256).save(target, optimize=True)
 
 
 def told(name: str) -> None:

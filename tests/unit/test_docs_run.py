@@ -121,7 +121,8 @@ def run_page(page, slow, reader, monkeypatch, done):
 
     monkeypatch.chdir(reader)
     monkeypatch.setattr(sys, "argv", ["clipwise"])
-    names = {"__name__": "page", "clips": torch.zeros(1, 3, 4, 64, 64)}
+    frames = torch.zeros(1, 8, 64, 80, 3, dtype=torch.uint8).numpy()
+    names = {"__name__": "page", "clips": torch.zeros(1, 3, 4, 64, 64), "frames": frames}
     for block in executed(page, slow):
         run_block(block, page, names, done)
 
