@@ -9,8 +9,10 @@ from clipwise.data.feature_windows import TimeWindows, cut_window
 from clipwise.data.formats.annotation_files import annotations_of
 from clipwise.models import create_model
 from clipwise.models.bmn import BMN
+from clipwise.models.localizer_rules import keep_settled, settled_args
+from clipwise.recipe import load_recipe
 from clipwise.tasks.unlike_training import describe_unlike
-from clipwise.tasks.window_choice import TrainingTimes, choose_window
+from clipwise.tasks.window_choice import TrainingTimes, choose_window, longest_share
 from clipwise.tasks.window_merge import merge_windows
 
 
@@ -205,3 +207,22 @@ def test_feature_dropout_of_actionformer_leaves_whole_channels_out():
     assert torch.equal(features[0, :, 0], features[0, :, 5])
     assert (mask == 1).all()
     assert (whole == 1).all()
+
+
+def test_the_longest_proposal_reaches_as_far_as_the_segments():
+    """One action over four fifths of each video: half of a video, the recipe's share, would miss all of them."""
+    fractions = [np.array([[0.1, 0.9]]) for _ in range(20)]
+    times = TrainingTimes.of(fractions, [10.0 + n for n in range(20)], 0.25)
+    assert longest_share(times, None) == pytest.approx(0.8)
+    assert longest_share(times, 64.0) < 0.5
+    recipe = load_recipe("bmn_tiny", ["temporal_dim=100", "window_s=null"])
+    assert settled_args(recipe)["max_duration"] == 50
+    assert settled_args(recipe, 0.5)["max_duration"] == 50
+    assert settled_args(recipe, 0.8)["max_duration"] == 84  # and a little more
+    assert settled_args(recipe, 1.0)["max_duration"] == 100
+    whole = load_recipe("bmn_grid_sentences", ["window_s=null"])
+    assert settled_args(whole, 0.8)["max_duration"] == 24  # a number of positions stays
+    known = {"temporal_dim": 100, "window_s": None, "model_args": {**recipe.model_args, "max_duration": 84}}
+    again = settled_args(keep_settled(load_recipe("bmn_tiny"), known))  # what a resumed run starts from
+    assert again["max_duration"] == 84
+    assert again["feature_dropout"] == 0.3

@@ -182,8 +182,9 @@ class LocalizationTask(Task):
 
     def _settled(self, recipe: LocalizationRecipe) -> LocalizationRecipe:
         """The recipe with windows and positions that suit the training videos, where it leaves them open."""
+        reach = 0.0
         if "auto" in (recipe.window_s, recipe.temporal_dim):
-            from clipwise.tasks.window_choice import TrainingTimes, choose_window
+            from clipwise.tasks.window_choice import TrainingTimes, choose_window, longest_share
 
             base, videos = recipe.input.time_base, self.train_videos.videos.values()
             fractions, lengths = [v.fractions(base) for v in videos], [v.covered_s(base) for v in videos]
@@ -195,7 +196,8 @@ class LocalizationTask(Task):
                 known["window_s"] = choice.length_s if recipe.input.rescale == "linear" else None
             self.log.say(f"{choice.why[0].upper()}{choice.why[1:]} Set window_s and temporal_dim to choose otherwise.")
             recipe = recipe.model_copy(update=known)
-        return recipe.model_copy(update={"model_args": settled_args(recipe)})
+            reach = longest_share(times, None if recipe.window_s == "auto" else recipe.window_s)
+        return recipe.model_copy(update={"model_args": settled_args(recipe, reach)})
 
     def _model_args(self) -> dict[str, Any]:
         return model_args(self.recipe, len(self.classes) or None)

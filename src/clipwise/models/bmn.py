@@ -41,7 +41,7 @@ class BMN(nn.Module):
         feat_dim: F, channels of the features; any number. One that the groups of the first convolution do not divide
             gets channels of zeros (# differs: the references stop).
         temporal_dim: L, positions that a video is rescaled to.
-        max_duration: D, longest proposal in positions, or (below 1) as a share of L; L if not given.
+        max_duration: D, longest proposal in positions, or (below 1) as a share of L, more in training on longer segments; L if not given.
         hidden_dim: channels of base and TEM.
         matching_dim: channels that enter the boundary-matching layer: 256 in JJBOY's code and MMAction2, 128 in
             the authors' own code (Paddle) and OpenTAD.
@@ -244,10 +244,13 @@ class BMNRules(LocalizerRules):
         self.layout: Layout = args["layout"]
 
     @classmethod
-    def settled(cls, model_args: dict[str, Any], positions: int) -> dict[str, Any]:
-        if not model_args.get("max_duration"):
+    def settled(cls, model_args: dict[str, Any], positions: int, reach: float = 0.0) -> dict[str, Any]:
+        longest = model_args.get("max_duration")
+        if not longest:
             return model_args
-        return {**model_args, "max_duration": longest_proposal(model_args["max_duration"], positions)}
+        if longest < min(reach, 1):  # a share that would miss the longest segments: they and a little more
+            longest = min(positions, round(1.05 * reach * positions))
+        return {**model_args, "max_duration": longest_proposal(longest, positions)}
 
     def prepare(self, model: Any) -> None:
         if isinstance(model, BMN):  # neither loss nor proposals look at proposals past the end of the video

@@ -135,8 +135,8 @@ class LocalizerRules:
             self.windows = TimeWindows(float(length_s), **recipe.windows.model_dump())  # type: ignore[union-attr]
 
     @classmethod
-    def settled(cls, model_args: dict[str, Any], positions: int) -> dict[str, Any]:
-        """The recipe's ``model_args`` once the number of positions is known."""
+    def settled(cls, model_args: dict[str, Any], positions: int, reach: float = 0.0) -> dict[str, Any]:
+        """The recipe's ``model_args`` once the number of positions is known; ``reach``: share of them that the longest segments take."""
         return model_args
 
     @property
@@ -210,15 +210,20 @@ def _kind(name: str) -> type[LocalizerRules]:
     return kind
 
 
-def settled_args(recipe: Any) -> dict[str, Any]:
-    """``model_args`` of a recipe whose number of positions is known."""
-    return _kind(recipe.model).settled(recipe.model_args, recipe.temporal_dim)
+def settled_args(recipe: Any, reach: float = 0.0) -> dict[str, Any]:
+    """``model_args`` of a recipe whose number of positions is known; see :meth:`LocalizerRules.settled`."""
+    more = {"reach": reach} if reach else {}  # rules of others may not know it
+    return _kind(recipe.model).settled(recipe.model_args, recipe.temporal_dim, **more)
 
 
 def keep_settled(recipe: Any, before: Mapping[str, Any]) -> Any:
     """A recipe whose "auto" keys are those that another run found, of whose recipe ``before`` holds the values."""
     known = {k: before.get(k) for k in ("window_s", "temporal_dim") if getattr(recipe, k, None) == "auto"}
-    return recipe.model_copy(update=known) if known else recipe
+    if not known:
+        return recipe
+    found, given = before.get("model_args") or {}, recipe.model_args  # shares that became numbers of positions
+    shares = {k: found[k] for k, v in given.items() if isinstance(v, float) and v < 1 and type(found.get(k)) is int}
+    return recipe.model_copy(update={**known, "model_args": {**given, **shares}})
 
 
 def localizer_rules(name: str, settings: Mapping[str, Any], recipe: Recipe) -> LocalizerRules:

@@ -100,3 +100,11 @@ def choose_window(times: TrainingTimes, positions: int | None, overlap: float = 
     return WindowChoice(
         float(f"{length:.6g}"), count, f"{said}; windows of {length:.4g} s are used ({in_window:.2g} positions)."
     )
+
+
+def longest_share(times: TrainingTimes, window_s: float | None) -> float:
+    """Share of a window (None: of its video) that the longest segments take."""
+    if not len(times.segments):
+        return 0.0
+    shares = times.shares if window_s is None else times.segments / window_s
+    return float(np.quantile(shares, _LONG).clip(0, 1))
