@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -38,3 +41,19 @@ def test_a_spreadsheet_finds_no_formula_and_every_number():
     (row,) = csv.reader(io.StringIO(csv_text([cells])))
     assert row == ["'=1+1", "'+cmd", "-2.5", "-2.5", "'@x", "'\tx", "a=b", "''=x", "'-", "1e-3"]
     assert [from_csv_cell(cell) for cell in row] == [str(cell) for cell in cells]
+
+
+def test_a_terminal_without_the_characters_of_a_name_shows_them_escaped():
+    command = [sys.executable, "-m", "clipwise", "explain", "tsm_tiny", "name=跳舞"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\\u8df3\\u821e" in done.stdout
+
+
+def test_a_line_break_in_a_name_breaks_no_table(capsys):
+    from clipwise.cli.common import print_table
+
+    print_table([["new\nline.mp4", 1], ["a", 2]])
+    assert capsys.readouterr().out == "new\\nline.mp4  1\na              2\n"

@@ -102,6 +102,8 @@ def guarded(program: str, work: Callable[[], int | None], debug: bool = False) -
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the rest of the process
+        elif hasattr(getattr(sys, name), "reconfigure"):  # a terminal may lack the characters of a class name
+            getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
         code = work() or 0
         sys.stdout.flush()  # a reader that has gone shows here, not when the interpreter ends

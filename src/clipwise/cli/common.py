@@ -27,7 +27,7 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 def print_table(rows: Iterable[Sequence[Any]], header: Sequence[str] | None = None) -> None:
     """Aligned columns on stdout; numbers to the right."""
-    body = [["" if cell is None else _shown(str(cell)) for cell in row] for row in rows]
+    body = [["" if cell is None else _shown(str(cell)).replace("\n", "\\n") for cell in row] for row in rows]
     everything = ([list(header)] if header else []) + body
     if not everything:
         return
