@@ -52,17 +52,10 @@ def check_labels(videos: VideoList, source: str | Path) -> None:
 
 def check_names(videos: VideoList, recipe: RecognitionRecipe, source: str, log: RunLog) -> None:
     """Refuse to train with another number of classes than there are names, or than labels without names that occur."""
-    names = videos.classes
-    if names and recipe.num_classes not in (None, len(names)):
-        raise DataError(
-            f"{source} has {len(names)} classes ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}), but num_classes is "
-            f"{recipe.num_classes}. Set num_classes={len(names)}."
-        )
-    if names or recipe.num_classes or videos.multi_label or videos.num_classes is None:
-        return
-    from clipwise.engine.numbered_classes import check_numbers
+    if not videos.classes or recipe.num_classes not in (None, len(videos.classes)):
+        from clipwise.engine.class_numbers import check_numbers
 
-    check_numbers(videos, source, log)
+        check_numbers(videos, recipe.num_classes, source, log)
 
 
 class RecognitionTask(Task):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clipwise.errors import DataError
 
@@ -54,3 +55,10 @@ def without_faults(annotations: AnnotationSet, tolerant: bool) -> tuple[Annotati
     }
     notes = [f"{annotations.source}: {len(each)} {done[kind]}, the first: {each[0]}" for kind, each in found.items()]
     return replace(annotations, videos=videos), notes
+
+
+def fault_of(segments: NDArray[np.float64]) -> str:
+    """What is wrong with times (G, 2) of which some can't be."""
+    if not np.isfinite(segments).all():
+        return "has a time that is NaN or infinite"
+    return "ends before it starts" if (segments[:, 1] < segments[:, 0]).any() else "starts before the video"

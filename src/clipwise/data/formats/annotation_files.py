@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from clipwise.data.formats.annotation_faults import fault_of
 from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation
 from clipwise.errors import DataError
 from clipwise.io.parse import parse_json
@@ -127,14 +128,8 @@ def _video(name: str, entry: Any, subsets: Mapping[str, str], path: Any) -> Vide
         raise DataError(
             f'{path}: the annotations of video {name!r} must be a list of {{"segment": [start, end], "label": name}}.'
         ) from None
-    if not np.isfinite(segments).all():
-        raise DataError(
-            f"{path}: video {name!r} has a segment with a time that is NaN or infinite: {segments.tolist()}."
-        )
-    if (segments[:, 1] < segments[:, 0]).any():
-        raise DataError(f"{path}: a segment of video {name!r} ends before it starts: {segments.tolist()}.")
-    if (segments < 0).any():
-        raise DataError(f"{path}: a segment of video {name!r} starts before the video: {segments.tolist()}.")
+    if not np.isfinite(segments).all() or (segments[:, 1] < segments[:, 0]).any() or (segments < 0).any():
+        raise DataError(f"{path}: a segment of video {name!r} {fault_of(segments)}: {segments.tolist()}.")
     try:
         num_frames, feature_frames = (int(entry.get(key) or 0) for key in ("duration_frame", "feature_frame"))
         fps = float(entry.get("fps") or (num_frames or int(entry.get("frame") or 0)) / seconds)

@@ -1,4 +1,4 @@
-"""Training lists whose classes have numbers, but no names."""
+"""Training lists whose classes have numbers but no names, or other numbers than the recipe says."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from clipwise.data.lists import VideoList
 from clipwise.errors import DataError
 
 
-def check_numbers(videos: VideoList, source: str, log: Any) -> None:
-    """Report numbers that no video has; refuse a list where most of them are.
+def check_numbers(videos: VideoList, num_classes: int | None, source: str, log: Any) -> None:
+    """Report numbers that no video has, where neither names nor ``num_classes`` of the recipe say that there are such classes.
 
     Raises:
-        DataError: more classes without a video than with one.
+        DataError: more classes without a video than with one; or another number of names than ``num_classes``.
     """
-    assert videos.num_classes is not None
+    if names := videos.classes:
+        raise DataError(
+            f"{source} has {len(names)} classes ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}), but num_classes is "
+            f"{num_classes}. Set num_classes={len(names)}."
+        )
+    if num_classes or videos.multi_label or videos.num_classes is None:
+        return
     seen = np.unique(videos.labels)
     unused = videos.num_classes - len(seen)
     text = f"{source} has no class names and the labels {', '.join(map(str, seen[:5]))}{', …' if len(seen) > 5 else ''}"
