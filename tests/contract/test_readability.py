@@ -18,13 +18,14 @@ AIMS = {
     "localizer": (20, 4600),  # training BMN from the command line
 }
 # Version 0.1 had 47 / 9,411, 30 / 6,371, 23 / 4,623 and 36 / 7,299; what came since (marks of containers that are checked, the model
-# contract, groups of recipe keys, checksums, a lock) is on the path of every run. Headers of slices (a file of 187 lines) and proposals as long as the segments came last.
+# contract, groups of recipe keys, checksums, a lock) is on the path of every run. Headers of slices (a file of
+# 187 lines) and proposals as long as the segments came last.
 BOUNDS = {
-    "train": (37, 7911),
-    "engine": (32, 6651),
-    "predict": (21, 4056),
-    "localizer": (32, 6665),  # whole videos, as published
-    "windows": (35, 7017),  # and with the windows that bmn_tiny cuts from long videos
+    "train": (37, 7900),
+    "engine": (32, 6655),
+    "predict": (21, 4041),
+    "localizer": (32, 6661),  # whole videos, as published
+    "windows": (35, 7013),  # and with the windows that bmn_tiny cuts from long videos
 }
 
 TRACER = '''

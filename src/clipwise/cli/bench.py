@@ -18,9 +18,10 @@ from typing import Any
 
 from clipwise.cli.argument_types import count, not_negative
 from clipwise.cli.bench_train import plain_recipe, time_training
-from clipwise.cli.common import EXPORTED_SUFFIXES, plural, print_json, print_table
+from clipwise.cli.common import EXPORTED_SUFFIXES, print_json, print_table
 from clipwise.errors import ClipwiseError
 from clipwise.io.progress import ProgressBar
+from clipwise.io.text import plural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

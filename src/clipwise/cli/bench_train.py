@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipwise.cli.common import plural, print_json, print_table
+from clipwise.cli.common import print_json, print_table
 from clipwise.errors import ClipwiseError
+from clipwise.io.text import plural
 
 if TYPE_CHECKING:
     from clipwise.analyze.training_speed import TrainingSpeed

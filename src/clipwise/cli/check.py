@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from clipwise.cli.argument_types import count, count_or_zero, positive, split_overrides
-from clipwise.cli.common import plural, print_json, print_table
+from clipwise.cli.common import print_json, print_table
 from clipwise.io.progress import ProgressBar
+from clipwise.io.text import plural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,11 +20,6 @@ def print_json(value: Any) -> None:
     print(json_text(with_schema(value), indent=2))
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """``1 fault``, ``2 faults``."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
-
-
 def print_table(rows: Iterable[Sequence[Any]], header: Sequence[str] | None = None) -> None:
     """Aligned columns on stdout; numbers to the right."""
     body = [["" if cell is None else _shown(str(cell)).replace("\n", "\\n") for cell in row] for row in rows]

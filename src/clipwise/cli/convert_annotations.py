@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from clipwise.cli.common import plural, print_json
+from clipwise.cli.common import print_json
 from clipwise.errors import ClipwiseError
+from clipwise.io.text import plural
 
 PRE_ANNOTATIONS: dict[str, dict[str, Any]] = {
     "--annotations": {"metavar": "FILE", "help": "write what was found as annotations, for review in a tool"},

@@ -122,9 +122,8 @@ def run(args: argparse.Namespace) -> int:
     for source, reason in failures.items():
         fail("predict", reason if source in reason else f"{source}: {reason}")
     if interrupted:
-        done = len(predictions) + len(failures)
         kept = f"; {args.csv} has a row for each" if args.csv else ""
-        fail("predict", f"interrupted after {done} of {len(inputs)} videos{kept}.")
+        fail("predict", f"interrupted after {len(predictions) + len(failures)} of {len(inputs)} videos{kept}.")
         return 130
     if failures:
         return 2 if not predictions else 1

@@ -39,8 +39,7 @@ class Prediction:
     classes: list[str] | None
     duration_s: float
     num_frames: int
-    poster: np.ndarray | None = None
-    """Of frames in memory a small one, to show."""
+    poster: np.ndarray | None = None  # of frames in memory a small one, to show
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k best classes with their scores; never more than there are classes. Without names, the index."""
@@ -67,16 +66,9 @@ class Prediction:
 
     def to_dict(self, k: int = 5) -> dict[str, Any]:
         """For JSON."""
-        top = [
-            {"class": name, "index": int(i), "score": score}
-            for (name, score), i in zip(self.top(k), np.argsort(-self.scores, kind="stable"))
-        ]
-        return {
-            "source": self.source,
-            "duration_s": round(self.duration_s, 3),
-            "num_frames": self.num_frames,
-            "predictions": top,
-        }
+        from clipwise.infer.show import as_dict
+
+        return as_dict(self, k)
 
 
 class Predictor:
@@ -207,8 +199,7 @@ class Predictor:
 
     def _cut(self, reader: VideoReader, source: str) -> tuple[np.ndarray, Prediction]:
         frames, _ = self.spec.read(reader, np.random.default_rng(0))
-        nothing = np.empty(0, np.float32)
-        return frames, Prediction(source, nothing, self.classes, reader.duration_s, reader.num_frames)
+        return frames, Prediction(source, np.empty(0, np.float32), self.classes, reader.duration_s, reader.num_frames)
 
     def __repr__(self) -> str:
         names = f" ({', '.join(self.classes[:3])}{', …' if len(self.classes) > 3 else ''})" if self.classes else ""

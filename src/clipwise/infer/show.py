@@ -104,3 +104,17 @@ def table_of(prediction: Any, k: int = 5) -> str:
     """The best classes, one a line."""
     rows: Sequence[tuple[str, ...]] = [(name, f"{score:.3f}") for name, score in prediction.top(k)]
     return f"{short_name(prediction.source)}\n{text_table(rows, ('class', 'score'))}"
+
+
+def as_dict(prediction: Prediction, k: int) -> dict[str, Any]:
+    """A prediction with its k best classes, for JSON."""
+    top = [
+        {"class": name, "index": int(i), "score": score}
+        for (name, score), i in zip(prediction.top(k), np.argsort(-prediction.scores, kind="stable"))
+    ]
+    return {
+        "source": prediction.source,
+        "duration_s": round(prediction.duration_s, 3),
+        "num_frames": prediction.num_frames,
+        "predictions": top,
+    }
