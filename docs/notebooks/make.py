@@ -150,7 +150,7 @@ def tidy(made, folder: str) -> None:
         lines = [
             line
             for line in text.splitlines()
-            if line.strip() and not re.search("[━╸╺]|-:--:--|^\\s*[0-9]+(%|/[0-9]+)|^[0-9]:[0-9:]+$|^ \\S.*\\.mp4$", line)
+            if line.strip() and not re.search("[━╸╺]|-:--:--|^\\s*[0-9]+(%|/[0-9]+)|^[0-9]:[0-9:]+$|^ \\S.*\\.mp4$|^ \\S+$", line)
         ]
         lines = [line for line in lines if not re.fullmatch(r"(epoch \d+/\d+|check|features|validation) ?", line)]
         rest = [output for output in cell["outputs"] if output["output_type"] != "stream"]
