@@ -111,7 +111,12 @@ def pair(folder: Path, size: tuple[int, ...]) -> None:
     (folder / "clips" / "val.txt").write_text(lines)
     common = ["--max-steps", "2", "num_workers=0", "batch_size=2"]
     words = ["--data", str(folder / "clips" / "train.txt"), "--val-data", str(folder / "clips" / "val.txt")]
-    assert clipwise(["train", "tsm_tiny", *words, "--work-dir", str(folder / "tsm"), "epochs=1", "warmup_epochs=0", *common]) == 0
+    assert (
+        clipwise(
+            ["train", "tsm_tiny", *words, "--work-dir", str(folder / "tsm"), "epochs=1", "warmup_epochs=0", *common]
+        )
+        == 0
+    )
     recognizer = str(folder / "tsm" / "last.safetensors")
     assert clipwise(["features", recognizer, str(folder / "clips"), "--out", str(folder / "features")]) == 0
     more = ["--data", str(folder), "--work-dir", str(folder / "bmn"), "window_s=32", "temporal_dim=64", "epochs=1"]
