@@ -178,11 +178,11 @@ def test_a_network_as_an_object(clips, tmp_path, capsys):
     ).metrics
     assert figures["top1_acc"] == result.metrics["top1_acc"]
     with pytest.raises(
-        RecipeError, match=r"handed to train as an object, a .*Small, .*clipwise\.load\(checkpoint, model=network\)"
+        RecipeError, match=r"passed to train as an object, a .*Small, .*clipwise\.load\(checkpoint, model=network\)"
     ):
         clipwise.load(result.last)
     assert main(["predict", str(result.last), str(video)]) == 2
-    assert "handed to train as an object" in capsys.readouterr().err
+    assert "passed to train as an object" in capsys.readouterr().err
     with pytest.raises(CheckpointError, match="does not fit Small"):
         clipwise.load(result.last, model=Small(5))
     # stopped and resumed it ends with the same weights
