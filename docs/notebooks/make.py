@@ -150,13 +150,16 @@ def tidy(made, folder: str) -> None:
         lines = [
             line
             for line in text.splitlines()
-            if line.strip() and not re.search("[━╸╺]|-:--:--|^\\s*[0-9]+(%|/[0-9]+)|^[0-9]:[0-9:]+$|^ \\S.*\\.mp4$|^ \\S+$", line)
+            if line.strip()
+            and not re.search("[━╸╺]|-:--:--|^\\s*[0-9]+(%|/[0-9]+)|^[0-9]:[0-9:]+$|^ \\S.*\\.mp4$|^ \\S+$", line)
         ]
         lines = [line for line in lines if not re.fullmatch(r"(epoch \d+/\d+|check|features|validation) ?", line)]
         rest = [output for output in cell["outputs"] if output["output_type"] != "stream"]
         stream = [nbformat.v4.new_output("stream", text="\n".join(lines) + "\n")] if lines else []
         drawn = [str(output.get("data", {}).get("text/html", "")) for output in rest]
-        shown = [output for output, page in zip(rest, drawn) if "<progress" not in page or "<svg" in page]  # curves stay
+        shown = [
+            output for output, page in zip(rest, drawn) if "<progress" not in page or "<svg" in page
+        ]  # curves stay
         cell["outputs"] = stream + (shown or rest)
 
 

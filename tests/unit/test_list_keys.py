@@ -100,14 +100,14 @@ def test_plain_lists_refuse_what_has_no_effect(kind, clips, tmp_path):
     if kind == "text":
         source = tmp_path / "val.txt"
         source.write_text("".join(f"{p} 0\n" for p in (clips / "val").rglob("*.mp4")), encoding="utf-8")
-    with pytest.raises(DataError, match=r"is a plain list with no subsets .*; leave subset out"):
+    with pytest.raises(DataError, match=r"is a (plain list|folder of classes) with no subsets .*; leave subset out"):
         clipwise.read_list(source, subset="train")
     with pytest.raises(DataError, match=r"no frame numbers and one kind of labels; leave fps, layer out"):
         clipwise.read_list(source, fps=25, layer="verb")
 
 
 def test_training_refuses_a_subset_of_a_plain_list_and_names_other_keys(clips):
-    with pytest.raises(DataError, match=r"lists\.train_subset=training: .* is a plain list with no subsets"):
+    with pytest.raises(DataError, match=r"lists\.train_subset=training: .* is a folder of classes with no subsets"):
         read_part(clips / "train", {"lists": {"train_subset": "training"}}, "train")
     with pytest.warns(ClipwiseWarning, match=r"lists\.layer=verb without effect: .*one kind of labels"):
         assert len(read_part(clips / "train", {"lists": {"layer": "verb"}}, "train")) == 24

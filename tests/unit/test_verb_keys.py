@@ -25,6 +25,13 @@ def test_a_key_that_repeats_what_holds_is_no_change(trained, clips, capsys):
     assert main(["test", str(trained), f"lr={lr}", "test.num_clips=1", "num_workers=0", "--device", "cpu"]) == 0
 
 
+def test_beside_a_recipe_they_are_named(trained, clips):
+    """Command lines of other tools change one config for training and test."""
+    words = [str(trained), "lr=3", "test.num_clips=1", "num_workers=0", "--data", str(clips / "val"), "--device", "cpu"]
+    with pytest.warns(UserWarning, match="lr: no effect on `clipwise test`"):
+        assert main(["test", "tsm_tiny", *words]) == 0
+
+
 def test_an_exported_file_takes_no_lists(trained, capsys):
     assert main(["export", str(trained), "num_workers=3"]) == 2
     assert "num_workers: no effect on `clipwise export`" in capsys.readouterr().err

@@ -58,7 +58,7 @@ def evaluate_proposals(
 
         before = [f"amp={amp}", "optim.loss_scale=null"]
         start = load_recipe(recipe, before) if recipe else make_recipe(apply_overrides(passport.recipe, before))
-        refuse_training_keys("test", start, load_recipe(recipe, keys) if recipe else plan)
+        refuse_training_keys("test", start, load_recipe(recipe, keys) if recipe else plan, whole=bool(recipe))
     if plan.task != "localization":
         raise CheckpointError(
             f"{checkpoint} is a {passport.model}, a localization network; {plan.name} is a recipe of {plan.model}, for {plan.task}. "

@@ -75,7 +75,8 @@ def evaluate(
     if overrides:
         from clipwise.recipe.verb_keys import refuse_training_keys
 
-        refuse_training_keys("test", load_recipe(recipe) if recipe else make_recipe(passport.recipe), protocol)
+        before = load_recipe(recipe) if recipe else make_recipe(passport.recipe)
+        refuse_training_keys("test", before, protocol, whole=bool(recipe))
     if protocol.task != "recognition":
         raise CheckpointError(
             f"{checkpoint} is not a recognizer; `clipwise localize` and `clipwise eval-proposals` are for BMN."

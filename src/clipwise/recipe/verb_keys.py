@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from clipwise.errors import RecipeError
+from clipwise.errors import ClipwiseWarning, RecipeError
 from clipwise.recipe import Recipe, apply_overrides, flatten, make_recipe
 
 # What only training reads. The network and its classes are the checkpoint's own.
@@ -19,8 +20,12 @@ TRAINING = frozenset({
 LISTS = frozenset({"val_data", "test_data", "num_workers", "val", "test.allow_missing"})
 
 
-def refuse_training_keys(verb: str, before: Recipe, after: Recipe) -> None:
+def refuse_training_keys(verb: str, before: Recipe, after: Recipe, whole: bool = False) -> None:
     """Refuse changes that a verb does not look at.
+
+    Args:
+        whole: a recipe was given beside the checkpoint. Command lines of other tools change it for training and test alike, so
+            what only training reads is named in a warning there, and the network's keys tell the checkpoint's network.
 
     Raises:
         RecipeError: there are some.
@@ -29,7 +34,11 @@ def refuse_training_keys(verb: str, before: Recipe, after: Recipe) -> None:
     old, new = flatten(before.model_dump()), flatten(after.model_dump())
     changed = [key for key in new if new[key] != old.get(key)]
     idle = [key for key in changed if key in without_effect or key.partition(".")[0] in without_effect]
-    if idle:
+    if whole:
+        idle = [key for key in idle if not key.startswith("model") and key != "num_classes"]
+        if idle:
+            warnings.warn(f"{', '.join(idle)}: no effect on `clipwise {verb}`", ClipwiseWarning, stacklevel=2)
+    elif idle:
         instead = "; mixed precision is --amp" if "amp" in idle and verb != "export" else ""
         raise RecipeError(
             f"{', '.join(idle)}: no effect on `clipwise {verb}`, which takes a checkpoint as it was trained{instead}. "
