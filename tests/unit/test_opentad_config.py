@@ -338,6 +338,10 @@ def test_a_config_of_bmn_becomes_a_recipe(more, tmp_path, capsys):
     [
         ("dataset = dict(train=dict(type='ThumosSlidingDataset', window_size=128))", "type = 'ThumosSlidingDataset'"),
         ("dataset = dict(test=dict(resize_length=100))", "dataset.test.resize_length = 100"),
+        (
+            "dataset = dict(val=dict(pipeline=[dict(type='LoadFeats', feat_format='npy', prefix='v_'), dict(type='ResizeFeat', tool='scipy')]))",
+            "dataset.val.pipeline, ResizeFeat: tool = 'scipy'",
+        ),
         ("model = dict(projection=dict(num_convs=3))", "model.projection.num_convs = 3"),
         ("model = dict(roi_head=dict(proposal_generator=dict(tscale=64)))", "proposal_generator.tscale = 64"),
         ("post_processing = dict(nms=dict(use_soft_nms=False))", "post_processing.nms.use_soft_nms = False"),

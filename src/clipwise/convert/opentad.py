@@ -15,6 +15,7 @@ from clipwise.convert.mmaction2.consumed import Keys
 from clipwise.convert.opentad_keys import (
     READ,
     account,
+    check_resized,
     differences,
     external_scores,
     filtered,
@@ -199,8 +200,8 @@ def _data(parts: dict[str, Keys], recipe: dict[str, Any], left: list[str], notes
             return True
 
         read_pipeline(part, name, found, left, steps)
-        if found["type"] == _RESIZED and found.get("tool") != "torchvision_align":
-            left.append(f"dataset.{name}.pipeline, ResizeFeat: tool = {found.get('tool')!r}")
+        if found["type"] == _RESIZED:
+            check_resized(name, found, left)
         left += [f"dataset.{name}.{line}" for line in part.left()]
     train, val = seen["train"], seen["val"]
     left += differences(seen, [key for key in train if key not in ("subset_name", "tool")])

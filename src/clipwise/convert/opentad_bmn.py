@@ -13,6 +13,7 @@ from clipwise.convert.mmaction2.consumed import Keys
 from clipwise.convert.opentad_keys import (
     READ,
     account,
+    check_resized,
     differences,
     external_scores,
     filtered,
@@ -125,8 +126,7 @@ def _data(keys: Keys, length: int, left: list[str], notes: list[str]) -> dict[st
             return True
 
         read_pipeline(part, name, found, left, resizes)
-        if found.get("tool") != "torchvision_align":
-            left.append(f"dataset.{name}.pipeline, ResizeFeat: tool = {found.get('resize')!r}")
+        check_resized(name, found, left)
         left += [f"dataset.{name}.{line}" for line in part.left()]
     train, val = seen["train"], seen["val"]
     left += differences(seen, ("ann_file", "data_path", "block_list", "class_map", "feat_format"))

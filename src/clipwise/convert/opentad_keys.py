@@ -110,6 +110,12 @@ def read_resize(step: Keys, found: dict[str, Any]) -> None:
     step.expect("channel_first", False)
 
 
+def check_resized(name: str, found: Mapping[str, Any], left: list[str]) -> None:
+    """Add to ``left`` that a data part's features are resized by another tool than ours, or by none."""
+    if found.get("tool") != "torchvision_align":
+        left.append(f"dataset.{name}.pipeline, ResizeFeat: tool = {found.get('tool')!r}")
+
+
 def differences(seen: Mapping[str, Mapping[str, Any]], same: Sequence[str]) -> list[str]:
     """What of val and test must be as in train, or in val, and is not; a recipe has one of each."""
     found = [
