@@ -66,3 +66,16 @@ def test_the_device_that_computes_nothing_is_refused(trained, clips, capsys):
 def test_explain_looks_at_names(word, said, capsys):
     assert main(["explain", "tsm_tiny", word]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_model_that_takes_any_setting_is_explained_with_any(capsys):
+    from torch import nn
+
+    from clipwise.models import register_model
+
+    @register_model
+    def any_settings_net(num_classes: int, **settings) -> nn.Module:
+        return nn.Linear(2, num_classes)
+
+    words = ["model=any_settings_net", "model_args={width: 3}", "init=null", "num_segments=8"]
+    assert main(["explain", "tsm_tiny", *words]) == 0, capsys.readouterr().err

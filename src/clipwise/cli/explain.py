@@ -57,9 +57,9 @@ def check_names(recipe: Recipe) -> None:
     from clipwise.convert.zoo import find_weights
     from clipwise.engine.pretrained import unknown_checkpoint
     from clipwise.errors import CheckpointError, RecipeError
-    from clipwise.io.names import nearest_of
     from clipwise.io.plugins import is_foreign
-    from clipwise.models.registry import model_arguments
+    from clipwise.models.registry import MODELS, settings_of
+    from clipwise.models.settings_errors import refuse_unknown
     from clipwise.tasks.logits import LOSSES
 
     for key, name in (("model", recipe.model), ("loss", getattr(recipe, "loss", None))):
@@ -72,12 +72,8 @@ def check_names(recipe: Recipe) -> None:
             continue
         if key == "loss":
             LOSSES.find(name)
-        elif known := model_arguments(name):
-            for setting in recipe.model_args:
-                if setting not in known:
-                    raise RecipeError(
-                        f"model {name!r} has no setting {setting!r}. {nearest_of(setting, sorted(known))}"
-                    )
+        else:
+            refuse_unknown(name, recipe.model_args, settings_of(MODELS.find(name)))
     init = str(recipe.init or "imagenet")
     elsewhere = init == "imagenet" or "://" in init or is_foreign(init)
     if not elsewhere and not Path(init).exists() and find_weights(init) is None:

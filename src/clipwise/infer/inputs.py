@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from clipwise.data.formats.list_splits import LIST_SUFFIXES
 from clipwise.data.videolist import VIDEO_SUFFIXES, is_video
 from clipwise.errors import DataError
 
-LISTS = (".txt", ".csv", ".tsv", ".json")
 
-
-def expand_inputs(inputs: Sequence[str], lists: Sequence[str] = LISTS) -> Iterator[str]:
+def expand_inputs(inputs: Sequence[str], lists: Sequence[str] = LIST_SUFFIXES) -> Iterator[str]:
     """Files and addresses from what a user names: files, folders (searched through), and lists of any format.
 
     A folder of numbered images is one video.

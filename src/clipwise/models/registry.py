@@ -115,10 +115,10 @@ def create_model(name: str | Callable[..., nn.Module], *, trust: bool = False, *
         entry = MODELS.find(name)
     parameters = settings_of(entry)
     known = {p.name: p.default for p in parameters}
-    if model_args.keys() - known.keys() and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        from clipwise.models.settings_errors import no_setting
+    if model_args.keys() - known.keys():
+        from clipwise.models.settings_errors import refuse_unknown
 
-        raise RecipeError(no_setting(entry.name, model_args, known))
+        refuse_unknown(entry.name, model_args, parameters)
     try:
         model = entry.make(**model_args)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from clipwise.errors import RecipeError
 from clipwise.io.names import nearest_of
 
 
-def no_setting(name: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> str:
-    """The first of the given settings that the model does not have."""
-    key = next(key for key in given if key not in known)
-    return (
+def refuse_unknown(name: str, given: Mapping[str, Any], parameters: Iterable[inspect.Parameter]) -> None:
+    """Refuse settings that a model's function does not have; one with ``**settings`` takes all.
+
+    Raises:
+        RecipeError: there is one; the message names the nearest known one.
+    """
+    known = {p.name: p.kind for p in parameters}
+    key = next((key for key in given if key not in known), None)
+    if key is None or inspect.Parameter.VAR_KEYWORD in known.values():
+        return
+    raise RecipeError(
         f"model {name!r} has no setting {key!r}. {nearest_of(key, sorted(known))} (A recipe of another model may have set it: "
         "model_args={} leaves its settings out.)"
     )
