@@ -1,13 +1,16 @@
 """What the command line does with errors that nobody foresaw, signals and versions."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+import torch as pytorch
 
 from clipwise.cli import guarded, main
 from clipwise.cli.doctor import check_versions
@@ -128,6 +131,85 @@ def test_a_killed_loader_worker_is_a_sentence(clips, tmp_path):
     assert "clipwise train: a data loading worker died (" in rest
     # torch raises the error in whatever code runs when the signal comes; Python reports it where that was a destructor
     assert "Traceback" not in rest.partition("Exception ignored in")[0]
+
+
+def loaded(code, num_workers):
+    """What reading of a data set says whose samples run ``code``."""
+    words = (
+        "import os, signal, time\n"
+        "from clipwise.data.loader import make_loader, prefetch\n"
+        "import torch\n"
+        "class Set:\n"
+        "    def __len__(self): return 3\n"
+        f"    def __getitem__(self, i): {code}\n"
+        f"loader = make_loader(Set(), num_workers={num_workers})\n"
+        "try:\n"
+        "    list(prefetch(loader, torch.device('cpu')))\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__, str(error).splitlines()[-1])\n"
+        "time.sleep(0.1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=60)
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("error", ["RuntimeError", "ConnectionResetError", "EOFError"])
+def test_an_error_of_a_data_set_is_no_death_of_a_worker(num_workers, error):
+    said = loaded(f"raise {error}('a server has gone')", num_workers)
+    assert said.startswith(error)
+    assert said.strip().endswith("a server has gone")
+
+
+def test_a_connection_that_breaks_before_the_signal_comes_is_the_death_of_a_worker():
+    """The pipe of a killed worker may break before its parent is told that it died."""
+    from clipwise.data.loader import prefetch
+    from clipwise.errors import WorkError
+
+    class Loader:
+        num_workers = 1
+
+        def __iter__(self):
+            raised.append(threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGCHLD)))
+            raised[0].start()
+            raise ConnectionResetError("reset by peer")
+            yield
+
+    def handler(*_):
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+
+    raised: list = []
+    before = signal.signal(signal.SIGCHLD, handler)
+    try:
+        with pytest.raises(WorkError, match="a data loading worker died"):
+            list(prefetch(Loader(), pytorch.device("cpu")))
+        raised[0].join()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_the_death_of_a_worker_does_not_break_the_report_of_an_error(monkeypatch, capsys):
+    from clipwise.cli import failures, guarded
+
+    def handler(*_):
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+
+    def printable(text):
+        os.kill(os.getpid(), signal.SIGCHLD)
+        time.sleep(0.01)
+        return text
+
+    def work():
+        raise failures.WorkError("something else")
+
+    monkeypatch.setattr(failures, "printable", printable)
+    before = signal.signal(signal.SIGCHLD, handler)
+    try:
+        assert guarded("clipwise", work) == 1
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert capsys.readouterr().err == "clipwise: something else\n"
 
 
 def test_max_steps_is_success(clips, tmp_path, capsys):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
 
 from clipwise import __version__
@@ -20,6 +22,8 @@ def exit_code(program: str, error: BaseException, debug: bool = False) -> int:
     Args:
         debug: print its traceback, too.
     """
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises from it where a worker dies, even in this report
     if isinstance(error, KeyboardInterrupt):
         return fail(program, "interrupted.", 130)
     if isinstance(error, BrokenPipeError):  # the reader of our output has gone (| head)
@@ -37,7 +41,7 @@ def exit_code(program: str, error: BaseException, debug: bool = False) -> int:
     if _is_memory(error):
         advice = "Smaller batch_size, crop_size or max_views and fewer num_workers need less; a limit (ulimit, cgroup) may be too low."
         return fail(program, f"out of memory ({_first_line(error)}). {advice}", 1)
-    if "DataLoader worker" in str(error):  # torch raises it wherever the process is, even while it says so already
+    if "DataLoader worker (pid" in str(error):  # torch raises it wherever the process is
         return fail(program, f"a data loading worker died ({_first_line(error)}).", 1)
     if place := _code_of_others(error):
         return fail(

@@ -7,8 +7,9 @@ numbers of a sample come from (seed, epoch, index): neither the number of worker
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -153,12 +154,19 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
 
 
 @contextmanager
-def worker_deaths() -> Iterator[None]:
-    """Report a killed worker as what it is. torch raises its error wherever the main process happens to be."""
+def worker_deaths(in_pipe: bool = False) -> Iterator[None]:
+    """Report a killed worker as what it is. torch raises its error wherever the main process happens to be.
+
+    Args:
+        in_pipe: nothing but batches of workers is received here, so that a broken connection says the same.
+    """
     try:
         yield
-    except (RuntimeError, EOFError, ConnectionError) as error:  # the last two: it was sending a batch
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+    except (RuntimeError, EOFError, ConnectionError) as error:
+        if in_pipe and not isinstance(error, RuntimeError) and "Caught " not in str(error):
+            with suppress(RuntimeError):  # torch's own error is to come: here, not in whatever runs next
+                time.sleep(1)
+        elif "DataLoader worker (pid" not in str(error):
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0].strip()
         raise WorkError(
@@ -170,8 +178,13 @@ def worker_deaths() -> Iterator[None]:
 def _unwrapped(loader: Any) -> Iterator[dict[str, Any]]:
     """The loader's batches. A worker's error comes wrapped in a traceback; a user's is raised as it was raised there."""
     try:
-        with worker_deaths():
-            yield from loader
+        batches = iter(loader)
+        while True:
+            with worker_deaths(in_pipe=getattr(loader, "num_workers", 0) > 0):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
     except ClipwiseError as error:
         _, wrapped, words = str(error).rpartition(f"{type(error).__module__}.{type(error).__name__}: ")
         if wrapped:
