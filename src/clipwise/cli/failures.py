@@ -42,7 +42,9 @@ def exit_code(program: str, error: BaseException, debug: bool = False) -> int:
         advice = "Smaller batch_size, crop_size or max_views and fewer num_workers need less; a limit (ulimit, cgroup) may be too low."
         return fail(program, f"out of memory ({_first_line(error)}). {advice}", 1)
     if "DataLoader worker (pid" in str(error):  # torch raises it wherever the process is
-        return fail(program, f"a data loading worker died ({_first_line(error)}).", 1)
+        from clipwise.data.worker import without_workers
+
+        return fail(program, str(without_workers(error)), 1)
     if place := _code_of_others(error):
         return fail(
             program, f"{place}: {type(error).__name__}: {_first_line(error)}. {_keep_traceback(program, False)}", 1

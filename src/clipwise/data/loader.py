@@ -7,17 +7,13 @@ numbers of a sample come from (seed, epoch, index): neither the number of worker
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
-
-from clipwise.errors import ClipwiseError, WorkError
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
@@ -153,45 +149,6 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     return {k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
 
 
-@contextmanager
-def worker_deaths(in_pipe: bool = False) -> Iterator[None]:
-    """Report a killed worker as what it is. torch raises its error wherever the main process happens to be.
-
-    Args:
-        in_pipe: nothing but batches of workers is received here, so that a broken connection says the same.
-    """
-    try:
-        yield
-    except (RuntimeError, EOFError, ConnectionError) as error:
-        if in_pipe and not isinstance(error, RuntimeError) and "Caught " not in str(error):
-            with suppress(RuntimeError):  # torch's own error is to come: here, not in whatever runs next
-                time.sleep(1)
-        elif "DataLoader worker (pid" not in str(error):
-            raise
-        reason = (str(error) or type(error).__name__).splitlines()[0].strip()
-        raise WorkError(
-            f"a data loading worker died ({reason}): as a rule the system ran out of memory or shared memory and "
-            "killed it. Use fewer num_workers or a smaller batch_size; a run resumes from its last checkpoint with --resume."
-        ) from None
-
-
-def _unwrapped(loader: Any) -> Iterator[dict[str, Any]]:
-    """The loader's batches. A worker's error comes wrapped in a traceback; a user's is raised as it was raised there."""
-    try:
-        batches = iter(loader)
-        while True:
-            with worker_deaths(in_pipe=getattr(loader, "num_workers", 0) > 0):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
-    except ClipwiseError as error:
-        _, wrapped, words = str(error).rpartition(f"{type(error).__module__}.{type(error).__name__}: ")
-        if wrapped:
-            raise type(error)(words.strip()) from None
-        raise
-
-
 def prefetch(loader: Any, device: torch.device) -> Iterator[dict[str, Any]]:
     """Yield batches on the device. Where it has streams, a batch is copied while the one before is computed with."""
     move: Callable[[dict[str, Any]], dict[str, Any]] = partial(to_device, device=device)
@@ -199,4 +156,9 @@ def prefetch(loader: Any, device: torch.device) -> Iterator[dict[str, Any]]:
         from clipwise.data.side_stream import SideStream
 
         move = SideStream(device, move, streams).copy
-    yield from map(move, _unwrapped(loader))
+    try:
+        yield from map(move, loader)
+    except Exception as error:
+        from clipwise.data.worker import without_workers
+
+        raise without_workers(error, getattr(loader, "num_workers", 0) > 0) from None

@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from clipwise.data.loader import prefetch, worker_deaths
+from clipwise.data.loader import prefetch
 from clipwise.engine.device import fetch_later, make_accelerator, peak_memory_mb, random_state, seed_everything
 from clipwise.engine.log import Averages, RunLog, Watchdog
 from clipwise.engine.network import Network, Schedule
@@ -94,7 +94,7 @@ def train(
     folder = Path(work_dir) if work_dir else folder_of(recipe.name)
     accelerator = make_accelerator(device, recipe, folder)
     log = RunLog(folder, active=accelerator.is_main_process, quiet=quiet)
-    with locked(folder, log), worker_deaths():
+    with locked(folder, log):
         start = None
         if resume:
             from clipwise.engine.resume import check_resume, find_resume, restore, resumed_recipe
