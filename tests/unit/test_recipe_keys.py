@@ -1,5 +1,6 @@
 """Keys of recipes: groups, the flat keys of 0.1, keys without effect, other tools' names, and the reference of all keys."""
 
+import math
 import re
 import warnings
 
@@ -10,6 +11,7 @@ from clipwise.cli import main
 from clipwise.cli.diff import diff_recipes
 from clipwise.cli.explain import describe_keys, explain_recipe
 from clipwise.engine.checkpoint import make_passport
+from clipwise.engine.network import Schedule
 from clipwise.errors import CheckpointError, ClipwiseWarning, RecipeError
 from clipwise.recipe import (
     GROUPS,
@@ -200,6 +202,34 @@ def test_parts_of_the_modern_recipe_can_be_switched_off():
         load_recipe("tsm_tiny", ["optim.momentum=0.95"], modern=True)
 
 
+# ---------------------------------------------------------------- a run shorter than its recipe's warm-up
+
+
+def test_a_short_run_keeps_the_share_of_its_warmup():
+    """tsm_tiny warms up for 5 of 40 epochs."""
+    with pytest.warns(ClipwiseWarning) as told:
+        recipe = load_recipe("tsm_tiny", ["epochs=2"])
+    assert (recipe.epochs, recipe.warmup_epochs) == (2, 0.25)
+    assert [str(one.message) for one in told] == [
+        "warmup_epochs is 0.25: the recipe warms up for 5 of its 40 epochs, and this run has epochs=2; warmup_epochs=N sets it"
+    ]
+    factors = [Schedule(recipe, 8).factor(step) for step in range(3)]  # 0.25 epochs of 8 steps: two
+    cosine = [0.5 * (1 + math.cos(math.pi * step / 16)) for step in range(3)]
+    assert factors == pytest.approx([0.04, 0.52 * cosine[1], cosine[2]])
+
+
+def test_a_warmup_that_fits_stays(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_recipe("tsm_tiny", ["epochs=6"]).warmup_epochs == 5
+        assert load_recipe("tsm_tiny", ["epochs=3", "warmup_epochs=1"]).warmup_epochs == 1
+        assert load_recipe("tsm_tiny", ["epochs=2"], modern=True).warmup_epochs == 0.2
+    (tmp_path / "mine.yaml").write_text("model: tsm_tiny\nepochs: 5\nwarmup_epochs: 5\n")
+    for words in ((), ("epochs=3",)):  # a file that contradicts itself
+        with pytest.raises(RecipeError, match="must be shorter than epochs"):
+            load_recipe(tmp_path / "mine.yaml", words)
+
+
 # ---------------------------------------------------------------- other tools' names
 
 
@@ -242,10 +272,13 @@ def test_values_that_cannot_be():
     for word, message in (
         ("log.trackers=[foo]", "each 'tensorboard', 'wandb', 'mlflow', 'swanlab' or 'trackio'"),
         ("crop_size=7", "crop_size: must be a whole number of at least 16"),
-        ("epochs=3", "warmup_epochs (5) must be shorter than epochs (3); warmup_epochs=0 turns the warm-up off"),
     ):
         with pytest.raises(RecipeError, match=re.escape(message)):
             load_recipe("tsm_tiny", [word])
+    message = "warmup_epochs (5) must be shorter than epochs (3); warmup_epochs=0 turns the warm-up off"
+    for modern in (False, True):
+        with pytest.raises(RecipeError, match=re.escape(message)):
+            load_recipe("tsm_tiny", ["epochs=3", "warmup_epochs=5"], modern=modern)
     from clipwise.models import create_model
 
     with pytest.raises(RecipeError, match="shift_div is 0; a TSM shifts"):

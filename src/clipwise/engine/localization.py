@@ -283,6 +283,14 @@ class LocalizationTask(Task):
         Raises:
             DataError: features that can't be used; missing ones were refused when the task was made.
         """
+        if self.val_videos is not None:
+            shared = self.train_videos.videos.keys() & self.val_videos.videos.keys()
+            self.num_shared = len(shared)
+            if shared:
+                self.log.say(
+                    f"WARNING: {len(shared)} of {len(self.val_videos)} validation videos are training videos, too, the first: {min(shared)}. "
+                    "The validation figures say nothing about new videos."
+                )
         for dataset in (self.train_set, self.val_set):
             if short_check and dataset is not None and dataset.memory is None:
                 for index in np.unique(np.linspace(0, len(dataset) - 1, 16).astype(int)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
 import sys
 import threading
 import time
@@ -73,19 +74,24 @@ class RunLog:
         self.run_folder: RunFolder | None = None
         self.bar: Any = None
         self.note = self.eta = ""  # loss, best figure and the time that is left, beside the bar and in lines
-        self.began = time.perf_counter(), 0.0
+        self.began, self.steps = (time.perf_counter(), 0.0), 0
 
     def opening(self, recipe: Any, task: Any, batches: int, steps: int) -> None:
         """What the run is going to do: classes with their counts, sizes, steps, where things go."""
-        train, val = task.train_videos, task.val_videos
-        held = f"{len(val)} validation videos" if val is not None and len(val) else "no validation"
+        train, val, self.steps = task.train_videos, task.val_videos, steps
+        held = (
+            f"{len(val)} validation video{'s' * (len(val) != 1)}" if val is not None and len(val) else "no validation"
+        )
+        if (shared := getattr(task, "num_shared", None)) is not None:
+            held += f" ({shared or 'none'} of them in training)"
         if (classes := getattr(train, "classes", None)) and not getattr(train, "multi_label", True):
             counts = torch.bincount(torch.as_tensor(train.labels), minlength=len(classes)).tolist()
             shown = ", ".join(f"{name} ({count})" for name, count in list(zip(classes, counts))[:10])
             held += f", {len(classes)} classes: {shown}{', …' if len(classes) > 10 else ''}"
-        self.say(f"{recipe.model}: {len(train)} training videos, {held}")
+        self.say(f"{recipe.model}: {len(train)} training video{'s' * (len(train) != 1)}, {held}")
         self.say(
-            f"{recipe.epochs} epochs of {batches} batches of {recipe.batch_size}, {steps} steps; results go to {self.folder}"
+            f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)} of {batches} batch{'es' * (batches != 1)} of {recipe.batch_size}, "
+            f"{steps} step{'s' * (steps != 1)}; results go to {self.folder}"
         )
 
     def pace(self, share: float, loss: float, best: dict[str, float]) -> None:
@@ -94,7 +100,11 @@ class RunLog:
         left = int((time.perf_counter() - began) / max(share - first, 1e-9) * (1 - share))
         self.eta = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
         reached = "".join(f", best {name} {value:.4g}" for name, value in list(best.items())[:1])
-        self.note = f"loss {loss:.4g}{reached}, whole run {self.eta}"
+        self.note = f"loss {loss:.4g}{reached}, run {self.eta} left"
+        if self.steps and (share - first) * self.steps > 19.5:  # of fewer steps the first, slow one is too large a part
+            self.steps = 0
+            end = time.strftime("%a %H:%M", time.localtime(time.time() + left))
+            self.say(f"about {self.eta} to the end of the run, {end}")
 
     def check_folder(self) -> None:
         """Before something is written: make the run's folder again if somebody removed it, and say so."""
@@ -161,8 +171,8 @@ class RunLog:
 
     @contextmanager
     def progress(self, total: int, title: str, start: int = 0) -> Iterator[Any]:
-        """A progress bar on a terminal; yields a function to call after each item."""
-        if not (self.active and sys.stderr.isatty() and not self.quiet):
+        """A progress bar on a terminal (that of a notebook's ``!command`` cannot show one); yields a function to call after each item."""
+        if self.quiet or not self.active or not sys.stderr.isatty() or "JPY_PARENT_PID" in os.environ:
             yield lambda: None
             return
         from clipwise.io.progress import ProgressBar

@@ -250,6 +250,7 @@ class RecognitionTask(Task):
             shared = shared_videos(self.train_videos, self.val_videos)
             if short_check:
                 shared |= same_content(self.train_videos, self.val_videos)
+            self.num_shared = len(shared)
             if shared:
                 self.log.say(
                     f"WARNING: {len(shared)} of {len(self.val_videos)} validation videos are training videos, too (the same file, or one of "

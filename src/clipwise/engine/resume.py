@@ -21,8 +21,9 @@ from clipwise.engine.log import Averages, RunLog
 from clipwise.engine.network import Network, Schedule
 from clipwise.engine.saver import Saver
 from clipwise.errors import CheckpointError, RecipeError
-from clipwise.io.files import atomic_path, link_or_copy
+from clipwise.io.files import atomic_path
 from clipwise.io.parse import read_json_lines
+from clipwise.io.unfinished import link_or_copy
 from clipwise.io.unpickle import read_torch
 from clipwise.models.localizer_rules import keep_settled
 from clipwise.recipe import Recipe, make_recipe

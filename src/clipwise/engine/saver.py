@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 import clipwise
 from clipwise.errors import CheckpointError
-from clipwise.io.files import atomic_path, flush, link_or_copy
+from clipwise.io.files import atomic_path, flush
 from clipwise.io.parse import tensor_digest
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ def save_weights(
         except SafetensorError as error:  # safetensors wraps the operating system's error
             raise OSError(str(error)) from error
         if previous is not None and path.is_file():
+            from clipwise.io.unfinished import link_or_copy
+
             flush(temporary)  # the new file is on the disk before the older one goes
             link_or_copy(path, previous)
 

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import os
 import secrets
-import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,19 +35,6 @@ def atomic_path(path: str | os.PathLike[str], keep_suffix: bool = False) -> Iter
         os.replace(temporary, path)
     except OSError as error:
         raise unwritable(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def link_or_copy(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """A second name for a file, or a copy where the file system has no links; replaces ``target`` at once."""
-    temporary = temporary_beside(Path(target))
-    try:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -9,6 +10,11 @@ from typing import Any
 
 Progress = Callable[[int, int | None, str], None]
 """Called with what is done, all there is to do (None: unknown) and a word about the last item."""
+
+
+def on_terminal() -> bool:
+    """Whether stderr can show a line that changes; a notebook's ``!command`` has a terminal that cannot."""
+    return sys.stderr.isatty() and "JPY_PARENT_PID" not in os.environ
 
 
 def silent(done: int, total: int | None, message: str = "") -> None:
@@ -36,7 +42,7 @@ class ProgressBar:
         if self.quiet:
             return
         self.first = done if self.first is None else self.first
-        if not sys.stderr.isatty():
+        if not on_terminal():
             now = time.monotonic()
             if "ipykernel" in sys.modules:
                 from clipwise.io.notebook import Output, bar, in_notebook
@@ -56,13 +62,15 @@ class ProgressBar:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
+            from rich.table import Column
 
-            count = TextColumn("{task.percentage:>3.0f}%") if self.unit else MofNCompleteColumn()
+            whole = Column(no_wrap=True)  # where the terminal is narrow the bar shrinks, not the time
+            count = TextColumn("{task.percentage:>3.0f}%") if self.unit else MofNCompleteColumn(table_column=whole)
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
                 count,
-                TimeRemainingColumn(),
+                TimeRemainingColumn(compact=True, table_column=whole),
                 TextColumn("{task.fields[note]}"),
             )
             self.bar = Bar(*columns, console=Console(stderr=True), transient=True)

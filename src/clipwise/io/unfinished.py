@@ -19,6 +19,19 @@ _OWNER = re.compile(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp(\.\w+)?$")
 _OLD_S = 24 * 3600.0  # after which another machine's temporary file counts as left behind
 
 
+def link_or_copy(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """A second name for a file, or a copy where the file system has no links; replaces ``target`` at once."""
+    temporary = temporary_beside(Path(target))
+    try:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A new folder beside ``path`` that replaces it when the block ends well, and vanishes when it does not."""

@@ -168,7 +168,8 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), *, modern: bool
     values.setdefault("name", path.stem)
     values = current_form(values, str(path), where)
     if modern:  # what it sets was not asked for key by key, so it has no place
-        plain = make_recipe(apply_overrides(values, overrides, dict(where), str(path)), source=str(path))
+        changes = [*overrides, "warmup_epochs=0"]  # it has a warm-up of its own
+        plain = make_recipe(apply_overrides(values, changes, dict(where), str(path)), source=str(path))
         values = apply_overrides(values, modern_overrides(plain), source=str(path))
     values = apply_overrides(values, overrides, where, str(path))
     recipe = make_recipe(values, where, str(path))
@@ -214,6 +215,10 @@ def apply_overrides(
         target[last] = value
         if where is not None:
             where[".".join(key.split(".")[:2])] = f"command line, {item}"
+    if where and where.get("epochs", "").startswith("command line") and changed.get("warmup_epochs"):
+        from clipwise.recipe.shorter_warmup import shorten_warmup
+
+        shorten_warmup(values, changed, where)
     return changed
 
 
