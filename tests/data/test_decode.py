@@ -466,6 +466,24 @@ def test_long_file_is_streamed_in_small_memory(tmp_path):
     assert highest - before < 40  # 60 frames would be 166 MB
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_hours_of_small_packets_are_not_kept(tmp_path):
+    path = tmp_path / "long.mp4"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        packet = (stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))) + stream.encode())[0]
+        for number in range(50_000):
+            copy = av.Packet(bytes(packet))
+            copy.pts = copy.dts = number
+            copy.time_base, copy.is_keyframe, copy.stream = Fraction(1, 25), True, stream
+            file.mux(copy)
+    before = resident_mb()
+    with open_video(path) as reader:
+        assert reader.num_frames == 50_000
+        assert resident_mb() - before < 22  # with packets of 24 bytes kept: 39 MB
+
+
 def test_table_is_kept_and_refreshed_when_the_file_changes(tmp_path):
     path = fuzz.encode(tmp_path / "a.mp4", "libx264", 12)
     with open_video(path) as reader:

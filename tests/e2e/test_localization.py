@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,22 @@ def test_windows_stream_in_bounded_memory_and_any_order_of_batches(world):
     sparse = FeatureExtractor(world["recogniser"], WindowRule(stride=75, window=16, grid="fixed"), device="cpu")
     every = FeatureExtractor(world["recogniser"], WindowRule(stride=5, window=16, grid="fixed"), device="cpu")
     np.testing.assert_allclose(sparse(clip(world)).values, every(clip(world)).values[[7, 22]], atol=1e-4)
+
+
+def test_no_part_of_the_features_is_kept_beside_them(world, monkeypatch):
+    """Small arrays that outlive a network's buffers fragment the memory: 90 MB an hour."""
+    extractor = FeatureExtractor(world["recogniser"], WindowRule(stride=8, window=16), device="cpu", batch_size=1)
+    forward, given, alive = extractor._forward, [], []
+
+    def watched(windows):
+        alive.append(sum(part() is not None for part in given))
+        rows = forward(windows)
+        given.append(weakref.ref(rows))
+        return rows
+
+    monkeypatch.setattr(extractor, "_forward", watched)
+    assert len(extractor(clip(world)).values) == len(given) == 19
+    assert max(alive) <= 1
 
 
 def test_window_centers_are_the_published_ones():

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -180,7 +180,7 @@ class FeatureExtractor:
 
             values = GrowingRows(len(centers), self.feat_dim, rows)
         else:
-            values = np.concatenate(list(rows))
+            values = _in_one_array(rows, len(centers))
         step = grid.length / len(centers) if rule.grid == "fit" else float(rule.stride)
         if rule.positions:
             seconds = step / (rule.fps or reader.fps or 1.0)
@@ -205,6 +205,16 @@ class FeatureExtractor:
                 out = self.model(clips)
         out = out.float()
         return (activate(out, activation_of(self.passport.recipe)) if self.rule.kind == "probs" else out).cpu().numpy()
+
+
+def _in_one_array(parts: Iterator[NDArray[np.float32]], count: int) -> NDArray[np.float32]:
+    """(count, F) rows, some at a time. Parts kept between a network's large buffers would leave holes that grow with the length."""
+    values, done = np.empty((0, 0), np.float32), 0
+    for part in parts:
+        values = values if done else np.empty((count, part.shape[1]), np.float32)
+        values[done : done + len(part)] = part
+        done += len(part)
+    return values
 
 
 class TwoStream:

@@ -199,12 +199,13 @@ def batches(clips: Iterator[tuple[int, NDArray]], size: int) -> Iterator[tuple[l
 def frames_in_order(reader: VideoReader, needed: NDArray, plan: ClipPlan) -> Iterator[tuple[int, NDArray]]:
     """(index, transformed frame) for sorted ``needed``: streaming where most frames are wanted, else a few dozen at a time."""
     if len(needed) * 4 >= reader.num_frames:
-        wanted = set(needed.tolist())
+        at = 0
         for index, frame in reader.iterate(int(needed[0])):
-            if index in wanted:
+            if index == needed[at]:
                 yield index, plan.apply(frame)
-            if index >= needed[-1]:
-                return
+                at += 1
+                if at == len(needed):
+                    return
         return
     for part in np.array_split(needed, -(-len(needed) // 64)):
         yield from zip(part.tolist(), reader.frames(part, transform=plan.apply))

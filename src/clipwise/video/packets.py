@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from array import array
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +30,7 @@ SEEKABLE_CONTAINERS = frozenset({"mov", "mp4", "matroska", "webm"})
 
 # Packets of files up to this size are kept from the pass over them until the reader is closed, so that nothing is read twice.
 KEEP_MAX_BYTES = 8 << 20
+PACKET_BYTES = 700  # of memory that each takes besides its data: hours of small packets would be hundreds of megabytes
 # Bounds of what a process remembers: 16 MB of time stamps, and about as much for the tables around them.
 CACHE_MAX_FRAMES = 2_000_000
 CACHE_MAX_TABLES = 20_000
@@ -168,14 +170,13 @@ def scan_packets(container, stream, keep: list[Any] | None = None) -> PacketTabl
     names = set(container.format.name.split(","))
     seekable = not SEEKABLE_CONTAINERS.isdisjoint(names)
     check = _check_for(stream.codec_context)
-    pts: list[int] = []
-    keys: list[int] = []
+    pts, keys = array("q"), array("q")  # lists of numbers take five times as much, which hours of video feel
     timed, damage, number, hidden, marked, starts, reordered, newest = True, None, -1, 0, 0, False, False, -(1 << 62)
     room = KEEP_MAX_BYTES
     for packet in demux(container, stream):
         size = packet.size
         if keep is not None:
-            room -= size
+            room -= size + PACKET_BYTES
             keep.append(packet)
             if room < 0:
                 keep.clear()
@@ -241,7 +242,7 @@ def _false_marks(check: PacketCheck, marked: int, keys: int) -> str | None:
 
 
 def _doubt(
-    check: PacketCheck, stamps: np.ndarray, keys: list[int], timed: bool, seekable: bool, starts: bool
+    check: PacketCheck, stamps: np.ndarray, keys: Sequence[int], timed: bool, seekable: bool, starts: bool
 ) -> str | None:
     """Why the packets may be more than the frames, or their order another."""
     if (timed and min(keys) > stamps[0]) or not (timed or starts):

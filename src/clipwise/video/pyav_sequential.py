@@ -206,12 +206,12 @@ def _twin(reader: Any) -> Any:
 
 def _by_pts(reader: Any, start: int, step: int) -> Iterator[tuple[int, np.ndarray]]:
     table, codec = reader.table, reader._codec
-    stamps = table.pts[start::step].tolist()
-    wanted = set(stamps)
-    packets, packet = reader.seek(int(table.key_before(table.pts[start : start + 1])[0]), stamps[0])
+    stamps = table.pts[start::step]
+    packets, packet = reader.seek(int(table.key_before(stamps[:1])[0]), int(stamps[0]))
     messages: list[Any] = []
     watch = Watch(packet.pts, messages)
     skips = step > 1 and reader.skips
+    wanted = set(stamps.tolist()) if skips else ()
     at = 0
     while packet is not None and at < len(stamps):
         reader.start_clock()
@@ -221,8 +221,8 @@ def _by_pts(reader: Any, start: int, step: int) -> Iterator[tuple[int, np.ndarra
             frames = packet.decode()
         messages += said
         for frame in watch(frames, packet.pts):
-            if frame.pts in wanted and frame.pts >= stamps[0]:
-                if at >= len(stamps) or frame.pts != stamps[at]:
+            if at < len(stamps) and frame.pts >= stamps[at]:
+                if frame.pts != stamps[at]:
                     raise SurpriseError("a frame is missing")
                 yield start + at * step, reader.upright(frame).copy()
                 at += 1
