@@ -33,7 +33,7 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def no_strangers_left(tmp_path):
-    """What a test wrote in its folder, imported and registered is unknown to the next, whichever process runs that."""
+    """What a test wrote in its folder or its body, and registered, is unknown to the next, whichever process runs that."""
     from clipwise.io.plugins import Registry
 
     yield
@@ -42,7 +42,7 @@ def no_strangers_left(tmp_path):
     }
     for registry in Registry.every:
         for place, entry in list(registry.entries.items()):
-            if entry.make.__module__ in strangers:
+            if entry.make.__module__ in strangers or "<locals>" in entry.make.__qualname__:
                 del registry.entries[place]
         registry.by_name = {name: place for name, place in registry.by_name.items() if place in registry.entries}
     for name in strangers:

@@ -6,8 +6,8 @@ pixels are changed by a few tensor operations for the whole batch. Geometry is i
 Letters: N clips, T frames, H W pixels, C = 3 colors, K classes.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from clipwise.data.colors import gray, rotate_hue, widest
 from clipwise.data.randaugment import rand_augment
 from clipwise.data.sampling import Rng
 from clipwise.errors import RecipeError
+from clipwise.io.code_promises import promised
 from clipwise.io.plugins import Registry
 
 ColorGeneration = Literal["mmaction2_0.24", "mmaction2_0.16"]
@@ -62,7 +63,7 @@ class BatchAugment:
             raise RecipeError("mixup and cutmix make soft labels and need num_classes.")
         self.color_jitter, self.rand_augment, self.random_erasing = color_jitter, rand_augment, random_erasing
         self.mixup, self.cutmix, self.num_classes = mixup, cutmix, num_classes
-        self.also = [TRANSFORMS.find(name).make for name in also]
+        self.also = [_checked(name) for name in also]
 
     def pixels(self, frames: torch.Tensor, rng: Rng) -> torch.Tensor:
         """Change colors and shapes before normalization.
@@ -100,6 +101,15 @@ class BatchAugment:
         if self.cutmix:
             return cutmix(clips, labels, int(self.num_classes or 0), self.cutmix, rng)
         return clips, labels
+
+
+def _checked(name: str) -> Callable[..., Any]:
+    def keeps(given: Any, frames: torch.Tensor, _: Rng) -> bool:
+        kinds = (torch.uint8, torch.float32)
+        return isinstance(given, torch.Tensor) and given.shape == frames.shape and given.dtype in kinds
+
+    what = "a uint8 or float32 tensor (pixels from 0 to 255) of the frames' shape"
+    return promised(TRANSFORMS.find(name), "transform", "frames, rng", what, keeps)
 
 
 def color_jitter(

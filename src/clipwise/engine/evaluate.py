@@ -190,8 +190,7 @@ def measure(
         elif name == "mean_class_accuracy":
             figures[name] = float(metrics.mean_class_accuracy(full, label_array))
         else:
-            function = getattr(metrics, name) if name in metrics.BUILT_IN else metrics.METRICS.find(name).make
-            figures[name] = float(function(full, label_array))
+            figures[name] = float(metrics.by_name(name)(full, label_array))
     return figures
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
 from clipwise.errors import RecipeError
+from clipwise.io.code_promises import promised
 from clipwise.tasks.logits import LOSSES
 
 
@@ -46,6 +48,12 @@ def add_extras(task: Any, accelerator: Accelerator, augmented: bool) -> None:
 
         task.teacher = Teacher(recipe.distill, task.passport(), task.device)
     if recipe.loss:
-        task.own_loss = LOSSES.find(recipe.loss).make
+        learnable = "a tensor of one number that depends on the logits"
+        task.own_loss = promised(LOSSES.find(recipe.loss), "loss", "logits, targets", learnable, _is_learnable)
         if recipe.augment.label_smoothing:
             raise RecipeError(f"augment.label_smoothing has no effect with loss: {recipe.loss}; leave one of them out.")
+
+
+def _is_learnable(loss: Any, logits: torch.Tensor, _: Any) -> bool:
+    learns = logits.requires_grad and torch.is_grad_enabled()
+    return isinstance(loss, torch.Tensor) and loss.ndim == 0 and (loss.requires_grad or not learns)

@@ -102,7 +102,7 @@ def evaluate(
     check_classes(videos, num_classes, source)
     check_labels(videos, source)
     default = ("mean_average_precision",) if protocol.multi_label else ("top_k_accuracy", "mean_class_accuracy")
-    check_metrics(metrics or default, videos.multi_label)
+    check_metrics(metrics or default, videos.multi_label, num_classes)
     spec = ClipSpec.from_recipe(protocol.model_dump(), "test")
     if spec.video_backend == "torchcodec":
         from clipwise.data.device_clips import decoded_on

@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def find_elsewhere(registry: Any, name: str | Callable[..., Any], trusted: bool,
         if name in (point.name, place):
             return _loaded(registry, place, point.name)
     if ":" not in name:
+        if name.endswith(".py"):
+            raise RecipeError(f"{registry.kind} {name!r} is a file; name the function in it, too: {name}:FUNCTION.")
         known = registry.names()
         own = "None is registered. One of your own is ./FILE.py:FUNCTION, or its name once its module was imported (docs/en/models.md)."
         raise RecipeError(f"there is no {registry.kind} {name!r}. {nearest_of(name, known) if known else own}")
@@ -121,22 +124,27 @@ def _last_part(module: str) -> str:
 
 def _import_place(place: str, kind: str) -> Callable[..., Any]:
     module_name, _, function_name = place.rpartition(":")
+    if module_name.endswith(".py") and not Path(module_name).is_file():
+        raise RecipeError(f"{kind} {place!r}: there is no file {module_name} (looked for in {Path.cwd()}).")
     try:
         if module_name.endswith(".py"):
             module = _import_file(module_name)
         else:
             module = importlib.import_module(module_name)
-        function: Any = module
-        for part in function_name.split("."):
-            function = getattr(function, part)
-    except FileNotFoundError:
-        raise RecipeError(f"{kind} {place!r}: there is no file {module_name} (looked for in {Path.cwd()}).") from None
-    except AttributeError as error:
-        raise RecipeError(f"{kind} {place!r} cannot be used: {error}.") from error
     except ImportError as error:
         raise RecipeError(
             f"{kind} {place!r} cannot be imported: {error}. Install its package, or start in its folder."
         ) from error
+    except Exception as error:  # the code's own
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"  # else it says so
+        raise RecipeError(f"{kind} {place!r} cannot be imported: {type(error).__name__}: {error}{where}.") from error
+    function: Any = module
+    for part in function_name.split("."):
+        if not hasattr(function, part):
+            there = sorted(n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__)
+            raise RecipeError(f"{kind} {place!r}: {module_name} has no {part!r}. {nearest_of(part, there)}")
+        function = getattr(function, part)
     if not callable(function):
         raise RecipeError(f"{kind} {place!r} is a {type(function).__name__}, not a function or class.")
     return function

@@ -88,13 +88,13 @@ def split_auxiliary(model: nn.Module, outputs: Any) -> tuple[Tensor, Tensor | No
     Raises:
         ClipwiseError: several outputs, but no weight.
     """
-    if isinstance(outputs, Tensor):
+    if isinstance(outputs, Tensor) and outputs.shape[1:] == (num_classes(model),):
         return outputs, None, 0.0
     weight = getattr(model, "aux_weight", None)
-    if weight is None or len(outputs) != 2:
-        from clipwise.models.last_layer import refuse
+    if weight is None or not isinstance(outputs, (tuple, list)) or len(outputs) != 2:
+        from clipwise.io.code_promises import refuse_outputs
 
-        refuse(model, f"gave {len(outputs)} outputs in training", "aux_weight", "the weight of the second one's loss")
+        refuse_outputs(model, outputs)
     return outputs[0], outputs[1], float(weight)
 
 

@@ -187,9 +187,8 @@ def line_chart(
     drawn = [(s, x, y) for s in series for x, y in [_finite(s)] if len(x)]
     legend = [s for s, _, _ in drawn if s.style != "faint" and s.in_legend]
     words = title + "".join(f" -- {s.name[:26]}" for s in legend)
-    beside = (
-        7.5 * len(words.encode()) < width
-    )  # the legend fits beside the title; a Chinese letter, 3 bytes, is twice as wide
+    # the legend fits beside the title; a Chinese letter, 3 bytes, is twice as wide
+    beside = 7.5 * len(words.encode()) < width
     left, top = 52, 34 if beside or len(legend) < 2 else 50
     right, bottom = width - 14, height - 40
     all_x, all_y = (np.concatenate([[0.0, 1.0]] if not drawn else [d[axis] for d in drawn]) for axis in (1, 2))

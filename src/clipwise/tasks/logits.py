@@ -55,7 +55,12 @@ def score_clip(
     for part in flat.split(chunk):
         clips = part if takes_frames else normalize_clips(part, spec.mean, spec.std)
         with torch.autocast(frames.device.type, dtype=AMP_TYPES.get(amp), enabled=amp != "no"):
-            logits.append(model(clips).float())
+            outputs = model(clips)
+        if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+            from clipwise.io.code_promises import refuse_outputs
+
+            refuse_outputs(model, outputs)
+        logits.append(outputs.float())
     return torch.cat(logits).view(batch, views, -1)
 
 

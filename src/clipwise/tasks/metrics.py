@@ -1,11 +1,13 @@
 """Numbers that say how good predictions are: the door to those of recognition, proposals and detections."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clipwise.errors import ClipwiseError
+from clipwise.io.code_promises import promised
 from clipwise.io.plugins import Registry
 from clipwise.tasks.accuracy import confusion_matrix, mean_class_accuracy, top_k_accuracy
 from clipwise.tasks.average_precision import mean_average_precision, mmit_mean_average_precision
@@ -64,3 +66,18 @@ METRICS = Registry("metric", "clipwise.metrics")
 register_metric = METRICS.register
 """Decorator: a function ``(scores (N, num_classes), labels) -> float`` is a metric of its name (``--eval``); with
 ``multi_label=True`` one for (N, num_classes) labels of 0 and 1."""
+
+
+def by_name(name: str) -> Callable[..., Any]:
+    """The metric of a name, ours or a registered one.
+
+    Raises:
+        RecipeError: unknown, or not to be called as metrics are.
+    """
+    if name in BUILT_IN:
+        return globals()[name]
+    return promised(METRICS.find(name), "metric", "scores, labels", "one number", lambda value, *_: _is_number(value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) or (hasattr(value, "dtype") and value.ndim == 0)

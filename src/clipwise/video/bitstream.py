@@ -193,10 +193,7 @@ def _mp4_turned(file) -> bool:
         return True
     moov = head[8:] + file.read(size - skip)
     found = 0
-    for kind, places in (
-        (b"mvhd", (36, 48)),
-        (b"tkhd", (40, 52)),
-    ):  # where the matrix lies in versions 0 and 1 of the box
+    for kind, places in ((b"mvhd", (36, 48)), (b"tkhd", (40, 52))):  # of the matrix in versions 0 and 1 of the box
         at = moov.find(kind)
         while at >= 0:
             start = at + 4 + places[moov[at + 4] == 1]

@@ -89,9 +89,7 @@ class SliceHeaders:
         self.known: dict[int, Sets] = {}
         self.last: int | None = None  # number of the last frame that others need
         self.order = 0  # its place in the order of display
-        self.shown: list[
-            tuple[int, int]
-        ] = []  # sorted places and time stamps since the last frame that forgets all before
+        self.shown: list[tuple[int, int]] = []  # sorted places and time stamps since a frame that forgets all before
         try:
             self._read_sets(extra)
         except (EOFError, IndexError, KeyError, ValueError):

@@ -24,16 +24,19 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from clipwise.data.formats import list_tables, text_lists
 from clipwise.data.formats import published as sources
 from clipwise.data.labels import ClassIndex, read_classes
 from clipwise.data.videolist import ListBuilder, VideoList
 from clipwise.errors import ClipwiseWarning, DataError, RecipeError
+from clipwise.io.code_promises import described, promised
 from clipwise.io.names import did_you_mean
 from clipwise.io.plugins import Registry
 
@@ -192,20 +195,29 @@ def _annotation_reader(format: str | None = None) -> Any:
     return read_annotated if format is None or is_annotation_format(format) else None
 
 
+def _iterable(rows: Any, _: str) -> bool:
+    return isinstance(rows, Iterable)
+
+
 def _read_registered(
     format: str, source: str, root: str | Path | None, index: ClassIndex, multi_label: bool
 ) -> VideoList:
     """The entries that a registered function gives."""
     try:
-        function = DATASETS.find(format).make
+        function = promised(DATASETS.find(format), "dataset", "source", "(path, label) pairs", _iterable)
     except RecipeError as error:
         known = f"known: {', '.join(get_args(ListFormat))}, and the annotation formats of docs/en/annotations.md."
         near = did_you_mean(format, get_args(ListFormat)) or ";"
         raise RecipeError(f"The list format is {format!r}{near} {known}" if ":" not in format else str(error)) from None
     builder = ListBuilder("video", source)
     for number, row in enumerate(function(source), 1):
-        path, label = row
+        path, label = row if isinstance(row, (list, tuple)) and len(row) == 2 else (None, None)
         labels = label if isinstance(label, (list, tuple)) else [] if label is None else [label]
+        if not isinstance(path, (str, os.PathLike)) or not all(isinstance(x, (str, int, np.integer)) for x in labels):
+            raise DataError(
+                f"{source}: the list format {format} gave {described(row)} as entry {number}; an entry is a (path, label) pair, "
+                "its label a class number, a class name, a list of these, or None."
+            )
         builder.add(os.fspath(path), [index.resolve(x, number) for x in labels])
     if not len(builder):
         raise DataError(f"{source}: the list format {format} gave no entry.")
