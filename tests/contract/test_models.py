@@ -155,7 +155,7 @@ def test_unknown_names_are_refused_with_the_nearest():
     ("name", "args", "message"),
     [
         ("tsm_tiny", {"shift_place": "inside"}, "blockres, block"),
-        ("tsm_tiny", {"shift_div": 1}, "2 or more"),
+        ("tsm_tiny", {"shift_div": 1}, "2 to 32"),
         ("tsm_tiny", {"non_local": "cosine"}, "embedded_gaussian"),
         ("slowonly_tiny", {"inflate_style": "3x3x1"}, "3x1x1, 3x3x3"),
         ("slowonly_tiny", {"inflate": [1, 1]}, "each of the 4 stages"),
@@ -163,7 +163,7 @@ def test_unknown_names_are_refused_with_the_nearest():
         ("tsn_tiny", {"drop_path": 1.0}, "probability"),
         ("tpn_tsm_tiny", {"flow": "both"}, "cascade"),
         ("tpn_tsm_tiny", {"temporal_scales": [3, 8]}, "dividing"),
-        ("tsm_tiny", {"dropout": "high"}, r"'tsm_tiny' can't be made with dropout='high' \(its default is 0\.5\)"),
+        ("tsm_tiny", {"dropout": "high"}, r"dropout must be a number, given 'high' \(its default is 0\.5\)"),
         ("slowonly_tiny", {"inflate": 3}, r"with inflate=3 \(its default is \(0, 0, 1, 1\)\)"),
         ("bmn", {"max_duration": "x"}, r"with max_duration='x' \(its default is None\)"),
     ],

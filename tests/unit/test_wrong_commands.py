@@ -225,3 +225,19 @@ def test_fewer_names_than_outputs(trained, clips, tmp_path, capsys):
     )
     top = json.loads(capsys.readouterr().out)["predictions"][0]["predictions"]
     assert {row["class"] for row in top} == {"only one", "1", "2", "3", "4", "5"}
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("eight", "shift_div must be a whole number, given 'eight' (its default is 8)"),
+        ("2.5", "shift_div must be a whole number, given 2.5"), ("null", "shift_div must be a whole number, given None"),
+        ("true", "shift_div must be a whole number, given True"), ("0", "shift_div is 0"), ("-1", "shift_div is -1"),
+        ("1000", "2 to 32 (8 in the paper)"),
+    ],
+)  # fmt: skip
+def test_a_model_s_setting_of_another_kind(value, sentence, clips, tmp_path, capsys):
+    words = ["--data", clips, "--work-dir", tmp_path / "run", f"model_args.shift_div={value}"]
+    assert sentence in refused(capsys, "train", "tsm_tiny", *words)
+    if "must be" in sentence:
+        assert sentence in refused(capsys, "explain", "tsm_tiny", f"model_args.shift_div={value}")

@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from clipwise import __version__
@@ -67,7 +69,11 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        code = main(sys.argv[1:])
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command is over; the interpreter ends without a traceback
+        return code
+    argv = list(argv)
     debug = "--debug" in argv
     argv = [word for word in argv if word != "--debug"]
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -104,6 +110,10 @@ def guarded(program: str, work: Callable[[], int | None], debug: bool = False) -
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the rest of the process
         elif hasattr(getattr(sys, name), "reconfigure"):  # a terminal may lack the characters of a class name
             getattr(sys, name).reconfigure(errors="backslashreplace")
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        stops = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = {number: signal.signal(number, _interrupt) for number in stops if signal.getsignal(number) in _PLAIN}
     try:
         code = work() or 0
         sys.stdout.flush()  # a reader that has gone shows here, not when the interpreter ends
@@ -114,6 +124,18 @@ def guarded(program: str, work: Callable[[], int | None], debug: bool = False) -
         from clipwise.cli.failures import exit_code
 
         return exit_code(program, error, debug)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_PLAIN = (signal.SIG_DFL, signal.default_int_handler)  # not those that nohup or a caller has set
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    from clipwise.io.interrupts import interrupt
+
+    interrupt(number, frame)
 
 
 class _Parser(argparse.ArgumentParser):

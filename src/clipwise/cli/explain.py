@@ -59,7 +59,7 @@ def check_names(recipe: Recipe) -> None:
     from clipwise.errors import CheckpointError, RecipeError
     from clipwise.io.plugins import is_foreign
     from clipwise.models.registry import MODELS, settings_of
-    from clipwise.models.settings_errors import refuse_unknown
+    from clipwise.models.settings_errors import refuse_kinds, refuse_unknown
     from clipwise.tasks.logits import LOSSES
 
     for key, name in (("model", recipe.model), ("loss", getattr(recipe, "loss", None))):
@@ -73,7 +73,9 @@ def check_names(recipe: Recipe) -> None:
         if key == "loss":
             LOSSES.find(name)
         else:
-            refuse_unknown(name, recipe.model_args, settings_of(MODELS.find(name)))
+            parameters = settings_of(MODELS.find(name))
+            refuse_unknown(name, recipe.model_args, parameters)
+            refuse_kinds(name, recipe.model_args, parameters)
     init = str(recipe.init or "imagenet")
     elsewhere = init == "imagenet" or "://" in init or is_foreign(init)
     if not elsewhere and not Path(init).exists() and find_weights(init) is None:

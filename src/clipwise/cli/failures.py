@@ -25,7 +25,10 @@ def exit_code(program: str, error: BaseException, debug: bool = False) -> int:
     if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises from it where a worker dies, even in this report
     if isinstance(error, KeyboardInterrupt):
-        return fail(program, "interrupted.", 130)
+        from clipwise.io.interrupts import forget, sentence
+
+        forget()
+        return fail(program, sentence(error), 130)
     if isinstance(error, BrokenPipeError):  # the reader of our output has gone (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

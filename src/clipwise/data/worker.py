@@ -20,7 +20,8 @@ def start_worker(worker: int) -> None:
     # A terminal and `timeout` signal all processes of a run. Its main process decides, and still needs batches to its end.
     if threading.current_thread() is not threading.main_thread():
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in {"SIGINT", "SIGHUP"} & set(dir(signal)):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # macOS, Windows
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return

@@ -190,7 +190,7 @@ def locked(folder: Path, log: RunLog) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM ask the loop to save and end after this step; a second Ctrl-C, a second later, ends at once."""
+    """SIGINT, SIGTERM, SIGHUP ask the loop to save and end after this step; a second Ctrl-C, a second later, ends at once."""
     stop = threading.Event()
     first = 0.0
 
@@ -200,13 +200,21 @@ def stop_signals() -> Iterator[threading.Event]:
             stop.is_set() and number == signal.SIGINT and time.monotonic() - first > 1
         ):  # torchrun repeats the terminal's
             raise KeyboardInterrupt
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            from clipwise.io.interrupts import leave_terminal
+
+            leave_terminal()
         first = first or time.monotonic()
         stop.set()
 
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = {getattr(signal, name, signal.SIGTERM) for name in ("SIGINT", "SIGTERM", "SIGHUP")}
+    numbers = {
+        n for n in numbers if n in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(n) != signal.SIG_IGN
+    }  # nohup
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield stop
     finally:

@@ -115,10 +115,11 @@ def create_model(name: str | Callable[..., nn.Module], *, trust: bool = False, *
         entry = MODELS.find(name)
     parameters = settings_of(entry)
     known = {p.name: p.default for p in parameters}
-    if model_args.keys() - known.keys():
-        from clipwise.models.settings_errors import refuse_unknown
+    if any(type(value) is not type(known.get(key)) for key, value in model_args.items()):
+        from clipwise.models.settings_errors import refuse_kinds, refuse_unknown
 
         refuse_unknown(entry.name, model_args, parameters)
+        refuse_kinds(entry.name, model_args, parameters)
     try:
         model = entry.make(**model_args)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:

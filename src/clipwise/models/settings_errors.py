@@ -34,3 +34,31 @@ def refused(name: str, given: Mapping[str, Any], known: Mapping[str, Any], error
 
 def _default(value: Any) -> str:
     return "" if value is inspect.Parameter.empty else f" (its default is {value!r})"
+
+
+def refuse_kinds(name: str, given: Mapping[str, Any], parameters: Iterable[inspect.Parameter]) -> None:
+    """Refuse a setting of another kind than the model's function says: text for a number, nothing where something is needed.
+
+    Raises:
+        RecipeError: there is one; the message says what it must be.
+    """
+    for parameter in parameters:
+        value, default = given.get(parameter.name), parameter.default
+        if parameter.name not in given or type(default) not in _KINDS or _fits(value, default, parameter.annotation):
+            continue
+        raise RecipeError(
+            f"model {name!r}: {parameter.name} must be {_KINDS[type(default)]}, given {value!r} (its default is {default!r})."
+        )
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def _fits(value: Any, default: Any, annotation: Any) -> bool:
+    """Whether a value is of the default's kind, or of another that the annotation names."""
+    if type(value) is type(default) or (type(default) is float and type(value) is int):
+        return True
+    words = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    return (
+        words.replace("builtins.", "") != type(default).__name__
+    )  # int | list[int], a type of others: its function knows

@@ -75,9 +75,9 @@ def make_shift(div: int, *, reverse: bool = False, online: bool = False) -> part
     Raises:
         RecipeError: a fraction that is none.
     """
-    if div < 2:
+    if not 2 <= div <= 32:  # a ResNet's narrowest blocks have 32 or 64 channels; a fraction of none would shift nothing
         raise RecipeError(
-            f"shift_div is {div}; a TSM shifts 1/shift_div of the channels each way: 2 or more (8 in the paper). "
+            f"shift_div is {div}; a TSM shifts 1/shift_div of the channels each way: 2 to 32 (8 in the paper). "
             "Without a shift it is a TSN."
         )
     return partial(TemporalShift, div, reverse=reverse, online=online)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -44,7 +46,7 @@ def _results(work: Callable[[Any], Any], jobs: Sequence[Any], workers: int) -> I
         return
     left = set(range(len(jobs)))
     try:
-        with ProcessPoolExecutor(min(workers, len(jobs))) as pool:
+        with ProcessPoolExecutor(min(workers, len(jobs)), initializer=_start_worker) as pool:
             futures: dict[Future, int] = {pool.submit(attempt, work, job): i for i, job in enumerate(jobs)}
             try:
                 for future in as_completed(futures):
@@ -52,12 +54,12 @@ def _results(work: Callable[[Any], Any], jobs: Sequence[Any], workers: int) -> I
                     left.discard(futures[future])
                     yield futures[future], result
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                _end_workers(pool)
                 raise
     except BrokenProcessPool:
         pass
     for index in sorted(left):  # a process died; each remaining job alone, to find the one that killed it
-        with ProcessPoolExecutor(1) as pool:
+        with ProcessPoolExecutor(1, initializer=_start_worker) as pool:
             try:
                 yield index, pool.submit(attempt, work, jobs[index]).result()
             except BrokenProcessPool:
@@ -67,9 +69,40 @@ def _results(work: Callable[[Any], Any], jobs: Sequence[Any], workers: int) -> I
                 )
 
 
+_working = _ended = False  # of a worker process
+
+
+def _start_worker() -> None:
+    """A signal that ends the command, which a terminal sends to all its processes, ends this job with its cleaning up."""
+
+    def end(number: int, frame: object) -> None:
+        global _ended
+        first, _ended = not _ended, True
+        if first and _working:
+            raise KeyboardInterrupt
+
+    for name in {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal)):
+        signal.signal(getattr(signal, name), end)
+
+
+def _end_workers(pool: ProcessPoolExecutor) -> None:
+    """Have the jobs at work broken off: the pool itself would do them, and those that lie ready, to their end."""
+    processes = list((pool._processes or {}).values())  # shutdown forgets them
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        with contextlib.suppress(OSError):
+            process.terminate()
+
+
 def attempt(work: Callable[[Any], Any], job: Any) -> Any:
     """``work(job)``, or the exception that it raised."""
+    global _working
+    if _ended:
+        raise KeyboardInterrupt
+    _working = True
     try:
         return work(job)
     except (ClipwiseError, OSError, ValueError, RuntimeError, MemoryError) as error:
         return error
+    finally:
+        _working = False

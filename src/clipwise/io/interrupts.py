@@ -1,0 +1,70 @@
+"""What a signal that ends a command does: Ctrl-C, ``kill``, a terminal that is closed. Loaded when one comes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import threading
+import time
+from types import FrameType
+
+_PATIENCE_S = 10.0  # that an import may take; then it is broken off
+_REPEATED_S = 1.0  # `timeout` and torchrun send a signal twice
+_came: list[float] = []  # when the first signal came, and when the exception was raised
+_retry: list[threading.Timer] = []
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """End the command as Ctrl-C does, with its cleaning up; a Python signal handler.
+
+    A module that is being imported is finished first: C++ libraries end the process or report another error when an exception
+    passes through them.
+
+    Raises:
+        KeyboardInterrupt: at most once a second, so that what is cleaned up is not broken off.
+    """
+    now = time.monotonic()
+    if number == getattr(signal, "SIGHUP", None):
+        leave_terminal()
+    if any(timer.is_alive() and timer is not threading.current_thread() for timer in _retry):
+        return
+    began = _came[0] if _came else now
+    if len(_came) > 1 and now - _came[1] < _REPEATED_S:
+        return
+    if len(_came) < 2 and now - began < _PATIENCE_S and _is_importing(frame):
+        _came[:] = [began]
+        _retry[:] = [threading.Timer(0.05, signal.raise_signal, (number,))]
+        _retry[0].daemon = True
+        _retry[0].start()
+        return
+    _came[:] = [began, now]
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def forget() -> None:
+    """The next signal is a first one."""
+    _came.clear()
+    _retry.clear()
+
+
+def leave_terminal() -> None:
+    """Write to nowhere instead of a terminal that is closed, where each write would be an error."""
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(number).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+
+
+def sentence(error: KeyboardInterrupt) -> str:
+    """What ended the command."""
+    return {"SIGTERM": "terminated.", "SIGHUP": "the terminal was closed."}.get(str(error), "interrupted.")
