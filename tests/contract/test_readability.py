@@ -20,13 +20,13 @@ AIMS = {
 # Version 0.1 had 47 / 9,411, 30 / 6,371, 23 / 4,623 and 36 / 7,299; what came since (marks of containers that are checked, the model
 # contract, groups of recipe keys, checksums, a lock) is on the path of every run. Headers of slices (a file of
 # 187 lines) and proposals as long as the segments came last,
-# with the videos that a localizer would be trained and validated on.
+# with the videos that a localizer would be trained and validated on, and signals that end every command cleanly.
 BOUNDS = {
-    "train": (37, 7875),
-    "engine": (32, 6631),
-    "predict": (21, 4041),
-    "localizer": (32, 6642),  # whole videos, as published
-    "windows": (35, 6992),  # and with the windows that bmn_tiny cuts from long videos
+    "train": (37, 7909),
+    "engine": (32, 6640),
+    "predict": (21, 4065),
+    "localizer": (32, 6647),  # whole videos, as published
+    "windows": (35, 6997),  # and with the windows that bmn_tiny cuts from long videos
 }
 
 TRACER = '''

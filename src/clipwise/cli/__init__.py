@@ -73,7 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = main(sys.argv[1:])
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command is over; the interpreter ends without a traceback
         return code
-    argv = list(argv)
     debug = "--debug" in argv
     argv = [word for word in argv if word != "--debug"]
     if not argv or argv[0] in ("-h", "--help", "help"):

@@ -52,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
             name, [f"epochs={args.epochs}", "warmup_epochs=1", "log.every=5", f"num_workers={workers}"]
         )
         trained = train(recipe, data=str(out / "videos"), work_dir=out / name, quiet=args.json)
+        if trained.interrupted:
+            raise KeyboardInterrupt
         with ProgressBar("test", quiet=args.json) as progress:
             results[name] = evaluate(trained.last, data=out / "videos", progress=progress)
         results[name].save(out / name / "scores.json")

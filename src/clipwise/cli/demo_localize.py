@@ -74,6 +74,8 @@ def run(
         ],
     )
     trained = train(recipe, data=str(out), work_dir=out / "bmn", quiet=True)
+    if trained.interrupted:
+        raise KeyboardInterrupt
     clock("training")
 
     localizer = Localizer(trained.best or trained.last, recognizer)

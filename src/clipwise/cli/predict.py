@@ -122,8 +122,9 @@ def run(args: argparse.Namespace) -> int:
     for source, reason in failures.items():
         fail("predict", reason if source in reason else f"{source}: {reason}")
     if interrupted:
-        kept = f"; {args.csv} has a row for each" if args.csv else ""
-        fail("predict", f"interrupted after {len(predictions) + len(failures)} of {len(inputs)} videos{kept}.")
+        done = len(predictions) + len(failures)
+        kept = f"; {args.csv} has a row for each" if args.csv and done else ""
+        fail("predict", f"interrupted {f'after {done}' if done else 'before the first'} of {len(inputs)} videos{kept}.")
         return 130
     if failures:
         return 2 if not predictions else 1

@@ -10,10 +10,10 @@ import threading
 import time
 from types import FrameType
 
-_PATIENCE_S = 10.0  # that an import may take; then it is broken off
+_PATIENCE_S = 5.0  # that an import may take; then it is broken off
 _REPEATED_S = 1.0  # `timeout` and torchrun send a signal twice
 _came: list[float] = []  # when the first signal came, and when the exception was raised
-_retry: list[threading.Timer] = []
+_waiting: list[threading.Timer] = []
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -28,19 +28,26 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
     if number == getattr(signal, "SIGHUP", None):
         leave_terminal()
-    if any(timer.is_alive() and timer is not threading.current_thread() for timer in _retry):
+    if _waiting or (len(_came) > 1 and now - _came[1] < _REPEATED_S):
         return
     began = _came[0] if _came else now
-    if len(_came) > 1 and now - _came[1] < _REPEATED_S:
-        return
     if len(_came) < 2 and now - began < _PATIENCE_S and _is_importing(frame):
         _came[:] = [began]
-        _retry[:] = [threading.Timer(0.05, signal.raise_signal, (number,))]
-        _retry[0].daemon = True
-        _retry[0].start()
+        timer = threading.Timer(0.05, _again, (number,))
+        timer.daemon = True
+        _waiting.append(timer)
+        timer.start()
         return
     _came[:] = [began, now]
     raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _again(number: int) -> None:
+    _waiting.clear()
+    if hasattr(signal, "pthread_kill"):  # the main thread may wait in the system
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        signal.raise_signal(number)
 
 
 def _is_importing(frame: FrameType | None) -> bool:
@@ -54,7 +61,7 @@ def _is_importing(frame: FrameType | None) -> bool:
 def forget() -> None:
     """The next signal is a first one."""
     _came.clear()
-    _retry.clear()
+    _waiting.clear()
 
 
 def leave_terminal() -> None:

@@ -115,7 +115,8 @@ def create_model(name: str | Callable[..., nn.Module], *, trust: bool = False, *
         entry = MODELS.find(name)
     parameters = settings_of(entry)
     known = {p.name: p.default for p in parameters}
-    if any(type(value) is not type(known.get(key)) for key, value in model_args.items()):
+    plain = {key: known.get(key, ...) for key in model_args if isinstance(known.get(key, 0), (int, float, str))}
+    if any(type(model_args[key]) is not type(default) for key, default in plain.items()):
         from clipwise.models.settings_errors import refuse_kinds, refuse_unknown
 
         refuse_unknown(entry.name, model_args, parameters)

@@ -92,6 +92,8 @@ def _end_workers(pool: ProcessPoolExecutor) -> None:
     for process in processes:
         with contextlib.suppress(OSError):
             process.terminate()
+    for process in processes:
+        process.join(10)
 
 
 def attempt(work: Callable[[Any], Any], job: Any) -> Any:
