@@ -22,11 +22,11 @@ AIMS = {
 # 187 lines) and proposals as long as the segments came last,
 # with the videos that a localizer would be trained and validated on, and signals that end every command cleanly.
 BOUNDS = {
-    "train": (37, 7909),
-    "engine": (32, 6640),
-    "predict": (21, 4065),
-    "localizer": (32, 6647),  # whole videos, as published
-    "windows": (35, 6997),  # and with the windows that bmn_tiny cuts from long videos
+    "train": (37, 7913),
+    "engine": (32, 6647),
+    "predict": (21, 4066),
+    "localizer": (32, 6674),  # whole videos, as published
+    "windows": (35, 7024),  # and with the windows that bmn_tiny cuts from long videos
 }
 
 TRACER = '''
