@@ -24,9 +24,9 @@ AIMS = {
 BOUNDS = {
     "train": (37, 7913),
     "engine": (32, 6647),
-    "predict": (21, 4066),
-    "localizer": (32, 6674),  # whole videos, as published
-    "windows": (35, 7024),  # and with the windows that bmn_tiny cuts from long videos
+    "predict": (21, 4040),
+    "localizer": (32, 6639),  # whole videos, as published
+    "windows": (35, 6989),  # and with the windows that bmn_tiny cuts from long videos
 }
 
 TRACER = '''

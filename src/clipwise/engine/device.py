@@ -123,13 +123,10 @@ def random_state() -> dict:
     """All random states of this process, as values that ``read_torch`` reads back."""
     python = random.getstate()
     numpy = np.random.get_state(legacy=False)
+    key, pos = numpy["state"]["key"].tolist(), numpy["state"]["pos"]
     state: dict = {
         "python": [python[0], list(python[1]), python[2]],
-        "numpy": {
-            "key": numpy["state"]["key"].tolist(),
-            "pos": numpy["state"]["pos"],
-            "gauss": [numpy["has_gauss"], numpy["gauss"]],
-        },
+        "numpy": {"key": key, "pos": pos, "gauss": [numpy["has_gauss"], numpy["gauss"]]},
         "torch": torch.get_rng_state(),
     }
     if torch.accelerator.is_available():

@@ -79,9 +79,9 @@ class RunLog:
     def opening(self, recipe: Any, task: Any, batches: int, steps: int) -> None:
         """What the run is going to do: classes with their counts, sizes, steps, where things go."""
         train, val, self.steps = task.train_videos, task.val_videos, steps
-        held = (
-            f"{len(val)} validation video{'s' * (len(val) != 1)}" if val is not None and len(val) else "no validation"
-        )
+        held = "no validation"
+        if val is not None and len(val):
+            held = f"{len(val)} validation video{'s' * (len(val) != 1)}"
         if (shared := getattr(task, "num_shared", None)) is not None:
             held += f" ({shared or 'none'} of them in training)"
         if (classes := getattr(train, "classes", None)) and not getattr(train, "multi_label", True):

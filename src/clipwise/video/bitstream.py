@@ -73,9 +73,7 @@ class PacketCheck:
     def _note_b_frame(self, number: int) -> None:
         # Every B-frame is stored after a frame that is shown later, or its decoder has nothing to reorder.
         if self.delay and self.doubt is None:
-            self.doubt = (
-                f"packet {number} holds a B-frame whose time stamp is later than those of all packets before it"
-            )
+            self.doubt = f"packet {number} holds a B-frame whose time stamp is the latest so far"
 
 
 class UnitCheck(PacketCheck):
