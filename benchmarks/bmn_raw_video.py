@@ -69,7 +69,7 @@ def main() -> None:
         words = {"data": str(args.out / "words_train.csv"), "val_data": str(args.out / "words_val.csv")}
         recognizer = train(recipe, **words, work_dir=args.out / "tsm", quiet=True)
         path, figures = recognizer.last, recognizer.metrics
-    clock("recogniser", figures)
+    clock("recognizer", figures)
 
     extractor = FeatureExtractor(path, WindowRule(stride=args.stride, window=6), batch_size=64, amp="bf16")
     files = [args.data / "videos" / f"{name}.mp4" for name in training + validation]

@@ -154,7 +154,10 @@ def test_what_a_test_can_not_measure_is_refused_before_it_scores(capsys, tmp_pat
         (["test", trained, "--data", tmp_path / "bare.txt"], "3 of the 3 entries of"),
         (["test", "tsn_tiny", trained, "--data", clips], "holds a tsm_tiny, but the recipe tsn_tiny is for tsn_tiny"),
         (["test", trained, "tsm_tiny", "--data", clips], f"clipwise test tsm_tiny {trained}"),
-        (["test", trained.parent, "--data", clips], f"is a folder; give for example {trained.parent}"),
+        (
+            ["test", clips, "--data", clips],
+            f"{clips} is a folder without a .safetensors file. Give a checkpoint, or the folder of a run.",
+        ),
         (["test", "test.average_clips=prob"], "give a checkpoint"),
         (["predict", trained, ""], "an empty name was given"),
         (["predict", trained, "0"], "use `clipwise stream CKPT 0`"),

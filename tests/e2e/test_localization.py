@@ -60,7 +60,7 @@ def world(tmp_path_factory, trained):
     words = ["features", str(trained), str(folder / "videos"), "--out", str(folder / "features"), "--stride", "8"]
     assert main(words) == 0
     run = train(load_recipe("bmn_tiny", SMALL), data=str(folder), work_dir=folder / "run", quiet=True)
-    return {"folder": folder, "database": database, "recogniser": trained, "run": run, "features": words}
+    return {"folder": folder, "database": database, "recognizer": trained, "run": run, "features": words}
 
 
 def clip(world, n=0):
@@ -78,7 +78,7 @@ def test_feature_files_tell_how_they_were_made(world):
     assert values.shape == (19, 256)  # 150 frames: centers 4, 12, … < 150
     recipe, facts = store.recipe(), json.loads((folder / "long_000.json").read_text())
     assert (recipe["stride"], recipe["window"], recipe["kind"], recipe["feat_dim"]) == (8, 16, "features", 256)
-    assert recipe["sha256"] == facts["sha256"] == model_hash(world["recogniser"])
+    assert recipe["sha256"] == facts["sha256"] == model_hash(world["recognizer"])
     assert (facts["fps"], facts["num_frames"], facts["duration_s"]) == (25.0, 150, 6.0)
 
 
@@ -104,7 +104,7 @@ def test_a_folder_has_one_recipe(world, capsys):
 def test_shards_csv_and_failures(world, tmp_path, capsys):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"not a video")
-    words = ["features", str(world["recogniser"]), str(clip(world)), str(clip(world, 1)), str(broken)]
+    words = ["features", str(world["recognizer"]), str(clip(world)), str(clip(world, 1)), str(broken)]
     words += [
         "--out",
         str(tmp_path / "out"),
@@ -129,8 +129,8 @@ def test_shards_csv_and_failures(world, tmp_path, capsys):
 
 def test_a_window_is_what_the_recognizer_sees_of_a_clip(world):
     """One window over the whole video gives the very scores of the validation's view of that video."""
-    extractor = FeatureExtractor(world["recogniser"], WindowRule(stride=150, window=150, kind="scores"), device="cpu")
-    model, passport = load_model_and_passport(world["recogniser"])
+    extractor = FeatureExtractor(world["recognizer"], WindowRule(stride=150, window=150, kind="scores"), device="cpu")
+    model, passport = load_model_and_passport(world["recognizer"])
     spec = ClipSpec.from_recipe(passport.recipe, "val")
     with open_video(clip(world)) as reader:
         frames, _ = spec.read(reader, np.random.default_rng(0))
@@ -142,12 +142,12 @@ def test_a_window_is_what_the_recognizer_sees_of_a_clip(world):
 def test_windows_stream_in_bounded_memory_and_any_order_of_batches(world):
     """Streaming, reading by number, and another batch size give the same features; few frames are held."""
     video = open_video(clip(world)).frames(range(150))
-    dense = FeatureExtractor(world["recogniser"], WindowRule(stride=8, window=16), device="cpu", batch_size=1)
+    dense = FeatureExtractor(world["recognizer"], WindowRule(stride=8, window=16), device="cpu", batch_size=1)
     from_file, from_array = dense(clip(world)).values, dense(video).values
     np.testing.assert_allclose(from_file, from_array, atol=1e-5)
     np.testing.assert_allclose(from_file, FeatureStore(world["folder"] / "features").read("long_000"), atol=1e-4)
-    sparse = FeatureExtractor(world["recogniser"], WindowRule(stride=75, window=16, grid="fixed"), device="cpu")
-    every = FeatureExtractor(world["recogniser"], WindowRule(stride=5, window=16, grid="fixed"), device="cpu")
+    sparse = FeatureExtractor(world["recognizer"], WindowRule(stride=75, window=16, grid="fixed"), device="cpu")
+    every = FeatureExtractor(world["recognizer"], WindowRule(stride=5, window=16, grid="fixed"), device="cpu")
     np.testing.assert_allclose(sparse(clip(world)).values, every(clip(world)).values[[7, 22]], atol=1e-4)
 
 
@@ -179,10 +179,10 @@ def test_window_centers_are_the_published_ones():
 
 def test_two_streams_and_a_rate_of_their_own(world, tmp_path):
     rule = WindowRule(stride=10, window=20, fps=12.5)
-    slow = FeatureExtractor(world["recogniser"], rule, device="cpu")(clip(world))
+    slow = FeatureExtractor(world["recognizer"], rule, device="cpu")(clip(world))
     assert len(slow.values) == 7  # 75 frames at 12.5 a second: centers 5, 15, … < 75
     with pytest.raises(ClipwiseError, match=r"takes exactly 8 frames\. Only TSN"):
-        FeatureExtractor(world["recogniser"], WindowRule(segments=3))
+        FeatureExtractor(world["recognizer"], WindowRule(segments=3))
     with pytest.raises(CheckpointError, match="is a bmn, not a recognizer"):
         FeatureExtractor(world["run"].last)
 
@@ -282,7 +282,7 @@ def test_a_folder_has_one_format_and_no_video_takes_its_name(world, tmp_path, ca
     assert main([*world["features"], "--format", "csv"]) == 2
     assert "long_000.npy is there already; a folder holds files of one format" in capsys.readouterr().err
     (tmp_path / "features.mp4").write_bytes(clip(world).read_bytes())
-    assert main(["features", str(world["recogniser"]), str(tmp_path / "features.mp4"), "--out", str(tmp_path)]) == 2
+    assert main(["features", str(world["recognizer"]), str(tmp_path / "features.mp4"), "--out", str(tmp_path)]) == 2
     assert "would overwrite features.json" in capsys.readouterr().err
     assert main([*world["features"][:3], "--out", str(clip(world))]) == 2
     assert f"{clip(world)} is a file, not a folder" in capsys.readouterr().err
@@ -295,7 +295,7 @@ def test_the_checkpoint_knows_its_features(world):
     passport = read_passport(world["run"].last)
     assert passport.model == "bmn"
     assert set(passport.classes) == {a["label"] for e in world["database"].values() for a in e["annotations"]}
-    assert passport.data["features"]["sha256"] == model_hash(world["recogniser"])
+    assert passport.data["features"]["sha256"] == model_hash(world["recognizer"])
     assert {"auc", "AR@1", "AR@100", "loss"} <= set(world["run"].metrics)
     seed_fps = ascend_door().seed_fps
     assert seed_fps(world["run"].folder / "log.jsonl", 3, 4) > 0
@@ -383,7 +383,7 @@ def test_localize_writes_everything(world, tmp_path, capsys):
     assert answer["segments"]
     for segment in answer["segments"]:
         assert 0 <= segment["start_s"] < segment["end_s"] <= 6.0
-        assert segment["class"] in read_passport(world["recogniser"]).classes
+        assert segment["class"] in read_passport(world["recognizer"]).classes
         assert segment["score"] == pytest.approx(segment["proposal_score"] * segment["class_score"], abs=1e-4)
     full = json.loads((tmp_path / "long_004.json").read_text())
     assert len(full["curves"]["start"]) == 24
@@ -510,13 +510,13 @@ def test_localize_refuses_before_the_work(world, tmp_path, capsys):
 
 
 def test_another_recognizer_is_refused(world, tmp_path, capsys):
-    tensors, passport = read_checkpoint(world["recogniser"])
+    tensors, passport = read_checkpoint(world["recognizer"])
     other = tmp_path / "other.safetensors"
     save_weights(other, {k: v + 0.01 if k == "fc.bias" else v for k, v in tensors.items()}, passport)
     assert main(["localize", str(world["run"].last), str(clip(world)), "--features-from", str(other)]) == 2
     message = capsys.readouterr().err
     assert f"{other} is not the recognizer that made the features" in message
-    assert model_hash(world["recogniser"]) in message
+    assert model_hash(world["recognizer"]) in message
     passport.metrics = {"top1_acc": 1.0}  # a passport is no weights
     save_weights(other, tensors, passport)
     assert Localizer(world["run"].last, other).extractor.feat_dim == 256
@@ -528,20 +528,20 @@ def test_a_lost_recognizer_is_asked_for(world, tmp_path):
     save_weights(tmp_path / "bmn.safetensors", tensors, passport)
     with pytest.raises(CheckpointError, match=r"is missing or has changed.*--features-from"):
         Localizer(tmp_path / "bmn.safetensors")(clip(world))
-    (tmp_path / "tsm.safetensors").write_bytes(world["recogniser"].read_bytes())  # beside it, it is found
+    (tmp_path / "tsm.safetensors").write_bytes(world["recognizer"].read_bytes())  # beside it, it is found
     assert Localizer(tmp_path / "bmn.safetensors").extractor.feat_dim == 256
     passport.data["features"] = {"source": "csv_mean_100"}
     save_weights(tmp_path / "bmn.safetensors", tensors, passport)
     with pytest.raises(CheckpointError, match=r"features of unknown origin .csv_mean_100.*Give feature files"):
         Localizer(tmp_path / "bmn.safetensors")(clip(world))
     with pytest.raises(CheckpointError, match="is a tsm_tiny, not a localization network"):
-        Localizer(world["recogniser"])
+        Localizer(world["recognizer"])
     with pytest.raises(CheckpointError, match="Give one, and the checkpoint that it was exported from as"):
-        Localizer("r.onnx", loaded=(None, read_passport(world["recogniser"])), device="cpu")
+        Localizer("r.onnx", loaded=(None, read_passport(world["recognizer"])), device="cpu")
 
 
 def test_names_come_from_the_labeler(world):
-    named = Localizer(world["run"].last, labeler=world["recogniser"], naming="video", device="cpu")(clip(world, 5))
+    named = Localizer(world["run"].last, labeler=world["recognizer"], naming="video", device="cpu")(clip(world, 5))
     assert len({s.name for s in named.detections}) == 1
     rescaled = rescale_features(np.ones((3, 256)), 24)
     alone = Localizer(world["run"].last, labeler=False, device="cpu")(rescaled, duration_s=10.0)

@@ -69,7 +69,7 @@ def test_config_and_card_say_what_the_passport_says(hub, trained):
         passport.metrics["top1_acc"], abs=1e-6
     )
     assert "clipwise predict hf://org/shapes video.mp4" in text
-    assert "one view a video in the validation part" in text
+    assert "one view a video in the validation part, 8 segments, 80 × 64 pixels." in text
 
     from huggingface_hub import ModelCard
 
@@ -196,16 +196,20 @@ def test_an_interrupted_download_goes_on_and_ends_whole(hub, trained):
     assert hub.cut_after is None
 
 
-def test_a_strange_file_on_the_hub_is_refused(hub, tmp_path):
+def test_a_strange_file_on_the_hub_is_refused(hub, tmp_path, capsys):
     import torch
     from safetensors.torch import save_file
 
     hub.repos["org/evil"] = {"main": {}}
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     hub.repos["org/evil"]["main"]["model.safetensors"] = (tmp_path / "x.safetensors").read_bytes()
-    assert main(["predict", "hf://org/evil", "video.mp4"]) == 2
-    with pytest.raises(CheckpointError, match="without a clipwise passport"):
-        clipwise.load_model("hf://org/evil")
+    assert main(["info", "hf://org/evil"]) == 2
+    said = capsys.readouterr().err
+    assert "hf://org/evil is a safetensors file without" in said
+    assert str(tmp_path) not in said
+    for take in (clipwise.load_model, clipwise.load):
+        with pytest.raises(CheckpointError, match="^hf://org/evil is a safetensors file without a clipwise passport"):
+            take("hf://org/evil")
 
 
 def test_dry_run_uploads_nothing(hub, trained, capsys):

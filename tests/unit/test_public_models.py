@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import clipwise
+from clipwise.cli import main
 from clipwise.convert.weights import save_mmaction2
 from clipwise.convert.zoo import CATALOGUE, Weights
 from clipwise.data.transforms import normalize_clips
@@ -109,6 +110,34 @@ def test_a_checkpoint_of_ones_own(trained):
     assert clipwise.describe_model(trained) == clipwise.describe_model(str(trained)) == clipwise.describe_model(model)
     with pytest.raises(CheckpointError, match=r"holds a tsm_tiny, not a tsn_tiny\. Use create_model\('tsm_tiny'"):
         clipwise.create_model("tsn_tiny", pretrained=trained)
+
+
+def test_a_folder_stands_for_its_checkpoint(trained, clips, tmp_path, capsys):
+    """A run's folder: its best, else its last. A copy from the hub: its model."""
+    video = str(next((clips / "val").rglob("*.mp4")))
+    for name, folder in (("model", "pulled"), ("last", "run"), ("best", "run"), ("mine", "single")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / f"{name}.safetensors").write_bytes(trained.read_bytes())
+    (tmp_path / "run/last.safetensors").write_bytes(b"not this one")
+    for folder in ("pulled", "run", "single"):
+        place = tmp_path / folder
+        assert clipwise.create_model("tsm_tiny", pretrained=place, num_classes=3).classifier.out_features == 3
+        assert clipwise.load_model(place).classifier.out_features == 6
+        assert clipwise.load(str(place), device="cpu").classes == clipwise.load(trained, device="cpu").classes
+        assert main(["info", str(place), "--json"]) == 0
+        assert main(["predict", str(place), video, "--json"]) == 0
+        capsys.readouterr()
+    (tmp_path / "two").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "two" / f"{name}.safetensors").write_bytes(trained.read_bytes())
+    message = (
+        "two is a folder with several checkpoints and none named best, last or model: a.safetensors, b.safetensors"
+    )
+    for take in (clipwise.load_model, clipwise.load, lambda p: clipwise.create_model("tsm_tiny", pretrained=p)):
+        with pytest.raises(CheckpointError, match=message):
+            take(tmp_path / "two")
+        with pytest.raises(CheckpointError, match=r"is a folder without a \.safetensors file"):
+            take(clips)
 
 
 def test_what_is_not_there(published):

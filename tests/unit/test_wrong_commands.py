@@ -108,7 +108,7 @@ def test_starts_from_what_is_no_checkpoint(trained, bmn, clips, tmp_path, capsys
         "num_workers=0",
     ]
     assert "is a recipe, not a checkpoint" in refused(capsys, *words, f"init={tmp_path / 'recipe.yaml'}")
-    assert "is a folder; give" in refused(capsys, *words, f"init={trained.parent}")
+    assert "is a folder without a .safetensors file" in refused(capsys, *words, f"init={clips}")
     assert "holds a bmn" in refused(capsys, *words, f"init={bmn}")
     assert "clipwise train hf:x/y" in refused(capsys, *words, "init=hf:x/y")
     assert "clipwise train hf:x/y" in refused(capsys, *words, "model=hf:x/y")

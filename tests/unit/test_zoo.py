@@ -65,7 +65,7 @@ def test_addresses_are_those_of_the_seeds(shared):
 @pytest.mark.parametrize("weights", CATALOGUE.values(), ids=lambda w: w.name)
 def test_entry_agrees_with_its_recipe(weights: Weights):
     assert len(weights.sha256) == (0 if "paddle" in weights.name else 8)
-    assert weights.licence
+    assert weights.license
     if weights.recipe is None:
         return
     recipe = load_recipe(weights.recipe)

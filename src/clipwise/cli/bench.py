@@ -90,10 +90,14 @@ def open_target(what: str, overrides: list[str], device: str | None, amp: str = 
     from clipwise.models.contract import input_spec
     from clipwise.models.recipe_model import build_model, model_args
     from clipwise.models.registry import model_place, model_task
-    from clipwise.recipe import apply_overrides, load_recipe, make_recipe
+    from clipwise.recipe import apply_overrides, list_recipes, load_recipe, make_recipe
 
     place = pick_device(device)
     path = Path(what)
+    if path.is_dir() and what not in (*list_models(), *list_recipes()):
+        from clipwise.engine.checkpoint_errors import checkpoint_in
+
+        path = checkpoint_in(path)
     if path.is_file() and path.suffix in EXPORTED_SUFFIXES:
         from clipwise.export.runtimes import AotModel, TorchExportModel, load_exported_model
 

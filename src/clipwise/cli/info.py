@@ -79,6 +79,10 @@ def describe(args: argparse.Namespace) -> dict[str, Any]:
         facts = _describe_recipe(args, weights.recipe) if weights.recipe else {}
     elif ":" in args.what or args.what in list_models():
         return _describe_model(args)
+    elif path.is_dir():
+        from clipwise.engine.checkpoint_errors import checkpoint_in
+
+        return _describe_file(args, checkpoint_in(path))
     else:
         from clipwise.io.names import did_you_mean
 
@@ -278,7 +282,7 @@ def _weights_facts(weights) -> dict[str, Any]:
         "recipe": weights.recipe,
         "outputs": weights.num_classes,
         "published": weights.metrics,
-        "licence": weights.licence,
+        "license": weights.license,
         "note": weights.note,
     }
 

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from clipwise.engine.checkpoint import read_checkpoint
+    from clipwise.engine.checkpoint_errors import check_file
     from clipwise.errors import CheckpointError
     from clipwise.export.hub_card import config_json, model_card
     from clipwise.io.hub import WEIGHTS, hub_place, said
@@ -37,8 +38,7 @@ def run(args: argparse.Namespace) -> int:
     place = hub_place(args.target)
     if place.file:
         raise CheckpointError(f"{args.target} names a file; give hf://{place.repo}, the weights become {WEIGHTS}.")
-    path = Path(args.checkpoint)
-    path = path / "best.safetensors" if path.is_dir() else path
+    path = check_file(Path(args.checkpoint))
     passport = read_checkpoint(path)[1]  # reads the weights, too: a damaged file is not uploaded
     passport.state = None
     if args.card and not args.card.is_file():

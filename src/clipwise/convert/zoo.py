@@ -1,4 +1,4 @@
-"""The zoo's catalog: published weights by name, with address, checksum, classes, figures and licence.
+"""The zoo's catalog: published weights by name, with address, checksum, classes, figures and license.
 
 A file's name ends in the first eight hexadecimal digits of its SHA-256, as MMAction2's and torchvision's do; that is
 what a download is checked against. PaddleCV's has none: what comes must fit the network. Downloading and converting is done by ``clipwise.engine.pretrained``. An address stands here
@@ -14,8 +14,8 @@ from clipwise.errors import CheckpointError
 
 _OPENMMLAB = "https://download.openmmlab.com/mmaction/recognition/"
 _TORCHVISION = "https://download.pytorch.org/models/"
-MMACTION2_LICENCE = "Apache-2.0 (MMAction2); the data sets have terms of their own"
-TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); ImageNet has terms of its own"
+MMACTION2_LICENSE = "Apache-2.0 (MMAction2); the data sets have terms of their own"
+TORCHVISION_LICENSE = "BSD-3-Clause (torchvision); ImageNet has terms of its own"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Weights:
         recipe: the packaged recipe with its model, preprocessing and test protocol; None for ImageNet weights.
         num_classes: outputs of the published network.
         metrics: published figures in percent.
-        licence: of the weights.
+        license: of the weights.
         note: what should be known before it is used.
     """
 
@@ -37,7 +37,7 @@ class Weights:
     recipe: str | None
     num_classes: int
     metrics: dict[str, float] = field(default_factory=dict)
-    licence: str = MMACTION2_LICENCE
+    license: str = MMACTION2_LICENSE
     note: str = ""
 
     @property
@@ -90,7 +90,7 @@ def _paddle_tsn(segments: int, top1: float) -> Weights:
         name,
         400,
         {"top1": top1},
-        licence="Apache-2.0 (PaddlePaddle/models); the data sets have terms of their own",
+        license="Apache-2.0 (PaddlePaddle/models); the data sets have terms of their own",
         note="Published without a checksum: what can be checked is that it fits the network.",
     )
 
@@ -102,7 +102,7 @@ def _imagenet(depth: str, stamp: str, version: int = 1) -> Weights:
         f"{_TORCHVISION}resnet{depth}-{stamp}.pth",
         None,
         1000,
-        licence=TORCHVISION_LICENCE,
+        license=TORCHVISION_LICENSE,
         note=f"2-D ImageNet weights (torchvision, IMAGENET1K_V{version}), to start a training from",
     )
 

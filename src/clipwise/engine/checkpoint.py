@@ -63,7 +63,7 @@ def _open(path: str | Path):
     if path.suffix != ".safetensors" or not path.is_file():
         from clipwise.engine.checkpoint_errors import check_file
 
-        check_file(path)
+        path = check_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -156,7 +156,7 @@ def load_model(
     """The checkpoint's model with its weights, in evaluation mode; its attribute ``passport`` is the checkpoint's.
 
     Args:
-        path: a ``.safetensors`` checkpoint.
+        path: a ``.safetensors`` checkpoint, or the folder of a run (its ``best``, or else ``last``).
         device: where the model goes.
         model: the network to load the weights into, where it was handed to ``train`` as an object.
         trust: whether a model that does not come with clipwise may be imported.

@@ -1,4 +1,4 @@
-"""Why a file can't be used as a checkpoint."""
+"""The checkpoint in a folder, and why a file can't be used as one."""
 
 from __future__ import annotations
 
@@ -21,16 +21,34 @@ _KINDS = {
 }
 
 
-def check_file(path: Path) -> None:
-    """Refuse what is not there, a folder, and files that are something else by their names.
+def checkpoint_in(folder: Path) -> Path:
+    """The checkpoint that a folder stands for: a run's best (else last), the model of a copy from the hub, or the only one.
+
+    Raises:
+        CheckpointError: there is none, or which one is not clear.
+    """
+    inside = sorted(folder.glob("*.safetensors"))
+    for name in ("best", "last", "model"):
+        if (path := folder / f"{name}.safetensors") in inside:
+            return path
+    if len(inside) == 1:
+        return inside[0]
+    names = ", ".join(path.name for path in inside[:6]) + (", …" if len(inside) > 6 else "")
+    raise CheckpointError(
+        f"{folder} is a folder with several checkpoints and none named best, last or model: {names}. Give one of them."
+        if inside
+        else f"{folder} is a folder without a .safetensors file. Give a checkpoint, or the folder of a run."
+    )
+
+
+def check_file(path: Path) -> Path:
+    """The checkpoint that a path means; refuse what is not there, and files that are something else by their names.
 
     Raises:
         CheckpointError: says what it is, and what to do.
     """
     if path.is_dir():
-        inside = sorted(path.glob("*.safetensors"))
-        hint = f"for example {inside[0]}" if inside else "a .safetensors file"
-        raise CheckpointError(f"checkpoint {path} is a folder; give {hint}.")
+        return checkpoint_in(path)
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist.")
     if path.suffix in (".pth", ".pt", ".pdparams", ".tar", ".pkl"):
@@ -46,6 +64,7 @@ def check_file(path: Path) -> None:
             f"{path} is an exported file. `clipwise predict`, `test` and `localize` take its network; what is asked for here needs the "
             "checkpoint (.safetensors) that it was made from."
         )
+    return path
 
 
 def mismatch(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:

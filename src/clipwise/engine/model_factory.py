@@ -256,7 +256,7 @@ def describe_model(model: str | Path | nn.Module) -> dict[str, Any]:
         "metrics": dict(passport.metrics),
         "recipe": recipe.get("name") or None,
         "url": passport.source or (found.url if found else None),
-        "license": found.licence if found else None,
+        "license": found.license if found else None,
     }
 
 

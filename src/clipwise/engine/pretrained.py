@@ -16,6 +16,7 @@ from clipwise.convert.zoo import ALIASES, CATALOGUE, Weights, find_weights
 from clipwise.data.classes import class_names_for
 from clipwise.data.videolist import is_video
 from clipwise.engine.checkpoint import Passport, read_passport, save_weights
+from clipwise.engine.checkpoint_errors import checkpoint_in
 from clipwise.errors import CheckpointError, ClipwiseWarning
 from clipwise.io.download import cache_folder, download, locked
 from clipwise.io.hub import local_copy
@@ -32,7 +33,7 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None, *, as_it
     """The file that a user means.
 
     Args:
-        checkpoint: a path or ``hf:MODEL``, which is taken as it is; a name in the zoo, which is downloaded and converted once; or an address
+        checkpoint: a path or ``hf:MODEL``, which is taken as it is (a run's folder stands for its ``best``, or else ``last``); a name in the zoo, which is downloaded and converted once; or an address
             (``https://…``), which is that of a name, or is downloaded once and then taken like a path; or a place on the
             hub (``hf://org/name``).
         recipe: model, preprocessing and test protocol of another project's file, which is converted (and kept in the cache);
@@ -59,7 +60,9 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None, *, as_it
     if path.is_file() and is_video(path.name):
         raise CheckpointError(f"{path} is a video, not a checkpoint. The checkpoint comes first: CKPT {path}")
     if path.is_file() or (path.exists() and weights is None):
-        if path.suffix not in FOREIGN_SUFFIXES or path.is_dir() or (recipe is None and as_it_is):
+        if path.is_dir():
+            return checkpoint_in(path)
+        if path.suffix not in FOREIGN_SUFFIXES or (recipe is None and as_it_is):
             return path
         if recipe is None:
             from clipwise.convert.own_recipe import recipe_of_weights

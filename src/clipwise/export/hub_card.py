@@ -79,13 +79,14 @@ def protocol(recipe: dict[str, Any]) -> str:
         return "validation part, whole sequences"
     val = recipe.get("val") or {}
     size = val.get("crop_size") or recipe.get("crop_size")
+    width, height = size if isinstance(size, (list, tuple)) else (size, size)
     frames = f"{recipe['num_segments']} segments" if recipe.get("num_segments") else ""
     if recipe.get("clip_len", 1) != 1:
         frames = (
             f"{frames + ' of ' if frames else ''}{recipe['clip_len']} frames, {recipe.get('frame_interval', 1)} apart"
         )
     return ", ".join(
-        filter(None, ["one view a video in the validation part", frames, f"{size} × {size} pixels" if size else ""])
+        filter(None, ["one view a video in the validation part", frames, f"{width} × {height} pixels" if size else ""])
     )
 
 

@@ -22,7 +22,7 @@ from clipwise.io.files import atomic_path
 from clipwise.io.progress import Progress, silent
 
 FileFormat = Literal["npy", "csv"]
-_PLACES = ("recogniser",)  # may differ between machines
+_PLACES = ("recognizer",)  # may differ between machines
 
 
 @dataclass

@@ -136,7 +136,7 @@ class FeatureExtractor:
     def describe(self) -> dict[str, Any]:
         """The recipe of the features, for ``features.json`` and for the passport of a network trained on them."""
         return {
-            "recogniser": place_of(self.path),
+            "recognizer": place_of(self.path),
             "sha256": model_hash(self.path),
             "model": self.passport.model,
             "modality": self.spec.modality,
@@ -245,7 +245,7 @@ class TwoStream:
             "positions": self.rule.positions,
             "modality": "rgb+flow",
             "feat_dim": self.feat_dim,
-            "flow": {k: flow[k] for k in ("recogniser", "sha256", "model")},
+            "flow": {k: flow[k] for k in ("recognizer", "sha256", "model")},
         }
 
     def __call__(self, video: Any, *, frame_rate: float | None = None) -> VideoFeatures:
@@ -369,6 +369,7 @@ def find_recognizer(localizer: Path, made: Mapping[str, Any], given: str | Path 
     Raises:
         CheckpointError: unknown, not found, or another one than that.
     """
+    made_by = made.get("recognizer", made.get("recogniser"))  # as 0.1 spelled it
     if made.get("modality") == "rgb+flow":
         raise CheckpointError(
             f"{localizer} was trained on two-stream features (RGB and flow), which one video file does not give. Extract them "
@@ -385,10 +386,10 @@ def find_recognizer(localizer: Path, made: Mapping[str, Any], given: str | Path 
         if model_hash(path) != wanted:
             raise CheckpointError(
                 f"{path} is not the recognizer that made the features of {localizer}: its weights have the hash "
-                f"{model_hash(path)}, wanted is {wanted} ({made.get('recogniser')}). With other features the network sees noise."
+                f"{model_hash(path)}, wanted is {wanted} ({made_by}). With other features the network sees noise."
             )
         return path
-    known = Path(str(made.get("recogniser", "")))
+    known = Path(str(made_by or ""))
     if is_foreign(known) and model_hash(known) == wanted:
         return known
     for path in (known, localizer.parent / known.name, localizer.parent.parent / known.parent.name / known.name):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipwise.errors import CheckpointError, WorkError
+from clipwise.errors import GIVEN_AS, CheckpointError, WorkError
 from clipwise.io.plugins import is_foreign
 
 PREFIX = "hf://"
@@ -71,15 +71,15 @@ def fetch(source: str) -> Path:
 
     place, endpoint = hub_place(source), os.environ.get("HF_ENDPOINT")
     with said(place):
-        return Path(
-            hf_hub_download(
-                place.repo,
-                place.file or WEIGHTS,
-                revision=place.revision,
-                endpoint=endpoint,
-                local_files_only=not is_reachable(endpoint),
-            )
+        path = hf_hub_download(
+            place.repo,
+            place.file or WEIGHTS,
+            revision=place.revision,
+            endpoint=endpoint,
+            local_files_only=not is_reachable(endpoint),
         )
+    GIVEN_AS[path] = source
+    return Path(path)
 
 
 def is_reachable(endpoint: str | None = None) -> bool:

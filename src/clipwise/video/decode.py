@@ -152,9 +152,9 @@ class PyAVReader(VideoReader):
                 table = replace(table, rotation=first_rotation(self))
         self.fps = float(self.stream.average_rate or self.stream.guessed_rate or 0)
         self.header_frames = self.stream.frames
-        doubtful = scanned and (table.damage is not None or table.doubt is not None)
-        self.use_table(table, keep=scanned and not doubtful and not verify)
-        if verify or doubtful:
+        uncertain = scanned and (table.damage is not None or table.doubt is not None)
+        self.use_table(table, keep=scanned and not uncertain and not verify)
+        if verify or uncertain:
             self._count(None)
         if not len(self.table):
             raise DecodeError(f"{self.name}: has a video stream, but no frame of it can be decoded")
