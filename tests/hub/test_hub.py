@@ -208,7 +208,7 @@ def test_a_strange_file_on_the_hub_is_refused(hub, tmp_path, capsys):
     assert "hf://org/evil is a safetensors file without" in said
     assert str(tmp_path) not in said
     for take in (clipwise.load_model, clipwise.load):
-        with pytest.raises(CheckpointError, match="^hf://org/evil is a safetensors file without a clipwise passport"):
+        with pytest.raises(CheckpointError, match=r"^hf://org/evil is a safetensors file without a clipwise passport"):
             take("hf://org/evil")
 
 
