@@ -190,6 +190,16 @@ def test_round_trips_keep_every_segment(kind, tmp_path):
         assert sorted(rows(found, name)) == sorted(want)
 
 
+@pytest.mark.parametrize("kind", ["charades", "epic-kitchens", "activitynet", "segments", "cvat"])
+def test_dots_in_a_name_belong_to_it(kind, tmp_path):
+    """``cam.2024-01-05`` is a name, not a file with a suffix."""
+    video = VideoAnnotation("cam.2024-01-05", 9.0, None, np.array([[1.0, 2.5]]), ("sit",), path="cam.2024-01-05")
+    target = tmp_path / f"out{KINDS[kind].suffixes[0]}"
+    done = write_kind(AnnotationSet("hand", {video.name: video}, ("sit",)), kind, target, FormatOptions(fps=20.0))
+    assert not [line for line in done.lost if "video" in line and "length" not in line]
+    assert list(read_any(target, kind, FormatOptions(fps=20.0)).videos) == [video.name]
+
+
 def test_what_a_format_cannot_hold_is_said(tmp_path):
     full = AnnotationSet(
         "hand",
@@ -197,6 +207,12 @@ def test_what_a_format_cannot_hold_is_said(tmp_path):
          "b": VideoAnnotation("b", 10.0, "validation", np.zeros((0, 2)), (), path="b.mp4")},
         ("run fast", "sit"),
     )  # fmt: skip
+    exact = AnnotationSet(
+        "hand", {"a": VideoAnnotation("a", 13.036, None, np.array([[1.0, 2.5]]), ("sit",), path="a.mp4")}, ("sit",)
+    )
+    assert write_kind(exact, "charades", tmp_path / "short.csv", FormatOptions()).lost == [
+        "the length of 1 video is rounded, by up to 0.004 s"
+    ]
     assert write_kind(full, "segments", tmp_path / "a.csv", FormatOptions()).lost == [
         "1 declared classes without an example"
     ]

@@ -97,7 +97,7 @@ def _read_back(written: list[Path], target: Path, kind: str, options: FormatOpti
 
 def losses(before: AnnotationSet, after: AnnotationSet) -> list[str]:
     """Sentences on what one set has and the other has not."""
-    lost, moved, gone, scores, whole, durations, subsets = [], [], 0, 0, 0, 0, 0
+    lost, moved, lengths, gone, scores, whole, durations, subsets = [], [], [], 0, 0, 0, 0, 0
     changed: set[str] = set()
     absent = [name for name in before.videos if name not in after.videos]
     for name, video in before.videos.items():
@@ -108,6 +108,8 @@ def losses(before: AnnotationSet, after: AnnotationSet) -> list[str]:
         changed |= {video.labels[i] for i, j in pairs if video.labels[i] != other.labels[j]}
         scores += len(video.scores) + len(video.whole_scores) - len(other.scores) - len(other.whole_scores)
         whole += len(set(video.whole) - set(other.whole))
+        if (off := abs(video.duration_s - other.duration_s)) > 1e-9:  # no number is
+            lengths.append(off)
         durations += not math.isnan(video.duration_s) and math.isnan(other.duration_s)
         subsets += video.subset is not None and video.subset != other.subset
     total = sum(len(v.segments) for v in before.videos.values())
@@ -131,6 +133,9 @@ def losses(before: AnnotationSet, after: AnnotationSet) -> list[str]:
             lost.append(text.replace("videos", "video") if count == 1 and not text.startswith("1 labels") else text)
     if moved:
         lost.append(f"the times of {len(moved)} of {total} segments are rounded, by up to {max(moved):.4g} s")
+    if lengths:
+        whose = "1 video is" if len(lengths) == 1 else f"{len(lengths)} videos are"
+        lost.append(f"the length of {whose} rounded, by up to {max(lengths):.4g} s")
     return lost
 
 

@@ -152,9 +152,14 @@ def plain_path(name: str) -> str:
 
 def video_name(path: str) -> str:
     """A video's name in an annotation set: without folder, suffix of a video and leading ``v_``."""
+    return video_stem(path).removeprefix("v_")
+
+
+def video_stem(path: str) -> str:
+    """A path's last part without the suffix of a video; other dots belong to the name."""
     base = PurePosixPath(plain_path(path)).name
     stem, suffix = os.path.splitext(base)
-    return (stem if suffix.lower() in VIDEO_SUFFIXES or suffix.lower() in (".wav", ".mp3") else base).removeprefix("v_")
+    return stem if suffix.lower() in VIDEO_SUFFIXES or suffix.lower() in (".wav", ".mp3") else base
 
 
 class Draft:

@@ -10,7 +10,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
-from clipwise.data.formats.annotation_parts import Collector, FormatOptions, video_of
+from clipwise.data.formats.annotation_parts import Collector, FormatOptions, video_of, video_stem
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.data.formats.text_lists import open_text
 from clipwise.errors import DataError
@@ -69,7 +69,7 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
             f"{codes[label]} {a:.2f} {max(b, a + 0.01):.2f}"
             for (a, b), label in zip(video.segments.tolist(), video.labels)
         ]
-        name = Path(video_of(video, options)).stem if video.path else video.name
+        name = video_stem(video_of(video, options)) if video.path else video.name
         rows.append((name, ";".join(parts), f"{video.duration_s:.2f}" if video.duration_s == video.duration_s else ""))
     path.write_text(csv_text(rows), encoding="utf-8")
     if coded:

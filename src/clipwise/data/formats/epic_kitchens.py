@@ -9,7 +9,7 @@ import csv
 import math
 from pathlib import Path
 
-from clipwise.data.formats.annotation_parts import Collector, FormatOptions, video_of
+from clipwise.data.formats.annotation_parts import Collector, FormatOptions, video_of, video_stem
 from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation
 from clipwise.data.formats.text_lists import open_text
 from clipwise.errors import DataError
@@ -81,7 +81,7 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
     )
     rows: list[tuple[object, ...]] = [_HEADER]
     for video in annotations.videos.values():
-        name = video.name if not video.path else Path(video_of(video, options)).stem
+        name = video.name if not video.path else video_stem(video_of(video, options))
         for n, ((start, end), label) in enumerate(zip(video.segments.tolist(), video.labels)):
             verb, noun = pairs[label]
             frames = [max(1, math.floor(t * _image_rate(video) + 1e-6)) for t in (start, end)]
