@@ -471,7 +471,9 @@ def paddlevideo_keys(word) -> str:
         parts += [f"## {mode}", "", f"| {word('flag')} | {word('ours')} |", "|---|---|"]
         parts += [f"| {flag} | {word(text)} |" for flag, text in flag_rows(style, style.main, *given)]
         parts.append("")
-    return "\n".join(parts)
+    parts += ["## predict", "", f"| {word('flag')} | `clipwise predict` |", "|---|---|"]
+    parts += [f"| `--{flag}` | `{ours}` |" for flag, ours in style.PREDICTION_FLAGS.items()]
+    return "\n".join([*parts, ""])
 
 
 def site_config(language: str) -> str:

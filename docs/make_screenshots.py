@@ -21,7 +21,10 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs/images"
+COLORS = 224
 LIMIT = 200_000  # bytes
+SHOWN_S = 1.9  # of the long video: in its first action
+FRAME = 143  # pixels of the window that are Chromium's own
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests/serve")]
 
 from webdriver import Browser  # noqa: E402 - of the tests of the page
@@ -67,7 +70,7 @@ def page(demo: Path, port: int, folder: Path) -> None:
     try:
         wait_for(f"http://127.0.0.1:{port}/healthz")
         for name, dark, lang in (("serve.png", False, "en-US"), ("serve_dark.png", True, "zh-CN")):
-            with Browser(folder / f"profile-{lang}", (1280, 1000), lang) as browser:
+            with Browser(folder / f"profile-{lang}", (1280, 1066 + FRAME), lang) as browser:
                 browser.open(f"http://127.0.0.1:{port}")
                 browser.run(f"localStorage.setItem('clipwise.theme', '{'dark' if dark else 'light'}')")
                 browser.open(f"http://127.0.0.1:{port}")
@@ -76,7 +79,7 @@ def page(demo: Path, port: int, folder: Path) -> None:
                 browser.run("document.querySelector('video').pause()")
                 browser.run("document.querySelector('#segments button')?.click()")
                 time.sleep(2)
-                browser.run("document.querySelector('video').pause()")
+                browser.run(f"const v = document.querySelector('video'); v.pause(); v.currentTime = {SHOWN_S}")
                 time.sleep(1)
                 keep(browser, name, folder)
     finally:
@@ -95,14 +98,14 @@ def wait_for(address: str) -> None:
 
 
 def keep(browser: Browser, name: str, folder: Path) -> None:
-    """The window's content as a PNG of 256 colors."""
+    """The window's content as a PNG of few colors."""
     browser.screenshot(folder / name)
     fewer_colors(folder / name, IMAGES / name)
     told(name)
 
 
 def fewer_colors(source: Path, target: Path) -> None:
-    Image.open(source).convert("RGB").quantize(256).save(target, optimize=True)
+    Image.open(source).convert("RGB").quantize(COLORS).save(target, optimize=True)
 
 
 def told(name: str) -> None:

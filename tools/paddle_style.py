@@ -50,6 +50,14 @@ TRAINING_KEYS = {
 }
 # flag of a training -> ours
 FLAGS = {"learning_rate": "lr", "log_interval": "log.every", "valid_interval": "val.every"}
+# flag of a prediction -> its counterpart in `clipwise predict CKPT INPUT`, for the help and the documentation
+PREDICTION_FLAGS = {
+    "weights": "CKPT",
+    "video_path": "INPUT, a video",
+    "filelist": "INPUT, a list",
+    "save_dir": "--json > FILE",
+    "use_gpu": "--device cpu for False",
+}
 WITHOUT_EFFECT = ("no_memory_optimize", "is_profiler", "profiler_path", "infer_topk")
 
 
@@ -71,10 +79,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--model_name")
     parser.add_argument("--config")
     parser.add_argument("--batch_size", type=int, help="over all devices")
-    parser.add_argument("--use_gpu", type=_literal, default=True)
-    parser.add_argument("--log_interval", type=int)
-    parser.add_argument("--save_dir")
     mode = argv[0] if argv else ""
+    ours = PREDICTION_FLAGS if mode == "predict" else {}
+    parser.add_argument("--use_gpu", type=_literal, default=True, help=ours.get("use_gpu"))
+    parser.add_argument("--log_interval", type=int)
+    parser.add_argument("--save_dir", help=ours.get("save_dir"))
     if mode == "train":
         for name, kind in (("learning_rate", float), ("epoch", int), ("valid_interval", int)):
             parser.add_argument(f"--{name}", type=kind)
@@ -84,10 +93,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         parser.add_argument("--is_profiler", type=int)
         parser.add_argument("--no_memory_optimize", action="store_true", default=None)
     else:
-        parser.add_argument("--weights")
+        parser.add_argument("--weights", help=ours.get("weights"))
     if mode == "predict":
         for name in ("filelist", "video_path"):
-            parser.add_argument(f"--{name}")
+            parser.add_argument(f"--{name}", help=ours[name])
         parser.add_argument("--infer_topk", type=int)
     args = parser.parse_args(argv)
     if mode != "train":

@@ -71,8 +71,26 @@ def test_tables_of_flags_say_what_the_translators_do(pages):
         "| `--epoch` | `epochs=6 schedule.milestones=[2.0, 4.0]` |",
         "| `--resume` | `--init RESUME.pdparams` |",  # PaddleCV's takes the weights and starts at epoch 0
         "| `--save_dir` | `--work-dir SAVE_DIR` |",
+        "| `--video_path` | `INPUT, a video` |",
+        "| `--use_gpu` | `--device cpu for False` |",
     ):
         assert row in paddle
+
+
+def test_the_help_of_a_prediction_is_its_table(capsys):
+    style = importlib.import_module("paddle_style")
+    with pytest.raises(SystemExit):
+        style._parse(["predict", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    flags = set(re.findall(r"--(\w+) [A-Z]", said.partition("options:")[2])) - {
+        "model_name",
+        "config",
+        "batch_size",
+        "log_interval",
+    }
+    assert flags - set(style.WITHOUT_EFFECT) == style.PREDICTION_FLAGS.keys()
+    for ours in style.PREDICTION_FLAGS.values():
+        assert ours in said
 
 
 def test_a_changed_translator_changes_its_table():
