@@ -80,7 +80,7 @@ MUTANTS = [
         "yield self.bare",
         (ORACLES,),
     ),
-    M("grad_clip ignored", "if grad_clip:", "if False:", (ORACLES,)),
+    M("grad_clip ignored", "grad_clip) if grad_clip else None", "grad_clip) if False else None", (ORACLES,)),
     M("half of the data held out", "share: float = 0.2", "share: float = 0.5", (ORACLES, TRAINING)),
     M(
         "feature windows half a stride late",
@@ -102,7 +102,7 @@ MUTANTS = [
     M("dense windows from 0", "np.linspace(0, positions - 1, num_sample_positions)", "np.linspace(0, positions, num_sample_positions)", (SAMPLING,)),
     M("dense step", "steps = np.arange(num_clips) * (sample_range // num_clips)", "steps = np.arange(num_clips) * (sample_range // num_clips + 1)", (SAMPLING,)),
     M("repeat_last repeats the first", "last_valid = np.where(valid, frames, 0).max(axis=1, keepdims=True)", "last_valid = np.where(valid, frames, 0).min(axis=1, keepdims=True)", (SAMPLING,)),
-    M("twice-sampled halves swapped", "return np.concatenate([starts, begins.astype(np.int64)]) if twice else starts\n\n\ndef _spread", "return np.concatenate([begins.astype(np.int64), starts]) if twice else starts\n\n\ndef _spread", (SAMPLING,)),
+    M("twice-sampled halves swapped", "return np.concatenate([starts, begins.astype(np.int64)]) if twice else starts\n\n\ndef wrap", "return np.concatenate([begins.astype(np.int64), starts]) if twice else starts\n\n\ndef wrap", (SAMPLING,)),
     M("paddle centers as mp4", "(part - (segment_len if source == \"pkl\" else 1)) // 2", "(part - 1) // 2", (SAMPLING,)),
     # geometry
     M("resize rounds down", "return int(height * factor + 0.5), int(width * factor + 0.5)", "return int(height * factor), int(width * factor)", (TRANSFORMS,)),
@@ -148,7 +148,7 @@ MUTANTS = [
     M("IoU over the hull", "return inter / ((a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - inter)", "return inter / ((a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]))", (METRICS,)),
     M("recall counts equal ranks", "recall = np.stack([(row[:, None] < allowed[video_of_box]).sum(0) for row in first])", "recall = np.stack([(row[:, None] <= allowed[video_of_box]).sum(0) for row in first])", (METRICS,)),
     M("mAP over one overlap", "return DetectionMAP(float(per_tiou.mean()), per_tiou", "return DetectionMAP(float(per_tiou[0]), per_tiou", (METRICS,)),
-    M("snippets of 16 frames ignored", "return frames // frames_per_position * frames_per_position / frames * np.asarray(duration_s)", "return np.asarray(duration_s)", (PROPOSALS,)),
+    M("snippets of 16 frames ignored", "return self.feature_frames / self.num_frames * self.duration_s", "return self.duration_s", ("tests/unit/test_features.py",)),
     # the loader
     M("epochs in the same order", "rng = np.random.default_rng((self.seed, epoch))", "rng = np.random.default_rng((self.seed, 0))", (ORACLES, CURVES, PARTS, TRAINING)),
     M("resume at the epoch's start", "for batch in range(self.start, len(self)):", "for batch in range(0, len(self)):", (TRAINING,)),
