@@ -12,7 +12,7 @@ from clipwise.data.augment import BatchAugment
 from clipwise.data.lists import read_list
 from clipwise.engine.metric_names import check_metrics
 from clipwise.engine.recognition_extras import add_extras
-from clipwise.errors import ClipwiseError, DataError, RecipeError
+from clipwise.errors import ClipwiseError, ClipwiseWarning, DataError, RecipeError
 from clipwise.io.plugins import trusting
 from clipwise.models import contract
 from clipwise.models.registry import create_model
@@ -140,3 +140,32 @@ def test_a_file_that_cannot_be_used(tmp_path, text, place, said):
 def test_a_file_without_a_function(tmp_path):
     with pytest.raises(RecipeError, match=r"is a file; name the function in it, too: \./net\.py:FUNCTION"):
         create_model("./net.py")
+
+
+@pytest.fixture
+def broken_package(tmp_path, monkeypatch):
+    """An installed package that announces a model, a metric and a list format, and cannot be imported."""
+    info = tmp_path / "broken_at_import-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-at-import\nVersion: 1.0\n")
+    groups = {"models": "broken_net", "metrics": "broken_metric", "datasets": "broken_list"}
+    announced = "".join(f"[clipwise.{group}]\n{name} = broken_at_import:it\n" for group, name in groups.items())
+    (info / "entry_points.txt").write_text(announced)
+    (tmp_path / "broken_at_import.py").write_text("raise RuntimeError('not today')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_a_package_that_cannot_be_imported_hides_no_others(broken_package):
+    assert "broken_net" in clipwise.list_models("*net*")
+    with pytest.warns(ClipwiseWarning, match="broken_net is left out: .*RuntimeError: not today"):
+        names = clipwise.list_models(task="localization")
+    assert {"bmn", "actionformer", "tridet"} <= set(names)
+
+
+def test_what_a_broken_package_announces_says_why(broken_package, tmp_path):
+    with pytest.raises(RecipeError, match="RuntimeError: not today"):
+        check_metrics(["broken_metric"], multi_label=False)
+    with pytest.raises(RecipeError, match="RuntimeError: not today"):
+        read_list(tmp_path, format="broken_list")
+    with pytest.raises(RecipeError, match="RuntimeError: not today"):
+        create_model("broken_net")

@@ -27,6 +27,8 @@ def check_metrics(names: Sequence[str], multi_label: bool, num_classes: int = 0)
                 several = bool(METRICS.find(name).options.get("multi_label"))
             except RecipeError as error:
                 known = [*BUILT_IN, *METRICS.names()]
+                if name in known:  # an installed package announces it, and cannot give it
+                    raise
                 more = f" {error}" if ":" in name else ""
                 near = did_you_mean(name, known)
                 raise ClipwiseError(f"metric {name!r} is not known{near}; known: {', '.join(known)}.{more}") from None

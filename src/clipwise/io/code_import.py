@@ -11,11 +11,12 @@ import importlib.metadata
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from clipwise.errors import RecipeError
+from clipwise.errors import ClipwiseWarning, RecipeError
 from clipwise.io.names import nearest_of
 
 OBJECT = "object:"
@@ -82,6 +83,17 @@ def _loaded(registry: Any, place: str, name: str | None = None) -> Any:
 def announced_names(group: str) -> set[str]:
     """Names that installed packages announce in a group of entry points."""
     return {point.name for point in importlib.metadata.entry_points(group=group)}
+
+
+def usable(registry: Any, names: Iterable[str]) -> Iterator[str]:
+    """The names whose packages can be imported; a warning for each of the others."""
+    for name in names:
+        try:
+            registry.find(name)
+        except RecipeError as error:
+            warnings.warn(f"{name} is left out: {error}", ClipwiseWarning, stacklevel=3)
+        else:
+            yield name
 
 
 def place_of(function: Callable[..., Any], name: str | None, registry: Any) -> str:

@@ -65,7 +65,11 @@ def register_model(
 def list_models(pattern: str = "*", *, task: str | None = None) -> list[str]:
     """All names that ``create_model`` knows, sorted; of one task if asked for (which imports installed packages' models)."""
     names = MODELS.names(pattern)
-    return names if task is None else [name for name in names if model_task(name) == task]
+    if task is None:
+        return names
+    from clipwise.io.code_import import usable
+
+    return [name for name in usable(MODELS, names) if model_task(name) == task]
 
 
 def model_task(name: str | Callable[..., nn.Module]) -> str:

@@ -206,6 +206,8 @@ def _read_registered(
     try:
         function = promised(DATASETS.find(format), "dataset", "source", "(path, label) pairs", _iterable)
     except RecipeError as error:
+        if format in DATASETS.names():  # an installed package announces it, and cannot give it
+            raise
         known = f"known: {', '.join(get_args(ListFormat))}, and the annotation formats of docs/en/annotations.md."
         near = did_you_mean(format, get_args(ListFormat)) or ";"
         raise RecipeError(f"The list format is {format!r}{near} {known}" if ":" not in format else str(error)) from None
