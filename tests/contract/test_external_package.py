@@ -215,6 +215,14 @@ def test_a_file_in_a_recipe_needs_trust(clips, tmp_path, monkeypatch):
     assert load_model_and_passport(result.last)[1].model == "./my_net.py:other_vit"
     with pytest.raises(RecipeError, match=r"no file \./other\.py"):
         clipwise.create_model("./other.py:other_vit", trust=True)
+    # another process has neither the function nor leave to import it, and describes the file all the same
+    told = subprocess.run(
+        [sys.executable, "-m", "clipwise", "info", str(result.last), "--json"], capture_output=True, text=True
+    )
+    facts = json.loads(told.stdout)
+    assert facts["checkpoint"]["model"] == "./my_net.py:other_vit"
+    assert facts["classes"]["count"] == 6
+    assert "--trust" in facts["cost"]["unknown"]
 
 
 def test_a_function_is_a_model_too(installed, clips, tmp_path):

@@ -252,7 +252,10 @@ def _describe_file(args: argparse.Namespace, path: Path) -> dict[str, Any]:
 
         recipe = make_recipe(passport.recipe, source=str(path))
         facts["recipe"] = explain_recipe(recipe)
-        facts["cost"] = _recipe_cost(args, recipe, passport.model_args.get("num_classes"))
+        try:
+            facts["cost"] = _recipe_cost(args, recipe, passport.model_args.get("num_classes"))
+        except ClipwiseError as error:  # a network whose code is elsewhere, or not trusted; the file is described all the same
+            facts["cost"] = {"unknown": str(error)}
     return facts
 
 
