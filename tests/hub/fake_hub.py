@@ -7,6 +7,8 @@ import base64
 import hashlib
 import json
 import re
+import socket
+import struct
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
@@ -25,6 +27,7 @@ class FakeHub(ThreadingHTTPServer):
         self.blobs: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.lfs_from = 1000
+        self.spoilt: str | None = None  # how downloads go wrong
         self.cut_after: int | None = None  # bytes of the next download after which the connection breaks
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -132,7 +135,30 @@ class Handler(BaseHTTPRequestHandler):
         self.server.blobs[oid] = data
         return self.answer(200)
 
+    def answer_spoilt(self, how: str) -> None:
+        page, announced = (
+            b"<html>log in to the hotel's network</html>",
+            {"ETag": f'"{"0" * 64}"', "X_Repo_Commit": "a" * 40},
+        )
+        if how.isdigit():
+            return self.answer(int(how), {"error": "no"})
+        if how == "page":
+            return self.answer(200, page, Content_Type="text/html")
+        if how == "page for weights":
+            return self.answer(200, page, **{**announced, "ETag": '"abc"'})
+        if how == "loop":
+            return self.answer(302, b"", Location=self.path, **announced)
+        if how == "reset" and self.command == "GET":
+            self.answer(200, b"half", **{**announced, "Content-Length": "5000"})
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            self.close_connection = True
+            return None
+        return self.answer(200, b"" if how == "empty" else b"other weights", **announced)
+
     def do_GET(self):
+        if self.server.spoilt and "/resolve/" in self.path:
+            return self.answer_spoilt(self.server.spoilt)
         path = unquote(self.path.partition("?")[0])
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             if match[1] not in self.server.repos:

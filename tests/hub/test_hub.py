@@ -14,7 +14,7 @@ import yaml
 import clipwise
 from clipwise.cli import main
 from clipwise.engine.checkpoint import read_passport
-from clipwise.errors import CheckpointError
+from clipwise.errors import CheckpointError, WorkError
 from clipwise.io.hub import fetch, hub_place, local_copy
 from helpers import load_script
 
@@ -225,3 +225,28 @@ def test_branches(hub, trained):
     assert fetch("hf://org/shapes@next").read_bytes() == trained.read_bytes()
     assert local_copy("plain.safetensors") == "plain.safetensors"
     assert local_copy("init=hf://org/shapes@next").startswith("init=/")
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ("404", "is not in the hub's cache, and .* answered 404"), ("500", "is not in the hub's cache, and .* answered 500"),
+        ("401", r"not allowed by .* \(401\)"), ("page", "gave an answer that is not the hub's"),
+        ("page for weights", "sent another file .it is a web page.; it was removed from the cache"),
+        ("empty", "sent another file .its SHA-256 is not the one that was announced"), ("other", "its SHA-256 is not the one"),
+        ("loop", "the connection to .* broke"), ("reset", "the connection to .* broke"),
+    ],
+)  # fmt: skip
+def test_a_broken_server_is_one_sentence_and_leaves_nothing_in_the_cache(how, sentence, hub, trained, monkeypatch):
+    """What another file had been saved as stayed in the cache, and every later run read it."""
+    from huggingface_hub import file_download
+    from huggingface_hub.utils import _http
+
+    for module in (file_download, _http):
+        monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    assert main(["push", str(trained), "hf://org/shapes"]) == 0
+    hub.spoilt = how
+    with pytest.raises((CheckpointError, WorkError), match=sentence):
+        fetch("hf://org/shapes")
+    hub.spoilt = None
+    assert fetch("hf://org/shapes").read_bytes() == trained.read_bytes()

@@ -77,3 +77,38 @@ def test_only_what_dead_processes_left_is_removed(tmp_path):
     assert kept == [".a.bin.0badc0de-1-00000000.tmp", temporary.name, ".hidden", ".tmpAb12Cd"]
     remove_stale(tmp_path, alone=True)
     assert listing(tmp_path) == [".hidden", "d"]
+
+
+def test_two_at_once_write_one_folder(tmp_path):
+    """The later one replaces the earlier one's, whichever comes between."""
+    from clipwise.io.unfinished import atomic_folder
+
+    with atomic_folder(tmp_path / "f") as first:
+        (first / "a").write_text("1")
+        with atomic_folder(tmp_path / "f") as second:
+            (second / "a").write_text("1")
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+    assert (tmp_path / "f/a").read_text() == "1"
+
+
+def test_two_at_once_do_not_mix_a_growing_file(tmp_path):
+    pytest.importorskip("fcntl")
+    with growing_file(tmp_path / "x.csv") as file:
+        file.write("first")
+        with (
+            pytest.raises(CheckpointError, match="is being written by another command"),
+            growing_file(tmp_path / "x.csv") as other,
+        ):
+            other.write("second")
+    assert (tmp_path / "x.csv").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
+
+
+def test_a_folder_that_vanishes_while_left_overs_are_looked_for(tmp_path, monkeypatch):
+    """Another command's unfinished folder, which is renamed between finding and reading it."""
+    import clipwise.prepare.folder_work as module
+
+    (tmp_path / "out/gone").mkdir(parents=True)
+    real = module.remove_stale
+    monkeypatch.setattr(module, "remove_stale", lambda f: (f.name == "gone" and f.rmdir(), real(f)))
+    module.claim_folder(tmp_path / "out", {"a": 1}, overwrite=False)

@@ -1,5 +1,6 @@
 """What a run refuses or says of its lists: classes and names that differ, labels with holes, validation on training videos, dense windows."""
 
+import os
 import shutil
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from clipwise.data.clip_spec import ClipSpec
 from clipwise.data.lists import read_list
 from clipwise.engine.train import train
-from clipwise.errors import DataError
+from clipwise.errors import ClipwiseWarning, DataError
 from clipwise.recipe import load_recipe
 
 QUICK = [
@@ -154,3 +155,26 @@ def test_a_dense_run_validates_as_it_is_tested(clips, tmp_path):
     result = train(recipe, data=str(clips), work_dir=tmp_path, quiet=True)
     tested = evaluate(result.last, data=clips / "val")
     np.testing.assert_allclose(np.stack(result.validation.scores), np.stack(tested.scores), rtol=1e-5)
+
+
+def test_links_to_a_folder_above_are_left_out(clips, tmp_path, capsys):
+    """One in the training folder became a class with all videos; one in the validation folder an unknown class."""
+    from clipwise.cli import main
+
+    for part in ("train", "val"):
+        (tmp_path / part).mkdir()
+        for name in sorted(os.listdir(clips / part))[:2]:
+            (tmp_path / part / name).symlink_to(clips / part / name)  # elsewhere: a class
+    (tmp_path / "train/self").symlink_to(".")
+    (tmp_path / "train" / sorted(os.listdir(clips / "train"))[0]).unlink()
+    first = sorted(os.listdir(clips / "train"))[0]
+    shutil.copytree(clips / "train" / first, tmp_path / "train" / first)
+    (tmp_path / "train" / first / "up").symlink_to("../..")
+    (tmp_path / "val/again").symlink_to(tmp_path)
+    with pytest.warns(ClipwiseWarning) as warned:
+        assert main(["check", str(tmp_path)]) == 0
+    assert "train: 8 entries, 2 classes" in capsys.readouterr().out
+    assert {str(each.message) for each in warned} == {
+        f"{tmp_path}/train/self is a link to {tmp_path}/train, which holds it; it is left out.",
+        f"{tmp_path}/val/again is a link to {tmp_path}, which holds it; it is left out.",
+    }

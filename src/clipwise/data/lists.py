@@ -163,6 +163,10 @@ def _is_foreign(name: str) -> bool:
 def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | None, multi_label: bool) -> VideoList:
     """One subfolder per class; natural order of names unless ``classes`` gives another. Videos, or frame folders."""
     names = sorted((e.name for e in os.scandir(path) if e.is_dir() and not _is_foreign(e.name)), key=natural_key)
+    if any((path / name).is_symlink() for name in names):
+        from clipwise.data.upward_links import without_upward_links
+
+        names = without_upward_links(path, names)
     if not names:
         files = sorted((e.name for e in os.scandir(path) if is_video(e.name)), key=natural_key)
         if not files:

@@ -6,9 +6,11 @@ The hub's own library keeps what was downloaded (``$HF_HOME``), finds tokens (``
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,6 +72,7 @@ def fetch(source: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     place, endpoint = hub_place(source), os.environ.get("HF_ENDPOINT")
+    began = time.time()
     with said(place):
         path = hf_hub_download(
             place.repo,
@@ -78,8 +81,33 @@ def fetch(source: str) -> Path:
             endpoint=endpoint,
             local_files_only=not is_reachable(endpoint),
         )
+        if os.stat(path).st_mtime >= began - 2:  # downloaded now
+            _check_download(Path(path), place)
     GIVEN_AS[path] = source
     return Path(path)
+
+
+def _check_download(path: Path, place: HubPlace) -> None:
+    """Look at what was downloaded; what is not the announced file does not stay in the cache.
+
+    Raises:
+        WorkError: its checksum is another one, or it is no file of weights but, say, a page that asks for a login.
+    """
+    blob = path.resolve()  # large files have their checksum as a name in the cache
+    problem = ""
+    if re.fullmatch("[0-9a-f]{64}", blob.name):
+        with open(blob, "rb") as file:
+            wrong = hashlib.file_digest(file, "sha256").hexdigest() != blob.name
+        problem = "its SHA-256 is not the one that was announced" if wrong else ""
+    with open(blob, "rb") as file:
+        head = file.read(512)
+    if not problem and path.suffix == ".safetensors" and head[8:9] != b"{":  # after the length of its header
+        problem = "it is a web page" if head.lstrip()[:1] == b"<" else "it is no safetensors file"
+    if problem:
+        for name in {path, blob}:
+            name.unlink(missing_ok=True)
+        where = os.environ.get("HF_ENDPOINT") or "huggingface.co"
+        raise WorkError(f"{place}: {where} sent another file ({problem}); it was removed from the cache. Try again.")
 
 
 def is_reachable(endpoint: str | None = None) -> bool:
@@ -138,7 +166,15 @@ def said(place: HubPlace) -> Iterator[None]:
         ) from None
     except errors.RevisionNotFoundError:
         raise CheckpointError(f"{place}: {place.repo} has no revision {place.revision!r}.") from None
-    except errors.LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError as error:
+        cause, status = error.__cause__, getattr(getattr(error.__cause__, "response", None), "status_code", None)
+        if status or isinstance(cause, errors.FileMetadataError):
+            said_by = (
+                f"answered {status}"
+                if status
+                else "gave an answer that is not the hub's (a page that asks for a login?)"
+            )
+            raise WorkError(f"{place} is not in the hub's cache, and {where} {said_by}.") from None
         raise CheckpointError(
             f"{place} is not in the hub's cache, and {where} was not reached (offline, or HF_HUB_OFFLINE is set)."
         ) from None
@@ -157,3 +193,9 @@ def said(place: HubPlace) -> Iterator[None]:
         raise WorkError(f"{place}: {where} was not reached ({error}).") from None
     except ValueError as error:  # a name that the hub does not allow, metadata that it refuses
         raise CheckpointError(f"{place}: {str(error).splitlines()[0]}") from None
+    except Exception as error:
+        if not type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3")):
+            raise
+        raise WorkError(
+            f"{place}: the connection to {where} broke ({str(error) or type(error).__name__}). Try again."
+        ) from None

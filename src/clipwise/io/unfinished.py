@@ -5,6 +5,7 @@ finished before a break.
 """
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from clipwise.errors import CheckpointError
 from clipwise.io.files import HOST, make_parent, temporary_beside, unwritable
 
 _OWNER = re.compile(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp(\.\w+)?$")
@@ -40,9 +42,14 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        for left in reversed(range(5)):  # another process may write the same
+            shutil.rmtree(path, ignore_errors=True)
+            try:
+                os.replace(temporary, path)
+                break
+            except OSError as error:
+                if not left or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
@@ -56,12 +63,30 @@ def growing_file(path: str | os.PathLike[str], newline: str | None = None) -> It
     make_parent(path)
     part = path.with_name(path.name + ".part")
     try:
-        file = open(part, "w", encoding="utf-8", newline=newline)  # noqa: SIM115 - closed below
+        file = open(part, "a", encoding="utf-8", newline=newline)  # noqa: SIM115 - closed below
     except OSError as error:
         raise unwritable(path, error) from error
     with file:
+        _claim(file, path)
+        file.truncate(0)
         yield file
     os.replace(part, path)
+
+
+def _claim(file: IO[str], path: Path) -> None:
+    """Keep a second process from the file while it is open (where the system has file locks)."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CheckpointError(
+            f"{path} is being written by another command; wait for it, or name another file."
+        ) from None
+    except OSError:  # a file system without locks
+        return
 
 
 def remove_stale(folder: str | os.PathLike[str], alone: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections import Counter
@@ -165,7 +166,8 @@ def claim_folder(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
             differing = ", ".join(f"{k}={old.get(k)}" for k in settings if old.get(k) != settings[k])
             raise DataError(f"{out}: was made with {differing}; choose another folder, the same settings, or overwrite")
     for folder in (out, *(path for path in out.rglob("*") if path.is_dir())):
-        remove_stale(folder)
+        with contextlib.suppress(FileNotFoundError):  # of another command that works here, too
+            remove_stale(folder)
     with atomic_path(note) as temporary:
         temporary.write_text(json.dumps(settings), encoding="utf-8")
 

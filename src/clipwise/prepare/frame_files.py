@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -160,8 +162,17 @@ def write_folders(work: FolderWork, source: str | os.PathLike | Sequence[str | o
     claim_folder(Path(target), settings, work.overwrite)
     result = run_files(work, files, targets, Path(target), workers, progress, part)
     for made in result.outputs.values():
-        result.num_frames[made] = sum(not name.startswith(".") for name in os.listdir(made))
+        result.num_frames[made] = sum(not name.startswith(".") for name in _list(made))
     return result
+
+
+def _list(folder: str) -> list[str]:
+    """The names in a folder, which another command that makes the same may be replacing at this moment."""
+    for _ in range(100):
+        with contextlib.suppress(FileNotFoundError):
+            return os.listdir(folder)
+        time.sleep(0.05)
+    return os.listdir(folder)
 
 
 @dataclass(frozen=True, kw_only=True)
