@@ -339,7 +339,7 @@ def test_lists_from_a_list(class_folder, tmp_path):
     assert parts[0].classes == ["bend", "jump", "wave hello"]
     assert sorted(p for part in parts for p in part.paths()) == sorted(read_list(made.paths["train"]).paths())
     (tmp_path / "gone.csv").write_text("video,label\ngone.mp4,bend\n")
-    with pytest.raises(DataError, match=r"1 of the 1 videos do not exist, the first .*gone\.mp4"):
+    with pytest.raises(DataError, match=r"1 of 1 video do not exist, the first .*gone\.mp4"):
         make_lists(tmp_path / "gone.csv", tmp_path / "n", shares={"train": 1.0})
     (tmp_path / "bare.txt").write_text("gone.mp4\n")
     with pytest.raises(DataError, match="each video must have one label"):

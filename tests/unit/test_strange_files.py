@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from clipwise.cli import main
+from clipwise.data.labels import read_classes
 from clipwise.engine.checkpoint import Passport, load_model, read_passport, save_weights
 from clipwise.engine.resume import load_state
 from clipwise.errors import CheckpointError, ClipwiseError, RecipeError
@@ -121,3 +122,41 @@ def test_json_files_of_every_verb(tmp_path, words, content, capsys):
     told = capsys.readouterr()
     assert "Traceback" not in told.err
     assert code in (1, 2) or words[0] == "check", told
+
+
+def test_a_number_of_thousands_of_digits_as_a_label(tmp_path, capsys):
+    (tmp_path / "list.txt").write_text(f"a.mp4 {'9' * 5000}\n")
+    assert main(["check", str(tmp_path / "list.txt")]) == 2
+    assert "is too large; classes are counted from 0" in capsys.readouterr().err
+    (tmp_path / "classes.txt").write_text(f"{'9' * 5000} x\n{'8' * 5000} y\n")
+    assert len(read_classes(tmp_path / "classes.txt")) == 2
+
+
+def test_a_mark_of_byte_order_is_no_part_of_json(tmp_path, capsys):
+    for verb in ("eval-proposals", "compare"):
+        (tmp_path / "bom.json").write_text('{"results": 3}', encoding="utf-8-sig")
+        assert main([verb, str(tmp_path / "bom.json"), str(tmp_path / "bom.json")]) == 2
+        text = capsys.readouterr().err
+        assert "BOM" not in text
+        assert "'results'" in text
+
+
+def test_a_name_that_is_half_a_character_is_written_as_its_escape(tmp_path):
+    content = '{"database": {"\\ud800": {"duration": 3, "subset": "training", "annotations": [{"segment": [0, 1], "label": "x"}]}}}'
+    (tmp_path / "in.json").write_text(content)
+    words = ["prepare", "annotations", str(tmp_path / "in.json"), str(tmp_path / "out.json"), "--to", "activitynet"]
+    assert main(words) == 0
+    assert "\\ud800" in (tmp_path / "out.json").read_text(encoding="utf-8")
+    assert list(json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["database"]) == ["\ud800"]
+
+
+def test_a_name_of_a_million_letters_is_shown_in_part(tmp_path, capsys):
+    (tmp_path / "list.txt").write_text("a" * 1_000_000 + " 0\n")
+    assert main(["prepare", "lists", str(tmp_path / "list.txt"), str(tmp_path / "out")]) == 2
+    assert len(capsys.readouterr().err) < 5000
+
+
+def test_what_is_no_score_file_is_named_without_a_program_s_words(tmp_path, capsys):
+    (tmp_path / "x.json").write_text("true")
+    assert main(["fuse", str(tmp_path / "x.json"), str(tmp_path / "x.json")]) == 2
+    assert "or it is damaged.\n" in capsys.readouterr().err

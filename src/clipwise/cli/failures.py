@@ -57,7 +57,9 @@ def exit_code(program: str, error: BaseException, debug: bool = False) -> int:
 
 
 def fail(program: str, message: str, code: int) -> int:
-    """One message on stderr; returns the exit code."""
+    """One message on stderr, of which a name of a million letters is shown in part; returns the exit code."""
+    if len(message) > 6000:
+        message = f"{message[:3000]} … {message[-1000:]}"
     print(printable(f"{program}: {message}"), file=sys.stderr)
     return code
 

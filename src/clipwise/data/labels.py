@@ -79,7 +79,7 @@ class ClassIndex:
             DataError: unknown name, index out of range, or names and numbers mixed.
         """
         if isinstance(token, int) or (is_integer(token) and token not in self._index):
-            return self.check(int(token), line)
+            return self.check(int(str(token)[:30]), line)  # more digits are too many as well
         if self._by_name is None:
             self._by_name = True
         elif not self._by_name:
@@ -127,12 +127,12 @@ class ClassIndex:
 
 def _indexed(lines: list[str], path: Path) -> list[str] | None:
     """Names of lines such as ``3 name``, ``name 3`` or ``Clabel: 3; set: 1; Glabel: 5; (VT) name``; else None."""
-    finegym = [re.match(r"Clabel:\s*(\d+);.*?Glabel:\s*\d+;\s*(.+)$", line) for line in lines]
+    finegym = [re.match(r"Clabel:\s*(\d{1,18});.*?Glabel:\s*\d+;\s*(.+)$", line) for line in lines]
     if lines and all(finegym):
         pairs = [(int(m.group(1)), m.group(2)) for m in finegym if m]
     else:
-        first = [re.match(r"(\d+)[\s,]+(.+)$", line) for line in lines]
-        last = [re.match(r"(.+?)[\s,]+(\d+)$", line) for line in lines]
+        first = [re.match(r"(\d{1,18})[\s,]+(.+)$", line) for line in lines]
+        last = [re.match(r"(.+?)[\s,]+(\d{1,18})$", line) for line in lines]
         if lines and all(first):
             pairs = [(int(m.group(1)), m.group(2)) for m in first if m]
         elif lines and all(last):

@@ -154,10 +154,7 @@ def _folder_classes(path: Path) -> list[str] | None:
 
 def _is_foreign(name: str) -> bool:
     """Whether the system or a packer made the folder: hidden ones, macOS's in ZIP files, Windows's, NAS thumbnails."""
-    return name.startswith((".", "__MACOSX", "$RECYCLE", "@eaDir")) or name in (
-        "lost+found",
-        "System Volume Information",
-    )
+    return name.startswith((".", "__MACOSX", "$RECYCLE", "@eaDir", "lost+found", "System Volume Information"))
 
 
 def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | None, multi_label: bool) -> VideoList:

@@ -31,7 +31,9 @@ IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".bmp", ".webp"])
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
     """Sort key under which class_2 comes before class_10."""
-    return [(0, int(part)) if part.isdecimal() else (1, part.lower()) for part in re.split(r"(\d+)", name) if part]
+    return [
+        (0, int(part[:4000])) if part.isdecimal() else (1, part.lower()) for part in re.split(r"(\d+)", name) if part
+    ]
 
 
 def is_video(name: str) -> bool:

@@ -66,7 +66,8 @@ def read_scores(path: str | Path) -> ScoreFile:
     try:
         found = readers[path.suffix](path)
     except (ValueError, KeyError, TypeError, IndexError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a score file of clipwise or MMAction2, or it is damaged ({error}).") from None
+        reason = f" ({error})" if isinstance(error, ValueError) else ""  # of others the text is a program's
+        raise DataError(f"{path} is not a score file of clipwise or MMAction2, or it is damaged{reason}.") from None
     if found.scores.ndim != 2 or not found.scores.size:
         raise DataError(f"{path} holds scores of shape {found.scores.shape}; (videos, classes) is expected.")
     return found

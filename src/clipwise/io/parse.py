@@ -12,9 +12,9 @@ from typing import Any
 
 
 def parse_json(text: str | bytes) -> Any:
-    """As ``json.loads``; nesting or a number beyond Python's limits is a ``JSONDecodeError`` too."""
+    """As ``json.loads``; a mark of byte order is left out, nesting or a number beyond Python's limits is a ``JSONDecodeError`` too."""
     try:
-        return json.loads(text)
+        return json.loads(text.removeprefix("\ufeff") if isinstance(text, str) else text)
     except json.JSONDecodeError:
         raise
     except RecursionError:

@@ -145,8 +145,8 @@ class Recognizer(nn.Module):
             raise DataError(f"clips have {clips.shape[1]} channels; this model was made with in_channels={channels}")
         if self.num_segments is not None and clips.shape[2] != self.num_segments:
             raise DataError(
-                f"clips have {clips.shape[2]} frames; this model was made with num_segments={self.num_segments}. "
-                "Sample that many frames, and put views into the batch"
+                f"clips have {clips.shape[2]} frames each; this model was made with num_segments={self.num_segments}. "
+                "Sample that many frames (num_segments of the recipe), and put views into the batch"
             )
 
 

@@ -17,6 +17,7 @@ from clipwise.data.lists import VideoList, read_list, write_list
 from clipwise.errors import DataError
 from clipwise.io.files import atomic_path
 from clipwise.io.progress import Progress
+from clipwise.io.text import plural
 
 # Names under which videos belong together, tried in this order if no pattern is given; a pattern counts only if every name fits.
 KNOWN_GROUPS = {
@@ -160,7 +161,7 @@ def _join_copies(videos: VideoList, keys: list[str], progress: Progress | None) 
     paths = list(videos.paths())
     if len(absent := videos.missing()):
         raise DataError(
-            f"{len(absent)} of the {len(videos)} videos do not exist, the first {paths[int(absent[0])]}; clipwise check lists all."
+            f"{len(absent)} of {plural(len(videos), 'video')} do not exist, the first {paths[int(absent[0])]}; clipwise check lists all."
         )
     by_size: dict[int, list[int]] = defaultdict(list)
     for index, path in enumerate(paths):

@@ -86,7 +86,7 @@ def parse_yaml(text: str, loader: Any = None) -> Any:
     except RecursionError:
         raise yaml.YAMLError("nested too deep, or a reference to itself") from None
     except ValueError as error:  # an impossible date, a number of thousands of digits
-        raise yaml.YAMLError(str(error)) from None
+        raise yaml.YAMLError(str(error).partition(";")[0]) from None
 
 
 def _size(node: Any, known: dict[int, int]) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from clipwise.data.formats.annotation_parts import Collector, FormatOptions, load_object, video_name
 from clipwise.data.formats.annotations import AnnotationSet
+from clipwise.data.formats.written_json import write_json
 from clipwise.errors import DataError
 
 
@@ -78,7 +78,7 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
         {"nodeName": label, "nodeId": i + 1, "parentName": "Root", "parentId": 0} for i, label in enumerate(names)
     ]
     content = {"version": "VERSION 1.3", "taxonomy": taxonomy, "database": database}
-    path.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, content)
     return [path]
 
 
@@ -93,5 +93,5 @@ def write_results(annotations: AnnotationSet, path: Path, options: FormatOptions
         rows += [{"label": w, "score": s} for w, s in zip(video.whole, video.whole_scores or [1.0] * len(video.whole))]
         results[video_name(name)] = rows
     content = {"version": "VERSION 1.3", "results": results, "external_data": {"used": False, "details": ""}}
-    path.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, content)
     return [path]

@@ -8,7 +8,6 @@ show other views of the same; their files are not taken, and their offsets do no
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from clipwise.data.formats.annotation_parts import Collector, FormatOptions, loa
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.data.formats.frame_times import parse_time
 from clipwise.data.formats.text_lists import open_text
+from clipwise.data.formats.written_json import write_json
 from clipwise.data.videolist import is_video
 from clipwise.errors import DataError
 
@@ -354,5 +354,5 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
         "converters": {},
         "observations": observations,
     }
-    path.write_text(json.dumps(project, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(path, project, 1)
     return [path]

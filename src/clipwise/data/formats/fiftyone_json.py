@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from clipwise.data.formats.annotation_parts import Collector, Draft, FormatOptions, load_object, video_name, video_of
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.data.formats.frame_times import FrameClock, exact_rate
+from clipwise.data.formats.written_json import write_json
 from clipwise.errors import DataError
 
 
@@ -143,7 +143,7 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
         found = options.videos.find(name)
         places[key] = str(found.resolve()) if found else name
     content = {"classes": None, "labels": labels}
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(path, content, 1)
     beside = path.with_name("data.json")
-    beside.write_text(json.dumps(places, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(beside, places, 1)
     return [path, beside]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,6 +10,7 @@ from clipwise.data.formats.annotation_parts import FormatOptions, video_of
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.data.formats.frame_times import FrameClock
 from clipwise.data.formats.label_studio import DeclaredRate, LabelConfig, read_config
+from clipwise.data.formats.written_json import write_json
 from clipwise.errors import DataError
 from clipwise.io.names import did_you_mean
 
@@ -46,7 +46,7 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
             tasks.append({"data": data, "predictions": [{"model_version": "clipwise", "score": best, **note}]})
         else:
             tasks.append({"data": data, "annotations": [note]})
-    path.write_text(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(path, tasks, 1)
     if config is not None:
         return [path]
     beside = path.with_name(f"{path.stem}_config.xml")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from clipwise.data.formats.annotation_parts import Collector, FormatOptions, load_object
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.data.formats.text_lists import open_text
+from clipwise.data.formats.written_json import write_json
 from clipwise.data.labels import read_classes
 from clipwise.errors import DataError
 
@@ -162,5 +162,5 @@ def write_kinetics(annotations: AnnotationSet, path: Path, options: FormatOption
             "url": "",
         }
         content[name] = entry | ({} if length is None else {"duration": length})
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(path, content, 1)
     return [path]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from clipwise.data.formats.annotation_parts import Collector, FormatOptions, load_object, video_of
 from clipwise.data.formats.annotations import AnnotationSet
+from clipwise.data.formats.written_json import write_json
 from clipwise.errors import DataError
 from clipwise.io.names import did_you_mean
 
@@ -191,7 +191,7 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
         "view": views,
         "metadata": metadata,
     }
-    path.write_text(json.dumps(project, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(path, project, 1)
     return [path]
 
 

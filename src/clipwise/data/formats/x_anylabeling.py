@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from clipwise.data.formats.annotation_parts import (
     video_of,
 )
 from clipwise.data.formats.annotations import AnnotationSet
+from clipwise.data.formats.written_json import write_json
 from clipwise.errors import DataError
 
 
@@ -95,5 +95,5 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
             "label_colors": {},
             "segments": segments,
         }
-        target.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        write_json(target, content, 2)
     return targets
