@@ -23,10 +23,10 @@ AIMS = {
 # with the videos that a localizer would be trained and validated on, and signals that end every command cleanly.
 BOUNDS = {
     "train": (37, 7913),
-    "engine": (32, 6647),
-    "predict": (21, 4040),
-    "localizer": (32, 6639),  # whole videos, as published
-    "windows": (35, 6989),  # and with the windows that bmn_tiny cuts from long videos
+    "engine": (32, 6648),
+    "predict": (21, 4068),
+    "localizer": (32, 6674),  # whole videos, as published
+    "windows": (35, 7024),  # and with the windows that bmn_tiny cuts from long videos
 }
 
 TRACER = '''
