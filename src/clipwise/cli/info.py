@@ -254,7 +254,7 @@ def _describe_file(args: argparse.Namespace, path: Path) -> dict[str, Any]:
         facts["recipe"] = explain_recipe(recipe)
         try:
             facts["cost"] = _recipe_cost(args, recipe, passport.model_args.get("num_classes"))
-        except ClipwiseError as error:  # a network whose code is elsewhere, or not trusted; the file is described all the same
+        except ClipwiseError as error:  # code that is elsewhere, or not trusted; the file is described all the same
             facts["cost"] = {"unknown": str(error)}
     return facts
 
