@@ -15,6 +15,7 @@ from clipwise.engine.recognition_extras import add_extras
 from clipwise.errors import ClipwiseError, ClipwiseWarning, DataError, RecipeError
 from clipwise.io.plugins import trusting
 from clipwise.models import contract
+from clipwise.models.localizer_rules import FoundSegments
 from clipwise.models.registry import create_model
 from clipwise.recipe import load_recipe
 from clipwise.tasks.logits import score_clip
@@ -169,3 +170,26 @@ def test_what_a_broken_package_announces_says_why(broken_package, tmp_path):
         read_list(tmp_path, format="broken_list")
     with pytest.raises(RecipeError, match="RuntimeError: not today"):
         create_model("broken_net")
+
+
+@pytest.mark.parametrize(
+    ("segments_s", "scores", "labels", "said"),
+    [
+        ([[0, 1], [2, 3]], [0.2, 0.9], None, "scores .0.2 0.9."),  # the worst first
+        ([[0, 1]], [0.9, 0.2], None, r"got \(1, 2\), \(2,\), None"),
+        ([[0, np.nan]], [0.9], None, "finite"),
+        ([[0, 1]], [np.nan, np.nan], [0, 1], r"got \(1, 2\), \(2,\), \(2,\)"),
+        ([[0, 1], [2, 3]], [0.9, np.nan], None, "highest first"),
+        ([[0, 1]], [0.9], [0, 1], r"\(2,\)"),
+        ([0, 1], [0.9], None, r"got \(2,\)"),
+    ],
+)
+def test_segments_that_a_localizer_must_not_find(segments_s, scores, labels, said):
+    arrays = [np.array(segments_s, float), np.array(scores), None if labels is None else np.array(labels)]
+    with pytest.raises(ClipwiseError, match=f"a localizer's decode must give .*{said}"):
+        FoundSegments(*arrays)
+
+
+def test_segments_that_a_localizer_may_find():
+    FoundSegments(np.zeros((0, 2)), np.zeros(0), np.zeros(0, np.int64))
+    FoundSegments(np.array([[1.0, 2.0], [0.5, 0.7]]), np.array([0.5, 0.5]))

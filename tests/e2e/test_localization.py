@@ -153,7 +153,7 @@ def test_windows_stream_in_bounded_memory_and_any_order_of_batches(world):
 
 def test_no_part_of_the_features_is_kept_beside_them(world, monkeypatch):
     """Small arrays that outlive a network's buffers fragment the memory: 90 MB an hour."""
-    extractor = FeatureExtractor(world["recogniser"], WindowRule(stride=8, window=16), device="cpu", batch_size=1)
+    extractor = FeatureExtractor(world["recognizer"], WindowRule(stride=8, window=16), device="cpu", batch_size=1)
     forward, given, alive = extractor._forward, [], []
 
     def watched(windows):
@@ -524,7 +524,7 @@ def test_another_recognizer_is_refused(world, tmp_path, capsys):
 
 def test_a_lost_recognizer_is_asked_for(world, tmp_path):
     tensors, passport = read_checkpoint(world["run"].last)
-    passport.data["features"] = {**passport.data["features"], "recogniser": "/nowhere/tsm.safetensors"}
+    passport.data["features"] = {**passport.data["features"], "recognizer": "/nowhere/tsm.safetensors"}
     save_weights(tmp_path / "bmn.safetensors", tensors, passport)
     with pytest.raises(CheckpointError, match=r"is missing or has changed.*--features-from"):
         Localizer(tmp_path / "bmn.safetensors")(clip(world))

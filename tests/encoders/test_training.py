@@ -108,7 +108,7 @@ def test_from_raw_pixels_to_segments(kind, release, long_videos, features_of, tm
     encoder = f"hf:{release(kind)}"
     data = features_of(encoder, tmp_path / "data")
     told = json.loads((data / "features" / "features.json").read_text())
-    assert told["recogniser"] == encoder
+    assert told["recognizer"] == encoder
     assert told["input"]["interpolation"] == {"dinov3": "float", "videomae": "antialias"}[kind]
     assert told["input"]["mean"][0] == pytest.approx({"dinov3": 0.485 * 255, "videomae": 127.5}[kind])
     more = ["feat_dim=auto", "windows.least=0", *SHORT[:4]]

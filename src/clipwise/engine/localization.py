@@ -333,7 +333,7 @@ class LocalizationTask(Task):
             total += float(terms["loss"]) * len(index)
             count += len(index)
             found = self.rules.decode(outputs, self._videos(batch, self.val_set, annotated=False))
-            for i, start, window in zip(index, batch.get("start_s", [0.0] * len(index)), found):
+            for i, start, window in zip(index, batch.get("start_s", [0.0] * len(index)), found, strict=True):
                 one = collector.add(
                     self.val_set.names[i], start, window, self.val_set.covered_s[i], self.val_set.first_s[i]
                 )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clipwise.data.feature_windows import TimeWindows
-from clipwise.errors import RecipeError
+from clipwise.errors import ClipwiseError, RecipeError
 from clipwise.models.registry import MODELS, model_class
 from clipwise.recipe import Recipe, make_recipe
 from clipwise.tasks.window_merge import merge_windows
@@ -60,6 +60,15 @@ class FoundSegments:
     segments_s: NDArray[np.float64]
     scores: NDArray[np.float64]
     labels: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        n, found = len(self.scores), (self.segments_s, self.scores, self.labels)
+        shaped = all(x is None or x.shape == s for x, s in zip(found, ((n, 2), (n,), (n,))))
+        if not (shaped and np.isfinite(self.segments_s).all() and (np.diff(self.scores) <= 0).all()):
+            raise ClipwiseError(
+                "a localizer's decode must give finite segments (n, 2), scores (n,), highest first, and labels (n,) or None; "
+                f"got {', '.join('None' if x is None else str(x.shape) for x in found)}, scores {np.array2string(self.scores, threshold=6)}."
+            )
 
 
 class WindowCollector:
