@@ -417,3 +417,12 @@ def test_explain_says_what_the_linear_rule_gives():
     assert any("meant for 8 x 8 = 64" in note for note in facts["differs from the published run or surprises"])
     scaled = explain_recipe(load_recipe(r.name, ["auto_scale_lr=true"]), num_devices=16)
     assert scaled["learning rate"] == "0.2 = 0.1 x 128 / 64"
+
+
+def test_a_recipe_shows_what_differs_from_the_defaults():
+    shown = repr(load_recipe("tsm_tiny", ["epochs=50"]))
+    assert shown.startswith(
+        "RecognitionRecipe(name='tsm_tiny', model='tsm_tiny', epochs=50, batch_size=16, optimizer='adamw', lr=0.004"
+    )
+    assert "schedule=Schedule(by='iteration', warmup_start=0.04)" in shown
+    assert len(shown) < 700

@@ -101,7 +101,9 @@ class RunLog:
         self.eta = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
         reached = "".join(f", best {name} {value:.4g}" for name, value in list(best.items())[:1])
         self.note = f"loss {loss:.4g}{reached}, run {self.eta} left"
-        if self.steps and (share - first) * self.steps > 19.5:  # of fewer steps the first, slow one is too large a part
+        if (
+            self.steps and left and (share - first) * self.steps > 19.5
+        ):  # of fewer steps the first, slow one is too large a part
             self.steps = 0
             end = time.strftime("%a %H:%M", time.localtime(time.time() + left))
             self.say(f"about {self.eta} to the end of the run, {end}")

@@ -6,6 +6,7 @@ command line ``augment.mixup=0.2``).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
@@ -43,6 +44,13 @@ class Strict(BaseModel):
         allow_inf_nan=False,
         serialize_by_alias=True,
     )
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """What differs from the defaults, without the facts about a published run; ``dump_recipe`` writes every key."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if value != field.default and name not in ("published", "paper", "notes"):
+                yield name, value
 
     _numbers = field_validator("*", mode="before")(no_truth_for_numbers)
 
