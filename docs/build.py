@@ -11,14 +11,17 @@ key, the tables of MMAction2's and PaddleVideo's keys and flags (from the transl
 from __future__ import annotations
 
 import argparse
+import ast
 import functools
 import html
 import importlib
 import inspect
+import itertools
 import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -232,18 +235,40 @@ def api_reference() -> str:
             parts += [
                 entry(f"{name}.{m}", value, 3)
                 for m, value in members
-                if inspect.isroutine(value) or isinstance(value, property)
+                if inspect.isroutine(value) or isinstance(value, (property, functools.cached_property))
             ]
     return "\n".join(parts)
 
 
 def entry(name: str, thing: Any, level: int = 2) -> str:
+    if isinstance(thing, types.UnionType):
+        kinds = [kind.__name__ for kind in thing.__args__]
+        said = "\n\n".join(f"{kind.__name__}: {inspect.getdoc(kind)}" for kind in thing.__args__)
+        return f"{'#' * level} {name}\n\n```text\n{name} = {' | '.join(kinds)}\n```\n\n{said}\n"
     try:
-        signature = "" if isinstance(thing, property) else str(inspect.signature(thing))
+        signature = "" if isinstance(thing, (property, functools.cached_property)) else str(inspect.signature(thing))
     except (TypeError, ValueError):
         signature = ""
-    signature = re.sub(r" at 0x[0-9a-f]+|<factory>|'", "", signature.replace("clipwise.", ""))
-    return f"{'#' * level} {name}\n\n```text\n{signed(name, signature)}\n```\n\n{markdown_of(inspect.getdoc(thing) or '')}\n"
+    signature = signature.replace("clipwise.", "").replace("<factory>", "...")
+    signature = re.sub(r" at 0x[0-9a-f]+|'", "", signature)
+    text = markdown_of(inspect.getdoc(thing) or "")
+    if inspect.isclass(thing) and (fields := described_fields(thing)):
+        text += "\n\n**Attributes**\n\n" + "\n".join(f"- `{key}`: {said}" for key, said in fields.items())
+    return f"{'#' * level} {name}\n\n```text\n{signed(name, signature)}\n```\n\n{text}\n"
+
+
+def described_fields(kind: type) -> dict[str, str]:
+    """The attributes of a class that have a docstring of their own, in the line below."""
+    try:
+        (tree,) = ast.parse(inspect.cleandoc("\n" + inspect.getsource(kind))).body
+    except (OSError, TypeError):
+        return {}
+    body = tree.body if isinstance(tree, ast.ClassDef) else []
+    return {
+        ast.unparse(field.target): " ".join(str(below.value.value).split()).replace("``", "`")
+        for field, below in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+    }
 
 
 def signed(name: str, signature: str) -> str:

@@ -28,6 +28,7 @@ def task(video="/data/upload/1/ab12cd34-a.mp4", **rest):
     [
         ("s3://bucket/dir/My%20video.mp4?x=1", "My video"),
         ("/data/local-files/?d=vids%2Fa%20b.mp4", "a b"),
+        ("/data/local-files/?d=vids%5Ca%20b.mp4", "a b"),  # of a server on Windows
         ("https://host/x/a.mp4?token=1", "a"),
         ("http://localhost:8080/data/upload/1/ab12cd34-clip%2001.mp4", "clip 01"),
         ("/tasks/1/presign/?fileuri=czM6Ly9idWNrZXQvdmlkZW9zL2EubXA0", "a"),  # s3://bucket/videos/a.mp4

@@ -75,6 +75,13 @@ def test_offsets_players_and_pairs(content, expected, tmp_path):
     assert rows(read(tmp_path, "p.boris", content)) == [(*row, "walk") for row in expected]
 
 
+def test_an_offset_of_the_first_player_is_named(tmp_path):
+    shifted = {"length": {"a.mp4": 20}, "offset": {"1": 0.75}}
+    found = read(tmp_path, "p.boris", boris(event(1.0), event(3.0), media_info=shifted))
+    assert rows(found) == [("a", 1, 3, "walk")]
+    assert "1 observations whose first player has an offset of its own, which is not applied" in found.notes[0]
+
+
 def test_times_that_cannot_be_moved_are_refused(tmp_path):
     with pytest.raises(DataError, match="added to its times, but the project does not have that date"):
         read(tmp_path, "p.boris", boris(event(1.0), event(3.0), **DATED))

@@ -109,3 +109,12 @@ def test_long_signatures_and_usages_are_in_lines():
         ") -> str",
     ]
     assert build.wrapped("clipwise x [--a A] " + "[--b [B]] " * 10).splitlines()[1].startswith("    [--b [B]]")
+
+
+def test_the_reference_describes_fields_and_unions(pages):
+    text = pages["en"]["api.md"]
+    assert "Recipe = RecognitionRecipe | LocalizationRecipe" in text
+    assert "PEP 604" not in text
+    assert "- `failures`: Path and reason of each video that could not be decoded." in text
+    assert "metrics: dict[str, float] = ...," in text
+    assert "TestResult.confusion" in text

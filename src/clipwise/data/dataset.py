@@ -18,8 +18,8 @@ from clipwise.video.decode import VideoReader
 class ClipDataset(Dataset[dict[str, Any]]):
     """Videos of a list as uint8 clips.
 
-    Training keys are (epoch, index), from which all of a sample's random numbers come; a plain index is one of the epoch that
-    ``set_epoch`` told. A training video that can't be decoded is tried twice, then another one is drawn in its place and its name is
+    Training keys are (epoch, index), from which all of a sample's random numbers come; a plain index belongs to the epoch
+    given to ``set_epoch``. A training video that can't be decoded is tried twice, then another one is drawn in its place and its name is
     reported; in evaluation it is never replaced: the sample says what went wrong.
     """
 
@@ -33,7 +33,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return f"ClipDataset({len(self)} videos of {self.videos.root or 'the current folder'!r}, {self.spec.mode})"
 
     def set_epoch(self, epoch: int) -> None:
-        """For plain indices in training: another epoch has other crops. To be told before a loader's workers start."""
+        """The epoch of plain indices in training, which decides the crops. Call it before a loader's workers start."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -51,8 +51,8 @@ class TestResult(Tabled):
     """Wall time until each video's scores were there, counted from the one before; a batch's time is shared out."""
 
     def __repr__(self) -> str:
-        figures = "".join(f", {name} {value:.4f}" for name, value in self.metrics.items())
-        return f"TestResult({len(self.paths)} videos, {len(self.failures)} failed{figures})"
+        figures = [f", {name} {value:.4f}" for name, value in self.metrics.items()]
+        return f"TestResult({len(self.paths)} videos, {len(self.failures)} failed{''.join(figures)})"
 
     @property
     def means(self) -> list[np.ndarray]:
@@ -103,6 +103,7 @@ class TestResult(Tabled):
 
     @property
     def multi_label(self) -> bool:
+        """Whether a video may have several labels."""
         return self.truth.ndim == 2
 
     @cached_property

@@ -50,7 +50,7 @@ class Localizer:
     """Finds and names segments in long videos.
 
     Args:
-        bmn: checkpoint of a proposal network.
+        bmn: checkpoint of a localizer (BMN, ActionFormer, TriDet, one of yours).
         recognizer: checkpoint that made its features. If not given, the one that the checkpoint remembers is used.
         labeler: checkpoint that names the segments; the feature recognizer if not given. False leaves them unnamed.
         naming: "span": the labeler looks at each proposal; "video": at the whole video, once.

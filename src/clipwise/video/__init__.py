@@ -15,7 +15,7 @@ __all__ = ["open"]
 
 
 def open(source: Any, **options: Any) -> VideoReader:
-    """Opens a video, or a folder of frames, for reading frames by number.
+    """Open a video, or a folder of frames, for reading frames by number.
 
     Args:
         source: a path, a URL, the bytes of a file, a binary file object, an array (T, H, W, C) uint8, or a folder of images.

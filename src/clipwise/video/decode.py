@@ -42,7 +42,7 @@ SKIPS_NON_REFERENCE = frozenset({"h264", "hevc", "mpeg4", "mpeg2video"})
 
 def open_video(source: Any, *, backend: Backend = "auto", timeout_s: float | None = None, rotate: bool = True,
                device: Any = None, verify: bool = False) -> VideoReader:  # fmt: skip
-    """Opens a video for reading frames by number.
+    """Open a video for reading frames by number.
 
     Args:
         source: a path, a URL, the bytes of a file, a binary file object, or an array (T, H, W, C) uint8.

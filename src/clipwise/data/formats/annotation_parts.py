@@ -141,7 +141,7 @@ def plain_path(name: str) -> str:
         with suppress(ValueError):  # of base64, and of its text
             return plain_path(base64.urlsafe_b64decode(match[1] + "=" * (-len(match[1]) % 4)).decode())
     if "/data/local-files/" in text and "?d=" in text:
-        return unquote(text.partition("?d=")[2]).lstrip("/")
+        return unquote(text.partition("?d=")[2]).replace("\\", "/").lstrip("/")
     if match := re.match(r"(?:https?://[^/]+)?/?data/upload/\d+/(.+)", text):
         return _UPLOAD.sub("", unquote(match[1].partition("?")[0]))
     if match := re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):

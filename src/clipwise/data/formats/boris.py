@@ -83,6 +83,9 @@ def _observation(collector: Collector, name: str, observation: dict[str, Any], k
     if len(used) > 1:
         collector.note("observations of several players, of which the first one's files were taken", where)
     facts = observation.get("media_info") or {}
+    shifts = facts.get("offset") or {}
+    if isinstance(shifts, dict) and shifts.get(used[0]) and float(shifts[used[0]]):
+        collector.note("observations whose first player has an offset of its own, which is not applied", where)
     offset_s = collector.number(observation.get("time offset") or 0, f"{where}, time offset")
     if observation.get("media_creation_date_as_offset"):
         offset_s += _created(collector, facts, played, where)
