@@ -75,7 +75,7 @@ def test_how_long_it_will_take_is_said_once_after_twenty_steps(monkeypatch, caps
         monkeypatch.setattr("clipwise.engine.log.time.perf_counter", lambda: 1000.0 + step)  # noqa: B023
         log.pace(step / 100, 1.0, {})
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(r"about 0:01:20 to the end of the run, \w+ \d\d:\d\d", line)
+    assert re.fullmatch(r"about 0:01:20 to the end of the run, \w+ \w+ +\d+ \d\d:\d\d", line)
 
 
 def test_a_terminal_of_80_columns_shows_figures_and_times_whole(monkeypatch):

@@ -42,8 +42,7 @@ class TestResult(Tabled):
     seconds: float = 0.0
     allow_missing: bool = False
     """The recipe accepts videos that could not be decoded (they count as wrong all the same)."""
-    trained_on: int = 0
-    """Videos of the list that the checkpoint was trained on, as far as that is known."""
+    trained_on: int = 0  # videos of the list that the checkpoint was trained on, as far as that is known
     protocol: dict[str, Any] = field(default_factory=dict)  # of hf:MODEL: views, source, published figure
     data_protocol: Any = None  # the variant of a known data set that the list is (tasks.protocol)
     form: str = ""  # of a large network on a CPU: how it was computed

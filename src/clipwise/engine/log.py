@@ -105,8 +105,7 @@ class RunLog:
             self.steps and left and (share - first) * self.steps > 19.5
         ):  # of fewer steps the first, slow one is too large a part
             self.steps = 0
-            end = time.strftime("%a %H:%M", time.localtime(time.time() + left))
-            self.say(f"about {self.eta} to the end of the run, {end}")
+            self.say(f"about {self.eta} to the end of the run, {time.ctime(time.time() + left)[:16]}")
 
     def check_folder(self) -> None:
         """Before something is written: make the run's folder again if somebody removed it, and say so."""

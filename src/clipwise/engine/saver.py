@@ -24,6 +24,7 @@ import clipwise
 from clipwise.errors import CheckpointError
 from clipwise.io.files import atomic_path, flush
 from clipwise.io.parse import tensor_digest
+from clipwise.io.unfinished import link_or_copy
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -80,8 +81,6 @@ def save_weights(
         except SafetensorError as error:  # safetensors wraps the operating system's error
             raise OSError(str(error)) from error
         if previous is not None and path.is_file():
-            from clipwise.io.unfinished import link_or_copy
-
             flush(temporary)  # the new file is on the disk before the older one goes
             link_or_copy(path, previous)
 
