@@ -719,3 +719,28 @@ def test_predictions_as_pre_annotations(trained, clips, tmp_path, capsys):
     assert "say which format with --format" in capsys.readouterr().err
     assert main(["predict", str(trained), str(video), "--format", "elan"]) == 2
     assert "--format has no effect without --annotations" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "kind", ["activitynet", "elan", "segments", "label-studio", "via", "cvat", "thumos", "boris", "vidat"]
+)
+def test_a_disk_that_is_full_leaves_no_half_of_a_file(kind, tmp_path, monkeypatch, capsys):
+    from clipwise.cli import main
+
+    content = {
+        "database": {"v": {"duration": 9, "subset": "training", "annotations": [{"segment": [1, 2], "label": "x"}]}}
+    }
+    (tmp_path / "in.json").write_text(json.dumps(content))
+
+    def full(self, data, *args, **options):
+        self.open("wb").write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    target = tmp_path / ("out" if kind in ("elan", "cvat", "thumos", "vidat") else "out.json")
+    code = main(["prepare", "annotations", str(tmp_path / "in.json"), str(target), "--to", kind, "--fps", "25"])
+    assert code == 1, capsys.readouterr().err
+    assert "No space left on device" in capsys.readouterr().err
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == ["in.json"]

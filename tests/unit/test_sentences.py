@@ -133,3 +133,14 @@ def test_report_of_a_run_and_of_a_result(trained, clips, tmp_path, capsys):
     assert main(["report", str(tmp_path / "scores.json"), "--language", "zh"]) == 0
     assert capsys.readouterr().out.strip().endswith("scores/index.html")
     assert "can't be read: No such file" in said(capsys, "report", tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize(
+    "verb", ["report", "check", "train", "predict", "eval-proposals", "compare", "fuse", "prepare resize"]
+)
+def test_what_is_missing_is_described(verb, capsys):
+    """It was "required: source", and no more."""
+    text = said(capsys, *verb.split())
+    assert " is: " in text
+    assert f"Examples: clipwise {verb} --help" in text
+    assert "None" not in text.splitlines()[-1]

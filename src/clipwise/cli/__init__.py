@@ -149,6 +149,10 @@ class _Parser(argparse.ArgumentParser):
             from clipwise.recipe.validation_messages import as_overrides
 
             message += as_overrides([word for word in self.words if word not in self._option_string_actions], message)
+        if message.startswith("the following arguments are required"):
+            from clipwise.cli.failures import what_is_missing
+
+            message += what_is_missing(self, message)
         super().error(message)
 
 

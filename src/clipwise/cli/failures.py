@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import signal
@@ -13,6 +14,12 @@ from clipwise import __version__
 from clipwise.errors import ClipwiseError, WorkError
 from clipwise.io.text import printable
 
+_NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EFBIG: "the file is larger than is allowed (ulimit -f, or the file system)",
+}
+if hasattr(errno, "EDQUOT"):
+    _NO_ROOM[errno.EDQUOT] = "the disk quota is used up"
 _WRONG_PLACE = (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
@@ -32,9 +39,9 @@ def exit_code(program: str, error: BaseException, debug: bool = False) -> int:
     if isinstance(error, BrokenPipeError):  # the reader of our output has gone (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
         place = error.filename or "while writing"
-        return fail(program, f"the disk is full ({place}); nothing that was complete is lost.", 1)
+        return fail(program, f"{_NO_ROOM[error.errno]} ({place}); nothing that was complete is lost.", 1)
     if isinstance(error, OSError) and error.filename and error.errno in _WRONG_PLACE:
         return fail(program, f"{error.filename}: {error.strerror}.", 2)
     if debug:
@@ -98,3 +105,11 @@ def _keep_traceback(program: str, ours: bool = True) -> str:
     except OSError:
         return "--debug shows the traceback."
     return f"Traceback: {name} (--debug shows it)." + (" Include it in a bug report." if ours else "")
+
+
+def what_is_missing(parser: argparse.ArgumentParser, message: str) -> str:
+    """What the arguments are that argparse found missing, and where examples are."""
+    names = message.partition(": ")[2].split(", ")
+    known = {action.metavar or "/".join(action.option_strings) or action.dest: action for action in parser._actions}
+    said = [f"{name} is: {known[name].help}" for name in names if name in known and known[name].help]
+    return f". {'; '.join(said)}. Examples: {parser.prog} --help" if said else f". Examples: {parser.prog} --help"

@@ -8,7 +8,7 @@ from typing import Any
 
 from clipwise.data.formats.annotation_parts import Collector, FormatOptions, load_object, video_name
 from clipwise.data.formats.annotations import AnnotationSet
-from clipwise.data.formats.written_json import write_json
+from clipwise.data.formats.written import write_json
 from clipwise.errors import DataError
 
 

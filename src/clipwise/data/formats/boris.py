@@ -18,7 +18,7 @@ from clipwise.data.formats.annotation_parts import Collector, FormatOptions, loa
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.data.formats.frame_times import parse_time
 from clipwise.data.formats.text_lists import open_text
-from clipwise.data.formats.written_json import write_json
+from clipwise.data.formats.written import write_json
 from clipwise.data.videolist import is_video
 from clipwise.errors import DataError
 

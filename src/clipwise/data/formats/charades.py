@@ -13,6 +13,7 @@ from pathlib import Path
 from clipwise.data.formats.annotation_parts import Collector, FormatOptions, video_of, video_stem
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.data.formats.text_lists import open_text
+from clipwise.data.formats.written import write_whole
 from clipwise.errors import DataError
 from clipwise.io.text import csv_text
 
@@ -71,9 +72,9 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
         ]
         name = video_stem(video_of(video, options)) if video.path else video.name
         rows.append((name, ";".join(parts), f"{video.duration_s:.2f}" if video.duration_s == video.duration_s else ""))
-    path.write_text(csv_text(rows), encoding="utf-8")
+    write_whole(path, csv_text(rows))
     if coded:
         return [path]
     beside = path.with_name(CLASSES)
-    beside.write_text("".join(f"{code} {label}\n" for label, code in codes.items()), encoding="utf-8")
+    write_whole(beside, "".join(f"{code} {label}\n" for label, code in codes.items()))
     return [path, beside]

@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 from clipwise.data.formats.annotation_parts import Collector, FormatOptions, video_name, video_of
 from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation
 from clipwise.data.formats.frame_times import FrameClock
+from clipwise.data.formats.written import write_whole
 from clipwise.data.videolist import IMAGE_SUFFIXES
 from clipwise.errors import DataError
 from clipwise.io.safe_xml import iterate_xml
@@ -238,7 +239,7 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions, *, tra
         root = _head(video, name, clock, labels)
         (_write_tracks if tracks else _write_tags)(root, video, clock, options, target)
         ElementTree.indent(root)
-        target.write_bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
+        write_whole(target, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
     return targets
 
 

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from clipwise.data.formats.annotation_parts import Collector, FormatOptions, overlapping_layers, plain_path, video_of
 from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation
+from clipwise.data.formats.written import write_whole
 from clipwise.data.videolist import is_video
 from clipwise.errors import DataError
 from clipwise.io.names import did_you_mean
@@ -201,7 +202,7 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
     for video, target in zip(videos, targets):
         root = _document(video, annotations, options)
         ElementTree.indent(root, space="    ")
-        target.write_bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
+        write_whole(target, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
     return targets
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from clipwise.data.formats.annotation_parts import Collector, FormatOptions, video_of, video_stem
 from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation
 from clipwise.data.formats.text_lists import open_text
+from clipwise.data.formats.written import write_whole
 from clipwise.errors import DataError
 from clipwise.io.text import csv_text
 
@@ -87,7 +88,7 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
             frames = [max(1, math.floor(t * _image_rate(video) + 1e-6)) for t in (start, end)]
             rows.append((f"{name}_{n}", name.partition("_")[0], name, _stamp(start, 3), _stamp(start), _stamp(end), *frames, label, verb,
                          verbs[verb], noun, nouns[noun], f"['{noun}']", f"[{nouns[noun]}]"))  # fmt: skip
-    path.write_text(csv_text(rows), encoding="utf-8")
+    write_whole(path, csv_text(rows))
     return [path]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from clipwise.data.formats.annotation_parts import Collector, Draft, FormatOptions, load_object, video_name, video_of
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.data.formats.frame_times import FrameClock, exact_rate
-from clipwise.data.formats.written_json import write_json
+from clipwise.data.formats.written import write_json
 from clipwise.errors import DataError
 
 

@@ -15,6 +15,7 @@ from clipwise.data.formats.annotation_parts import Collector, Draft, FormatOptio
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.data.formats.frame_times import FrameClock
 from clipwise.data.formats.text_lists import open_text
+from clipwise.data.formats.written import write_whole
 from clipwise.data.labels import read_classes
 from clipwise.errors import DataError
 
@@ -155,12 +156,12 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
         for first, end, label in spans:
             labels[first:end] = [re.sub(r"\s", "_", label)] * (min(end, count) - first)
         target = path / _TRUTH / f"{Path(video.name).name}.txt"
-        target.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+        write_whole(target, "".join(f"{label}\n" for label in labels))
         written.append(target)
     names = [
         BACKGROUND,
         *(re.sub(r"\s", "_", c) for c in dict.fromkeys([*annotations.vocabulary, *annotations.classes])),
     ]
     mapping = path / "mapping.txt"
-    mapping.write_text("".join(f"{i} {name}\n" for i, name in enumerate(dict.fromkeys(names))), encoding="utf-8")
+    write_whole(mapping, "".join(f"{i} {name}\n" for i, name in enumerate(dict.fromkeys(names))))
     return [*written, mapping]

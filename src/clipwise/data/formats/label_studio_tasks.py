@@ -10,7 +10,7 @@ from clipwise.data.formats.annotation_parts import FormatOptions, video_of
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.data.formats.frame_times import FrameClock
 from clipwise.data.formats.label_studio import DeclaredRate, LabelConfig, read_config
-from clipwise.data.formats.written_json import write_json
+from clipwise.data.formats.written import write_json, write_whole
 from clipwise.errors import DataError
 from clipwise.io.names import did_you_mean
 
@@ -51,7 +51,7 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
         return [path]
     beside = path.with_name(f"{path.stem}_config.xml")
     order = annotations.vocabulary
-    beside.write_bytes(_make_config(_ordered(timeline, order), _ordered(whole, order)))
+    write_whole(beside, _make_config(_ordered(timeline, order), _ordered(whole, order)))
     return [path, beside]
 
 

@@ -17,6 +17,7 @@ from clipwise.data.formats.annotation_parts import Collector, FormatOptions, vid
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.data.formats.frame_times import parse_time
 from clipwise.data.formats.text_lists import LABEL_KEYS, PATH_KEYS, open_text
+from clipwise.data.formats.written import write_whole
 from clipwise.data.videolist import is_video
 from clipwise.errors import DataError
 from clipwise.io.names import did_you_mean
@@ -208,5 +209,5 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
             rows.append(row(label, ("", ""), video.whole_scores[i] if video.whole_scores else None))
         if not video.labels and not video.whole:
             rows.append(row("", ("", ""), None))
-    path.write_text(csv_text(rows), encoding="utf-8", errors="surrogateescape")
+    write_whole(path, csv_text(rows))
     return [path]

@@ -10,7 +10,7 @@ from typing import Any
 from clipwise.data.formats.annotation_parts import Collector, FormatOptions, load_object
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.data.formats.text_lists import open_text
-from clipwise.data.formats.written_json import write_json
+from clipwise.data.formats.written import write_json
 from clipwise.data.labels import read_classes
 from clipwise.errors import DataError
 

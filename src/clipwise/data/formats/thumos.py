@@ -13,6 +13,7 @@ from typing import Any
 from clipwise.data.formats.annotation_parts import Collector, FormatOptions, load_object
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.data.formats.text_lists import open_text
+from clipwise.data.formats.written import write_whole
 from clipwise.data.labels import read_classes
 from clipwise.errors import DataError
 
@@ -144,5 +145,5 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
             file = f"{label.replace('/', '_')}{suffix.get(subset, f'_{subset}' if subset else '')}.txt"
             lines.setdefault(file, []).append(f"{name}  {start:.2f} {max(end, start + 0.01):.2f}\n")
     for file, text in lines.items():
-        (path / file).write_text("".join(text), encoding="utf-8")
+        write_whole(path / file, "".join(text))
     return [path / file for file in lines]

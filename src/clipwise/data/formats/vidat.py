@@ -12,6 +12,7 @@ from typing import Any
 
 from clipwise.data.formats.annotation_parts import Collector, FormatOptions, files_for, load_object, video_of
 from clipwise.data.formats.annotations import AnnotationSet
+from clipwise.data.formats.written import write_whole
 from clipwise.errors import DataError
 
 _VERSION = "2.1.0"
@@ -106,5 +107,5 @@ def write(annotations: AnnotationSet, path: Path, options: FormatOptions) -> lis
         text = json.dumps(
             {"version": _VERSION, "annotation": annotation, "config": config}, ensure_ascii=False, indent=1
         )
-        target.write_text(text + "\n", encoding="utf-8")
+        write_whole(target, text + "\n")
     return targets

@@ -14,7 +14,7 @@ from clipwise.data.formats.annotation_parts import (
     video_of,
 )
 from clipwise.data.formats.annotations import AnnotationSet
-from clipwise.data.formats.written_json import write_json
+from clipwise.data.formats.written import write_json
 from clipwise.errors import DataError
 
 
