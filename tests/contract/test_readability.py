@@ -22,11 +22,11 @@ AIMS = {
 # 187 lines) and proposals as long as the segments came last,
 # with the videos that a localizer would be trained and validated on, and signals that end every command cleanly.
 BOUNDS = {
-    "train": (37, 7913),
+    "train": (37, 7917),
     "engine": (32, 6648),
-    "predict": (21, 4068),
-    "localizer": (32, 6674),  # whole videos, as published
-    "windows": (35, 7024),  # and with the windows that bmn_tiny cuts from long videos
+    "predict": (21, 4072),
+    "localizer": (32, 6678),  # whole videos, as published
+    "windows": (35, 7028),  # and with the windows that bmn_tiny cuts from long videos
 }
 
 TRACER = '''
