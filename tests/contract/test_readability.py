@@ -25,8 +25,8 @@ BOUNDS = {
     "train": (37, 7917),
     "engine": (32, 6648),
     "predict": (21, 4072),
-    "localizer": (32, 6678),  # whole videos, as published
-    "windows": (35, 7028),  # and with the windows that bmn_tiny cuts from long videos
+    "localizer": (32, 6691),  # whole videos, as published
+    "windows": (35, 7086),  # and with the windows that bmn_tiny cuts from long videos
 }
 
 TRACER = '''

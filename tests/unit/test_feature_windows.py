@@ -11,8 +11,9 @@ from clipwise.models import create_model
 from clipwise.models.bmn import BMN
 from clipwise.models.localizer_rules import keep_settled, settled_args
 from clipwise.recipe import load_recipe
+from clipwise.tasks.part_choice import choose_part
 from clipwise.tasks.unlike_training import describe_unlike
-from clipwise.tasks.window_choice import TrainingTimes, choose_window, longest_share
+from clipwise.tasks.window_choice import TrainingTimes, choose_window, describe_coarse, longest_share
 from clipwise.tasks.window_merge import merge_windows
 
 
@@ -140,6 +141,31 @@ def test_segments_that_grow_with_their_videos_need_whole_ones():
     choice = choose_window(grown, 64)
     assert choice.length_s is None
     assert "each video goes in as a whole" in choice.why
+
+
+def test_parts_that_training_sees_hold_the_longest_segments():
+    """Actions of 40 s at 5 features a second are 200 positions; 96 at a time never held one: nothing was learned, and nothing said."""
+    long = times([50.0, 150.0], [10.0] + [40.0] * 9, 0.2)
+    assert (choose_part(long, None).positions, choose_part(long, None).length_s) == (
+        320,
+        None,
+    )  # 1.5 x 200, in steps of 32
+    assert (
+        "up to 40 s = 200 positions; training sees 96 at a time, so the longest are never seen whole"
+        in choose_part(long, 96).why
+    )
+    assert "use temporal_dim=auto" in choose_part(long, 96).why
+    assert "never" not in choose_part(long, 200).why
+    assert choose_part(times([50.0], [40.0], 0.2), None).positions == 256  # the longest video, not more
+    assert choose_part(times([3.0], [0.5], 0.04), None).positions == 96
+    endless = choose_part(times([9000.0], [800.0], 0.2), None)
+    assert endless.positions == 2304
+    assert "features further apart" in endless.why
+
+
+def test_segments_shorter_than_the_features_are_told():
+    assert "0.3 s, less than the 0.533 s between two features" in describe_coarse(times([400.0], [0.3] * 5, 0.533))
+    assert describe_coarse(times([400.0], [0.6] * 5, 0.533)) is None
 
 
 def test_what_is_far_outside_of_training_is_said():

@@ -25,7 +25,7 @@ from clipwise.engine.device import autocast, world
 from clipwise.engine.log import RunLog
 from clipwise.engine.task import InputPlan, Task
 from clipwise.errors import DataError
-from clipwise.models.localizer_rules import LabeledVideo, localizer_rules, settled_args
+from clipwise.models.localizer_rules import LabeledVideo, localizer_rules, settled_args, takes_any_length
 from clipwise.models.recipe_model import build_model, model_args
 from clipwise.models.registry import model_place
 from clipwise.recipe import LocalizationRecipe
@@ -84,7 +84,10 @@ class LocalizationTask(Task):
     @classmethod
     def plan(cls, recipe: Any, num_classes: int | None = None) -> InputPlan:
         """Features of one video."""
-        rules = localizer_rules(recipe.model, model_args(recipe, num_classes), recipe)
+        args = model_args(recipe, num_classes)
+        if recipe.temporal_dim == "auto" and takes_any_length(recipe):
+            args["temporal_dim"] = 64
+        rules = localizer_rules(recipe.model, args, recipe)
         length = rules.padded_length(64 if recipe.temporal_dim == "auto" else recipe.temporal_dim)
         return InputPlan((rules.channels, length), (rules.channels, length), num_classes=num_classes)
 
@@ -182,21 +185,13 @@ class LocalizationTask(Task):
 
     def _settled(self, recipe: LocalizationRecipe) -> LocalizationRecipe:
         """The recipe with windows and positions that suit the training videos, where it leaves them open."""
-        reach = 0.0
-        if "auto" in (recipe.window_s, recipe.temporal_dim):
-            from clipwise.tasks.window_choice import TrainingTimes, choose_window, longest_share
+        reach, parts = 0.0, takes_any_length(recipe)
+        if parts or "auto" in (recipe.window_s, recipe.temporal_dim):
+            from clipwise.tasks.window_choice import settle
 
-            base, videos = recipe.input.time_base, self.train_videos.videos.values()
-            fractions, lengths = [v.fractions(base) for v in videos], [v.covered_s(base) for v in videos]
-            times = TrainingTimes.of(fractions, lengths, self.times["feature_step_s"])
-            fixed = None if recipe.temporal_dim == "auto" else recipe.temporal_dim
-            choice = choose_window(times, fixed, recipe.windows.overlap)
-            known: dict[str, Any] = {"temporal_dim": choice.positions}
-            if recipe.window_s == "auto":  # other rules than linear are for whole videos
-                known["window_s"] = choice.length_s if recipe.input.rescale == "linear" else None
-            self.log.say(f"{choice.why[0].upper()}{choice.why[1:]} Set window_s and temporal_dim to choose otherwise.")
-            recipe = recipe.model_copy(update=known)
-            reach = longest_share(times, None if recipe.window_s == "auto" else recipe.window_s)
+            recipe, reach, notes = settle(recipe, self.train_videos, self.times["feature_step_s"], parts)
+            for note in notes:
+                self.log.say(note)
         return recipe.model_copy(update={"model_args": settled_args(recipe, reach)})
 
     def _model_args(self) -> dict[str, Any]:

@@ -225,6 +225,13 @@ def settled_args(recipe: Any, reach: float = 0.0) -> dict[str, Any]:
     return _kind(recipe.model).settled(recipe.model_args, recipe.temporal_dim, **more)
 
 
+def takes_any_length(recipe: Any) -> bool:
+    """Whether the recipe's network looks at a whole video, of any length, and in training at parts of it."""
+    return (
+        _kind(recipe.model).masked and recipe.input.rescale == "none" and not isinstance(recipe.window_s, float | int)
+    )
+
+
 def keep_settled(recipe: Any, before: Mapping[str, Any]) -> Any:
     """A recipe whose "auto" keys are those that another run found, of whose recipe ``before`` holds the values."""
     known = {k: before.get(k) for k in ("window_s", "temporal_dim") if getattr(recipe, k, None) == "auto"}

@@ -13,8 +13,10 @@ from clipwise.data.formats.annotation_files import read_annotations
 from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.errors import DataError
 from clipwise.io.progress import Progress, silent
+from clipwise.models.localizer_rules import takes_any_length
 from clipwise.recipe import LocalizationRecipe
-from clipwise.tasks.window_choice import TrainingTimes, choose_window
+from clipwise.tasks.part_choice import choose_part
+from clipwise.tasks.window_choice import TrainingTimes, choose_window, describe_coarse
 
 
 @dataclass
@@ -129,11 +131,18 @@ def _times(
         if len(values):
             low, middle, high = (round(float(x), 4) for x in np.quantile(values, (0, 0.5, 1)))
             report.statistics[what] = (low, middle, high)
-    choice = choose_window(
-        times, None if recipe.temporal_dim == "auto" else recipe.temporal_dim, recipe.windows.overlap
-    )
+    if coarse := describe_coarse(times):
+        report.advice.append(coarse)
+    fixed = None if recipe.temporal_dim == "auto" else recipe.temporal_dim
+    parts = takes_any_length(recipe)
+    choice = choose_part(times, fixed) if parts else choose_window(times, fixed, recipe.windows.overlap)
     report.advice.append(f"{choice.why[0].upper()}{choice.why[1:]}")
-    if recipe.window_s is None and choice.length_s is not None and choice.length_s < float(times.videos.max()):
+    if (
+        not parts
+        and recipe.window_s is None
+        and choice.length_s is not None
+        and choice.length_s < float(times.videos.max())
+    ):
         report.advice.append(
             f"{recipe.name or 'the recipe'} takes videos as a whole; window_s=auto or window_s={choice.length_s:g} cuts them."
         )

@@ -10,12 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipwise.data.formats.annotations import AnnotationSet
+from clipwise.recipe import LocalizationRecipe
+
 LEAST_POSITIONS, MOST_POSITIONS = 64, 128
-_LONG, _SHORT = 0.98, 0.1  # quantiles of the segments' lengths that count as the longest and the shortest
+LONG, _SHORT = 0.98, 0.1  # quantiles of the segments' lengths that count as the longest and the shortest
 _POSITIONS_OF_SHORT = 4
 _WHOLE_IS_FINER = 1.5  # videos stay whole where that gives their segments so many times the positions of a window
 
@@ -77,7 +81,7 @@ def choose_window(times: TrainingTimes, positions: int | None, overlap: float = 
         return WindowChoice(
             longest, positions or LEAST_POSITIONS, f"no segments; windows of {longest:.4g} s, the longest video."
         )
-    long, short = np.quantile(times.segments, (_LONG, _SHORT))
+    long, short = np.quantile(times.segments, (LONG, _SHORT))
     wanted = long / max(overlap, 0.25)
     # a multiple of the features' own spacing: positions then need no interpolation, or an even one
     most = positions or MOST_POSITIONS
@@ -102,9 +106,55 @@ def choose_window(times: TrainingTimes, positions: int | None, overlap: float = 
     )
 
 
+def describe_coarse(times: TrainingTimes) -> str | None:
+    """That the features are too far apart for the segments."""
+    if not len(times.segments) or (middle := float(np.median(times.segments))) >= times.step:
+        return None
+    return (
+        f"The median segment lasts {middle:.3g} s, less than the {times.step:.3g} s between two features: ends can't be found that closely. "
+        f"Extract features at most {middle / 2:.2g} s apart (`clipwise features --stride`)."
+    )
+
+
 def longest_share(times: TrainingTimes, window_s: float | None) -> float:
     """Share of a window (None: of its video) that the longest segments take."""
     if not len(times.segments):
         return 0.0
     shares = times.shares if window_s is None else times.segments / window_s
-    return float(np.quantile(shares, _LONG).clip(0, 1))
+    return float(np.quantile(shares, LONG).clip(0, 1))
+
+
+def settle(
+    recipe: LocalizationRecipe, train_videos: AnnotationSet, step_s: float, parts: bool
+) -> tuple[LocalizationRecipe, float, list[str]]:
+    """The recipe with windows and positions that suit the training videos, where it leaves them open.
+
+    Args:
+        step_s: between two features.
+        parts: the network takes whole videos of any length, and parts of them in training.
+
+    Returns:
+        The recipe; the share of a window that the longest segments take, 0 if nothing asks for it; what to tell.
+    """
+    base, videos = recipe.input.time_base, train_videos.videos.values()
+    times = TrainingTimes.of([v.fractions(base) for v in videos], [v.covered_s(base) for v in videos], step_s)
+    fixed = None if recipe.temporal_dim == "auto" else recipe.temporal_dim
+    notes = [note] if (note := describe_coarse(times)) else []
+    if parts:
+        from clipwise.tasks.part_choice import choose_part
+
+        choice = choose_part(times, fixed)
+        chosen = "auto" in (recipe.window_s, recipe.temporal_dim)
+        if chosen or "never" in choice.why:
+            notes.append(
+                f"{choice.why[0].upper()}{choice.why[1:]}"
+                + (" Set temporal_dim to choose otherwise." if chosen else "")
+            )
+        return recipe.model_copy(update={"temporal_dim": choice.positions, "window_s": None}), 0.0, notes
+    choice = choose_window(times, fixed, recipe.windows.overlap)
+    known: dict[str, Any] = {"temporal_dim": choice.positions}
+    if recipe.window_s == "auto":  # other rules than linear are for whole videos
+        known["window_s"] = choice.length_s if recipe.input.rescale == "linear" else None
+    notes.append(f"{choice.why[0].upper()}{choice.why[1:]} Set window_s and temporal_dim to choose otherwise.")
+    recipe = recipe.model_copy(update=known)
+    return recipe, longest_share(times, None if recipe.window_s == "auto" else recipe.window_s), notes

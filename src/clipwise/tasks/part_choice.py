@@ -1,0 +1,33 @@
+"""How much of a video a network for any length is shown at a time in training."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from clipwise.tasks.window_choice import LONG, TrainingTimes, WindowChoice
+
+LEAST, MOST = 96, 2304  # positions
+
+
+def choose_part(times: TrainingTimes, positions: int | None) -> WindowChoice:
+    """Positions that training shows of a video at a time, of a network that then takes whole videos of any length.
+
+    Actions of which no part holds the whole are never learned: their ends lie outside.
+
+    Args:
+        positions: as given; None: chosen, half as many again as (nearly) the longest segment takes.
+    """
+    if not len(times.segments):
+        return WindowChoice(None, positions or LEAST, f"no segments; {positions or LEAST} positions at a time.")
+    long_s = float(np.quantile(times.segments, LONG))
+    count = positions
+    if count is None:
+        whole = math.ceil(float(times.videos.max()) / times.step / 32) * 32
+        count = int(np.clip(min(32 * math.ceil(1.5 * long_s / times.step / 32), whole), LEAST, MOST))
+    said = f"segments last up to {long_s:.3g} s = {long_s / times.step:.3g} positions; training sees {count} at a time"
+    if long_s / times.step <= count:
+        return WindowChoice(None, count, f"{said}.")
+    remedy = "temporal_dim=auto" if long_s / times.step <= MOST else "features further apart or input.rescale=linear"
+    return WindowChoice(None, count, f"{said}, so the longest are never seen whole and can't be learned: use {remedy}.")
