@@ -185,11 +185,13 @@ class LocalizationTask(Task):
 
     def _settled(self, recipe: LocalizationRecipe) -> LocalizationRecipe:
         """The recipe with windows and positions that suit the training videos, where it leaves them open."""
-        reach, parts = 0.0, takes_any_length(recipe)
-        if parts or "auto" in (recipe.window_s, recipe.temporal_dim):
-            from clipwise.tasks.window_choice import settle
-
-            recipe, reach, notes = settle(recipe, self.train_videos, self.times["feature_step_s"], parts)
+        reach = 0.0
+        if (parts := takes_any_length(recipe)) or "auto" in (recipe.window_s, recipe.temporal_dim):
+            if parts:
+                from clipwise.tasks.part_choice import settle
+            else:
+                from clipwise.tasks.window_choice import settle
+            recipe, reach, notes = settle(recipe, self.train_videos, self.times["feature_step_s"])
             for note in notes:
                 self.log.say(note)
         return recipe.model_copy(update={"model_args": settled_args(recipe, reach)})

@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
-from clipwise.tasks.window_choice import LONG, TrainingTimes, WindowChoice
+from clipwise.data.formats.annotations import AnnotationSet
+from clipwise.recipe import LocalizationRecipe
+from clipwise.tasks.window_choice import LONG, TrainingTimes, WindowChoice, describe_coarse, times_of
 
 LEAST, MOST = 96, 2304  # positions
 
@@ -31,3 +33,17 @@ def choose_part(times: TrainingTimes, positions: int | None) -> WindowChoice:
         return WindowChoice(None, count, f"{said}.")
     remedy = "temporal_dim=auto" if long_s / times.step <= MOST else "features further apart or input.rescale=linear"
     return WindowChoice(None, count, f"{said}, so the longest are never seen whole and can't be learned: use {remedy}.")
+
+
+def settle(
+    recipe: LocalizationRecipe, train_videos: AnnotationSet, step_s: float
+) -> tuple[LocalizationRecipe, float, list[str]]:
+    """As :func:`clipwise.tasks.window_choice.settle`, for a network that takes any length."""
+    times = times_of(recipe, train_videos, step_s)
+    chosen = "auto" in (recipe.window_s, recipe.temporal_dim)
+    choice = choose_part(times, None if recipe.temporal_dim == "auto" else recipe.temporal_dim)
+    notes = [note] if (note := describe_coarse(times)) else []
+    if chosen or "never" in choice.why:
+        more = " Set temporal_dim to choose otherwise." if chosen else ""
+        notes.append(f"{choice.why[0].upper()}{choice.why[1:]}{more}")
+    return recipe.model_copy(update={"temporal_dim": choice.positions, "window_s": None}), 0.0, notes

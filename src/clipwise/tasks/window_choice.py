@@ -124,37 +124,29 @@ def longest_share(times: TrainingTimes, window_s: float | None) -> float:
     return float(np.quantile(shares, LONG).clip(0, 1))
 
 
+def times_of(recipe: LocalizationRecipe, train_videos: AnnotationSet, step_s: float) -> TrainingTimes:
+    """Of annotated videos whose features are ``step_s`` apart."""
+    base, videos = recipe.input.time_base, train_videos.videos.values()
+    return TrainingTimes.of([v.fractions(base) for v in videos], [v.covered_s(base) for v in videos], step_s)
+
+
 def settle(
-    recipe: LocalizationRecipe, train_videos: AnnotationSet, step_s: float, parts: bool
+    recipe: LocalizationRecipe, train_videos: AnnotationSet, step_s: float
 ) -> tuple[LocalizationRecipe, float, list[str]]:
     """The recipe with windows and positions that suit the training videos, where it leaves them open.
 
-    Args:
-        step_s: between two features.
-        parts: the network takes whole videos of any length, and parts of them in training.
-
     Returns:
-        The recipe; the share of a window that the longest segments take, 0 if nothing asks for it; what to tell.
+        The recipe; the share of a window that the longest segments take; what to tell.
     """
-    base, videos = recipe.input.time_base, train_videos.videos.values()
-    times = TrainingTimes.of([v.fractions(base) for v in videos], [v.covered_s(base) for v in videos], step_s)
-    fixed = None if recipe.temporal_dim == "auto" else recipe.temporal_dim
-    notes = [note] if (note := describe_coarse(times)) else []
-    if parts:
-        from clipwise.tasks.part_choice import choose_part
-
-        choice = choose_part(times, fixed)
-        chosen = "auto" in (recipe.window_s, recipe.temporal_dim)
-        if chosen or "never" in choice.why:
-            notes.append(
-                f"{choice.why[0].upper()}{choice.why[1:]}"
-                + (" Set temporal_dim to choose otherwise." if chosen else "")
-            )
-        return recipe.model_copy(update={"temporal_dim": choice.positions, "window_s": None}), 0.0, notes
+    times, fixed = (
+        times_of(recipe, train_videos, step_s),
+        None if recipe.temporal_dim == "auto" else recipe.temporal_dim,
+    )
     choice = choose_window(times, fixed, recipe.windows.overlap)
     known: dict[str, Any] = {"temporal_dim": choice.positions}
     if recipe.window_s == "auto":  # other rules than linear are for whole videos
         known["window_s"] = choice.length_s if recipe.input.rescale == "linear" else None
-    notes.append(f"{choice.why[0].upper()}{choice.why[1:]} Set window_s and temporal_dim to choose otherwise.")
+    note = f"{choice.why[0].upper()}{choice.why[1:]} Set window_s and temporal_dim to choose otherwise."
     recipe = recipe.model_copy(update=known)
-    return recipe, longest_share(times, None if recipe.window_s == "auto" else recipe.window_s), notes
+    reach = longest_share(times, None if recipe.window_s == "auto" else recipe.window_s)
+    return recipe, reach, [x for x in (describe_coarse(times), note) if x]
