@@ -112,3 +112,21 @@ def test_a_folder_that_vanishes_while_left_overs_are_looked_for(tmp_path, monkey
     real = module.remove_stale
     monkeypatch.setattr(module, "remove_stale", lambda f: (f.name == "gone" and f.rmdir(), real(f)))
     module.claim_folder(tmp_path / "out", {"a": 1}, overwrite=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_pipes_and_devices_are_not_replaced(tmp_path):
+    """As root ``--csv /dev/stdout`` put a file in the device's place."""
+    import threading
+
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match="is a pipe or a device"), atomic_path(tmp_path / "pipe"):
+        pass
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    with growing_file(tmp_path / "pipe") as file:
+        file.write("row\n")
+    reader.join(10)
+    assert read == ["row\n"]
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

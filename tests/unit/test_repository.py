@@ -100,3 +100,21 @@ def test_version_is_the_one_that_the_changelog_begins_with():
 
     first = re.search(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[1]
     assert clipwise.__version__.partition(".dev")[0] == first
+
+
+def test_tests_that_comments_name_exist():
+    """A ``differs:`` note names the test that covers it; three named tests that did not exist."""
+    written = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    known = set(re.findall(r"def (test_\w+)", written)) | {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    named = {}
+    for path in (ROOT / "src").rglob("*.py"):
+        for note in re.findall(r"# differs:.*(?:\n\s*#.*)*", path.read_text(encoding="utf-8")):
+            named |= dict.fromkeys(re.findall(r"\btest_\w{4,}", note), path.name)
+    assert named
+    assert {name: place for name, place in named.items() if name not in known} == {}
+
+
+def test_the_zoo_is_linked():
+    assert "docs/en/zoo.md" in (ROOT / "README.md").read_text(encoding="utf-8")
+    linking = [p.name for p in (ROOT / "docs/en").glob("*.md") if "(zoo.md" in p.read_text(encoding="utf-8")]
+    assert linking

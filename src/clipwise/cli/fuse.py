@@ -16,6 +16,7 @@ from typing import Any
 from clipwise.cli.argument_types import finite, split_overrides
 from clipwise.cli.common import print_json
 from clipwise.errors import ClipwiseError, DataError
+from clipwise.io.text import plural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
 
     paths, words = split_overrides(args.scores)
     if args.weights and len(args.weights) != len(paths):
-        raise ClipwiseError(f"{len(paths)} score files, but {len(args.weights)} weights; give one a file.")
+        raise ClipwiseError(
+            f"{plural(len(paths), 'score file')}, but {plural(len(args.weights), 'weight')}; give one a file."
+        )
     if args.weights and not any(args.weights):
         raise ClipwiseError("--weights are all 0, so nothing would be left of the scores; give one a file.")
     if args.weights and args.search is not None:

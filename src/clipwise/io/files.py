@@ -52,6 +52,8 @@ def temporary_beside(path: Path, suffix: str = "") -> Path:
 
 
 def make_parent(path: Path) -> None:
+    if path.exists() and not path.is_file() and not path.is_dir():  # as root the device itself would be replaced
+        raise CheckpointError(f"{path} is a pipe or a device; name a file.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

@@ -60,6 +60,10 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 def growing_file(path: str | os.PathLike[str], newline: str | None = None) -> Iterator[IO[str]]:
     """A text file that grows as ``NAME.part`` and gets its name when the block ends well; after an error ``NAME.part`` stays."""
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():  # /dev/stdout: rows are written at once
+        with open(path, "w", encoding="utf-8", newline=newline) as file:
+            yield file
+        return
     make_parent(path)
     part = path.with_name(path.name + ".part")
     try:
