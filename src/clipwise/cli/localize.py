@@ -14,7 +14,6 @@ import argparse
 import json
 import sys
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from clipwise.cli.common import (
     with_cuda_graphs,
 )
 from clipwise.cli.convert_annotations import PRE_ANNOTATIONS, check_pre_annotations, write_localized
+from clipwise.cli.localize_inputs import LocalizedInput, expand_localized
 from clipwise.cli.video_scores import add_class_scores, class_scores_of
 from clipwise.io.progress import ProgressBar
 
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     from clipwise.tasks.detections import ResultWriter
 
     first, parts = shard_of(args.shard)
-    inputs = _expand(args.inputs)[first::parts]
+    inputs = expand_localized(args.inputs)[first::parts]
     _check_outputs(args, inputs)
     check_pre_annotations(args)
     annotations = read_annotations(args.gt) if args.gt else None
@@ -259,61 +259,7 @@ def _is_recognizer(checkpoint: str, loaded: Any) -> bool:
     return bool(passport.recipe) and passport.recipe.get("task", "recognition") == "recognition"
 
 
-@dataclass(frozen=True)
-class _Input:
-    """A video or a video's features."""
-
-    name: str
-    """Without directory and suffix."""
-    source: str
-    """What the user knows it by."""
-    store: Any = None
-    """The file with the features of many videos that holds it."""
-
-    @property
-    def is_video(self) -> bool:
-        from clipwise.data.formats.feature_formats import SUFFIXES
-
-        return self.store is None and Path(self.source).suffix.lower() not in SUFFIXES
-
-    def read(self, localizer: Any) -> Any:
-        """What the localizer takes."""
-        if self.store is None:
-            return self.source
-        self.store.channels_first = localizer.channels_first
-        return self.store.read(self.name)
-
-    def facts(self) -> dict[str, Any]:
-        """Duration and rate, where a file with many videos tells them; the localizer itself knows those of other inputs."""
-        return {} if self.store is None else self.store.facts(self.name)
-
-
-def _expand(words: list[str]) -> list[_Input]:
-    """Inputs as `predict` takes them, folders of feature files, and files with the features of many videos."""
-    from clipwise.data.feature_dataset import FeatureStore
-    from clipwise.data.formats.feature_collections import find_collection
-    from clipwise.data.formats.feature_formats import SUFFIXES
-    from clipwise.data.videolist import VIDEO_SUFFIXES
-    from clipwise.infer.inputs import expand_inputs
-
-    items: list[_Input] = []
-    for word in words:
-        path = Path(word)
-        suffixes = {p.suffix.lower() for p in path.iterdir()} if path.is_dir() else set()
-        if many := find_collection(path):
-            store = FeatureStore(many)
-            items += [_Input(name, store.where(name), store) for name in store.names]
-        elif suffixes & set(SUFFIXES) and not suffixes & VIDEO_SUFFIXES:
-            store = FeatureStore(path)
-            items += [_Input(Path(file).stem, file) for file in map(store.where, store.names)]
-        else:
-            for item in expand_inputs([word], (".txt",)):
-                name = Path(item).name if Path(item).is_dir() else Path(item).stem
-                items.append(_Input(name, item))
-    return items
-
-
-def _check_outputs(args: argparse.Namespace, inputs: list[_Input]) -> None:
+def _check_outputs(args: argparse.Namespace, inputs: list[LocalizedInput]) -> None:
     """Refuse what could not be written, before the work.
 
     Raises:
@@ -352,7 +298,7 @@ def _check_outputs(args: argparse.Namespace, inputs: list[_Input]) -> None:
             sources[name] = item.source
 
 
-def _write(args: argparse.Namespace, localizer: Any, item: _Input, one: Any, known: Any) -> None:
+def _write(args: argparse.Namespace, localizer: Any, item: LocalizedInput, one: Any, known: Any) -> None:
     """The files of one video."""
     from clipwise.infer.features import open_for
     from clipwise.infer.segments import to_csv, to_srt
