@@ -7,11 +7,12 @@ import torch
 from clipwise.data.feature_dataset import FeatureDataset, FeatureStore
 from clipwise.data.feature_windows import TimeWindows, cut_window
 from clipwise.data.formats.annotation_files import annotations_of
+from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation
 from clipwise.models import create_model
 from clipwise.models.bmn import BMN
 from clipwise.models.localizer_rules import keep_settled, settled_args
 from clipwise.recipe import load_recipe
-from clipwise.tasks.part_choice import choose_part
+from clipwise.tasks.part_choice import choose_part, settle
 from clipwise.tasks.unlike_training import describe_unlike
 from clipwise.tasks.window_choice import TrainingTimes, choose_window, describe_coarse, longest_share
 from clipwise.tasks.window_merge import merge_windows
@@ -161,6 +162,15 @@ def test_parts_that_training_sees_hold_the_longest_segments():
     endless = choose_part(times([9000.0], [800.0], 0.2), None)
     assert endless.positions == 2304
     assert "features further apart" in endless.why
+
+
+def test_more_segments_than_are_kept_are_told():
+    spans = np.column_stack([np.arange(150.0), np.arange(150.0) + 1])
+    videos = AnnotationSet("some", {"v": VideoAnnotation("v", 200.0, None, spans, ("a",) * 150)})
+    _, _, notes = settle(load_recipe("actionformer_tiny"), videos, 0.2)
+    assert any("has 150 segments" in note and "nms.max_proposals=300" in note for note in notes)
+    recipe = load_recipe("actionformer_tiny", ["nms.max_proposals=150"])
+    assert not any("has 150" in note for note in settle(recipe, videos, 0.2)[2])
 
 
 def test_segments_shorter_than_the_features_are_told():

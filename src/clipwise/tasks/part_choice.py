@@ -46,4 +46,10 @@ def settle(
     if chosen or "never" in choice.why:
         more = " Set temporal_dim to choose otherwise." if chosen else ""
         notes.append(f"{choice.why[0].upper()}{choice.why[1:]}{more}")
+    most = max(len(video.segments) for video in train_videos.videos.values())
+    if recipe.nms.max_proposals < most:
+        notes.append(
+            f"A training video has {most} segments; nms.max_proposals={recipe.nms.max_proposals} keeps fewer of each video: "
+            f"set nms.max_proposals={2 * most}."
+        )
     return recipe.model_copy(update={"temporal_dim": choice.positions, "window_s": None}), 0.0, notes
