@@ -14,11 +14,12 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any, NoReturn
 
 from clipwise import __version__
 from clipwise.errors import ClipwiseWarning
+from clipwise.io.interrupts import STOPS, interrupt
 
 __all__ = ["OPTIONS", "VERBS", "main"]
 
@@ -111,8 +112,8 @@ def guarded(program: str, work: Callable[[], int | None], debug: bool = False) -
             getattr(sys, name).reconfigure(errors="backslashreplace")
     before = {}
     if threading.current_thread() is threading.main_thread():
-        stops = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-        before = {number: signal.signal(number, _interrupt) for number in stops if signal.getsignal(number) in _PLAIN}
+        plain = (signal.SIG_DFL, signal.default_int_handler)  # not those that nohup or a caller has set
+        before = {number: signal.signal(number, interrupt) for number in STOPS if signal.getsignal(number) in plain}
     try:
         code = work() or 0
         sys.stdout.flush()  # a reader that has gone shows here, not when the interpreter ends
@@ -126,15 +127,6 @@ def guarded(program: str, work: Callable[[], int | None], debug: bool = False) -
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-_PLAIN = (signal.SIG_DFL, signal.default_int_handler)  # not those that nohup or a caller has set
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    from clipwise.io.interrupts import interrupt
-
-    interrupt(number, frame)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for title, section in facts.items():
         print(f"{title}:")
-        rows = section.items() if isinstance(section, dict) else [("", section)]
+        rows = [*section.items()] if isinstance(section, dict) else [("", section)]
+        rows = [(key, value) for key, value in rows if key != "licence"]  # for scripts of 0.1; a person reads "license"
         width = max((len(str(key)) for key, _ in rows), default=0)
         for key, value in rows:
             print(f"  {key:<{width}}  {_text(value)}".rstrip())
@@ -286,6 +287,7 @@ def _weights_facts(weights) -> dict[str, Any]:
         "outputs": weights.num_classes,
         "published": weights.metrics,
         "license": weights.license,
+        "licence": weights.license,  # as 0.1 spelled it; until 0.4
         "note": weights.note,
     }
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from clipwise.engine.device import from_first
 from clipwise.errors import CheckpointError, RecipeError, WorkError
 from clipwise.io.files import atomic_path
+from clipwise.io.interrupts import STOPS, leave_terminal
 from clipwise.recipe import Recipe, dump_recipe
 
 if TYPE_CHECKING:
@@ -201,8 +202,6 @@ def stop_signals() -> Iterator[threading.Event]:
         ):  # torchrun repeats the terminal's
             raise KeyboardInterrupt
         if number not in (signal.SIGINT, signal.SIGTERM):
-            from clipwise.io.interrupts import leave_terminal
-
             leave_terminal()
         first = first or time.monotonic()
         stop.set()
@@ -210,11 +209,8 @@ def stop_signals() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    numbers = {getattr(signal, name, signal.SIGTERM) for name in ("SIGINT", "SIGTERM", "SIGHUP")}
-    numbers = {
-        n for n in numbers if n in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(n) != signal.SIG_IGN
-    }  # nohup
-    before = {number: signal.signal(number, ask) for number in numbers}
+    nohup = [n for n in STOPS if n not in (signal.SIGINT, signal.SIGTERM) and signal.getsignal(n) == signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in STOPS if number not in nohup}
     try:
         yield stop
     finally:

@@ -1,4 +1,4 @@
-"""What a signal that ends a command does: Ctrl-C, ``kill``, a terminal that is closed. Loaded when one comes."""
+"""What a signal that ends a command does: Ctrl-C, ``kill``, a terminal that is closed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import stat
 import threading
 import time
 from types import FrameType
+
+STOPS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]  # Windows lacks one
 
 _PATIENCE_S = 5.0  # that an import may take; then it is broken off
 _REPEATED_S = 1.0  # `timeout` and torchrun send a signal twice

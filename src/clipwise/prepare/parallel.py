@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from clipwise.errors import ClipwiseError
+from clipwise.io.interrupts import STOPS
 from clipwise.io.progress import Progress
 
 
@@ -81,8 +82,8 @@ def _start_worker() -> None:
         if first and _working:
             raise KeyboardInterrupt
 
-    for name in {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal)):
-        signal.signal(getattr(signal, name), end)
+    for number in STOPS:
+        signal.signal(number, end)
 
 
 def _end_workers(pool: ProcessPoolExecutor) -> None:
