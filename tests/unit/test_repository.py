@@ -114,6 +114,17 @@ def test_tests_that_comments_name_exist():
     assert {name: place for name, place in named.items() if name not in known} == {}
 
 
+def test_tests_that_the_table_of_faults_names_exist():
+    file, missing = "", []
+    for path, test in re.findall(r"(tests/[\w/]+\.py)|::(test_\w+)", (ROOT / "tests/found_outside.md").read_text()):
+        file = path or file
+        text = (ROOT / file).read_text(encoding="utf-8")
+        if test and f"def {test}(" not in text:
+            missing.append(f"{file}::{test}")
+    assert file
+    assert not missing
+
+
 def test_the_zoo_is_linked():
     assert "docs/en/zoo.md" in (ROOT / "README.md").read_text(encoding="utf-8")
     linking = [p.name for p in (ROOT / "docs/en").glob("*.md") if "(zoo.md" in p.read_text(encoding="utf-8")]
