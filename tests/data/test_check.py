@@ -1,5 +1,6 @@
 """``check`` finds what is wrong with a data set, and nothing that is not."""
 
+import json
 import random
 import shutil
 import sys
@@ -9,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+from clipwise.cli import main
 from clipwise.data.lists import read_list
 from clipwise.errors import DataError, DecodeError
 from clipwise.prepare.audit import FAULTS
@@ -252,3 +254,26 @@ def test_an_image_of_another_size_is_an_error_by_name(tmp_path):
         str(caught.value)
         == f"{folder}/img_00004.jpg: is 96x24, the first image 96x48; images of one folder must have one size"
     )
+
+
+def test_localization_takes_keys_and_tells_of_crowded_videos(tmp_path, capsys):
+    """A key changes what is checked against; a second folder and --fix are told apart."""
+    (tmp_path / "features").mkdir()
+    np.save(tmp_path / "features" / "v.npy", np.zeros((1000, 6), np.float32))
+    actions = [{"segment": [n, n + 1.0], "label": "a"} for n in range(150)]
+    entry = {"duration": 200.0, "subset": "training", "annotations": actions}
+    (tmp_path / "annotations.json").write_text(json.dumps({"database": {"v": entry}}))
+    words = ["check", str(tmp_path), "--recipe", "actionformer_tiny"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "150 segments; nms.max_proposals=100 keeps fewer of each video: set nms.max_proposals=300" in out
+    assert main([*words, "nms.max_proposals=300"]) == 0
+    assert "keeps fewer" not in capsys.readouterr().out
+    assert main([*words, "feat_dim=7"]) == 1
+    assert "feat_dim 6" in capsys.readouterr().out
+    assert main([*words, "feet_dim=7"]) == 2
+    assert "did you mean 'feat_dim'" in capsys.readouterr().err
+    assert main([*words, str(tmp_path)]) == 2
+    assert "is for localization; 2 folders or files given: give one folder" in capsys.readouterr().err
+    assert main([*words, "--fix", str(tmp_path / "clean")]) == 2
+    assert "--fix given" in capsys.readouterr().err

@@ -62,23 +62,6 @@ def test_resumes_to_the_same_weights(name, sequences, tmp_path):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_exported_files_say_the_same(run, sequences, tmp_path, capsys):
-    _, folder = run
-    checkpoint, out = folder / "last.safetensors", tmp_path / "net.onnx"
-    number = next(n for n in range(18, 24) if len(np.load(sequences / "features" / f"v_{n}.npy")) <= 48)
-    features = sequences / "features" / f"v_{number}.npy"
-    assert main(["export", str(checkpoint), "--out", str(out)]) == 0
-    capsys.readouterr()
-    answers = []
-    for file in (checkpoint, out):
-        assert main(["localize", str(file), str(features), "--duration", "15", "--json"]) == 0
-        answers.append(json.loads(capsys.readouterr().out)["videos"][0]["segments"])
-    assert len(answers[0]) == len(answers[1]) > 0
-    for one, other in zip(*answers):
-        assert one["class"] == other["class"]
-        assert one["start_s"] == pytest.approx(other["start_s"], abs=0.01)
-
-
 def test_an_exported_file_looks_at_a_long_video_in_windows(run, tmp_path, capsys):
     """Exported for 52 positions (50, rounded up to what the pyramid needs); of 300, the two actions are found where the checkpoint finds them, and the file says how it looked."""
     _, folder = run
@@ -95,15 +78,6 @@ def test_an_exported_file_looks_at_a_long_video_in_windows(run, tmp_path, capsys
     for start in (10.0, 110.0):
         assert any(abs(s["start_s"] - start) < 1.5 and s["class"] == "jump" for s in segments)
     assert "exported for 52 positions; the video's 300 go through it in windows of 26 s" in said.err
-
-
-def test_openvino(run, tmp_path):
-    pytest.importorskip("openvino")
-    _, folder = run
-    assert (
-        main(["export", str(folder / "last.safetensors"), "--format", "openvino", "--out", str(tmp_path / "n.xml")])
-        == 0
-    )
 
 
 def test_localizes_a_video_longer_than_any_training_sample(run, sequences):

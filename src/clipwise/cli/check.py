@@ -2,7 +2,7 @@
 
 clipwise check my_videos
 clipwise check train.txt val.txt --recipe tsm_r50_1x1x8_50e_kinetics400_rgb --fix clean/
-clipwise check my_features --recipe bmn_tiny
+clipwise check my_features --recipe bmn_tiny feat_dim=auto
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         nargs="+",
-        help="folder (with its parts), or lists, the training list first; lists.…=… says how they are read",
+        help="folder (with its parts), or lists, the training list first; key=value of the recipe (lists.…=… says how lists are read)",
     )
     parser.add_argument("--recipe", help="check against a recipe: class count, clip length, expected speed")
     parser.add_argument(
@@ -187,13 +187,16 @@ def _run_localization(args: argparse.Namespace) -> int:
     from clipwise.prepare.check_localization import check_localization
     from clipwise.recipe import load_recipe
 
-    if len(args.data) != 1 or args.fix:
+    given, words = split_overrides(args.data)
+    if len(given) != 1 or args.fix:
+        wrong = "--fix" if args.fix else plural(len(given), "folder or file", "folders or files")
         raise ClipwiseError(
-            f"{args.recipe} is for localization: give one folder with features and annotations, without --fix."
+            f"{args.recipe} is for localization; {wrong} given: give one folder with features and annotations, "
+            "and after it key=value of the recipe; --fix is for lists of videos."
         )
-    recipe: Any = load_recipe(args.recipe)
+    recipe: Any = load_recipe(args.recipe, words)
     with ProgressBar("check", quiet=args.json) as progress:
-        report = check_localization(args.data[0], recipe, args.depth != "short", progress)
+        report = check_localization(given[0], recipe, args.depth != "short", progress)
     if args.json:
         print_json(report.to_dict())
         return 0 if report.ok else 1

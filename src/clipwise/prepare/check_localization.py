@@ -15,7 +15,7 @@ from clipwise.errors import DataError
 from clipwise.io.progress import Progress, silent
 from clipwise.models.localizer_rules import takes_any_length
 from clipwise.recipe import LocalizationRecipe
-from clipwise.tasks.part_choice import choose_part
+from clipwise.tasks.part_choice import choose_part, describe_crowded
 from clipwise.tasks.window_choice import TrainingTimes, choose_window, describe_coarse
 
 
@@ -137,6 +137,8 @@ def _times(
     parts = takes_any_length(recipe)
     choice = choose_part(times, fixed) if parts else choose_window(times, fixed, recipe.windows.overlap)
     report.advice.append(f"{choice.why[0].upper()}{choice.why[1:]}")
+    if parts and (crowded := describe_crowded(recipe, videos)):
+        report.advice.append(crowded)
     if (
         not parts
         and recipe.window_s is None

@@ -46,10 +46,16 @@ def settle(
     if chosen or "never" in choice.why:
         more = " Set temporal_dim to choose otherwise." if chosen else ""
         notes.append(f"{choice.why[0].upper()}{choice.why[1:]}{more}")
-    most = max(len(video.segments) for video in train_videos.videos.values())
-    if recipe.nms.max_proposals < most:
-        notes.append(
-            f"A training video has {most} segments; nms.max_proposals={recipe.nms.max_proposals} keeps fewer of each video: "
-            f"set nms.max_proposals={2 * most}."
-        )
+    notes += [note] if (note := describe_crowded(recipe, train_videos)) else []
     return recipe.model_copy(update={"temporal_dim": choice.positions, "window_s": None}), 0.0, notes
+
+
+def describe_crowded(recipe: LocalizationRecipe, train_videos: AnnotationSet) -> str | None:
+    """What to do about training videos with more segments than are kept of each video; None where there are none."""
+    most = max((len(video.segments) for video in train_videos.videos.values()), default=0)
+    if recipe.nms.max_proposals >= most:
+        return None
+    return (
+        f"A training video has {most} segments; nms.max_proposals={recipe.nms.max_proposals} keeps fewer of each video: "
+        f"set nms.max_proposals={2 * most}."
+    )
