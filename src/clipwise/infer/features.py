@@ -382,13 +382,12 @@ def find_recognizer(localizer: Path, made: Mapping[str, Any], given: str | Path 
             "such features. Give feature files instead of the video; or train on a folder that `clipwise features` wrote, which tells."
         )
     if given is not None:
-        path = Path(given)
-        if model_hash(path) != wanted:
+        if (there := model_hash(Path(given))) != wanted:
             raise CheckpointError(
-                f"{path} is not the recognizer that made the features of {localizer}: its weights have the hash "
-                f"{model_hash(path)}, wanted is {wanted} ({made_by}). With other features the network sees noise."
+                f"{given} is not the recognizer that made the features of {localizer}: its weights have the hash "
+                f"{there}, wanted is {wanted} ({made_by}). With other features the network sees noise."
             )
-        return path
+        return Path(given)
     known = Path(str(made_by or ""))
     if is_foreign(known) and model_hash(known) == wanted:
         return known
