@@ -5,7 +5,8 @@ import json
 import pytest
 
 from clipwise.cli import main
-from clipwise.tasks.protocol import recognize_segments, recognize_videos, variants_of
+from clipwise.errors import DataError
+from clipwise.tasks.protocol import check_same, recognize_segments, recognize_videos, variants_of
 
 SPLITS = {1: range(1, 8), 2: range(8, 15), 3: range(15, 22)}
 
@@ -121,6 +122,88 @@ def test_compare_refuses_mixed_protocols(tmp_path, capsys):
     assert main(["compare", str(tmp_path / "one.json"), str(tmp_path / "one.json"), "--resamples", "100"]) == 0
 
 
+def scored_variants(tmp_path, capsys, truth, found, subset):
+    """What `eval-detections --variants` says."""
+    gt = {"database": {v: {"subset": subset, "duration": 20.0, "annotations": e} for v, e in truth.items()}}
+    (tmp_path / "gt.json").write_text(json.dumps(gt))
+    (tmp_path / "found.json").write_text(json.dumps({"results": found}))
+    files = [str(tmp_path / "found.json"), str(tmp_path / "gt.json")]
+    assert main(["eval-detections", *files, "--subset", subset, "--variants", "--tiou", "0.5", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)[files[0]]
+
+
+def test_ambiguous_and_cliff_dives_are_scored_both_ways(tmp_path, capsys):
+    """Nothing is found of 2 of 21 classes, Diving (all of it cliff dives) and Ambiguous; each variant leaves one out."""
+    truth = thumos()
+    found = {
+        v: [{**e, "score": 0.9} for e in entries if e["label"] not in ("Diving", "Ambiguous")]
+        for v, entries in truth.items()
+    }
+    said = scored_variants(tmp_path, capsys, truth, found, "test")
+    assert said["mAP"] == pytest.approx(19 / 21)
+    for name in ("without 'Ambiguous'", "CliffDiving not counted as Diving"):
+        assert said["variants"][name]["mAP"] == pytest.approx(19 / 20)
+        assert said["variants"][name]["difference"] == pytest.approx(19 / 20 - 19 / 21)
+    assert "'Ambiguous' among the labels" in said["protocol"]["variant"]
+
+
+def test_missing_videos_of_activitynet_are_scored_both_ways(tmp_path, capsys):
+    """BSN's list found without a fault is 4,728 of 4,926 actions: each class's AP is the share of its actions found."""
+    truth = {f"v_{n:011}": [{"segment": [0, 9], "label": str(n % 200)}] for n in range(4926)}
+    found = {v: [{**e[0], "score": 0.9}] for v, e in list(truth.items())[:4728]}
+    said = scored_variants(tmp_path, capsys, truth, found, "validation")
+    shares = [len(range(c, 4728, 200)) / len(range(c, 4926, 200)) for c in range(200)]
+    assert said["protocol"]["variant"] == "4,926 of 4,926 annotated videos (all videos)"
+    assert said["mAP"] == pytest.approx(sum(shares) / 200)
+    assert said["variants"]["only videos with results"]["mAP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("counts", "tail", "num_classes", "said"),
+    [
+        ((1970, 2096), "_00001", 48, ("V2 test", "V1 test")),
+        ((19796, 19400), "_000010_000020", 400, ("MMAction2's and Paddle's copy", "a copy that lacks 506")),
+    ],
+    ids=["diving48", "kinetics400"],
+)
+def test_compare_refuses_other_labels_and_other_copies(tmp_path, capsys, counts, tail, num_classes, said):
+    files = []
+    for count in counts:
+        rows = [{"path": f"a/{n:011}{tail}.mp4", "label": n % num_classes, "scores": None} for n in range(count)]
+        files.append(tmp_path / f"{count}.json")
+        files[-1].write_text(json.dumps({"classes": list(map(str, range(num_classes))), "results": rows}))
+    assert main(["compare", *map(str, files)]) == 2
+    told = capsys.readouterr().err
+    assert "measured under different protocols" in told
+    assert all(word in told for word in said)
+
+
+def test_mixed_ground_truths_are_refused():
+    """Each variant of THUMOS14 and of ActivityNet against each other one, and none against itself."""
+    full = thumos()
+    plain = {v: [e for e in entries if e["label"] != "Ambiguous"] for v, entries in full.items()}
+    fewer = {v: entries for v, entries in plain.items() if v != "video_test_0000270"}
+    fewest = {v: entries for v, entries in fewer.items() if v != "video_test_0001496"}
+    single = {v: [e for e in entries if e["label"] != "Diving"] for v, entries in plain.items()}
+    anet = [{f"{n:011}": [{"segment": [0, 1], "label": str(n % 200)}] for n in range(k)} for k in (4926, 4728, 4700)]
+    known = [recognize_segments(truth) for truth in (full, plain, fewer, fewest, single, *anet)]
+    assert [p.videos for p in known] == [213, 212, 211, 210, 212, 4926, 4728, 4700]
+    for n, one in enumerate(known):
+        check_same(one, one, ("a", "b"))
+        for other in known[:n]:
+            with pytest.raises(DataError, match="different protocols"):
+                check_same(one, other, ("a", "b"))
+
+
+def test_results_of_localizers_are_compared_under_one_ground_truth(tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_text(
+            json.dumps({"results": {"v": [{"segment": [0, 1], "label": "x", "score": 1}]}})
+        )
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 2
+    assert "clipwise eval-detections A B GROUND_TRUTH" in capsys.readouterr().err
+
+
 def test_the_test_verb_names_it(trained, clips, tmp_path, capsys):
     for number, video in enumerate(sorted((clips / "val").rglob("*.mp4"))):
         place = (
@@ -135,3 +218,22 @@ def test_the_test_verb_names_it(trained, clips, tmp_path, capsys):
     printed = capsys.readouterr()
     assert json.loads(printed.out)["protocol"]["data"]["data_set"] == "UCF101"
     assert "protocol: UCF101: split 1, " in printed.err
+
+
+def test_the_prefix_of_activitynet_s_names_is_no_other_video(tmp_path, capsys):
+    """In the results, the ground truth, both or neither; the same video under both names is refused."""
+    entry, row = {"segment": [0, 9], "label": "a"}, {"segment": [0, 9], "label": "a", "score": 0.9}
+    files = [str(tmp_path / "found.json"), str(tmp_path / "gt.json")]
+    for truth in ("v_x", "x"):
+        video = {"subset": "validation", "duration": 20.0, "annotations": [entry]}
+        (tmp_path / "gt.json").write_text(json.dumps({"database": {truth: video}}))
+        for name in ("v_x", "x"):
+            (tmp_path / "found.json").write_text(json.dumps({"results": {name: [row]}}))
+            for verb, key in (("eval-detections", "mAP"), ("eval-proposals", "AR@1")):
+                assert main([verb, *files, "--json"]) == 0
+                said = capsys.readouterr()
+                assert said.err == ""
+                assert (json.loads(said.out) | json.loads(said.out).get("results", {}))[files[0]][key] == 1
+    (tmp_path / "found.json").write_text(json.dumps({"results": {"v_x": [row], "x": [row]}}))
+    assert main(["eval-detections", *files]) == 2
+    assert "'x' and 'v_x', which are one video" in capsys.readouterr().err

@@ -227,6 +227,11 @@ def read_result(path: str | Path) -> TestResult:
     if isinstance(content, dict):
         check_schema(content.get("schema", JSON_SCHEMA), JSON_SCHEMA, path, DataError)
     rows = content.get("results") if isinstance(content, dict) else None
+    if isinstance(rows, dict):
+        raise DataError(
+            f"{path} holds segments of a localizer, not scores of a recognizer. Measure both files under one ground truth: "
+            "clipwise eval-detections A B GROUND_TRUTH (eval-proposals for segments without classes)."
+        )
     if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and "path" in r for r in rows):
         raise DataError(f"{path} is not a result of `clipwise test --out`: it has no list 'results' with videos.")
     try:

@@ -78,10 +78,10 @@ class ResultWriter:
 
 
 def read_results(path: str | os.PathLike) -> ActivityNetResults:
-    """The ``results`` of a file in ActivityNet's form.
+    """The ``results`` of a file in ActivityNet's form, without the ``v_`` that some write before a video's name.
 
     Raises:
-        DataError: no such file, no JSON, or another form; the message names the file.
+        DataError: no such file, no JSON, another form, or a video twice; the message names the file.
     """
     content = _read_json(path)
     results = content.get("results") if isinstance(content, dict) else None
@@ -89,7 +89,13 @@ def read_results(path: str | os.PathLike) -> ActivityNetResults:
         raise DataError(
             f"{path} has no 'results' that give a list for each video; it is not an ActivityNet result file"
         )
-    return results
+    plain = {video.removeprefix("v_"): entries for video, entries in results.items()}
+    if len(plain) != len(results):
+        twice = next(video for video in plain if video in results and f"v_{video}" in results)
+        raise DataError(
+            f"{path} has {twice!r} and {f'v_{twice}'!r}, which are one video; merge their results or delete one"
+        )
+    return plain
 
 
 @dataclasses.dataclass(frozen=True)
