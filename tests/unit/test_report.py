@@ -286,6 +286,16 @@ def test_demo_report_puts_runs_and_results_together(small, tmp_path):
     assert demo_report(tmp_path / "one.html", {}, {"TSM": small}).name == "one.html"
 
 
+def test_labels_of_weak_segments_are_dark_on_pale(small, tmp_path):
+    """White on a color that a low score has faded can't be read: below four fifths of it the label has the text's color."""
+    segments = [{"class": f"c{s}", "start_s": 0.0, "end_s": 5.0, "score": s} for s in (0.05, 0.65, 0.75)]
+    timeline = {"video": "long.mp4", "segments": segments, "truth": [{"class": "a", "start_s": 1.0, "end_s": 4.0}]}
+    text = demo_report(tmp_path / "demo", {}, {"TSM": small}, timeline).read_text(encoding="utf-8")
+    weak = re.findall(r'<div class="block s\d weak"[^>]*title="(\S+)', text)
+    assert weak == ["c0.05", "c0.65"]
+    assert ".block.weak { color: var(--ink)" in text
+
+
 def test_report_into_a_file_is_refused(small, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ClipwiseError, match="can't be written"):
