@@ -96,7 +96,7 @@ def test_mean_average_precision_by_hand():
         (lambda: m.top_k_accuracy([[0.1, 0.2], [0.3]], [0, 1]), "rows of different lengths"),
         (lambda: m.top_k_accuracy([[0.1, 0.2]], [0], (0, 1)), "at least 1"),
         (lambda: m.top_k_accuracy([[0.1, 0.2]], [0.0]), "whole numbers"),
-        (lambda: m.confusion_matrix([0, 1], [0]), "pred has 2 entries and real has 1"),
+        (lambda: m.confusion_matrix([0, 1], [0]), "pred is of length 2 and real of 1"),
         (lambda: m.confusion_matrix([0], [4], num_classes=3), "allows 0..2"),
         (lambda: m.confusion_matrix([0], [0], "rows"), "use 'true', 'pred', 'all' or None"),
         (lambda: m.mean_average_precision([[0.1, 0.2]], [[0, 2]]), "must be 0 or 1"),

@@ -1,14 +1,19 @@
 """Names of files and classes are strangers' text: they steer neither a terminal nor a spreadsheet."""
 
+import ast
 import csv
 import io
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import clipwise
 from clipwise.io.text import csv_text, from_csv_cell, json_text, printable
 
 
@@ -57,3 +62,96 @@ def test_a_line_break_in_a_name_breaks_no_table(capsys):
 
     print_table([["new\nline.mp4", 1], ["a", 2]])
     assert capsys.readouterr().out == "new\\nline.mp4  1\na              2\n"
+
+
+_COUNTED = [
+    "videos",
+    "clips",
+    "classes",
+    "frames",
+    "segments",
+    "faults",
+    "entries",
+    "files",
+    "names",
+    "labels",
+    "weights",
+    "samples",
+    "tensors",
+    "outputs",
+    "groups",
+    "parts",
+    "positions",
+    "channels",
+    "steps",
+    "epochs",
+    "batches",
+    "processes",
+    "devices",
+    "neighbors",
+    "inputs",
+    "runs",
+    "rows",
+    "columns",
+    "windows",
+    "packets",
+    "levels",
+    "times",
+    "pairs",
+    "numbers",
+    "predictions",
+    "subfolders",
+    "sizes",
+    "crops",
+    "sets",
+    "values",
+    "keys",
+    "scores",
+    "proposals",
+    "views",
+]
+_AT_LEAST_TWO = {
+    "len(CLASSES)",  # of the demo
+    "limits.max_files",
+    "num_samples",  # of a grid: 32
+    "num_clips",  # of thousands of frames
+    "self.MAX_SUBSTITUTES",
+    "validated['num_clips']",  # "clips or segments"
+    "num_frames",  # less than 1 (data/sampling)
+    "first.processes",  # said if there are several
+    "len(facts['classes']) - len(shown)",  # "more classes"
+}
+
+
+def _bare_counts(source: str) -> list[tuple[int, str, str]]:
+    """(line, expression, words) of ``f"{count} videos"`` outside of ``__repr__``."""
+    tree = ast.parse(source)
+    of_programmers = [f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and f.name == "__repr__"]
+    skipped = {id(node) for function in of_programmers for node in ast.walk(function)}
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.JoinedStr) or id(node) in skipped:
+            continue
+        for value, text in itertools.pairwise(node.values):
+            if not isinstance(value, ast.FormattedValue) or not isinstance(text, ast.Constant):
+                continue
+            expression = ast.unparse(value.value)
+            count = re.match(r"len\(|int\(|num_|n$", expression.rpartition(".")[2]) or expression.startswith("len(")
+            words = re.match(rf" (?:[a-z-]+ )?(?:{'|'.join(_COUNTED)})\b", str(text.value))
+            if words and count and value.format_spec is None and expression not in _AT_LEAST_TWO:
+                found.append((value.lineno, expression, words[0]))
+    return found
+
+
+def test_no_sentence_says_1_videos():
+    assert _bare_counts('f"{len(x)} videos"; f"{num_seen} damaged frames each"; f"{name} holds videos"') == [
+        (1, "len(x)", " videos"),
+        (1, "num_seen", " damaged frames"),
+    ]
+    root = Path(clipwise.__file__).parent
+    bare = [
+        (str(path.relative_to(root)), *one)
+        for path in sorted(root.rglob("*.py"))
+        for one in _bare_counts(path.read_text("utf-8"))
+    ]
+    assert bare == []

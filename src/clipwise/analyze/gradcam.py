@@ -24,6 +24,7 @@ from clipwise.data.transforms import ClipPlan, normalize_clips
 from clipwise.errors import ClipwiseError
 from clipwise.infer.draw import Panel, VideoWriter, blend, check_video_path, enlarge, fit_text
 from clipwise.infer.predictor import Predictor
+from clipwise.io.text import plural
 from clipwise.models import contract
 from clipwise.video.backends import open_frames
 from clipwise.video.decode import VideoReader, open_video
@@ -276,7 +277,7 @@ def _class_index(predictor: Predictor, name: str) -> int:
         return int(name)
     from clipwise.io.names import did_you_mean
 
-    hint = did_you_mean(name, names) or f"; there are {width} classes."
+    hint = did_you_mean(name, names) or f"; there are {plural(width, 'class', 'classes')}."
     raise ClipwiseError(f"the model has no class {name!r}{hint}")
 
 

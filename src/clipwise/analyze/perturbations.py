@@ -28,6 +28,7 @@ from clipwise.data.loader import ShardSampler, make_loader, prefetch
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.infer.predictor import Predictor
 from clipwise.io.progress import Progress, silent
+from clipwise.io.text import plural
 from clipwise.models import contract
 from clipwise.tasks.logits import activate, average_views, score_clip
 from clipwise.tasks.paired import Interval, accuracy_difference, wilson_interval
@@ -150,7 +151,7 @@ class Analysis:
         else:
             kind = "unclear"
             words.append(
-                f"Another order of frames costs {_points(worst)}, which with {len(self.labels)} videos can be chance: take more videos."
+                f"Another order of frames costs {_points(worst)}, which with {plural(len(self.labels), 'video')} can be chance: take more videos."
             )
         worth = f"{self.accuracy(one):.1%} against {ordered:.1%}"
         if keeps >= 0.8:

@@ -33,6 +33,7 @@ from clipwise.engine.task import TASKS
 from clipwise.engine.train import Run
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.io.plugins import at_place
+from clipwise.io.text import plural
 from clipwise.models.cost import training_flops
 from clipwise.models.recipe_model import build_model
 from clipwise.recipe import Recipe
@@ -249,7 +250,7 @@ def _epochs(run: Run) -> Any:
 def device_name(device: torch.device) -> str:
     """Its product name, or for a CPU its kind and the number of threads."""
     if device.type == "cpu":
-        return f"cpu ({platform.machine()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)})"
+        return f"cpu ({platform.machine()}, {plural(torch.get_num_threads(), 'thread')})"
     module = torch.get_device_module(device)
     return str(module.get_device_name(device)) if hasattr(module, "get_device_name") else str(device)
 

@@ -14,6 +14,7 @@ import argparse
 from clipwise.cli.argument_types import count, count_or_zero
 from clipwise.cli.common import add_font, print_json, print_table
 from clipwise.io.progress import ProgressBar
+from clipwise.io.text import plural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -175,7 +176,7 @@ def _print(facts: dict) -> None:
             ("position", "without it", "confidence", "alone %"),
         )  # fmt: skip
     if facts["failures"]:
-        print(f"\n{len(facts['failures'])} videos could not be decoded and are not counted:")
+        print(f"\n{plural(len(facts['failures']), 'video')} could not be decoded and are not counted:")
         print("\n".join(facts["failures"].values()))
     if facts.get("report"):
         print(f"\nreport: {facts['report']}")

@@ -152,11 +152,11 @@ def _speed(args: argparse.Namespace, target: Any) -> int:
     rows = [
         ("inference time (video/s)", f"{speed.videos_per_s:.2f}", "model only, batch 1"),
         ("memory (MB)", speed.memory_mb, "peak"),
-        ("latency p50 / p90 / p99 (ms)", _three(speed.latency), f"{speed.latency.runs} runs"),
+        ("latency p50 / p90 / p99 (ms)", _three(speed.latency), plural(speed.latency.runs, "run")),
     ]
     if whole is not None:
         rows += [
-            ("end to end (video/s)", f"{whole.videos_per_s:.2f}", f"{whole.videos} videos, one process"),
+            ("end to end (video/s)", f"{whole.videos_per_s:.2f}", f"{plural(whole.videos, 'video')}, one process"),
             ("  p50 / p90 / p99 (ms)", _three(whole.latency), ""),
             ("  decode (ms)", f"{whole.decode_ms:.1f}", "mean"),
             ("  resize and crop (ms)", f"{whole.preprocess_ms:.1f}", "mean"),
@@ -225,7 +225,7 @@ def _frontier(args: argparse.Namespace, target: Any) -> int:
     header = ("", "clips", "crop", "size", "precision", "backend", "views", "top1", "model ms", "total ms", "video/s")
     print_table(rows, header)
     print(
-        f"\n{frontier.videos} videos; an accuracy is known to about +-{2 * frontier.standard_error:.3f}. "
+        f"\n{plural(frontier.videos, 'video')}; an accuracy is known to about +-{2 * frontier.standard_error:.3f}. "
         f"* nothing is both faster and as accurate. -> recommended: the fastest within {frontier.tolerance:g} of the best."
     )
     print(f"use it with: {how_to_use(args.what, best)}")

@@ -104,7 +104,7 @@ def _classes(result, name: str) -> str:
         return "no labels"
     word = plural(len(counts), "class", "classes")
     if len(counts) > 20:
-        return f"{word} of {min(counts.values())} to {max(counts.values())} entries"
+        return f"{word} of {min(counts.values())} to {plural(max(counts.values()), 'entry', 'entries')}"
     names = result.classes or []
     return f"{word}: " + ", ".join(f"{names[i] if i < len(names) else i} ({n})" for i, n in counts.items())
 

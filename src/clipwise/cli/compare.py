@@ -14,6 +14,7 @@ from pathlib import Path
 
 from clipwise.cli.argument_types import count, count_or_zero
 from clipwise.cli.common import print_json, print_table
+from clipwise.io.text import plural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(result.verdict)
     if result.left_out:
-        print(f"{result.left_out} videos are in only one of the files and were left out.")
+        print(
+            f"{plural(result.left_out, 'video is in only one of the files and was', 'videos are in only one of the files and were')} left out."
+        )
     print()
     rows = []
     for key, i in result.intervals.items():
@@ -74,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
         rows.append((key, f"{a * 100:.2f}", f"{b * 100:.2f}", f"{i.difference * 100:+.2f}", interval))
     print_table(rows, ("%", *names, "difference", f"{args.confidence:.0%} interval"))
     gained, lost = int(result.gained.sum()), int(result.lost.sum())
-    print(f"\n{len(result.a.paths)} videos: {gained} gained, {lost} lost, p = {result.p_value:.3g} (McNemar, exact)")
+    print(
+        f"\n{plural(len(result.a.paths), 'video')}: {gained} gained, {lost} lost, p = {result.p_value:.3g} (McNemar, exact)"
+    )
     limit = args.limit or None
     flips = [f for f in result.class_flips() if f["gained"] or f["lost"]]
     if flips:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from clipwise.cli.common import print_json
 from clipwise.errors import ClipwiseError
+from clipwise.io.text import plural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,5 +166,5 @@ def _to_mmaction2(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"out": args.out, "tensors": len(model.state_dict())})
     else:
-        print(f"written: {args.out}, {len(model.state_dict())} tensors under MMAction2's names")
+        print(f"written: {args.out}, {plural(len(model.state_dict()), 'tensor')} under MMAction2's names")
     return 0

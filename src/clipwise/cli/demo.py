@@ -16,6 +16,7 @@ from typing import Any
 from clipwise.cli.argument_types import count
 from clipwise.cli.common import print_json, print_table
 from clipwise.io.progress import ProgressBar
+from clipwise.io.text import plural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +47,9 @@ def run(args: argparse.Namespace) -> int:
 
     results, logs = {}, {}
     for name in ("tsm_tiny", "tsn_tiny"):
-        say(f"2. training {name}: {args.epochs} epochs on {len(CLASSES) * args.train_per_class} clips")
+        say(
+            f"2. training {name}: {plural(args.epochs, 'epoch')} on {plural(len(CLASSES) * args.train_per_class, 'clip')}"
+        )
         workers = min(2, os.cpu_count() or 1)
         recipe = load_recipe(
             name, [f"epochs={args.epochs}", "warmup_epochs=1", "log.every=5", f"num_workers={workers}"]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from clipwise.cli.common import print_json, print_table
 from clipwise.cli.eval_proposals import add_results, annotations_of, check_tiou, measure, split_ground_truth
 from clipwise.cli.video_scores import add_class_scores, class_scores_of
+from clipwise.io.text import plural
 
 if TYPE_CHECKING:
     from clipwise.data.formats.annotations import AnnotationSet
@@ -146,7 +147,9 @@ def run(args: argparse.Namespace) -> int:
         )
     for path, m in measured.items():
         if m.ignored:
-            print(f"{path}: {m.ignored} predictions of classes that {gt} does not have were not counted.")
+            print(
+                f"{path}: {plural(m.ignored, 'prediction of a class', 'predictions of classes')} that {gt} does not have {'was' if m.ignored == 1 else 'were'} not counted."
+            )
         if args.per_class:
             order = np.argsort(-m.per_class.mean(0))
             print_table([(m.classes[i], f"{100 * m.per_class[:, i].mean():.2f}") for i in order], ("class", "AP %"))

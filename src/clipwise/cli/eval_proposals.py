@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipwise.cli.common import print_json, print_table
+from clipwise.io.text import plural
 
 if TYPE_CHECKING:
     from clipwise.data.formats.annotations import AnnotationSet
@@ -143,7 +144,7 @@ def run_checkpoint(
         print(f"note: {note}", file=sys.stderr)
     for name, value in figures.items():
         print(f"{name}\t{value:.4f}")
-    print(f"{len(result.proposals)} videos" + (f", proposals in {args.out}" if args.out else ""))
+    print(plural(len(result.proposals), "video") + (f", proposals in {args.out}" if args.out else ""))
     return 0
 
 
@@ -184,9 +185,7 @@ def annotations_of(path: str, subset: str, video_info: str | None = None) -> Ann
         return everything
     if any(v.subset for v in everything.videos.values()):
         return everything.subset(subset)
-    say = (
-        f"{path} has no subsets: all its {len(everything)} videos are counted (--video-info names the table with them)."
-    )
+    say = f"{path} has no subsets: {plural(len(everything), 'video is', 'videos are')} counted, all it has (--video-info names the table with them)."
     print(say, file=sys.stderr)
     return everything
 
@@ -224,7 +223,7 @@ def measure(path: str, gt: str, truth: dict[str, list[dict[str, Any]]], metric: 
     with_actions = [video for video, actions in truth.items() if actions]
     bare = [video for video in with_actions if not found.get(video)]
     if bare:
-        say = f"{path} has nothing for {len(bare)} of the {len(with_actions)} videos of {gt} with actions, the first: {bare[0]}."
+        say = f"{path} has nothing for {len(bare)} of the {plural(len(with_actions), 'video')} of {gt} with actions, the first: {bare[0]}."
         print(say, file=sys.stderr)
     return answer
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipwise.cli.argument_types import count
 from clipwise.cli.common import print_json
+from clipwise.io.text import plural
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -126,7 +127,7 @@ def explain_recipe(recipe: Recipe, num_devices: int = 1, num_samples: int | None
     facts: dict[str, Any] = {"recipe": recipe.name, "task": recipe.task, "model": recipe.model}
     facts["devices"] = num_devices
     facts["effective batch"] = (
-        f"{global_batch} = {recipe.batch_size} x {recipe.accumulate} accumulated x {num_devices} devices"
+        f"{global_batch} = {recipe.batch_size} x {recipe.accumulate} accumulated x {plural(num_devices, 'device')}"
     )
     lr = scaled_lr(recipe, num_devices)
     if recipe.auto_scale_lr:
@@ -141,7 +142,7 @@ def explain_recipe(recipe: Recipe, num_devices: int = 1, num_samples: int | None
     schedule = recipe.lr_schedule + (f" at epochs {recipe.schedule.milestones}" if recipe.schedule.milestones else "")
     if recipe.warmup_epochs:
         schedule += f", linear warm-up over {recipe.warmup_epochs:g} epochs from x{recipe.schedule.warmup_start:g}"
-    facts["schedule"] = f"{recipe.epochs} epochs, {schedule}, by {recipe.schedule.by}"
+    facts["schedule"] = f"{plural(recipe.epochs, 'epoch')}, {schedule}, by {recipe.schedule.by}"
     if samples:
         whole = recipe.batch_size * num_devices
         batches = samples // whole if getattr(recipe.input, "drop_last", False) else -(-samples // whole)
@@ -150,9 +151,11 @@ def explain_recipe(recipe: Recipe, num_devices: int = 1, num_samples: int | None
 
             batches = batches_per_epoch(recipe, samples, num_devices)
         steps = -(-batches // recipe.accumulate)
-        facts["steps"] = f"{steps} an epoch, {steps * recipe.epochs} in all ({samples} samples)"
+        facts["steps"] = f"{steps} an epoch, {steps * recipe.epochs} in all ({plural(samples, 'sample')})"
         if recipe.accumulate > 1:
-            facts["steps"] += f"; {recipe.accumulate} batches a step, {batches} batches an epoch"
+            facts["steps"] += (
+                f"; {plural(recipe.accumulate, 'batch', 'batches')} a step, {plural(batches, 'batch', 'batches')} an epoch"
+            )
     facts.update(recipe.input_facts())
     published = {k: v for k, v in recipe.published.model_dump().items() if v is not None}
     if published:

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if args.search is not None:
         if args.search and len(args.search) != len(files):
             raise ClipwiseError(
-                f"--search needs one file for each of the {len(files)} score files, given {len(args.search)}."
+                f"--search needs one file for each of the {plural(len(files), 'score file')}, given {len(args.search)}."
             )
         same_videos = not args.search
         dev_files = [fusion.read_scores(path) for path in args.search] if args.search else files
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     for name, value in figures.items():
         print(f"{name}\t{value:.4f}")
     if not figures:
-        print(f"{len(fused)} videos fused; without --labels there is nothing to measure")
+        print(f"{plural(len(fused), 'video')} fused; without --labels there is nothing to measure")
     if args.out:
         print(f"scores in {args.out}")
     return 0

@@ -19,6 +19,7 @@ from clipwise.cli.argument_types import count
 from clipwise.cli.common import print_json, print_table
 from clipwise.errors import ClipwiseError
 from clipwise.io.plugins import is_foreign
+from clipwise.io.text import plural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +101,7 @@ def _describe_encoder(args: argparse.Namespace) -> dict[str, Any]:
     from clipwise.recipe import load_recipe
 
     model, passport = load_model_and_passport(args.what)
-    head = f"{len(passport.classes)} classes" if passport.classes else "none: an encoder"
+    head = plural(len(passport.classes), "class", "classes") if passport.classes else "none: an encoder"
     facts = {
         "features": contract.num_features(model),
         "classifier": head,

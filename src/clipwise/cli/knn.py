@@ -12,6 +12,7 @@ import argparse
 
 from clipwise.cli.argument_types import count, split_overrides
 from clipwise.cli.common import print_json
+from clipwise.io.text import plural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     for name, value in result.metrics.items():
         print(f"{name}\t{value:.4f}")
     print(
-        f"{len(val)} videos named by {min(args.k, len(train))} of {len(train)} neighbors"
+        f"{plural(len(val), 'video')} named by {min(args.k, len(train))} of {plural(len(train), 'neighbor')}"
         + (f", scores in {args.out}" if args.out else "")
     )
     return 0

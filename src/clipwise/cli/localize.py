@@ -33,6 +33,7 @@ from clipwise.cli.convert_annotations import PRE_ANNOTATIONS, check_pre_annotati
 from clipwise.cli.localize_inputs import LocalizedInput, expand_localized
 from clipwise.cli.video_scores import add_class_scores, class_scores_of
 from clipwise.io.progress import ProgressBar
+from clipwise.io.text import plural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -168,7 +169,7 @@ def run(args: argparse.Namespace) -> int:
         _print(found)
     if without_truth:
         print(
-            f"{args.gt} says nothing of {len(without_truth)} of {len(inputs)} inputs: {', '.join(without_truth[:5])}",
+            f"{args.gt} says nothing of {len(without_truth)} of {plural(len(inputs), 'input')}: {', '.join(without_truth[:5])}",
             file=sys.stderr,
         )
     for one in found:

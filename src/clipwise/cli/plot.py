@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipwise.cli.common import add_font, print_json, print_table
+from clipwise.io.text import plural
 
 if TYPE_CHECKING:
     from clipwise.report.run_report import LoggedRun
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if out is not None and out.suffix != ".html":
         check_chart_path(out, "--out")
     if args.names and len(args.names) != len(args.runs):
-        raise ClipwiseError(f"--names gives {len(args.names)} names for {len(args.runs)} runs.")
+        raise ClipwiseError(f"--names gives {plural(len(args.names), 'name')} for {plural(len(args.runs), 'run')}.")
     if args.smooth is not None and not 0 <= args.smooth < 1:
         raise ClipwiseError(f"--smooth {args.smooth}: give a weight from 0 to below 1.")
     runs = [read_run(path, args.names[n] if args.names else None) for n, path in enumerate(args.runs)]

@@ -23,6 +23,7 @@ from clipwise.cli.common import (
     with_cuda_graphs,
 )
 from clipwise.cli.convert_annotations import PRE_ANNOTATIONS, check_pre_annotations, write_predicted
+from clipwise.io.text import plural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +125,10 @@ def run(args: argparse.Namespace) -> int:
     if interrupted:
         done = len(predictions) + len(failures)
         kept = f"; {args.csv} has a row for each" if args.csv and done else ""
-        fail("predict", f"interrupted {f'after {done}' if done else 'before the first'} of {len(inputs)} videos{kept}.")
+        fail(
+            "predict",
+            f"interrupted {f'after {done}' if done else 'before the first'} of {plural(len(inputs), 'video')}{kept}.",
+        )
         return 130
     if failures:
         return 2 if not predictions else 1

@@ -15,6 +15,7 @@ from clipwise.cli import OPTIONS
 from clipwise.cli.argument_types import count, count_or_zero, positive
 from clipwise.cli.common import add_shard, print_json, shard_of
 from clipwise.io.progress import ProgressBar
+from clipwise.io.text import plural
 
 _FLOW_NOTE = "the files are named {template}; recipes made for MMAction2's default name x_00001.jpg need input.filename_tmpl: '{template}'"
 
@@ -134,7 +135,9 @@ def run(args: argparse.Namespace) -> int:
         result = _TASKS[args.task](args, progress)
     if isinstance(result, dict):  # published annotations: part -> list
         facts = {name: len(videos) for name, videos in result.items()}
-        print_json(facts) if args.json else print(", ".join(f"{name}: {n} entries" for name, n in facts.items()))
+        print_json(facts) if args.json else print(
+            ", ".join(f"{name}: {plural(n, 'entry', 'entries')}" for name, n in facts.items())
+        )
         return 0
     if args.json:
         print_json(result.to_dict())

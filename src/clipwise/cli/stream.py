@@ -17,7 +17,7 @@ from typing import Any
 
 from clipwise.cli.argument_types import count_or_zero, not_negative, positive
 from clipwise.cli.common import add_cuda_graphs, add_font, with_cuda_graphs
-from clipwise.io.text import json_text, printable, with_schema
+from clipwise.io.text import json_text, plural, printable, with_schema
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -156,11 +156,11 @@ def run(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
         print(
-            f"{summary['windows']} windows, {summary['frames']} frames ({last_s:.1f} s of video) in {seconds:.1f} s: "
+            f"{plural(summary['windows'], 'window')}, {plural(summary['frames'], 'frame')} ({last_s:.1f} s of video) in {seconds:.1f} s: "
             f"{summary['frames_per_s']} frames/s, {summary['times_real_time']} x real time, "
             f"model {summary['model_ms_per_window']} ms a window, {summary['peak_memory_mb']} MB"
-            + (f", {source.dropped} frames dropped" if source.dropped else "")
-            + (f", {source.damaged} damaged packets" if source.damaged else ""),
+            + (f", {plural(source.dropped, 'frame')} dropped" if source.dropped else "")
+            + (f", {plural(source.damaged, 'damaged packet')}" if source.damaged else ""),
             file=sys.stderr,
         )
     if broken is not None:

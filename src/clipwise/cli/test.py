@@ -21,6 +21,7 @@ from clipwise.cli.argument_types import count, count_or_zero, split_overrides
 from clipwise.cli.common import EXPORTED_SUFFIXES, print_json
 from clipwise.errors import ClipwiseError
 from clipwise.io.progress import ProgressBar
+from clipwise.io.text import plural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             speed = len(result.paths) / max(result.seconds, 1e-9)
             print(
-                f"{len(result.paths)} videos in {result.seconds:.1f} s ({speed:.1f} videos/s)"
+                f"{plural(len(result.paths), 'video')} in {result.seconds:.1f} s ({speed:.1f} videos/s)"
                 + (f", scores in {args.out}" if args.out else "")
             )
         if result.form:
@@ -134,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
                 print(f"note: {line}", file=sys.stderr)
         if result.trained_on:
             print(
-                f"note: {result.trained_on} of these {len(result.paths)} videos were trained on; accuracy on them says nothing about new ones.",
+                f"note: {result.trained_on} of these {plural(len(result.paths), 'video')} were trained on; accuracy on them says nothing about new ones.",
                 file=sys.stderr,
             )
     if result.failures:
@@ -142,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"could not be decoded: {reason}", file=sys.stderr)
         if not (args.allow_missing or result.allow_missing):
             print(
-                f"clipwise test: {len(result.failures)} of {len(result.paths)} videos could not be decoded and count as wrong (--allow-missing or test.allow_missing=true accepts that).",
+                f"clipwise test: {len(result.failures)} of {plural(len(result.paths), 'video')} could not be decoded and count as wrong (--allow-missing or test.allow_missing=true accepts that).",
                 file=sys.stderr,
             )
             return 1

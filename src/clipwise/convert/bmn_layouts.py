@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from clipwise.errors import CheckpointError
+from clipwise.io.text import plural
 from clipwise.models.boundary_matching import Layout, Sampling, sampling_operator
 
 Source = Literal["mmaction2", "jjboy", "opentad", "paddle"]
@@ -73,7 +74,7 @@ def convert_bmn(
     missing = sorted(expected - tensors.keys())
     if missing:
         raise CheckpointError(
-            f"these are not the weights of a BMN of {source}: {len(missing)} of {len(expected)} names are missing "
+            f"these are not the weights of a BMN of {source}: {len(missing)} of {plural(len(expected), 'name')} are missing "
             f"({', '.join(missing[:4])}{', …' if len(missing) > 4 else ''})"
         )
     state: dict[str, Tensor] = {}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clipwise.convert.traits import Translation, see_shift, told_by_config, traits_of
 from clipwise.errors import CheckpointError
+from clipwise.io.text import plural
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def recognize_format(tensors: Mapping[str, Tensor]) -> Format:
         if known.recognize(tensors):
             return known
     raise CheckpointError(
-        f"this checkpoint's format is not known: {len(tensors)} tensors, the first ones {', '.join(list(tensors)[:4])}. "
+        f"this checkpoint's format is not known: {plural(len(tensors), 'tensor')}, the first ones {', '.join(list(tensors)[:4])}. "
         f"Known: {', '.join(f.name for f in FORMATS)}"
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from clipwise.errors import CheckpointError, RecipeError
+from clipwise.io.text import plural
 from clipwise.models.non_local import NonLocal
 from clipwise.models.recognizer import Recognizer
 from clipwise.models.registry import model_arguments
@@ -61,7 +62,7 @@ def traits_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     depths = [d for d, spec in DEPTHS.items() if spec[:2] == (kind, counts) and spec[2][0] == stem.shape[0]]
     if not depths:
         raise CheckpointError(
-            f"a ResNet with {counts} {kind} blocks and {stem.shape[0]} stem channels is not supported"
+            f"a ResNet with {counts} {kind} blocks and {plural(stem.shape[0], 'stem channel')} is not supported"
         )
 
     inflate, style = [], "3x1x1"

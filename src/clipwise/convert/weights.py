@@ -34,6 +34,7 @@ from clipwise.convert.layouts import (
 from clipwise.convert.traits import hidden_settings, shift_of
 from clipwise.errors import CheckpointError
 from clipwise.io.foreign import ForeignCheckpoint, read_foreign_checkpoint, split_checkpoint
+from clipwise.io.text import plural
 from clipwise.models import create_model, list_models
 from clipwise.models.init import inflate_kernel, load_imagenet
 from clipwise.models.recognizer import Recognizer
@@ -91,7 +92,7 @@ class ConversionReport:
     def summary(self) -> str:
         """The whole report as text."""
         lines = [
-            f"format: {self.source_format}; {len(self.matched)} tensors matched, {len(self.missing)} missing, "
+            f"format: {self.source_format}; {plural(len(self.matched), 'tensor')} matched, {len(self.missing)} missing, "
             f"{len(self.unused)} unused, {len(self.mismatched)} of another shape, {len(self.ignored)} ignored"
         ]
         lines += [f"NaN or infinite: {name}" for name in self.not_finite]
@@ -152,7 +153,7 @@ def convert_state_dict(
             f"names and shapes do not show {shown}: the model's settings are kept, make sure that they are the file's"
         )
     if "num_segments" in hidden and told.get("num_segments", hidden["num_segments"]) != hidden["num_segments"]:
-        notes.append(f"trained on {told['num_segments']} segments, the model takes {hidden['num_segments']}")
+        notes.append(f"trained on {plural(told['num_segments'], 'segment')}, the model takes {hidden['num_segments']}")
     counters = [n for n in own if n.endswith("num_batches_tracked") and n not in translation.tensors]
     for name in counters:
         state[name] = torch.zeros((), dtype=torch.long)
@@ -192,7 +193,7 @@ def load_converted(model: nn.Module, report: ConversionReport, partial: bool = F
         raise CheckpointError(f"nothing of this {report.source_format} checkpoint fits {_describe(model)}")
     if report.not_finite:
         raise CheckpointError(
-            f"{len(report.not_finite)} of {len(report.matched)} tensors of this {report.source_format} checkpoint hold NaN or infinity "
+            f"{len(report.not_finite)} of {plural(len(report.matched), 'tensor')} of this {report.source_format} checkpoint hold NaN or infinity "
             f"({', '.join(report.not_finite[:3])}{', …' * (len(report.not_finite) > 3)}): the training that wrote it had diverged. Take an "
             "earlier checkpoint."
         )
@@ -207,7 +208,7 @@ def load_converted(model: nn.Module, report: ConversionReport, partial: bool = F
                 listed = ", ".join(names[:6]) + (f", … {len(names) - 6} more" if len(names) > 6 else "")
                 parts.append(f"{len(names)} {label}: {listed}")
         raise CheckpointError(
-            f"this {report.source_format} checkpoint does not fit {_describe(model)}: {len(report.matched)} tensors match; "
+            f"this {report.source_format} checkpoint does not fit {_describe(model)}: {plural(len(report.matched), 'tensor matches', 'tensors match')}; "
             + "; ".join(parts)
             + ". Choose the model that the file was made for, or allow a partial match (--partial)"
         )
@@ -342,4 +343,4 @@ def _named_otherwise(source: Source, source_format: str, model: nn.Module) -> li
 def _describe(model: nn.Module) -> str:
     if not isinstance(model, Recognizer):
         return type(model).__name__
-    return f"{type(model).__name__} (ResNet-{model.backbone.depth}, {model.num_classes} classes)"
+    return f"{type(model).__name__} (ResNet-{model.backbone.depth}, {plural(model.num_classes, 'class', 'classes')})"

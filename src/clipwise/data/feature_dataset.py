@@ -22,6 +22,7 @@ from clipwise.data.formats.annotations import AnnotationSet, TimeBase
 from clipwise.data.formats.feature_formats import SUFFIXES, check_features, read_feature_file, read_object
 from clipwise.data.rescale import Rescale, rescale_features
 from clipwise.errors import DataError
+from clipwise.io.text import plural
 
 Format = Literal["auto", "csv", "npy", "npz", "pkl", "pickle", "pt", "h5", "hdf5"]
 SIDECAR = "features.json"
@@ -86,7 +87,7 @@ class FeatureStore:
         key = name.removeprefix("v_")
         if key not in self:
             raise DataError(
-                f"{self.source} has no features of video {key!r} (looked for {key} and v_{key}; {len(self)} videos are there)."
+                f"{self.source} has no features of video {key!r} (looked for {key} and v_{key}; {plural(len(self), 'video is', 'videos are')} there)."
             )
         array = read_feature_file(self.files[key]) if self.many is None else self.many.read(self.rows[key])
         return check_features(array.T if self.channels_first else array, self.where(key), self.feat_dim)
@@ -166,7 +167,7 @@ class FeatureDataset(Dataset):
         missing = [name for name in annotations.videos if name not in store]
         if missing:
             raise DataError(
-                f"{store.source} has no features of {len(missing)} of {len(annotations)} videos of {annotations.source}, "
+                f"{store.source} has no features of {len(missing)} of {plural(len(annotations), 'video')} of {annotations.source}, "
                 f"the first: {', '.join(missing[:5])}. Extract them (`clipwise features`), or set input.allow_missing=true to do without."
             )
         self.annotations, self.store = annotations, store
@@ -220,7 +221,7 @@ class FeatureDataset(Dataset):
             return torch.from_numpy(np.ascontiguousarray(values.T))
         if self.rescale == "none" and len(values) != self.temporal_dim:
             raise DataError(
-                f"{self.store.where(name)}: {len(values)} positions, but temporal_dim is {self.temporal_dim}. Set input.rescale=linear."
+                f"{self.store.where(name)}: {plural(len(values), 'position')}, but temporal_dim is {self.temporal_dim}. Set input.rescale=linear."
             )
         if len(values) != self.temporal_dim:
             video = self.annotations.videos[name]

@@ -12,6 +12,7 @@ from clipwise.data.videolist import natural_key
 from clipwise.errors import DataError
 from clipwise.io.names import did_you_mean
 from clipwise.io.parse import parse_json
+from clipwise.io.text import plural
 
 _INTEGER = re.compile(r"-?\d+")
 
@@ -89,7 +90,7 @@ class ClassIndex:
                 hint = did_you_mean(token, self.names)
                 self._fail(
                     line,
-                    f"the class {token!r} is not among the {len(self.names)} known classes{hint}",
+                    f"the class {token!r} is not among the {plural(len(self.names), 'known class', 'known classes')}{hint}",
                     "" if hint else ".",
                 )
             self._index[token] = len(self._index)
@@ -108,9 +109,8 @@ class ClassIndex:
             hint = ""
             if label == self.limit:
                 hint = " If the list counts classes from 1, subtract 1 from each of its labels."
-            self._fail(
-                line, f"the label {label} is out of range: with {self.limit} classes, 0 to {self.limit - 1}.{hint}", "."
-            )
+            many = f"with {plural(self.limit, 'class', 'classes')}"
+            self._fail(line, f"the label {label} is out of range: {many}, 0 to {self.limit - 1}.{hint}", ".")
         return label
 
     def sorted_by_name(self) -> list[int] | None:

@@ -25,6 +25,7 @@ from clipwise.data.videolist import (
     natural_key,
 )
 from clipwise.errors import DataError
+from clipwise.io.text import plural
 
 __all__ = [
     "ListFormat",
@@ -174,11 +175,11 @@ def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | No
         return builder.build(root=str(path), multi_label=False, classes=None, num_classes=None)
     if loose := sorted((e.name for e in os.scandir(path) if is_video(e.name)), key=natural_key):
         raise DataError(
-            f"{path}: {len(loose)} videos, the first {loose[0]}, lie beside the {len(names)} class folders ({', '.join(names[:3])}"
+            f"{path}: {plural(len(loose), f'video, {loose[0]}, lies', f'videos, the first {loose[0]}, lie')} beside the {len(names)} class folders ({', '.join(names[:3])}"
             f"{', …' if len(names) > 3 else ''}), so they have no class. Move them into one, or elsewhere."
         )
     if classes is not None and (unknown := [name for name in names if name not in set(classes)]):
-        raise DataError(f"{path}: the folder {unknown[0]!r} is not among the {len(classes)} known classes.")
+        raise DataError(f"{path}: the folder {unknown[0]!r} is none of the known classes (there are {len(classes)}).")
     order = list(classes) if classes is not None else names
     label_of = {name: i for i, name in enumerate(order)}
     videos: list[tuple[str, int]] = []
@@ -211,7 +212,7 @@ def read_folder(path: Path, classes: Sequence[str] | None, num_classes: int | No
         )
     if not len(builder):
         raise DataError(
-            f"{path}: its {len(names)} subfolders hold no videos (known: {' '.join(sorted(VIDEO_SUFFIXES))})."
+            f"{path}: its {plural(len(names), 'subfolder holds', 'subfolders hold')} no videos (known: {' '.join(sorted(VIDEO_SUFFIXES))})."
         )
     return builder.build(root=str(path), multi_label=multi_label, classes=order, num_classes=num_classes or len(order))
 

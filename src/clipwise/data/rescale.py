@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipwise.errors import ClipwiseError
+from clipwise.io.text import plural
 
 Rescale = Literal["linear", "bsn", "pool", "max_pool", "roi_align", "none"]
 RULES = ("linear", "bsn", "pool", "max_pool", "roi_align", "none")
@@ -40,7 +41,7 @@ def rescale_features(
     if rule not in RULES:
         raise ClipwiseError(f"rescale was {rule!r}; use one of {', '.join(RULES)}.")
     if positions < 1 and rule != "none":
-        raise ClipwiseError(f"features can't be rescaled to {positions} positions; at least 1 is needed.")
+        raise ClipwiseError(f"features can't be rescaled to {plural(positions, 'position')}; at least 1 is needed.")
     values = np.asarray(features, dtype=np.float64)
     if rule == "none":
         return values.astype(np.float32)

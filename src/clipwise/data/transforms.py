@@ -225,7 +225,7 @@ def normalize_clips(
     spread = torch.as_tensor(std, dtype=torch.float32, device=clips.device)
     if channels % center.numel() or channels % spread.numel():
         raise RecipeError(
-            f"The clips have {channels} channels, but mean has {center.numel()} numbers and std {spread.numel()}."
+            f"mean (of length {center.numel()}) and std ({spread.numel()}) need a number for each channel; the clips have {channels}."
         )
     center, spread = center.repeat(channels // center.numel()), spread.repeat(channels // spread.numel())
     pixels = clips.to(torch.float32).sub_(center) if clips.dtype != torch.float32 else clips - center

@@ -8,6 +8,7 @@ import numpy as np
 
 from clipwise.data.lists import VideoList
 from clipwise.errors import DataError
+from clipwise.io.text import plural
 
 
 def check_numbers(videos: VideoList, num_classes: int | None, source: str, log: Any) -> None:
@@ -18,7 +19,7 @@ def check_numbers(videos: VideoList, num_classes: int | None, source: str, log: 
     """
     if names := videos.classes:
         raise DataError(
-            f"{source} has {len(names)} classes ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}), but num_classes is "
+            f"{source} has {plural(len(names), 'class', 'classes')} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}), but num_classes is "
             f"{num_classes}. Set num_classes={len(names)}."
         )
     if num_classes or videos.multi_label or videos.num_classes is None:
@@ -28,8 +29,8 @@ def check_numbers(videos: VideoList, num_classes: int | None, source: str, log: 
     text = f"{source} has no class names and the labels {', '.join(map(str, seen[:5]))}{', …' if len(seen) > 5 else ''}"
     if unused > len(seen):
         raise DataError(
-            f"{text}: of {videos.num_classes} classes {unused} have no video. Number the classes from 0 on, put their names into classes.txt "
+            f"{text}: of {plural(videos.num_classes, 'class', 'classes')} {plural(unused, 'has', 'have')} no video. Number the classes from 0 on, put their names into classes.txt "
             f"beside the list, or set num_classes={videos.num_classes} to train all outputs."
         )
     if unused:
-        log.say(f"{text}: {unused} of {videos.num_classes} classes have no training video.")
+        log.say(f"{text}: {unused} of {plural(videos.num_classes, 'class', 'classes')} have no training video.")

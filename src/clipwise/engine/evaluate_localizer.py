@@ -16,6 +16,7 @@ from clipwise.engine.localization import LocalizationResult, LocalizationTask
 from clipwise.engine.log import RunLog
 from clipwise.errors import CheckpointError, DataError
 from clipwise.io.progress import Progress, silent
+from clipwise.io.text import plural
 from clipwise.models.localizer_rules import keep_settled, localizer_rules
 from clipwise.models.registry import model_task
 from clipwise.recipe import apply_overrides, load_recipe, make_recipe
@@ -97,4 +98,6 @@ def _unlike(task: LocalizationTask, trained_on: dict[str, Any]) -> tuple[str, ..
         positions = len(task.store.read(name))
         found[name] = describe_unlike(trained_on, length_s, task.rules.length, seconds, positions)
     named = {name: note for name, note in found.items() if note}
-    return tuple(f"{len(named)} of {len(found)} videos, the first {n}: {x}" for n, x in list(named.items())[:1])
+    return tuple(
+        f"{len(named)} of {plural(len(found), 'video')}, the first {n}: {x}" for n, x in list(named.items())[:1]
+    )

@@ -14,6 +14,7 @@ from clipwise.engine.checkpoint_errors import check_file
 from clipwise.engine.log import RunLog
 from clipwise.errors import CheckpointError, ClipwiseError
 from clipwise.io.plugins import is_foreign
+from clipwise.io.text import plural
 from clipwise.models import contract
 
 
@@ -47,7 +48,7 @@ def init_weights(model: nn.Module, init: str, first_conv: str, log: RunLog) -> N
     replaced = [k for k in names if k in tensors and tensors[k].shape != own[k].shape]
     if replaced:
         log.say(
-            f"{path.name}: classifier re-initialized ({len(tensors[replaced[0]])} → {len(own[replaced[0]])} classes)."
+            f"{path.name}: classifier re-initialized ({len(tensors[replaced[0]])} → {plural(len(own[replaced[0]]), 'class', 'classes')})."
         )
         tensors.update({k: own[k] for k in replaced})
         # TPN's auxiliary classifier has the class count too.
@@ -92,6 +93,6 @@ def load_start(model: nn.Module, path: Path, first_conv: str) -> str:
     if len(heads) == len(report.mismatched) and not (report.missing or report.unused or report.conflicts):
         load_converted(model, report, partial=bool(heads))
         new = "; classifier re-initialized" if heads else ""
-        return f"weights from {path} ({report.source_format}): {len(report.matched)} tensors{new}"
+        return f"weights from {path} ({report.source_format}): {plural(len(report.matched), 'tensor')}{new}"
     load_converted(model, report)  # raises, and lists what does not fit
     return ""

@@ -25,6 +25,7 @@ from clipwise.engine.device import autocast, world
 from clipwise.engine.log import RunLog
 from clipwise.engine.task import InputPlan, Task
 from clipwise.errors import DataError
+from clipwise.io.text import plural
 from clipwise.models.localizer_rules import LabeledVideo, localizer_rules, settled_args, takes_any_length
 from clipwise.models.recipe_model import build_model, model_args
 from clipwise.models.registry import model_place
@@ -209,7 +210,7 @@ class LocalizationTask(Task):
         missing = [name for name in videos.videos if name not in self.store]
         if missing and recipe.input.allow_missing:
             self.log.say(
-                f"{len(missing)} of {len(videos)} videos have no features in {self.store.source} and are left out."
+                f"{len(missing)} of {plural(len(videos), 'video')} have no features in {self.store.source} and are left out."
             )
             videos = AnnotationSet(videos.source, {n: v for n, v in videos.videos.items() if n in self.store})
         if not len(videos):
@@ -285,7 +286,7 @@ class LocalizationTask(Task):
             self.num_shared = len(shared)
             if shared:
                 self.log.say(
-                    f"WARNING: {len(shared)} of {len(self.val_videos)} validation videos are training videos, too, the first: {min(shared)}. "
+                    f"WARNING: {len(shared)} of {plural(len(self.val_videos), 'validation video')} are training videos, too, the first: {min(shared)}. "
                     "The validation figures say nothing about new videos."
                 )
         for dataset in (self.train_set, self.val_set):

@@ -23,6 +23,7 @@ from clipwise.engine.init_weights import load_start, resolve_start
 from clipwise.errors import CheckpointError, ClipwiseError, RecipeError
 from clipwise.io.names import did_you_mean
 from clipwise.io.plugins import trusting
+from clipwise.io.text import plural
 from clipwise.models import contract, recipe_model, registry
 from clipwise.models.init import adapt_first_conv
 from clipwise.recipe import Recipe, find_recipe, list_recipes, load_recipe
@@ -162,7 +163,9 @@ def save_model(
     if values.get("task", "recognition") == "recognition":
         count = contract.num_classes(model)
         if classes is not None and len(classes) != count:
-            raise CheckpointError(f"{len(classes)} class names were given, but the model has {count} outputs.")
+            raise CheckpointError(
+                f"{plural(len(classes), 'class name was', 'class names were')} given, but the model has {plural(count, 'output')}."
+            )
         args["num_classes"] = count
         values = {**values, "num_classes": count} if values else {}
     names = list(classes) if classes is not None else passport.classes

@@ -14,6 +14,7 @@ from clipwise.data.shaped_clips import ShapedDataset, ShapedSampler, ShapeSchedu
 from clipwise.engine.log import RunLog
 from clipwise.engine.network import Schedule
 from clipwise.errors import ClipwiseError, RecipeError
+from clipwise.io.text import plural
 from clipwise.models import contract
 from clipwise.recipe.clip_shapes import ShapeStage, batches_per_epoch, shape_stages
 
@@ -60,7 +61,7 @@ def check_model(model: nn.Module, stages: list[ShapeStage]) -> None:
                 model(torch.zeros(1, channels, frames, height, width))
         except (RuntimeError, ValueError, ClipwiseError) as error:
             raise RecipeError(
-                f"{type(model).__name__} can't take clips of {frames} frames at {width}x{height} px, as multigrid.shapes has them "
+                f"{type(model).__name__} can't take clips of {plural(frames, 'frame')} at {width}x{height} px, as multigrid.shapes has them "
                 f"({str(error).splitlines()[0]}). Leave multigrid.shapes out, or choose multigrid.frames and multigrid.sizes that it can."
             ) from None
     model.train(training)

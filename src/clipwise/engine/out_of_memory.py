@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from clipwise.errors import WorkError
+from clipwise.io.text import plural
 from clipwise.models.cost import measure_cost
 from clipwise.models.recipe_model import build_model
 
@@ -48,5 +49,5 @@ def explain(task: Any, device: torch.device) -> WorkError:
     parts = -(-recipe.batch_size * recipe.accumulate // fits)
     return WorkError(
         f"{text}About batch_size={fits} fits, unless other programs use the device; with accumulate={parts} a step then has the gradients of "
-        f"{fits * parts} samples.{others} Nothing is lost: a run with checkpoints resumes with --resume."
+        f"{plural(fits * parts, 'sample')}.{others} Nothing is lost: a run with checkpoints resumes with --resume."
     )

@@ -22,6 +22,7 @@ from clipwise.io.download import cache_folder, download, locked
 from clipwise.io.hub import local_copy
 from clipwise.io.names import did_you_mean
 from clipwise.io.plugins import is_foreign
+from clipwise.io.text import plural
 from clipwise.models.recipe_model import model_args
 from clipwise.models.registry import create_model, model_place
 from clipwise.recipe import Recipe, list_recipes, load_recipe
@@ -155,7 +156,9 @@ def convert_checkpoint(
             values["num_classes"] = count
         classes = classes or _names_in(foreign.meta, count) or class_names_for(recipe.name, count)
         if classes and len(classes) != count:
-            raise CheckpointError(f"{len(classes)} class names were given, but the network has {count} outputs.")
+            raise CheckpointError(
+                f"{plural(len(classes), 'class name was', 'class names were')} given, but the network has {plural(count, 'output')}."
+            )
     passport = Passport(
         model_place(recipe.model),
         args,
@@ -186,11 +189,13 @@ def _foreign_model_args(recipe: Recipe, foreign) -> tuple[dict[str, Any], list[s
         )
     if found and recipe.num_classes and found != recipe.num_classes:
         raise CheckpointError(
-            f"{foreign.path} has {found} outputs, but the recipe says num_classes: {recipe.num_classes}. Give num_classes={found}, or "
+            f"{foreign.path} has {plural(found, 'output')}, but the recipe says num_classes: {recipe.num_classes}. Give num_classes={found}, or "
             "the recipe that the file was trained with."
         )
     published = recipe.published.num_classes
-    notes = [f"the file has {found} outputs, the recipe's published model {published}: converted with {found}"]
+    notes = [
+        f"the file has {plural(found, 'output')}, the recipe's published model {published}: converted with {found}"
+    ]
     return model_args(recipe, count), notes if found and published and found != published else []
 
 
@@ -222,7 +227,7 @@ def _foreign_localizer_args(recipe: Recipe, foreign: Any) -> tuple[dict[str, Any
              f"{', '.join(f'{k}={before.get(k)!r}' for k in changed)}): converted with the file's"] if changed else []  # fmt: skip
     if shown.get("feat_dim", args.get("feat_dim")) != args.get("feat_dim"):
         raise CheckpointError(
-            f"{foreign.path} takes features of {shown['feat_dim']} channels, the recipe says feat_dim {args.get('feat_dim')}; "
+            f"{foreign.path} takes features of {plural(shown['feat_dim'], 'channel')}, the recipe says feat_dim {args.get('feat_dim')}; "
             f"give the file's recipe, or --set feat_dim={shown['feat_dim']}."
         )
     return {**args, **{k: v for k, v in chosen.items() if k in changed or k in ("num_classes", "padding")}}, notes

@@ -23,6 +23,7 @@ from clipwise.engine.evaluate import TestResult, score_list
 from clipwise.engine.log import RunLog
 from clipwise.engine.task import InputPlan, Task
 from clipwise.errors import DataError, RecipeError
+from clipwise.io.text import plural
 from clipwise.models import contract
 from clipwise.models.recipe_model import build_model, model_args
 from clipwise.models.registry import model_place
@@ -35,7 +36,7 @@ def check_classes(videos: VideoList, num_classes: int, source: str | Path) -> No
     """Refuse to start with labels that the model has no output for."""
     if videos.num_classes is not None and videos.num_classes > num_classes:
         raise DataError(
-            f"{source} has {videos.num_classes} classes, but the model has {num_classes} outputs. "
+            f"{source} has {plural(videos.num_classes, 'class', 'classes')}, but the model has {plural(num_classes, 'output')}. "
             f"Set num_classes={videos.num_classes}, or leave num_classes out of the recipe."
         )
 
@@ -45,7 +46,7 @@ def check_labels(videos: VideoList, source: str | Path) -> None:
     bare = np.flatnonzero(videos.labels < 0) if not videos.multi_label else np.empty(0, np.int64)
     if len(bare):
         raise DataError(
-            f"{len(bare)} of the {len(videos)} entries of {source} have no label, the first: {videos.entry(int(bare[0]))}. "
+            f"{len(bare)} of the {plural(len(videos), 'entry', 'entries')} of {source} have no label, the first: {videos.entry(int(bare[0]))}. "
             "Expected: `path label` a line, or one subfolder per class."
         )
 
@@ -145,7 +146,7 @@ class RecognitionTask(Task):
         self.model: Any = build_model(recipe, num_classes)
         if (outputs := contract.num_classes(self.model)) != num_classes:
             raise RecipeError(
-                f"model {recipe.model!r} has {outputs} outputs, the data {num_classes} classes. Give its function a setting num_classes."
+                f"model {recipe.model!r} has {plural(outputs, 'output')}, the data {plural(num_classes, 'class', 'classes')}. Give its function a setting num_classes."
             )
         self.dataset = dataset = ClipDataset(self.train_videos, self.spec, recipe.seed)
         self.sampler = EpochSampler(
@@ -243,7 +244,7 @@ class RecognitionTask(Task):
             missing = videos.missing()
             if len(missing):
                 raise DataError(
-                    f"{len(missing)} of {len(videos)} files of the {name} list do not exist, the first: {videos.path(int(missing[0]))}. "
+                    f"{len(missing)} of {plural(len(videos), 'file')} of the {name} list do not exist, the first: {videos.path(int(missing[0]))}. "
                     "Set data_root, or let `clipwise check … --fix DIR` write lists without them."
                 )
         if self.val_videos is not None and self.log.active:
@@ -253,7 +254,7 @@ class RecognitionTask(Task):
             self.num_shared = len(shared)
             if shared:
                 self.log.say(
-                    f"WARNING: {len(shared)} of {len(self.val_videos)} validation videos are training videos, too (the same file, or one of "
+                    f"WARNING: {len(shared)} of {plural(len(self.val_videos), 'validation video')} are training videos, too (the same file, or one of "
                     f"the same size and first bytes), the first: {self.val_videos.path(min(shared))}. The validation figures say nothing about new videos."
                 )
         if not short_check:

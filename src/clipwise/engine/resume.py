@@ -23,6 +23,7 @@ from clipwise.engine.saver import Saver
 from clipwise.errors import CheckpointError, RecipeError
 from clipwise.io.files import atomic_path
 from clipwise.io.parse import read_json_lines
+from clipwise.io.text import plural
 from clipwise.io.unfinished import link_or_copy
 from clipwise.io.unpickle import read_torch
 from clipwise.models.localizer_rules import keep_settled
@@ -158,7 +159,7 @@ def check_resume(start: Start, task: Any, allow_changes: bool, log: RunLog) -> N
         )
     if passport.data.get("fingerprint") != now.data["fingerprint"]:
         raise CheckpointError(
-            f"the training list, of {now.data['samples']} samples, is not the one that the checkpoint was trained on, of "
+            f"the training list, of {plural(now.data['samples'], 'sample')}, is not the one that the checkpoint was trained on, of "
             f"{passport.data.get('samples', '?')}. Resume with the same --data and --no-validate as before (without a validation part, a "
             "fifth of the data is held out to validate), or use --init to start a new run from its weights."
         )
@@ -279,7 +280,7 @@ def restore(run: Any, start: Start) -> None:
             buffer.copy_(own["buffers"][key])
     if start.processes < run.accelerator.num_processes:
         run.log.say(
-            f"the checkpoint was made by {start.processes} of now {run.accelerator.num_processes} processes: "
+            f"the checkpoint was made by {start.processes} of now {plural(run.accelerator.num_processes, 'process', 'processes')}: "
             "the new ones take the first one's batch norm statistics."
         )
     for suffix, (sums, count) in own.get("log", {}).get("averages", {}).items():

@@ -13,6 +13,7 @@ import torch
 from clipwise.data.lists import VideoList
 from clipwise.errors import DataError
 from clipwise.io.parse import parse_json
+from clipwise.io.text import plural
 
 
 def read_soft_labels(path: str | Path, videos: VideoList, num_classes: int) -> torch.Tensor:
@@ -41,13 +42,13 @@ def read_soft_labels(path: str | Path, videos: VideoList, num_classes: int) -> t
     missing = [entry for entry, row in zip(entries, found) if row is None]
     if missing:
         raise DataError(
-            f"{path} has no probabilities for {len(missing)} of {len(videos)} entries, the first: {missing[0]}."
+            f"{path} has no probabilities for {len(missing)} of {plural(len(videos), 'entry', 'entries')}, the first: {missing[0]}."
         )
     wrong = next((i for i, row in enumerate(found) if np.shape(row) != (num_classes,)), None)
     if wrong is not None:
         shape = np.shape(found[wrong])
         raise DataError(
-            f"{path}, {entries[wrong]}: {shape[0] if shape else 'no'} values, but there are {num_classes} classes."
+            f"{path}, {entries[wrong]}: {shape[0] if shape else 'no'} values, but there are {plural(num_classes, 'class', 'classes')}."
         )
     soft = np.asarray(found)
     bad = np.flatnonzero(~((soft >= 0).all(1) & (np.abs(soft.astype(np.float64).sum(1) - 1) < 1e-2)))

@@ -20,6 +20,7 @@ from clipwise.data.lists import read_part
 from clipwise.data.loader import EpochSampler, make_loader, prefetch
 from clipwise.engine.soft_labels import read_soft_labels
 from clipwise.errors import DataError
+from clipwise.io.text import plural
 from clipwise.recipe import RecognitionRecipe, Source
 
 
@@ -43,7 +44,7 @@ class SourceStream:
         self.videos = read_part(source.data, keys, "train", classes=classes, num_classes=num_classes)
         if self.videos.num_classes is not None and self.videos.num_classes > num_classes:
             raise DataError(
-                f"source {source.name}: {source.data} has {self.videos.num_classes} classes, the model {num_classes} outputs."
+                f"source {source.name}: {source.data} has {plural(self.videos.num_classes, 'class', 'classes')}, the model {plural(num_classes, 'output')}."
             )
         self.soft = read_soft_labels(source.soft_labels, self.videos, num_classes) if source.soft_labels else None
         seed = recipe.seed + 1000 * (number + 1)  # the sources draw from lists of like order: their seeds must differ

@@ -19,6 +19,7 @@ from clipwise.engine.checkpoint import read_checkpoint, read_passport
 from clipwise.errors import WorkError
 from clipwise.io.parse import read_json_lines
 from clipwise.io.plugins import is_trusted
+from clipwise.io.text import plural
 from clipwise.recipe import Recipe, dump_recipe
 
 
@@ -52,12 +53,14 @@ def verify_resume(
         end = ["--max-steps", str(reached + steps)]
         print(f"2. resumed from step {reached} to {reached + steps}", file=sys.stderr)
         _run([*command, "--work-dir", str(killed), *end, "--resume"])
-        print(f"3. an undisturbed run of {reached + steps} steps", file=sys.stderr)
+        print(f"3. an undisturbed run of {plural(reached + steps, 'step')}", file=sys.stderr)
         _run([*command, "--work-dir", str(whole), *end])
         _compare(whole, killed)
         taken = read_passport(whole / "last.safetensors").step
     if taken <= reached:
-        raise WorkError(f"the recipe has only {taken} steps, so nothing came after the kill. Give it more epochs.")
+        raise WorkError(
+            f"the recipe has only {plural(taken, 'step')}, so nothing came after the kill. Give it more epochs."
+        )
     print(f"verified: killed at step {reached} of {taken} and resumed, losses and weights are identical")
     return 0
 
@@ -91,10 +94,10 @@ def _compare(whole: Path, killed: Path) -> None:
                 f"the resumed run differs: epoch {one[0]}, batch {one[1]}: loss {one[2]} undisturbed, {two[2]} resumed. Try --deterministic."
             )
     if len(a) != len(b):
-        raise WorkError(f"the resumed run took {len(b)} steps, the undisturbed one {len(a)}.")
+        raise WorkError(f"the resumed run took {plural(len(b), 'step')}, the undisturbed one {len(a)}.")
     left, right = read_checkpoint(whole / "last.safetensors")[0], read_checkpoint(killed / "last.safetensors")[0]
     different = [key for key in left if not torch.equal(left[key], right[key])]
     if different:
         raise WorkError(
-            f"the losses agree, but {len(different)} of {len(left)} tensors differ, for example {different[0]}. Try --deterministic."
+            f"the losses agree, but {len(different)} of {plural(len(left), 'tensor')} differ, for example {different[0]}. Try --deterministic."
         )

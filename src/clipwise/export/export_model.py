@@ -24,6 +24,7 @@ from clipwise.export.runtimes import load_exported_model
 from clipwise.export.writers import quantize_onnx, write_onnx, write_openvino, write_torch
 from clipwise.io.devices import pick_device
 from clipwise.io.files import atomic_path
+from clipwise.io.text import plural
 from clipwise.recipe.verb_keys import changed_recipe
 from clipwise.tasks.logits import activation_of
 
@@ -211,7 +212,7 @@ def _accept(comparison: Comparison, int8: bool, min_agreement: float) -> None:
     if int8:
         if comparison.top1_agreement < min_agreement:
             raise WorkError(
-                f"the int8 network agrees with the original on {comparison.top1_agreement:.1%} of {comparison.samples} samples, "
+                f"the int8 network agrees with the original on {comparison.top1_agreement:.1%} of {plural(comparison.samples, 'sample')}, "
                 f"less than {min_agreement:.1%}; nothing was written. Give more calibration videos, or accept it with --min-agreement."
             )
     elif not comparison.max_rel_diff <= FLOAT_TOLERANCE:

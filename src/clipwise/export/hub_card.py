@@ -9,6 +9,7 @@ import yaml
 
 import clipwise
 from clipwise.engine.checkpoint import Passport
+from clipwise.io.text import plural
 
 LOCALIZATION_TAG = "temporal-action-localization"
 
@@ -54,11 +55,13 @@ def model_card(passport: Passport, repo: str, license: str | None = None, datase
         if localizes
         else f'clipwise.load("hf://{repo}")("video.mp4").top(3)'
     )
+    outputs = len(passport.classes or []) or _outputs(passport)
+    what = plural(outputs, "class", "classes") if isinstance(outputs, int) else f"{outputs} classes"
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n",
         f"# {repo.partition('/')[2]}\n",
         f"`{passport.model}` trained with [clipwise](https://pypi.org/project/clipwise/) {passport.versions.get('clipwise', '')}: "
-        f"{'finds when actions happen in long videos' if localizes else f'recognizes {len(passport.classes or []) or _outputs(passport)} classes in video clips'}.\n",
+        f"{'finds when actions happen in long videos' if localizes else f'recognizes {what} in video clips'}.\n",
         f"## How to use\n\n```bash\npip install clipwise\nclipwise {verb} hf://{repo} video.mp4\n```\n\n```python\nimport clipwise\n\n{call}\n```\n",
     ]
     if passport.metrics:
@@ -80,11 +83,9 @@ def protocol(recipe: dict[str, Any]) -> str:
     val = recipe.get("val") or {}
     size = val.get("crop_size") or recipe.get("crop_size")
     width, height = size if isinstance(size, (list, tuple)) else (size, size)
-    frames = f"{recipe['num_segments']} segments" if recipe.get("num_segments") else ""
+    frames = f"{plural(recipe['num_segments'], 'segment')}" if recipe.get("num_segments") else ""
     if recipe.get("clip_len", 1) != 1:
-        frames = (
-            f"{frames + ' of ' if frames else ''}{recipe['clip_len']} frames, {recipe.get('frame_interval', 1)} apart"
-        )
+        frames = f"{frames + ' of ' if frames else ''}{plural(recipe['clip_len'], 'frame')}, {recipe.get('frame_interval', 1)} apart"
     return ", ".join(
         filter(None, ["one view a video in the validation part", frames, f"{width} × {height} pixels" if size else ""])
     )
@@ -123,7 +124,7 @@ def _training(passport: Passport) -> str:
     if passport.source:
         lines.append(f"- Converted from {passport.source}.")
     if passport.epoch:
-        lines.append(f"- {passport.epoch} epochs, {passport.step} optimizer steps.")
+        lines.append(f"- {plural(passport.epoch, 'epoch')}, {plural(passport.step, 'optimizer step')}.")
     for key in ("name", "optimizer", "lr", "batch_size", "init"):
         if recipe.get(key) not in (None, ""):
             lines.append(f"- {key}: {recipe[key]}")

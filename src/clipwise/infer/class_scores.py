@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.io.parse import parse_json
+from clipwise.io.text import plural
 from clipwise.tasks.detections import VideoClassScores, read_class_scores
 
 
@@ -39,7 +40,7 @@ def read_fused_class_scores(paths: Sequence[str], weights: Sequence[float] | Non
     """
     if weights is not None and (len(weights) != len(paths) or min(weights) < 0 or not sum(weights)):
         raise ClipwiseError(
-            f"{len(paths)} files of class scores need as many weights, not below 0; given: {list(weights)}."
+            f"{plural(len(paths), 'file of class scores needs', 'files of class scores need')} as many weights, not below 0; given: {list(weights)}."
         )
     files = [_checked(read_video_class_scores(path), path) for path in paths]
     if len(files) == 1:
@@ -116,7 +117,9 @@ def _named(
         classes = [line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
     count = len(next(iter(scores.values())))
     if classes is not None and len(classes) != count:
-        raise DataError(f"{source} has scores of {count} classes, but there are {len(classes)} names.")
+        raise DataError(
+            f"{source} has scores of {plural(count, 'class', 'classes')}, but there are {plural(len(classes), 'name')}."
+        )
     plain: dict[str, NDArray[np.float64]] = {}
     for video, values in scores.items():
         name = video.removeprefix("v_")
@@ -160,7 +163,7 @@ def _read_matrix(path: Path) -> VideoClassScores:
         )
     videos = [line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
     if len(videos) != len(values):
-        raise DataError(f"{path} has {len(values)} rows, but {names} {len(videos)} names.")
+        raise DataError(f"{path} has {plural(len(values), 'row')}, but {names} {plural(len(videos), 'name')}.")
     return _named(dict(zip(videos, values.astype(np.float64))), path.parent, str(path))
 
 

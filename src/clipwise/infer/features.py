@@ -33,6 +33,7 @@ from clipwise.infer.windows import FrameGrid, batches, read_windows
 from clipwise.io.devices import pick_device
 from clipwise.io.model_folders import folder_hash
 from clipwise.io.plugins import is_foreign
+from clipwise.io.text import plural
 from clipwise.models import contract
 from clipwise.tasks.logits import activate, activation_of
 from clipwise.video.backends import open_frames
@@ -291,7 +292,7 @@ def window_spec(passport: Passport, rule: WindowRule, model: Any) -> ClipSpec:
     if rule.segments and rule.segments != spec.num_segments:
         if getattr(model, "num_segments", None) is not None or not spec.num_segments:
             raise ClipwiseError(
-                f"segments={rule.segments} can't be set: {passport.model} takes exactly {spec.num_segments or spec.clip_len} frames. Only TSN takes any number."
+                f"segments={rule.segments} can't be set: {passport.model} takes exactly {plural(spec.num_segments or spec.clip_len, 'frame')}. Only TSN takes any number."
             )
         spec = replace(spec, num_segments=rule.segments)
     return spec

@@ -20,7 +20,7 @@ from clipwise.data.videolist import VIDEO_SUFFIXES
 from clipwise.engine.evaluate import measure
 from clipwise.errors import DataError
 from clipwise.io.parse import check_schema, parse_json
-from clipwise.io.text import JSON_SCHEMA, from_csv_cell
+from clipwise.io.text import JSON_SCHEMA, from_csv_cell, plural
 from clipwise.io.unpickle import read_pickle
 from clipwise.tasks import metrics
 from clipwise.tasks.logits import Activation, to_probabilities
@@ -135,7 +135,7 @@ def align(
     for other in files[1:]:
         if other.scores.shape[1] != first.scores.shape[1]:
             raise DataError(
-                f"{other.path} has {other.scores.shape[1]} classes, {first.path} {first.scores.shape[1]}: not the same data set."
+                f"{other.path} has {plural(other.scores.shape[1], 'class', 'classes')}, {first.path} {first.scores.shape[1]}: not the same data set."
             )
     named = next((f for f in files if f.names), None)
     order: Sequence[str | None] | None = (
@@ -148,7 +148,7 @@ def align(
     for file in files:
         if len(file) != expected:
             source = "the list of labels" if labels is not None else first.path
-            raise DataError(f"{file.path} has {len(file)} videos, {source} {expected}.")
+            raise DataError(f"{file.path} has {plural(len(file), 'video')}, {source} {expected}.")
         arranged.append(file.scores[_positions(file, order)] if order and file.names else file.scores)
     if labels is not None:
         return arranged, [label for _, label in labels]

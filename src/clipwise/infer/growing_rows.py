@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipwise.errors import DataError
+from clipwise.io.text import plural
 
 
 class GrowingRows:
@@ -32,7 +33,7 @@ class GrowingRows:
         while self.known < stop:
             part = next(self.parts, None)
             if part is None:
-                raise DataError(f"the video ended after {self.known} of {len(self)} features.")
+                raise DataError(f"the video ended after {self.known} of {plural(len(self), 'feature')}.")
             self.values[self.known : self.known + len(part)] = part
             self.known += len(part)
         return self.values[rows]

@@ -35,6 +35,7 @@ from clipwise.infer.naming import SegmentClassifier
 from clipwise.infer.segments import Localization, Segment, choose_segments
 from clipwise.io.devices import pick_device
 from clipwise.io.hub import local_copy
+from clipwise.io.text import plural
 from clipwise.models import contract
 from clipwise.models.localizer_rules import LabeledVideo, localizer_rules, recipe_of
 from clipwise.models.registry import model_task
@@ -131,7 +132,7 @@ class Localizer:
             extractor = FeatureExtractor(path, rule, device=str(self.device), batch_size=self.batch_size, amp=self.amp)
             if extractor.feat_dim != self.rules.feat_dim:
                 raise CheckpointError(
-                    f"{path} gives {extractor.feat_dim} features ({rule.kind}), but {self.path} was trained on {self.rules.feat_dim}."
+                    f"{path} gives {plural(extractor.feat_dim, 'feature')} ({rule.kind}), but {self.path} was trained on {self.rules.feat_dim}."
                 )
             self._extractor = extractor
         return self._extractor
@@ -289,7 +290,7 @@ class Localizer:
         note = describe_unlike(self.trained_on, length_s, self.rules.length, covered, len(features))
         if self.exported_length and length_s:
             note = (
-                f"{self.path} was exported for {self.exported_length} positions; the video's {len(features)} go through it in windows of {length_s:.4g} s "
+                f"{self.path} was exported for {plural(self.exported_length, 'position')}; the video's {len(features)} go through it in windows of {length_s:.4g} s "
                 "that overlap by half. A checkpoint looks at the whole video."
             )
         rows = np.column_stack([found.segments_s, found.scores])
@@ -312,7 +313,7 @@ class Localizer:
         if length and len(features) != length:
             if self.recipe.input.rescale == "none":
                 raise DataError(
-                    f"{source}: {len(features)} positions, but the network was trained on {length} without rescaling."
+                    f"{source}: {plural(len(features), 'position')}, but the network was trained on {length} without rescaling."
                 )
             features = rescale_features(
                 features, length, self.recipe.input.rescale, seconds_per_position=duration_s / len(features)

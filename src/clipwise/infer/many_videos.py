@@ -17,6 +17,7 @@ import torch
 
 from clipwise.data.videolist import is_video
 from clipwise.errors import CheckpointError, ClipwiseError, DataError
+from clipwise.io.text import plural
 from clipwise.video.backends import ArrayReader
 from clipwise.video.reader import VideoReader
 
@@ -59,7 +60,7 @@ def frames_reader(video: Any, layout: Layout, fps: float | None) -> ArrayReader 
         frames = [_frame(item, layout) for item in video]
         if len(shapes := {frame.shape for frame in frames}) > 1:
             raise DataError(
-                f"the frames have {len(shapes)} sizes: {', '.join(map(str, sorted(shapes)[:3]))}; resize them to one."
+                f"the frames have {plural(len(shapes), 'size')}: {', '.join(map(str, sorted(shapes)[:3]))}; resize them to one."
             )
         array, axes = np.stack(frames), "(T, H, W, C)"
     elif isinstance(video, (np.ndarray, torch.Tensor)):

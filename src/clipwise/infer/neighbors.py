@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from clipwise.data.formats.feature_formats import SUFFIXES, check_features, read_feature_file
 from clipwise.data.lists import VideoList
 from clipwise.errors import ClipwiseError, DataError
+from clipwise.io.text import plural
 
 
 def neighbor_scores(
@@ -79,6 +80,6 @@ def video_features(videos: VideoList, folders: Sequence[str | os.PathLike]) -> N
         rows.append(check_features(read_feature_file(files[0]), str(files[0])).mean(0))
         if rows[-1].shape != rows[0].shape:
             raise DataError(
-                f"{files[0]} has {len(rows[-1])} features, the first file {len(rows[0])}; one encoder makes one folder."
+                f"{files[0]} has {plural(len(rows[-1]), 'feature')}, the first file {len(rows[0])}; one encoder makes one folder."
             )
     return np.stack(rows).astype(np.float32)

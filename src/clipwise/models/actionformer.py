@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipwise.errors import ClipwiseError
+from clipwise.io.text import plural
 from clipwise.models.contract import InputSpec, Stage
 from clipwise.models.point_rules import PointRules
 from clipwise.models.pyramid_blocks import (
@@ -215,7 +216,9 @@ def level_windows(window: int | Sequence[int], num_levels: int) -> list[int]:
     """One window a level."""
     windows = [int(window)] * num_levels if isinstance(window, int) else [int(w) for w in window]
     if len(windows) != num_levels:
-        raise ClipwiseError(f"window has {len(windows)} numbers; give one, or one for each of the {num_levels} levels")
+        raise ClipwiseError(
+            f"window has {plural(len(windows), 'number')}; give one, or one for each of the {plural(num_levels, 'level')}"
+        )
     return windows
 
 

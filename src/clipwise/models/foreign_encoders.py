@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from clipwise.errors import ClipwiseError, DataError
+from clipwise.io.text import plural
 from clipwise.models.contract import InputSpec, Stage, blocks
 
 HEADS = ("own", "linear", "attentive", "text", "none")
@@ -254,7 +255,7 @@ class ForeignEncoder(nn.Module):
             )
         if self._fixed and tuple(clips.shape[2:]) != (frames, height, width):
             raise DataError(
-                f"clips have {clips.shape[2]} frames of {clips.shape[3]} x {clips.shape[4]}; this network takes {frames} of {height} x {width}"
+                f"clips have {plural(clips.shape[2], 'frame')} of {clips.shape[3]} x {clips.shape[4]}; this network takes {frames} of {height} x {width}"
             )
         # (B, T, C, H, W) in plain order, as a processor hands it over: the kernels, and so the last bits, depend on it
         return clips.transpose(1, 2).contiguous()

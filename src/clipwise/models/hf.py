@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from clipwise.errors import CheckpointError, ClipwiseError, MissingExtraError
 from clipwise.io.model_folders import model_folder, weight_files
+from clipwise.io.text import plural
 from clipwise.models.foreign_encoders import ForeignEncoder, hidden_tokens
 from clipwise.models.registry import MODELS
 
@@ -319,14 +320,14 @@ def load_network(
     lost = [key for key in lost if not any(part in key for part in parts)]
     if lost:
         raise CheckpointError(
-            f"{name}: {len(lost)} weights of {kind.__name__} are missing in its files or of another shape ({', '.join(lost[:4])}"
+            f"{name}: {plural(len(lost), f'weight of {kind.__name__} is', f'weights of {kind.__name__} are')} missing in its files or of another shape ({', '.join(lost[:4])}"
             f"{', …' if len(lost) > 4 else ''}). They would be random, so the model is refused."
         )
     note = f"weights from {name}, a {kind.__name__}"
     if fresh:
-        note += f"; re-initialized for {num_classes} classes: {', '.join(sorted(set(fresh)))}"
+        note += f"; re-initialized for {plural(num_classes, 'class', 'classes')}: {', '.join(sorted(set(fresh)))}"
     if left := sorted(report["unexpected_keys"]):
-        note += f"; {len(left)} weights without use here ({left[0]}{', …' if len(left) > 1 else ''})"
+        note += f"; {plural(len(left), 'weight')} without use here ({left[0]}{', …' if len(left) > 1 else ''})"
     return net, note
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from clipwise.errors import CheckpointError, RecipeError
 from clipwise.io.foreign import ForeignCheckpoint, split_checkpoint
+from clipwise.io.text import plural
 from clipwise.models import contract
 
 log = logging.getLogger("clipwise")
@@ -26,7 +27,7 @@ class ImageNetReport:
 
     def __str__(self) -> str:
         return (
-            f"ImageNet weights: {len(self.loaded)} tensors loaded ({len(self.inflated)} inflated over time), first convolution "
+            f"ImageNet weights: {plural(len(self.loaded), 'tensor')} loaded ({len(self.inflated)} inflated over time), first convolution "
             f"{self.first_conv}, {len(self.kept)} kept as initialized, {len(self.unused)} of the file unused"
         )
 
@@ -75,10 +76,12 @@ def load_imagenet(
         value = source[name]
         if name == "conv1.weight" and value.shape[1] != target.shape[1]:
             if first_conv == "random":
-                how_first = f"left random ({target.shape[1]} input channels; the file has {value.shape[1]})"
+                how_first = f"left random ({plural(target.shape[1], 'input channel')}; the file has {value.shape[1]})"
                 report["kept"].append(name)
                 continue
-            how_first = f"averaged over {value.shape[1]} channels and repeated {target.shape[1]} times"
+            how_first = (
+                f"averaged over {plural(value.shape[1], 'channel')} and repeated {plural(target.shape[1], 'time')}"
+            )
             value = value.mean(1, keepdim=True).expand(-1, target.shape[1], -1, -1)
         elif value.dim() == 4 and value.shape != target.shape:
             inflated = inflate_kernel(value, target.shape)
@@ -97,7 +100,7 @@ def load_imagenet(
 
     if missing or misfits:
         raise CheckpointError(
-            f"these ImageNet weights do not fit the model's ResNet-{depth}: {len(missing)} names missing "
+            f"these ImageNet weights do not fit the model's ResNet-{depth}: {plural(len(missing), 'name')} missing "
             f"({', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}), {len(misfits)} of another shape "
             f"({'; '.join(misfits[:3])}). Give the weights of a ResNet of that depth, with torchvision's names"
         )

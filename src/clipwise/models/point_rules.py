@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clipwise.errors import RecipeError
+from clipwise.io.text import plural
 from clipwise.models.localizer_rules import FoundSegments, LabeledVideo, LocalizerRules
 from clipwise.recipe import Recipe
 from clipwise.tasks.nms import nms
@@ -54,12 +55,14 @@ class PointRules(LocalizerRules):
         self.labeled = not self.keys.class_agnostic
         if self.keys.class_agnostic and self.num_classes != 1:
             raise RecipeError(
-                f"points.class_agnostic: the network has {self.num_classes} classes; set model_args.num_classes=1."
+                f"points.class_agnostic: the network has {plural(self.num_classes, 'class', 'classes')}; set model_args.num_classes=1."
             )
         edges = [0.0, *(4.0 * 2**level for level in range(self.num_levels - 1)), 10_000.0]
         self.ranges = tuple(map(tuple, self.keys.ranges or itertools.pairwise(edges)))
         if len(self.ranges) != self.num_levels:
-            raise RecipeError(f"points.ranges has {len(self.ranges)} pairs; the network has {self.num_levels} levels.")
+            raise RecipeError(
+                f"points.ranges has {plural(len(self.ranges), 'pair')}; the network has {plural(self.num_levels, 'level')}."
+            )
         if recipe.input.rescale != "none":  # type: ignore[union-attr]
             self.length = self.longest
 

@@ -220,7 +220,7 @@ class ResNet(nn.Module):
         _check("frozen_stages", frozen_stages, range(-1, 5))
         if len(inflate) != 4:
             raise RecipeError(
-                f"inflate: {inflate!r} has {len(inflate)} entries; give one 0 or 1 for each of the 4 stages"
+                f"inflate: {inflate!r} is of length {len(inflate)}; give one 0 or 1 for each of the 4 stages"
             )
         if not 0.0 <= drop_path < 1.0:
             raise RecipeError(f"drop_path: {drop_path} is not a probability in [0, 1)")

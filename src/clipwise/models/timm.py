@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from clipwise.errors import CheckpointError, ClipwiseError, MissingExtraError
 from clipwise.io.model_folders import model_folder, weight_files
+from clipwise.io.text import plural
 from clipwise.models.foreign_encoders import ForeignEncoder
 from clipwise.models.registry import MODELS
 
@@ -106,7 +107,7 @@ class TimmModel(ForeignEncoder):
         lost = sorted(set(wrong) - set(fresh))
         if lost:
             raise CheckpointError(
-                f"{name}: {len(lost)} weights are missing in its files or of another shape ({', '.join(lost[:4])}); the model is refused."
+                f"{name}: {plural(len(lost), 'weight is', 'weights are')} missing in its files or of another shape ({', '.join(lost[:4])}); the model is refused."
             )
         self.net.load_state_dict({key: value if key in fresh else tensors[key] for key, value in own.items()})
         return f"weights from {name}" + (f"; re-initialized: {', '.join(sorted(fresh))}" if fresh else "")

@@ -18,6 +18,7 @@ import numpy as np
 
 from clipwise.data.lists import VideoList
 from clipwise.errors import ClipwiseError, DecodeError
+from clipwise.io.text import plural
 from clipwise.video.decode import PyAVReader
 
 SHORT_SAMPLE = 48
@@ -114,8 +115,8 @@ def describe(result: CheckResult, recipe: Any) -> Iterator[str]:
     segments, shortest = recipe.num_segments, result.statistics.get("frames", {}).get("min", 0)
     if segments and not recipe.input.keep_tail_frames and shortest < 2 * segments:
         yield (
-            f"some videos have only {shortest:g} frames. With {segments} segments MMAction2's rule trains on their first "
-            f"{segments} frames and tests on all of them; input.keep_tail_frames=true trains on all."
+            f"some videos have only {shortest:g} frames. With {plural(segments, 'segment')} MMAction2's rule trains on their first "
+            f"{plural(segments, 'frame')} and tests on all of them; input.keep_tail_frames=true trains on all."
         )
 
 
@@ -147,7 +148,7 @@ def _label_counts(videos: VideoList, limit: int | None) -> tuple[list[int], dict
     top = limit if limit is not None else int(labels.max()) + 1
     wrong = {}
     for index in np.flatnonzero((labels < 0) | (labels >= top)):
-        outside = f"has the label {labels[index]}, but there are {top} classes, 0 to {top - 1}"
+        outside = f"has the label {labels[index]}, but there are {plural(top, 'class', 'classes')}, 0 to {top - 1}"
         wrong[int(index)] = "has no label" if labels[index] == -1 else outside
     return np.bincount(labels[(labels >= 0) & (labels < top)], minlength=top).tolist(), wrong
 
@@ -270,7 +271,7 @@ class Look:
                         raise
             fault, detail = _video_fault(reader)
             if not fault and reader.num_frames < self.min_frames:
-                fault, detail = "too_short", f"has {reader.num_frames} frames, {self.min_frames} are needed"
+                fault, detail = "too_short", f"has {plural(reader.num_frames, 'frame')}, {self.min_frames} are needed"
             table = reader.table
             keys = np.append(reader.keyframes, reader.num_frames)
             distance = int(np.diff(keys).max()) if table.seekable else reader.num_frames
@@ -284,7 +285,7 @@ def _video_fault(reader: PyAVReader) -> tuple[str, str]:
         begins_late = reader.damage.startswith("begins between")
         return ("damaged" if there >= expected > 0 or begins_late else "truncated"), reader.damage
     if expected and there + reader.table.hidden < expected:
-        return "truncated", f"has {there} frames, its header says {expected}"
+        return "truncated", f"has {plural(there, 'frame')}, its header says {expected}"
     if reader.concealed:
         return "damaged", f"frame {min(reader.concealed)} has errors that the decoder has covered up"
     return "", ""
@@ -331,8 +332,8 @@ def _advice(result: CheckResult) -> Iterator[str]:
         )
     if statistics.get("not_seekable"):
         yield (
-            f"{statistics['not_seekable']} videos cannot be seeked in exactly (AVI, transport streams, damaged files) and are decoded "
-            "from their start each time. `clipwise prepare resize` makes mp4 files of them."
+            f"{plural(statistics['not_seekable'], 'video')} without exact seeking (AVI, transport streams, damaged files): decoded "
+            "from the start each time. `clipwise prepare resize` makes mp4 files of them."
         )
     if result.notes:
         first = result.notes[0]
@@ -348,13 +349,13 @@ def _advice(result: CheckResult) -> Iterator[str]:
             few = ", ".join(names[i] if i < len(names) else str(i) for i in empty[:5])
             from_one = empty == [0] and not result.classes
             yield (
-                f"{name} has no entry of {len(empty)} of {len(counts)} classes: {few}{', …' if len(empty) > 5 else ''}."
+                f"{name} has no entry of {len(empty)} of {plural(len(counts), 'class', 'classes')}: {few}{', …' if len(empty) > 5 else ''}."
                 + (" If the list counts classes from 1, subtract 1 from each of its labels." if from_one else "")
             )
         present = counts[counts > 0]
         if name == next(iter(result.histograms)) and len(present) > 1 and present.max() > 10 * present.min():
             yield (
-                f"The classes of {name} are uneven: {present.min()} to {present.max()} entries. Look at mean class accuracy too, "
+                f"The classes of {name} are uneven: {present.min()} to {plural(present.max(), 'entry', 'entries')}. Look at mean class accuracy too, "
                 "or draw classes evenly (lists.class_power in the recipe)."
             )
     rates = statistics.get("fps", {})

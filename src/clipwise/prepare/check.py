@@ -20,6 +20,7 @@ from clipwise.data.lists import VideoList, write_list
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.io.files import atomic_path
 from clipwise.io.progress import Progress
+from clipwise.io.text import plural
 from clipwise.prepare.audit import (
     CheckResult,
     Fault,
@@ -286,7 +287,9 @@ def write_clean_lists(
         }
         kept = [index for index in range(len(videos)) if index not in bad]
         if not kept:
-            raise DataError(f"{target}: nothing would be left of {name}; all its {len(videos)} entries have a fault")
+            raise DataError(
+                f"{target}: nothing would be left of {name}; {plural(len(videos), 'entry has', 'entries have')} a fault, all there are"
+            )
         with atomic_path(Path(target), keep_suffix=True) as temporary:
             write_list(videos.subset(np.array(kept)), temporary, relative_to=_list_base(videos, Path(target)))
         left_out[name] = len(bad)

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from clipwise.errors import DecodeError
+from clipwise.io.text import plural
 from clipwise.video.backends import open_frames
 from clipwise.video.decode import open_video
 
@@ -49,13 +50,13 @@ def _folder(look: Any, path: str, num_frames: int | None, offset: int) -> dict[s
     if num_frames is not None and there < num_frames:
         return {
             "fault": "truncated",
-            "detail": f"holds {there} frames, the list says {num_frames}",
+            "detail": f"holds {plural(there, 'frame')}, the list says {num_frames}",
             "num_frames": there,
         }
     if there < look.min_frames:
         return {
             "fault": "too_short",
-            "detail": f"has {there} frames, {look.min_frames} are needed",
+            "detail": f"has {plural(there, 'frame')}, {look.min_frames} are needed",
             "num_frames": there,
         }
     return seen

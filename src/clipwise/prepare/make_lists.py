@@ -86,7 +86,7 @@ def make_lists(source: str | os.PathLike, target: str | os.PathLike, *, shares: 
     groups = np.array([number[key] for key in keys])
     if len(number) < len(wanted):
         raise DataError(
-            f"{source}: {len(number)} groups cannot be split into {len(wanted)} parts ({rule}); give fewer parts or another group pattern"
+            f"{source}: {plural(len(number), 'group')} cannot be split into {plural(len(wanted), 'part')} ({rule}); give fewer parts or another group pattern"
         )
     part_of_group = split_groups(groups, videos.labels, np.array(list(wanted.values())), seed)
     out = Path(target)

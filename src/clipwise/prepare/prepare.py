@@ -19,6 +19,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from clipwise.errors import DataError, DecodeError
 from clipwise.io.files import atomic_path
 from clipwise.io.progress import Progress
+from clipwise.io.text import plural
 from clipwise.prepare.flow import extract_flow
 from clipwise.prepare.folder_work import PrepareResult, claim_folder, even_size, find_videos, name_targets, run_files
 from clipwise.prepare.frame_files import extract_frames
@@ -200,11 +201,13 @@ class _Resize:
         with PyAVReader(part, verify=True) as made:
             if made.num_frames != count or count != reader.num_frames or made.damage:
                 raise DecodeError(
-                    f"{reader.name}: the result has {made.num_frames} frames, the source {reader.num_frames}: {made.damage}"
+                    f"{reader.name}: the result has {plural(made.num_frames, 'frame')}, the source {reader.num_frames}: {made.damage}"
                 )
             far = np.diff(np.append(made.keyframes, count))
             if far.max() > self.gop:
-                raise DecodeError(f"{reader.name}: the result has keyframes {far.max()} frames apart, not {self.gop}")
+                raise DecodeError(
+                    f"{reader.name}: the result has keyframes {plural(far.max(), 'frame')} apart, not {self.gop}"
+                )
             some = sorted({0, count // 2, count - 1})
             shape = (made.height, made.width)
             want = reader.frames(some, transform=coarse)

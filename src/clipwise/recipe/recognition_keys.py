@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from clipwise.errors import RecipeError
+from clipwise.io.text import plural
 from clipwise.recipe.consistency import consistent_recognition
 from clipwise.recipe.keys import (
     Count,
@@ -260,10 +261,10 @@ class RecognitionRecipe(RunRecipe):
         """What a network of this recipe looks at, in plain figures."""
         crops, test = {"center": 1, "three": 3, "ten": 10}[self.test.crop], self.test
         if self.num_segments:
-            train = f"{self.num_segments} segments" + (f" x {self.clip_len} frames" if self.clip_len > 1 else "")
+            train = plural(self.num_segments, "segment") + (f" x {self.clip_len} frames" if self.clip_len > 1 else "")
             frames = test.num_segments or self.num_segments
         else:
-            train, frames = f"{self.clip_len} frames, every {self.frame_interval}.", self.clip_len
+            train, frames = f"{plural(self.clip_len, 'frame')}, every {self.frame_interval}.", self.clip_len
         clips = test.num_clips * (2 if test.twice_sample else 1)
         facts = {"training input": f"{train}, {self.crop_size} px"}
         if self.multigrid.shapes:
@@ -271,7 +272,7 @@ class RecognitionRecipe(RunRecipe):
 
             facts |= {f"  {s.start:.0%} to {s.end:.0%} of the run": str(s) for s in shape_stages(self)}
         return facts | {
-            "test views": f"{clips * crops} = {clips} clips x {crops} crops of {frames} frames at {test.crop_size} px, "
+            "test views": f"{clips * crops} = {plural(clips, 'clip')} x {plural(crops, 'crop')} of {plural(frames, 'frame')} at {test.crop_size} px, "
             f"averaged as {test.average_clips}; clips placed by the rule of {test.rule}",
         }
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clipwise.io.text import plural
 from clipwise.report.page import Language, Section, Series, line_chart, write_page
 from clipwise.report.result_report import failures_section
 
@@ -39,7 +40,7 @@ def analyze_report(facts: Mapping[str, Any], folder: str | Path, *, language: La
         ),
         failures_section(facts["failures"], "They are not counted."),
     ]
-    tiles = [("verdict", _VERDICTS[facts["verdict"]], f"{facts['videos']} videos")]
+    tiles = [("verdict", _VERDICTS[facts["verdict"]], f"{plural(facts['videos'], 'video')}")]
     for v in facts["variants"][:5]:
         note = f"{_change(v['lost'])} points" if "lost" in v else f"chance {facts['chance']:.0%}"
         tiles.append((v["variant"], f"{v['accuracy']:.1%}", note))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from clipwise.io.text import plural
 from clipwise.report.comparison import Comparison
 from clipwise.report.page import FIGURE_NAMES, Language, Section, round_ticks, write_page
 from clipwise.report.result_report import confusion_section
@@ -36,8 +37,8 @@ def _tiles(c: Comparison) -> list[tuple[str, str, str]]:
             f"{change.difference * 100:+.2f}",
             f"{change.low * 100:+.2f} to {change.high * 100:+.2f} points",
         ),
-        ("gained", f"{int(c.gained.sum())}", f"of {len(c.a.paths)} videos"),
-        ("lost", f"{int(c.lost.sum())}", f"of {len(c.a.paths)} videos"),
+        ("gained", f"{int(c.gained.sum())}", f"of {plural(len(c.a.paths), 'video')}"),
+        ("lost", f"{int(c.lost.sum())}", f"of {plural(len(c.a.paths), 'video')}"),
         ("p-value", f"{c.p_value:.2g}", "McNemar, exact"),
     ]
 

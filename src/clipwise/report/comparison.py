@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clipwise.engine.evaluate import TestResult
 from clipwise.errors import DataError
 from clipwise.io.parse import check_schema, parse_json
-from clipwise.io.text import JSON_SCHEMA
+from clipwise.io.text import JSON_SCHEMA, plural
 from clipwise.report.scores import in_top, label_names, probabilities
 from clipwise.tasks.paired import Interval, accuracy_difference, class_accuracy_difference, sign_test
 
@@ -57,7 +57,7 @@ class Comparison:
             return f"{self.better} is better by {points:.2f} points of top-1 accuracy, more than chance explains."
         if not self.gained.any() and not self.lost.any():
             return "Both are right and wrong on the same videos."
-        return f"No clear winner: a difference of {points:.2f} points on {len(self.a.paths)} videos can be chance."
+        return f"No clear winner: a difference of {points:.2f} points on {plural(len(self.a.paths), 'video')} can be chance."
 
     def class_flips(self) -> list[dict[str, Any]]:
         """Per class: videos, gained, lost, accuracy of both; the largest change first."""
@@ -143,7 +143,7 @@ def compare(
         raise DataError("compare works on results with one label a video; these have several.")
     if a.num_classes != b.num_classes:
         raise DataError(
-            f"{names[0]} has {a.num_classes} classes and {names[1]} has {b.num_classes}: they are not of the same task."
+            f"{names[0]} has {plural(a.num_classes, 'class', 'classes')} and {names[1]} has {b.num_classes}: they are not of the same task."
         )
     if a.names != b.names and a.names[0] != "0" and b.names[0] != "0":
         raise DataError(f"{names[0]} and {names[1]} have different class names, or the same in another order.")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from clipwise.engine.evaluate import TestResult
+from clipwise.io.text import plural
 from clipwise.report.page import (
     FIGURE_NAMES,
     Language,
@@ -119,7 +120,7 @@ def _result_tiles(result: TestResult, known: Calibration | None) -> list[tuple[s
     items = [(FIGURE_NAMES.get(k, k), f"{v:.2%}", "") for k, v in result.metrics.items()]
     if not items and len(result.paths):
         items.append(("correct", f"{result.correct.mean():.2%}", ""))
-    items.append(("videos", f"{len(result.paths):,}", f"{int((result.class_counts > 0).sum())} classes"))
+    items.append(("videos", f"{len(result.paths):,}", plural(int((result.class_counts > 0).sum()), "class", "classes")))
     if result.failures:
         items.append(("not decodable", f"{len(result.failures):,}", "counted as wrong"))
     if result.seconds:

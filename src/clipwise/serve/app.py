@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import clipwise
 from clipwise.errors import MissingExtraError
 from clipwise.infer.segments import Segment, to_srt
+from clipwise.io.text import plural
 from clipwise.serve.analysis import Analyzer, LocalizeReader, Options
 from clipwise.serve.api_errors import CODES, ApiError
 from clipwise.serve.batching import BatchQueue
@@ -336,7 +337,7 @@ class _Server:
 
     def _srt(self, job: Job, item: int = 0) -> Response:
         if not 0 <= item < len(job.results):
-            raise ApiError("not_found", f"the job has {len(job.results)} videos; item counts from 0.")
+            raise ApiError("not_found", f"the job has {plural(len(job.results), 'video')}; item counts from 0.")
         result = job.results[item]
         if "error" in result:
             raise ApiError(result["error"]["code"], result["error"]["message"])

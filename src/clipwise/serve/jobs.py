@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipwise.errors import ClipwiseError
+from clipwise.io.text import plural
 from clipwise.serve.api_errors import ApiError
 from clipwise.serve.limits import Limits
 
@@ -62,13 +63,13 @@ class Admission:
             if self.total + count > self.limits.queue_length:
                 raise ApiError(
                     "queue_full",
-                    f"{self.total} videos are waiting or in progress, {self.limits.queue_length} is the limit. Try again later.",
+                    f"{plural(self.total, 'video is', 'videos are')} waiting or in progress, {self.limits.queue_length} is the limit. Try again later.",
                     headers={"Retry-After": str(self._retry_after())},
                 )
             if self.clients[client] + count > self.limits.per_client:
                 raise ApiError(
                     "too_many_requests",
-                    f"{self.clients[client]} of your videos are waiting or in progress, {self.limits.per_client} is the limit. Wait for one of them.",
+                    f"{plural(self.clients[client], 'of your videos is', 'of your videos are')} waiting or in progress, {self.limits.per_client} is the limit. Wait for one of them.",
                     headers={"Retry-After": str(self._retry_after())},
                 )
             self.total += count

@@ -57,7 +57,7 @@ def confusion_matrix(
     """
     pred, real = _indices(pred, "pred"), _indices(real, "real")
     if len(pred) != len(real):
-        raise ClipwiseError(f"pred has {len(pred)} entries and real has {len(real)}; give one of each per sample")
+        raise ClipwiseError(f"pred is of length {len(pred)} and real of {len(real)}; give one of each per sample")
     if not len(real):
         raise ClipwiseError("pred and real are empty; a confusion matrix needs at least one sample")
     if normalize not in (None, "true", "pred", "all"):
@@ -124,7 +124,7 @@ def score_matrix(scores: ArrayLike) -> NDArray:
     bad = np.isnan(array).any(axis=1)
     if bad.any():
         raise ClipwiseError(
-            f"{bad.sum()} of {len(array)} samples have NaN scores (first: sample {bad.argmax()}); "
+            f"NaN scores of samples: {bad.sum()} of {len(array)} (first: sample {bad.argmax()}); "
             "the model has diverged or its input is broken"
         )
     return array
@@ -133,11 +133,11 @@ def score_matrix(scores: ArrayLike) -> NDArray:
 def _scores_and_labels(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray, NDArray[np.int64]]:
     scores, labels = score_matrix(scores), _indices(labels, "labels")
     if len(scores) != len(labels):
-        raise ClipwiseError(f"got scores of {len(scores)} samples and {len(labels)} labels; give one label per sample")
+        raise ClipwiseError(f"scores are of length {len(scores)}, labels of {len(labels)}; give one label per sample")
     outside = (labels < 0) | (labels >= scores.shape[1])
     if outside.any():
         raise ClipwiseError(
             f"label {labels[outside.argmax()]} of sample {outside.argmax()} is outside the "
-            f"{scores.shape[1]} classes 0..{scores.shape[1] - 1} ({outside.sum()} such labels)"
+            f"classes 0..{scores.shape[1] - 1} (labels outside: {outside.sum()})"
         )
     return scores, labels

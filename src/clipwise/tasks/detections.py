@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clipwise.errors import ClipwiseError, DataError
 from clipwise.io.parse import parse_json
+from clipwise.io.text import plural
 from clipwise.io.unfinished import growing_file
 
 ActivityNetResults = dict[str, list[dict[str, Any]]]
@@ -59,7 +60,7 @@ class ResultWriter:
             raise DataError(f"video {name!r} was written twice to {self.path}; names must differ")
         pairs, values = np.asarray(segments, dtype=np.float64), np.asarray(scores, dtype=np.float64)
         if pairs.shape != (len(values), 2):
-            raise DataError(f"video {name!r}: segments {pairs.shape} do not fit {len(values)} scores")
+            raise DataError(f"video {name!r}: segments {pairs.shape} do not fit {plural(len(values), 'score')}")
         if not (np.isfinite(pairs).all() and np.isfinite(values).all()):
             raise DataError(f"video {name!r}: segments or scores are NaN or infinite")
         entries = [{"score": s, "segment": p} for s, p in zip(values.tolist(), pairs.tolist())]
@@ -114,14 +115,16 @@ class VideoClassScores:
         for video, values in self.scores.items():
             if np.shape(values) != (len(self.classes),):
                 raise DataError(
-                    f"video {video!r} has scores of shape {np.shape(values)}, but there are {len(self.classes)} classes"
+                    f"video {video!r} has scores of shape {np.shape(values)}, but there are {plural(len(self.classes), 'class', 'classes')}"
                 )
 
     def top(self, video: str, k: int) -> list[tuple[str, float]]:
         """The k best (name, score) of a video."""
         values = self.scores.get(video, self.scores.get(f"v_{video}"))
         if values is None:
-            raise DataError(f"no class scores for video {video!r}; there are scores of {len(self.scores)} videos")
+            raise DataError(
+                f"no class scores for video {video!r}; there are scores of {plural(len(self.scores), 'video')}"
+            )
         order = np.argsort(-np.asarray(values), kind="stable")[:k]
         return [(self.classes[i], float(values[i])) for i in order]
 

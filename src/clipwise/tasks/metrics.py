@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from clipwise.errors import ClipwiseError
 from clipwise.io.code_promises import promised
 from clipwise.io.plugins import Registry
+from clipwise.io.text import plural
 from clipwise.tasks.accuracy import confusion_matrix, mean_class_accuracy, top_k_accuracy
 from clipwise.tasks.average_precision import mean_average_precision, mmit_mean_average_precision
 from clipwise.tasks.average_recall import (
@@ -49,7 +50,9 @@ def weighted_score(score_sets: Sequence[ArrayLike], weights: Sequence[float]) ->
         ClipwiseError: counts or shapes that differ.
     """
     if not len(score_sets) or len(score_sets) != len(weights):
-        raise ClipwiseError(f"got {len(score_sets)} score sets and {len(weights)} weights; give one weight per set")
+        raise ClipwiseError(
+            f"got {plural(len(score_sets), 'score set')} and {plural(len(weights), 'weight')}; give one weight per set"
+        )
     arrays = [np.asarray(s) for s in score_sets]
     if len({a.shape for a in arrays}) > 1:
         raise ClipwiseError(f"score sets of different shapes {[a.shape for a in arrays]} cannot be added")

@@ -20,6 +20,7 @@ from pathlib import PurePath
 from typing import Any
 
 from clipwise.errors import DataError
+from clipwise.io.text import plural
 
 Truth = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -78,9 +79,9 @@ def _thumos(truth: Truth) -> DataProtocol:
     annotated = {name for name, entries in truth.items() if entries}
     labels = {entry.get("label") for entries in truth.values() for entry in entries}
     if len(labels - {AMBIGUOUS}) > 20:
-        return DataProtocol("MultiTHUMOS test", f"{len(annotated)} annotated videos", len(annotated))
+        return DataProtocol("MultiTHUMOS test", plural(len(annotated), "annotated video"), len(annotated))
     gone = [name for name in DISPUTED if name not in annotated]
-    variant = f"{len(annotated)} annotated videos"
+    variant = plural(len(annotated), "annotated video")
     if gone:
         variant += f", without {', '.join(name.removeprefix('video_test_') for name in gone)}"
     notes = []
@@ -88,7 +89,7 @@ def _thumos(truth: Truth) -> DataProtocol:
     if ambiguous:
         variant += f", {AMBIGUOUS!r} among the labels"
         notes.append(
-            f"{ambiguous} segments are {AMBIGUOUS!r}, which is no class (eval-detections --thumos leaves them out)"
+            f"{plural(ambiguous, 'segment is', 'segments are')} {AMBIGUOUS!r}, which is no class (eval-detections --thumos leaves them out)"
         )
     cliffs = sum(entry.get("label") == "CliffDiving" for entries in truth.values() for entry in entries)
     if cliffs:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from clipwise.io.text import plural
+
 _FAR = 2.0  # an input so many times the longest of training, or its share of the shortest, is another kind of video
 
 
@@ -38,7 +40,7 @@ def describe_unlike(
             )
     elif positions > 8 * length:
         return (
-            f"its {positions} positions are squeezed into the network's {length}; unless it was trained on such "
+            f"its {plural(positions, 'position is', 'positions are')} squeezed into the network's {length}; unless it was trained on such "
             f"long videos, what is found means little. {advice}"
         )
     return None

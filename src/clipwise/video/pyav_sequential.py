@@ -15,6 +15,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from clipwise.errors import DecodeError
+from clipwise.io.text import plural
 from clipwise.video.packets import DecoderMessages, PacketTable, SurpriseError, Watch, demux
 from clipwise.video.reader import FrameSink
 
@@ -72,11 +73,12 @@ def read_from_start(reader: Any, sink: FrameSink) -> None:
     except av.error.FFmpegError as broken:
         reader.check_clock(broken)
         error = broken
-    why = _reason(error) if error is not None else f"the file ends after {count} frames, not {reader.num_frames}"
+    ends = f"the file ends after {plural(count, 'frame')}, not {reader.num_frames}"
+    why = _reason(error) if error is not None else ends
     damage = reader.damage or f"after frame {count - 1}: {why}"
     reader.use_table(replace(reader.table, pts=reader.table.pts[:count], seekable=False, damage=damage), keep=True)
     raise DecodeError(
-        f"{reader.name}: frame {min(sink.missing)} cannot be decoded; decoding broke off after {count} frames: {why}"
+        f"{reader.name}: frame {min(sink.missing)} cannot be decoded; decoding broke off after {plural(count, 'frame')}: {why}"
     ) from error
 
 
@@ -138,14 +140,15 @@ def _damage(
         )
     if concealed:
         frames = (
-            f"{len(concealed)} frames, the first is {min(concealed)}"
+            f"{plural(len(concealed), 'frame')}, the first is {min(concealed)}"
             if len(concealed) > 1
             else f"frame {min(concealed)}"
         )
         return f"the decoder has covered up errors in {frames}"
     if reported is not None:
         return f"the decoder reports errors from frame {reported[0]} on: {reported[1]}"
-    return f"{len(table)} packets give only {len(stamps)} frames" if missing > 0 else None
+    few = f"{plural(len(table), 'packet gives', 'packets give')} only {plural(len(stamps), 'frame')}"
+    return few if missing > 0 else None
 
 
 def iterate(reader: Any, start: int, step: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -243,7 +246,7 @@ def _decoded(reader: Any) -> Iterator[tuple[int, av.VideoFrame]]:
                     return
     except av.error.FFmpegError as error:
         raise DecodeError(f"{reader.name}: frame {count} cannot be decoded: {_reason(error)}") from error
-    missing = f"the file ends after {count} frames, not {reader.num_frames}"
+    missing = f"the file ends after {plural(count, 'frame')}, not {reader.num_frames}"
     raise DecodeError(f"{reader.name}: frame {count} cannot be decoded: {missing}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clipwise.convert.mmaction2.consumed import Keys
+from clipwise.io.text import plural
 
 POLICIES = {"step": "step", "CosineAnnealing": "cosine", "fixed": "constant"}  # of 0.x's lr_config
 METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision", "mmit_mean_average_precision")
@@ -201,7 +202,7 @@ def _schedulers(run: Keys, notes: list[str], epochs: int | None) -> dict[str, An
             if end is not None and end < needed:
                 keys.put("end", end)
             elif end not in (None, epochs):
-                notes.append(f"{kind}: end = {end} has no effect on {epochs} epochs.")
+                notes.append(f"{kind}: end = {end} has no effect on {plural(epochs, 'epoch')}.")
             if by_iteration:
                 found["schedule_by"] = "iteration"
         else:

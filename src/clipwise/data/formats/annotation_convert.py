@@ -15,6 +15,7 @@ from clipwise.data.formats.annotation_kinds import KINDS, kind_name, load_functi
 from clipwise.data.formats.annotation_parts import FormatOptions
 from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation
 from clipwise.errors import ClipwiseWarning, DataError
+from clipwise.io.text import plural
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,10 @@ def losses(before: AnnotationSet, after: AnnotationSet) -> list[str]:
     for count, sentence in (
         (len(absent) - empty, "{} videos"),
         (empty, "{} videos in which nothing happens"),
-        (gone, f"{{}} of {total} segments (merged with others of their label, overlapping, or not expressible)"),
+        (
+            gone,
+            f"{{}} of {plural(total, 'segment')} (merged with others of their label, overlapping, or not expressible)",
+        ),
         (whole, "{} labels of whole videos"),
         (scores, "{} scores"),
         (durations, "the length of {} videos"),
@@ -132,9 +136,9 @@ def losses(before: AnnotationSet, after: AnnotationSet) -> list[str]:
             text = sentence.format(count)
             lost.append(text.replace("videos", "video") if count == 1 and not text.startswith("1 labels") else text)
     if moved:
-        lost.append(f"the times of {len(moved)} of {total} segments are rounded, by up to {max(moved):.4g} s")
+        lost.append(f"the times of {len(moved)} of {plural(total, 'segment')} are rounded, by up to {max(moved):.4g} s")
     if lengths:
-        whose = "1 video is" if len(lengths) == 1 else f"{len(lengths)} videos are"
+        whose = plural(len(lengths), "video is", "videos are")
         lost.append(f"the length of {whose} rounded, by up to {max(lengths):.4g} s")
     return lost
 
@@ -178,7 +182,7 @@ def with_durations(
             missing.append(name)
     if missing:
         raise DataError(
-            f"{annotations.source}: the length of {len(missing)} of {len(videos)} videos is not known, the first: {missing[0]}. Give the folder "
+            f"{annotations.source}: the length of {len(missing)} of {plural(len(videos), 'video')} is not known, the first: {missing[0]}. Give the folder "
             "of the videos (input.videos), a table with the columns video and duration (input.video_info), or features of `clipwise features`, "
             "which note it."
         )

@@ -18,6 +18,7 @@ from clipwise.data.formats.annotations import AnnotationSet, VideoAnnotation
 from clipwise.data.labels import ClassIndex
 from clipwise.data.videolist import ListBuilder, VideoList, natural_key
 from clipwise.errors import ClipwiseWarning, DataError
+from clipwise.io.text import plural
 
 
 def is_annotation_format(name: str) -> bool:
@@ -97,7 +98,7 @@ def list_of(
                 for one in indices:
                     builder.add(entry, [one], span_s=span)
     if without:
-        say = f"{annotations.source}: {without} videos have no segment and are left out."
+        say = f"{annotations.source}: {plural(without, 'video has no segment and is', 'videos have no segment and are')} left out."
         warnings.warn(say, ClipwiseWarning, stacklevel=2)
     if not len(builder):
         raise DataError(f"{annotations.source}: there is no labeled segment or video in it.")

@@ -21,6 +21,7 @@ from clipwise.data.formats.text_lists import load_json
 from clipwise.data.videolist import VIDEO_SUFFIXES
 from clipwise.errors import DataError
 from clipwise.io.names import did_you_mean
+from clipwise.io.text import plural
 
 _LONGEST_S = 1e7  # four months; a time beyond it is a unit mistaken
 _SLACK_S = 1.5  # so far behind the end of the video annotators' ends are commonly
@@ -272,7 +273,7 @@ class Collector:
         if same := self._alike.get(_alike(text)):
             return same
         raise DataError(
-            f"{self.source}, {where}: the label {text!r} is not among the {len(self._classes)} known classes"
+            f"{self.source}, {where}: the label {text!r} is not among the {plural(len(self._classes), 'known class', 'known classes')}"
             f"{did_you_mean(text, self._classes) or '.'}"
         )
 
@@ -283,7 +284,7 @@ class Collector:
         last = clock.num_frames
         if last is not None and end > last:
             late_s = clock.seconds(end) - clock.seconds(last)
-            say = f"{where}: ends with frame {end - 1}, the video has {last} frames"
+            say = f"{where}: ends with frame {end - 1}, the video has {plural(last, 'frame')}"
             if first >= last or (late_s > _SLACK_S and self.options.strict):
                 return self.leave_out("segments beyond the end of the video", say)
             self.note("segments cut at the end of the video", say)

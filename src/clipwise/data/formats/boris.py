@@ -21,6 +21,7 @@ from clipwise.data.formats.text_lists import open_text
 from clipwise.data.formats.written import write_json
 from clipwise.data.videolist import is_video
 from clipwise.errors import DataError
+from clipwise.io.text import plural
 
 _AGGREGATED = {"behavior", "start (s)", "stop (s)"}
 _TABULAR = {"time", "behavior"}
@@ -150,7 +151,7 @@ def _place(
         last = number == len(files)
         if length is None and not last:
             raise DataError(
-                f"{collector.source}, {where}: {len(files)} files play one after the other, and the length of {file!r} is not known. "
+                f"{collector.source}, {where}: {plural(len(files), 'file')} play one after the other, and the length of {file!r} is not known. "
                 "Give the folder of the videos (--videos)."
             )
         stop = math.inf if last else begin + collector.number(length, f"length of {file!r}")

@@ -22,6 +22,7 @@ from clipwise.data.formats.written import write_whole
 from clipwise.data.videolist import IMAGE_SUFFIXES
 from clipwise.errors import DataError
 from clipwise.io.safe_xml import iterate_xml
+from clipwise.io.text import plural
 
 _MEMBER = "annotations.xml"
 _ON = ("1", "true", "True")
@@ -53,7 +54,7 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
             names = [name for name in archive.namelist() if Path(name).name == _MEMBER]
             if len(names) != 1:
                 raise DataError(
-                    f"{path}: there are {len(names)} files {_MEMBER} in this zip; one is expected. Export from CVAT as "
+                    f"{path}: there are {plural(len(names), 'file')} {_MEMBER} in this zip; one is expected. Export from CVAT as "
                     '"CVAT for video 1.1" (tracks) or "CVAT for images 1.1" (tags).'
                 )
             with archive.open(names[0]) as file:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from clipwise.data.formats.feature_formats import FEATURE_KEYS, read_object
 from clipwise.data.formats.feature_objects import as_array, import_h5py
 from clipwise.errors import DataError
+from clipwise.io.text import plural
 from clipwise.io.unpickle import read_pickle, read_torch
 
 COLLECTION_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".pkl", ".pickle", ".pt")
@@ -163,7 +164,7 @@ class _Rows:
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or len(self.array) != len(self.names):
             raise DataError(
-                f"{self.path}: features {self.array.shape} do not fit {len(self.names)} names; (videos, positions, feat_dim) is needed."
+                f"{self.path}: features {self.array.shape} do not fit {plural(len(self.names), 'name')}; (videos, positions, feat_dim) is needed."
             )
 
     def read(self, number: int) -> NDArray:

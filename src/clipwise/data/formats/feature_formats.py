@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clipwise.errors import DataError
 from clipwise.io.parse import parse_json
+from clipwise.io.text import plural
 
 SUFFIXES = (".csv", ".npy", ".npz", ".pkl", ".pickle", ".pt", ".h5", ".hdf5")
 FEATURE_KEYS = ("feat", "features", "feature", "feats", "arr_0")  # ActionFormer's archives have feats
@@ -71,7 +72,7 @@ def check_features(array: NDArray, where: str, feat_dim: int | None = None) -> N
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
         raise DataError(
-            f"{where}: {int((~finite).sum())} features are NaN or infinite, the first at position {row}, channel {column}."
+            f"{where}: {plural(int((~finite).sum()), 'feature is', 'features are')} NaN or infinite, the first at position {row}, channel {column}."
         )
     return values
 

@@ -13,6 +13,7 @@ from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.data.formats.frame_times import FrameClock, exact_rate
 from clipwise.data.formats.written import write_json
 from clipwise.errors import DataError
+from clipwise.io.text import plural
 
 
 def matches(content: Any) -> bool:
@@ -58,7 +59,7 @@ def _label(value: Any, collector: Collector, where: str) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and collector.vocabulary:
         if not 0 <= value < len(collector.vocabulary):
             raise DataError(
-                f"{collector.source}, {where}: label {value} is out of range; there are {len(collector.vocabulary)} classes."
+                f"{collector.source}, {where}: label {value} is out of range; there are {plural(len(collector.vocabulary), 'class', 'classes')}."
             )
         return collector.vocabulary[value]
     return value

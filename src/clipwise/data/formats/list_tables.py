@@ -21,6 +21,7 @@ from clipwise.data.formats.text_lists import (
 from clipwise.data.labels import ClassIndex, is_integer
 from clipwise.data.videolist import VIDEO_SUFFIXES, ListBuilder, VideoList
 from clipwise.errors import DataError
+from clipwise.io.text import plural
 
 _COUNT_KEYS = ("num_frames", "total_frames", "frames", "n_frames")
 
@@ -58,7 +59,7 @@ def read_header_csv(
                 continue
             line = rows.line_num
             if len(row) != len(header):
-                raise DataError(f"{path}, line {line}: {len(row)} columns, but the header has {len(header)}.")
+                raise DataError(f"{path}, line {line}: {plural(len(row), 'column')}, but the header has {len(header)}.")
             if subset is not None and subset_at is not None and row[subset_at] != wanted:
                 continue
             try:

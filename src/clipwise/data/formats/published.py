@@ -20,6 +20,7 @@ from clipwise.data.formats.list_tables import write_list
 from clipwise.data.labels import ClassIndex, read_classes
 from clipwise.data.videolist import IMAGE_SUFFIXES, ListBuilder, VideoList
 from clipwise.errors import DataError
+from clipwise.io.text import plural
 from clipwise.io.unpickle import read_pickle
 
 JESTER_TEMPLATE = "{:05}.jpg"
@@ -236,7 +237,7 @@ def _write_parts(parts: dict[str, VideoList], out: str | Path) -> dict[str, Vide
         absent = videos.missing()
         if len(absent) == len(videos):
             raise DataError(
-                f"None of the {len(videos)} clips of the {part} list exists; the first would be {videos.path(0)}."
+                f"None of the {plural(len(videos), 'clip')} of the {part} list exists; the first would be {videos.path(0)}."
             )
         keep = set(range(len(videos))) - set(absent.tolist())
         parts[part] = videos.subset(sorted(keep))

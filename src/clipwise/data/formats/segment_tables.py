@@ -21,7 +21,7 @@ from clipwise.data.formats.written import write_whole
 from clipwise.data.videolist import is_video
 from clipwise.errors import DataError
 from clipwise.io.names import did_you_mean
-from clipwise.io.text import csv_text, from_csv_cell
+from clipwise.io.text import csv_text, from_csv_cell, plural
 
 
 def _times(words: Sequence[str], units: Sequence[str]) -> tuple[str, ...]:
@@ -149,7 +149,7 @@ def read(path: Path, options: FormatOptions) -> AnnotationSet:
     for number, row in body:
         where = f"line {number}"
         if len(row) != len(header):
-            raise DataError(f"{path}, {where}: {len(row)} columns, but the header has {len(header)}.")
+            raise DataError(f"{path}, {where}: {plural(len(row), 'column')}, but the header has {len(header)}.")
         cell = {role: from_csv_cell(row[place].strip()) for role, place in at.items()}
         for role in ("start", "end", "start_ms", "end_ms", "length"):
             if mark != "," and re.fullmatch(r"[\d:]*\d,\d+", cell.get(role, "")):  # a decimal comma

@@ -13,6 +13,7 @@ from clipwise.data.formats.text_lists import open_text
 from clipwise.data.formats.written import write_json
 from clipwise.data.labels import read_classes
 from clipwise.errors import DataError
+from clipwise.io.text import plural
 
 _UCF = re.compile(r"([^/\s][^/]*)/(\S.*?\.\w+)(?:\s+(\d+))?$")
 _HMDB = re.compile(r"(.+)_test_split(\d+)$")
@@ -103,7 +104,7 @@ def read_diving(path: Path, options: FormatOptions) -> AnnotationSet:
         if index < 0 or (names and index >= len(names)):
             raise DataError(
                 f"{path}, {where}: label {index} is out of range"
-                + (f"; there are {len(names)} classes." if names else ".")
+                + (f"; there are {plural(len(names), 'class', 'classes')}." if names else ".")
             )
         collector.video(row["vid_name"], subset=subset).add_whole(names[index] if names else str(index), where=where)
     return collector.result()

@@ -15,6 +15,7 @@ from clipwise.data.labels import ClassIndex, is_integer
 from clipwise.data.videolist import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Kind, ListBuilder, VideoList
 from clipwise.errors import DataError
 from clipwise.io.parse import parse_json
+from clipwise.io.text import plural
 
 PATH_KEYS = (
     "path",
@@ -103,7 +104,7 @@ def read_columns(
             builder.add(cells[0], resolved, num_frames=values[-1], offset=offset)
             if values[-1] < 1:
                 raise DataError(
-                    f"{source}, line {number}: a folder with {values[-1]} frames cannot be used; remove the line."
+                    f"{source}, line {number}: a folder with {plural(values[-1], 'frame')} cannot be used; remove the line."
                 )
         else:
             builder.add(cells[0], resolved)

@@ -16,6 +16,7 @@ from clipwise.data.formats.text_lists import open_text
 from clipwise.data.formats.written import write_whole
 from clipwise.data.labels import read_classes
 from clipwise.errors import DataError
+from clipwise.io.text import plural
 
 AMBIGUOUS = "Ambiguous"
 _SUBSETS = {
@@ -108,7 +109,7 @@ def read_json(path: Path, options: FormatOptions) -> AnnotationSet:
             if names is not None and isinstance(label, int):
                 if not 0 <= label - names[0] < len(names[1]):
                     raise DataError(
-                        f"{path}, {where}: class {label} is out of range; {len(names[1])} classes are known."
+                        f"{path}, {where}: class {label} is out of range; {plural(len(names[1]), 'class is', 'classes are')} known."
                     )
                 label = names[1][label - names[0]]
             draft.add(action[1], action[2], label, where=where)

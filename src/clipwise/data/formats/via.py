@@ -11,6 +11,7 @@ from clipwise.data.formats.annotations import AnnotationSet
 from clipwise.data.formats.written import write_json
 from clipwise.errors import DataError
 from clipwise.io.names import did_you_mean
+from clipwise.io.text import plural
 
 _TEXT, _CHECKBOX, _RADIO, _SELECT = 1, 2, 3, 4
 _VIDEO = 4
@@ -106,7 +107,7 @@ def _entry(
         collector.note("regions of frames, left out (segments and whole files are read)", where)
         return
     if len(times) > 2:
-        raise DataError(f"{collector.source}, {where}: z has {len(times)} times; a segment has two.")
+        raise DataError(f"{collector.source}, {where}: z has {plural(len(times), 'time')}; a segment has two.")
     kind = "segment" if times else "whole"
     values = {str(aid): value for aid, value in (entry.get("av") or {}).items()}
     labels = [label for aid in chosen[kind] if aid in values for label in _labels(attributes[aid], values[aid])]
