@@ -284,7 +284,7 @@ def test_any_names_can_be_ordered(names):
             "line 1: expected `folder num_frames label`, but the line is 'd x 1'",
         ),
         ("d 0\n", {"format": "untrimmed"}, "expected `folder label num_clips"),
-        ("path,label\na.mp4,1\nb.mp4\n", {}, "line 3: 1 columns, but the header has 2."),
+        ("path,label\na.mp4,1\nb.mp4\n", {}, "line 3: 1 column, but the header has 2."),
         ("path,label,start_s,end_s\na.mp4,1,x,2\n", {}, "line 2: a number was expected"),
     ],
 )
@@ -313,7 +313,7 @@ def test_errors_of_missing_and_wrong_things(folder):
         read_list(base / "empty")
     with pytest.raises(DataError, match="the class name 'a' occurs twice"):
         read_list(base / "d/l.txt")
-    with pytest.raises(DataError, match="the folder 'c' is not among the 1 known classes"):
+    with pytest.raises(DataError, match="the folder 'c' is none of the known classes"):
         read_list(base, classes=["z"])
     with pytest.raises(RecipeError, match="known: auto, folder, video"):
         read_list(base / "d/l.txt", format="videos")
@@ -571,9 +571,7 @@ def test_videos_beside_class_folders_are_not_left_out_silently(tmp_path):
     for name in ("run/a.mp4", "walk/b.mp4", "stray.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(
-        DataError, match=r"1 videos, the first stray\.mp4, lie beside the 2 class folders \(run, walk\)"
-    ):
+    with pytest.raises(DataError, match=r"1 video, stray\.mp4, lies beside the 2 class folders \(run, walk\)"):
         read_list(tmp_path)
 
 

@@ -89,8 +89,8 @@ def test_mean_average_precision_by_hand():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: m.top_k_accuracy([[0.1, 0.2]], [2]), "label 2 of sample 0 is outside the 2 classes 0..1"),
-        (lambda: m.top_k_accuracy([[0.1, 0.2]], [0, 1]), "scores of 1 samples and 2 labels"),
+        (lambda: m.top_k_accuracy([[0.1, 0.2]], [2]), "label 2 of sample 0 is outside the classes 0..1"),
+        (lambda: m.top_k_accuracy([[0.1, 0.2]], [0, 1]), "scores are of length 1, labels of 2"),
         (lambda: m.top_k_accuracy([[0.1, np.nan]], [0]), "NaN scores (first: sample 0)"),
         (lambda: m.top_k_accuracy([0.1, 0.2], [0]), "scores have shape (2,)"),
         (lambda: m.top_k_accuracy([[0.1, 0.2], [0.3]], [0, 1]), "rows of different lengths"),
@@ -101,7 +101,7 @@ def test_mean_average_precision_by_hand():
         (lambda: m.confusion_matrix([0], [0], "rows"), "use 'true', 'pred', 'all' or None"),
         (lambda: m.mean_average_precision([[0.1, 0.2]], [[0, 2]]), "must be 0 or 1"),
         (lambda: m.mean_average_precision([[0.1, 0.2]], [[0]]), "labels (1, 1)"),
-        (lambda: m.weighted_score([[[1.0]]], [1, 2]), "1 score sets and 2 weights"),
+        (lambda: m.weighted_score([[[1.0]]], [1, 2]), "1 score set and 2 weights"),
     ],
 )
 def test_errors_say_what_was_given(call, words):

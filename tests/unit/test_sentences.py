@@ -51,7 +51,8 @@ def test_one_video_is_no_training_data(files, capsys):
 def test_what_is_no_checkpoint_says_what_it_is(files, capsys, clips):
     video = next(clips.rglob("*.mp4"))
     assert "tsm_tiny is a recipe where a checkpoint is expected" in said(capsys, "predict", "tsm_tiny", video)
-    assert "is a video, not a checkpoint. The checkpoint comes first" in said(capsys, "predict", video, video)
+    sentence = "is a video, not a checkpoint. On a command line the checkpoint comes before"
+    assert sentence in said(capsys, "predict", video, video)
     (files / "last.safetensors").write_bytes(b"x")
     text = said(capsys, "predict", files / "latest.pth", video)
     assert "does not exist. In its folder: last.safetensors." in text
@@ -144,3 +145,12 @@ def test_what_is_missing_is_described(verb, capsys):
     assert " is: " in text
     assert f"Examples: clipwise {verb} --help" in text
     assert "None" not in text.splitlines()[-1]
+
+
+def test_a_number_of_frames_that_the_model_does_not_take_moves_no_earlier_run(trained, clips, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.safetensors").write_bytes(trained.read_bytes())
+    words = ["train", "tsm_tiny", "--data", clips, "--work-dir", tmp_path / "run", "num_workers=0", "--no-check"]
+    assert "takes num_segments=8; clips have 1. Set it." in said(capsys, *words, "num_segments=null")
+    assert not list((tmp_path / "run").glob("earlier*"))
+    assert (tmp_path / "run" / "last.safetensors").is_file()

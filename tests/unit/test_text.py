@@ -153,5 +153,6 @@ def test_no_sentence_says_1_videos():
         (str(path.relative_to(root)), *one)
         for path in sorted(root.rglob("*.py"))
         for one in _bare_counts(path.read_text("utf-8"))
+        if (path.name, one[1]) != ("log.py", "len(classes)")  # one class is refused
     ]
     assert bare == []

@@ -59,7 +59,9 @@ def resolve(checkpoint: str | Path, recipe: str | Recipe | None = None, *, as_it
     path = Path(checkpoint)
     weights = find_weights(str(checkpoint))
     if path.is_file() and is_video(path.name):
-        raise CheckpointError(f"{path} is a video, not a checkpoint. The checkpoint comes first: CKPT {path}")
+        raise CheckpointError(
+            f"{path} is a video, not a checkpoint. On a command line the checkpoint comes before the videos."
+        )
     if path.is_file() or (path.exists() and weights is None):
         if path.is_dir():
             return checkpoint_in(path)

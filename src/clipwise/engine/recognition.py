@@ -148,6 +148,10 @@ class RecognitionTask(Task):
             raise RecipeError(
                 f"model {recipe.model!r} has {plural(outputs, 'output')}, the data {plural(num_classes, 'class', 'classes')}. Give its function a setting num_classes."
             )
+        if getattr(self.model, "num_segments", None) not in (None, frames := recipe.num_segments or recipe.clip_len):
+            raise RecipeError(
+                f"{recipe.model} takes num_segments={self.model.num_segments}; clips have {frames}. Set it."
+            )
         self.dataset = dataset = ClipDataset(self.train_videos, self.spec, recipe.seed)
         self.sampler = EpochSampler(
             len(dataset),

@@ -124,7 +124,7 @@ def score_matrix(scores: ArrayLike) -> NDArray:
     bad = np.isnan(array).any(axis=1)
     if bad.any():
         raise ClipwiseError(
-            f"NaN scores of samples: {bad.sum()} of {len(array)} (first: sample {bad.argmax()}); "
+            f"{bad.sum()} of {len(array)} have NaN scores (first: sample {bad.argmax()}); "
             "the model has diverged or its input is broken"
         )
     return array
@@ -136,8 +136,6 @@ def _scores_and_labels(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray, N
         raise ClipwiseError(f"scores are of length {len(scores)}, labels of {len(labels)}; give one label per sample")
     outside = (labels < 0) | (labels >= scores.shape[1])
     if outside.any():
-        raise ClipwiseError(
-            f"label {labels[outside.argmax()]} of sample {outside.argmax()} is outside the "
-            f"classes 0..{scores.shape[1] - 1} (labels outside: {outside.sum()})"
-        )
+        first = outside.argmax()
+        raise ClipwiseError(f"label {labels[first]} of sample {first} is outside the classes 0..{scores.shape[1] - 1}")
     return scores, labels
