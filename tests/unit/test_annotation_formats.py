@@ -221,7 +221,7 @@ def test_what_a_format_cannot_hold_is_said(tmp_path):
         "1 scores",
         "the length of 2 videos",
         "the subset of 2 videos",
-        "the times of 1 of 1 segments are rounded, by up to 0.00034 s",
+        "the times of 1 of 1 segment are rounded, by up to 0.00034 s",
     ]
     lost = write_kind(full, "thumos", tmp_path / "thumos", FormatOptions()).lost
     assert lost[0] == "1 video in which nothing happens"
@@ -479,7 +479,7 @@ def variant(**value):
         ("a.csv", "video,label,start_frame,end_frame\na.mp4,x,0,2\n", "segments are given in frames"),
         ("Run_val.txt", "video_validation_0000001  1.0 2.0\nvideo_validation_0000001 2.0\n", "line 2: expected `video start end`"),
         ("a.json", {"classes": ["x"], "labels": {"a": [{"label": 0}]}}, "'support' .* or 'timestamps' .* is needed"),
-        ("a.json", {"classes": ["x"], "labels": {"a": [{"label": 3, "timestamps": [0, 1]}]}}, "label 3 is out of range; there are 1 classes"),
+        ("a.json", {"classes": ["x"], "labels": {"a": [{"label": 3, "timestamps": [0, 1]}]}}, "label 3 is out of range; there are 1 class"),
         ("a.json", {"database": {"a": {"annotations": [{"segment": ["5", "1"], "label": "x"}]}}}, "from 5 to 1 s"),
         ("a.json", {"database": {"a": {"annotations": [{"segment": [1], "label": "x"}]}}}, r"\[1\] is not \[start, end\]"),
     ],

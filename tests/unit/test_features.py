@@ -261,7 +261,7 @@ def bad_file(tmp_path, what):
         broken = FEATURES.copy()
         broken[3, 2] = np.nan
         np.save(path, broken)
-        return path, ["position 3, channel 2", "1 features are NaN"]
+        return path, ["position 3, channel 2", "1 feature is NaN"]
     if what == "dimension":
         np.save(path, FEATURES[:, :3])
         return path, ["feat_dim 3", "the model has feat_dim 4"]
