@@ -78,6 +78,6 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
+def plural(count: float | None, one: str, many: str | None = None) -> str:
     """``1 fault``, ``2 faults``."""
     return f"{count} {one if count == 1 else many or one + 's'}"
