@@ -510,7 +510,7 @@ def test_labels_outside_the_classes_and_harmless_spellings(tmp_path):
     path = write(tmp_path / "a.csv", "video,label,start,end\na.mp4,High_Jump,1,2\n")
     assert read_any(path, options=FormatOptions(classes=["high jump", "run"])).videos["a"].labels == ("high jump",)
     with pytest.raises(
-        DataError, match="the label 'High_Jump' is not among the 1 known classes; did you mean 'High Jumps'"
+        DataError, match="the label 'High_Jump' is not among the 1 known class; did you mean 'High Jumps'"
     ):
         read_any(path, options=FormatOptions(classes=["High Jumps"]))
 

@@ -118,6 +118,7 @@ _AT_LEAST_TWO = {
     "self.MAX_SUBSTITUTES",
     "validated['num_clips']",  # "clips or segments"
     "num_frames",  # less than 1 (data/sampling)
+    "self.num_frames",  # what a table of frames says
     "first.processes",  # said if there are several
     "len(facts['classes']) - len(shown)",  # "more classes"
 }

@@ -124,8 +124,7 @@ def score_matrix(scores: ArrayLike) -> NDArray:
     bad = np.isnan(array).any(axis=1)
     if bad.any():
         raise ClipwiseError(
-            f"{bad.sum()} of {len(array)} have NaN scores (first: sample {bad.argmax()}); "
-            "the model has diverged or its input is broken"
+            f"{bad.sum()} of {len(array)} have NaN scores (first: sample {bad.argmax()}); the model has diverged or its input is broken"
         )
     return array
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from clipwise.errors import DecodeError
-from clipwise.io.text import plural
 
 Transform = Callable[[np.ndarray], Any]
 
@@ -144,7 +143,7 @@ class VideoReader(ABC):
         because = f" ({self.damage})" if self.damage else ""
         if not self.num_frames:
             return f"{self.name}: no frame of it can be decoded{because}"
-        return f"{self.name}: there is no frame {index}; {plural(self.num_frames, 'frame')} can be decoded, 0 to {self.num_frames - 1}{because}"
+        return f"{self.name}: there is no frame {index}; {self.num_frames} frames can be decoded, 0 to {self.num_frames - 1}{because}"
 
 
 class FrameSink:
