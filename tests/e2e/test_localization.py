@@ -1,10 +1,14 @@
 """From long videos to named segments: features, training, localizing, measuring, through the command line."""
 
+import csv
+import functools
+import http.server
 import json
 import os
 import pickle
 import subprocess
 import sys
+import threading
 import weakref
 from pathlib import Path
 
@@ -403,6 +407,46 @@ def test_localize_writes_everything(world, tmp_path, capsys):
     assert main(["eval-detections", results, gt, "--json"]) == 0
     measured = json.loads(capsys.readouterr().out)[results]
     assert len(measured["per_tiou"]) == 10
+
+
+def test_an_address_and_a_list_give_what_the_files_give(world, tmp_path, monkeypatch, capsys):
+    """With a labeler, as JSON and CSV in one call; subtitles of one video; the same in Python; `stream` names the verb."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(world["folder"] / "videos"))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    checkpoint, labeler = str(world["run"].last), str(world["recognizer"])
+    named = ["localize", checkpoint, "--labeler", labeler, "--json"]
+    try:
+        (tmp_path / "list.txt").write_text(f"{clip(world, 5)}\n")
+        both = [f"http://127.0.0.1:{server.server_port}/long_004.mp4", str(tmp_path / "list.txt")]
+        assert main([*named, *both, "--csv", str(tmp_path / "all.csv")]) == 0
+    finally:
+        server.shutdown()
+        server.server_close()
+    answer = json.loads(capsys.readouterr().out)["videos"]
+    localizer = Localizer(checkpoint, labeler=labeler, device="cpu")
+    for n, one in zip((4, 5), answer):
+        assert one["segments"] == localizer(clip(world, n)).to_dict(curves=False)["segments"]
+    with open(tmp_path / "all.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [r["class"] for r in rows] == [
+        s["class"] for one in answer for s in sorted(one["segments"], key=lambda s: s["start_s"])
+    ]
+    srt = tmp_path / "one.srt"
+    assert main([*named, str(tmp_path / "list.txt"), "--srt", str(srt)]) == 0
+    assert srt.read_text(encoding="utf-8").count(" --> ") == len(answer[1]["segments"])
+    assert json.loads(capsys.readouterr().out)["videos"][0]["segments"] == answer[1]["segments"]
+    assert main([*named, *both, "--srt", str(srt)]) == 2
+    assert "--srt is for one video, but 2 were given" in capsys.readouterr().err
+    assert main(["stream", checkpoint, str(clip(world, 4))]) == 2
+    assert "clipwise localize" in capsys.readouterr().err
 
 
 def test_a_folder_of_frames_has_the_rate_that_it_is_given(world, tmp_path, capsys):

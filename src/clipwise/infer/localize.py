@@ -197,7 +197,9 @@ class Localizer:
         if isinstance(video, VideoReader):
             return replace(self._from_video(video, video.name, class_scores), damage=video.damage)
         source = str(video) if isinstance(video, (str, os.PathLike)) else "video"
-        with open_for(self.spec, video, frame_rate) as reader:
+        from clipwise.infer.many_videos import fetched
+
+        with fetched(video) as file, open_for(self.spec, file, frame_rate) as reader:
             return replace(self._from_video(reader, source, class_scores), damage=reader.damage)
 
     def _from_video(self, reader: VideoReader, source: str, class_scores: VideoClassScores | None) -> Localization:
