@@ -382,7 +382,7 @@ def test_lists_messages(class_folder, tmp_path):
         make_lists(class_folder, tmp_path, group=r"q(\d)")
     with pytest.raises(DataError, match="needs parentheses around what names the group"):
         make_lists(class_folder, tmp_path, group=r"p\d")
-    with pytest.raises(DataError, match="1 groups cannot be split into 3 parts"):
+    with pytest.raises(DataError, match="1 group cannot be split into 3 parts"):
         make_lists(class_folder, tmp_path, group=r"(p)\d")
 
 

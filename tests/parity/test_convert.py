@@ -472,7 +472,7 @@ def test_nothing_that_fits_is_refused_even_if_partial():
 
 
 def test_unknown_formats_are_refused():
-    with pytest.raises(CheckpointError, match=r"format is not known: 1 tensors, the first ones encoder.weight"):
+    with pytest.raises(CheckpointError, match=r"format is not known: 1 tensor, the first ones encoder.weight"):
         guess_model({"encoder.weight": torch.zeros(1)})
     assert len({known.name for known in FORMATS}) == len(FORMATS)
 
