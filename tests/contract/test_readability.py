@@ -22,11 +22,11 @@ AIMS = {
 # 187 lines) and proposals as long as the segments came last,
 # with the videos that a localizer would be trained and validated on, and signals that end every command cleanly.
 BOUNDS = {
-    "train": (37, 7919),
-    "engine": (32, 6650),
-    "predict": (21, 4072),
-    "localizer": (32, 6694),  # whole videos, as published
-    "windows": (35, 7089),  # and with the windows that bmn_tiny cuts from long videos
+    "train": (37, 7913),
+    "engine": (32, 6651),
+    "predict": (21, 4070),
+    "localizer": (32, 6685),  # whole videos, as published
+    "windows": (35, 7077),  # and with the windows that bmn_tiny cuts from long videos
 }
 
 TRACER = '''

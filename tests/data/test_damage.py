@@ -5,6 +5,8 @@ import random
 import sys
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from clipwise.video.decode import open_video
@@ -127,3 +129,25 @@ def test_a_damaged_header_of_a_frame_that_is_left_out(tmp_path, what):
             else:
                 assert reader.damage
             assert reader.num_frames == truth.unbroken
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "libx264"), ("webm", "libvpx-vp9")])
+def test_matroska_that_breaks_off_says_so(tmp_path, suffix, codec):
+    """Its packets are whole, as many as there are, and its header names no number of frames; only its length is too short."""
+    path = tmp_path / f"whole.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for i in range(60):
+            noise = np.random.default_rng(i).integers(0, 32, (120, 160, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, "rgb24")))
+        container.mux(stream.encode())
+    data = path.read_bytes()
+    assert open_video(path).damage is None
+    short = tmp_path / f"short.{suffix}"
+    short.write_bytes(data[: int(len(data) * 0.55)])
+    with open_video(short) as reader, av.open(str(short)) as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert reader.num_frames == len(decoded) < 60
+        assert "ends too early" in reader.damage
+        np.testing.assert_array_equal(reader.frames([len(decoded) - 1])[0], decoded[-1])

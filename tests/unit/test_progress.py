@@ -122,5 +122,5 @@ def test_validation_on_training_videos_is_named_for_localizers(make_sequences, t
     words.append(f"val.annotations={tmp_path / 'held' / 'val.json'}")
     train(load_recipe("bmn_tiny", words), data=str(data), work_dir=tmp_path / "run", max_steps=1)
     told = capsys.readouterr().err
-    assert "WARNING: 1 of 3 validation videos are training videos, too, the first: 0." in told
+    assert "WARNING: training and validation have videos in common (1 of 3), the first: 0." in told
     assert "3 validation videos (1 of them in training)" in told

@@ -326,7 +326,7 @@ def test_a_batch_larger_than_the_list_is_reported(clips, tmp_path, capsys):
         "tsm_tiny", ["epochs=1", "warmup_epochs=0", "batch_size=500", "num_workers=0", "crop_size=32", "amp=no"]
     )
     train(recipe, data=str(clips), work_dir=tmp_path, validate=False)
-    assert "batch_size 500 x 1 process is more than the" in capsys.readouterr().err
+    assert "batch_size 500 (x 1) exceeds the list's" in capsys.readouterr().err
 
 
 def test_steps_are_optimizer_steps():

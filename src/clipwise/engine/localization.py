@@ -286,7 +286,7 @@ class LocalizationTask(Task):
             self.num_shared = len(shared)
             if shared:
                 self.log.say(
-                    f"WARNING: {len(shared)} of {plural(len(self.val_videos), 'validation video')} are training videos, too, the first: {min(shared)}. "
+                    f"WARNING: training and validation have videos in common ({len(shared)} of {len(self.val_videos)}), the first: {min(shared)}. "
                     "The validation figures say nothing about new videos."
                 )
         for dataset in (self.train_set, self.val_set):

@@ -29,7 +29,6 @@ from clipwise.engine.saver import Saver
 from clipwise.engine.task import TASKS
 from clipwise.errors import WorkError
 from clipwise.io.plugins import at_place, trusting
-from clipwise.io.text import plural
 from clipwise.models import contract
 from clipwise.models.registry import model_place
 from clipwise.recipe import Recipe, load_recipe, scaled_lr
@@ -128,7 +127,7 @@ def train(
         lr, processes = scaled_lr(recipe, accelerator.num_processes), accelerator.num_processes
         if recipe.batch_size * processes > (videos := getattr(task.sampler, "num_samples", math.inf)):
             log.say(
-                f"batch_size {recipe.batch_size} x {plural(processes, 'process', 'processes')} is more than the {plural(videos, 'training video')}: an epoch is one step."
+                f"batch_size {recipe.batch_size} (x {processes}) exceeds the list's {videos}: an epoch is one step."
             )
         accelerator.wait_for_everyone()  # all have read their start, which may lie in this folder
         if log.run_folder is not None:
@@ -235,7 +234,7 @@ class Run:
         self.watchdog.close()
         if self.task.failed:
             self.log.say(
-                f"{plural(len(self.task.failed), 'training video could not be decoded and was', 'training videos could not be decoded and were')} skipped: {', '.join(list(self.task.failed)[:5])}"
+                f"skipped in training, not to be decoded ({len(self.task.failed)} in all): {', '.join(list(self.task.failed)[:5])}"
             )
         best = self.folder / "best.safetensors"
         return RunResult(

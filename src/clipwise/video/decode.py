@@ -139,11 +139,13 @@ class PyAVReader(VideoReader):
         scanned = table is None
         if table is None:
             try:
-                table = scan_packets(self.container, self.stream, self._packets)
+                with DecoderMessages() as said:  # the demuxer's, here
+                    table = scan_packets(self.container, self.stream, self._packets)
             except (av.error.FFmpegError, OSError) as error:
-                raise DecodeError(
-                    f"{self.name}: cannot be read to its end: {getattr(error, 'strerror', None) or error}"
-                ) from error
+                why = getattr(error, "strerror", None) or error
+                raise DecodeError(f"{self.name}: cannot be read to its end: {why}") from error
+            if any("ended prematurely" in text for _, _, text in said):  # Matroska breaks off with a whole packet
+                table = replace(table, damage=table.damage or "the file ends too early: a part of it is missing")
             self.fresh = False
             self._starts = {packet.pts: at for at, packet in enumerate(self._packets) if packet.is_keyframe}
             if may_be_rotated(self._source if path is None else path, self.container.format.name):
