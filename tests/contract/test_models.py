@@ -175,9 +175,9 @@ def test_senseless_values_are_refused(name, args, message):
 
 def test_clips_that_do_not_fit_are_refused():
     model = create_model("tsm_tiny", num_classes=3)
-    with pytest.raises(DataError, match=r"have 4 frames.*num_segments=8"):
+    with pytest.raises(DataError, match=r"number of frames of a clip is 4.*num_segments=8"):
         model(torch.randn(1, 3, 4, 32, 32))
-    with pytest.raises(DataError, match=r"2 channels.*in_channels=3"):
+    with pytest.raises(DataError, match=r"number of channels of a clip is 2.*in_channels=3"):
         model(torch.randn(1, 2, 8, 32, 32))
     with pytest.raises(DataError, match=r"\(batch, channels, frames, height, width\)"):
         model(torch.randn(8, 3, 32, 32))

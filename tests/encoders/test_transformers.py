@@ -146,7 +146,7 @@ def test_a_missing_weight_is_refused(release, tmp_path):
     model = load_model(f"hf:{folder}")
     assert model.net.videomae.encoder.layer[0].attention.attention.query.bias.eq(1).all()
     save_file(plain, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(CheckpointError, match="1 weights of VideoMAEForVideoClassification are missing"):
+    with pytest.raises(CheckpointError, match="1 weight of VideoMAEForVideoClassification is missing"):
         load_model(f"hf:{folder}")
 
 

@@ -162,7 +162,7 @@ def test_plot_svg_html_and_json(ours, mmaction_0x, tmp_path, capsys):
     [
         (["--out", "x.gif"], ".svg"),
         (["--keys", "speed"], "no run has it"),
-        (["--names", "a", "b"], "2 names for 1 runs"),
+        (["--names", "a", "b"], "2 names for 1 run."),
         (["--smooth", "2"], "--smooth"),
     ],
 )

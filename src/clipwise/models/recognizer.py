@@ -142,10 +142,12 @@ class Recognizer(nn.Module):
                 f"clips have shape {tuple(clips.shape)}; the model takes (batch, channels, frames, height, width)"
             )
         if clips.shape[1] != channels:
-            raise DataError(f"clips have channels: {clips.shape[1]}; this model was made with in_channels={channels}")
+            raise DataError(
+                f"the number of channels of a clip is {clips.shape[1]}; this model was made with in_channels={channels}"
+            )
         if self.num_segments is not None and clips.shape[2] != self.num_segments:
             raise DataError(
-                f"each clip has frames: {clips.shape[2]}; this model was made with num_segments={self.num_segments}. "
+                f"the number of frames of a clip is {clips.shape[2]}; this model was made with num_segments={self.num_segments}. "
                 "Sample that many frames (num_segments of the recipe), and put views into the batch"
             )
 
