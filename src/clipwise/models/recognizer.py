@@ -142,9 +142,7 @@ class Recognizer(nn.Module):
                 f"clips have shape {tuple(clips.shape)}; the model takes (batch, channels, frames, height, width)"
             )
         if clips.shape[1] != channels:
-            raise DataError(
-                f"the number of channels of a clip is {clips.shape[1]}; this model was made with in_channels={channels}"
-            )
+            raise DataError(f"in_channels={channels} is what this model was made with; clips have C = {clips.shape[1]}")
         if self.num_segments is not None and clips.shape[2] != self.num_segments:
             raise DataError(
                 f"the number of frames of a clip is {clips.shape[2]}; this model was made with num_segments={self.num_segments}. "
